@@ -1,0 +1,1 @@
+"""Scaling decisions: context in, decision out, standard library only."""

@@ -1,0 +1,1 @@
+"""Ray Data around the core: catalogs in, audio and Parquet out."""

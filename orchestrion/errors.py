@@ -1,0 +1,105 @@
+"""Every error this project raises on purpose, named for what the caller would do about it.
+
+    OrchestrionError
+    ├── InvalidRequest        mend the request; trying again as it is cannot help
+    ├── NotFound              no such track, model, theme or record
+    ├── RightsRefused         the weights' licence forbids the declared purpose
+    ├── CheckFailed           the rendered audio failed a gate; carries the findings
+    ├── VerificationFailed    audio, record and signature do not belong together
+    ├── ModelFailed           this input broke the model; another try would break it again
+    └── Transient             the same call may succeed later
+        ├── Overloaded        come back after `retry_after_s`
+        └── StoreUnavailable  the object store did not answer or lost a write
+
+The shells map these types to HTTP statuses and to failure rows; the core never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrion.checks import Finding
+
+
+class OrchestrionError(Exception):
+    """Root of everything raised on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with an input: where, what was given, and how to mend it."""
+
+    field: str
+    value: str
+    message: str
+
+
+class InvalidRequest(OrchestrionError):
+    """The input cannot be used; `problems` lists each thing that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.field}: {p.message} (got {p.value})" for p in self.problems))
+
+    @classmethod
+    def of(cls, field: str, value: object, message: str) -> InvalidRequest:
+        """One problem; `value` is shown shortened so that a huge input gives a small message."""
+        return cls([Problem(field, shown(value), message)])
+
+
+class NotFound(OrchestrionError):
+    """What was asked for does not exist here."""
+
+
+class RightsRefused(OrchestrionError):
+    """The licence of the weights does not allow the declared purpose."""
+
+
+class CheckFailed(OrchestrionError):
+    """Rendered audio failed a gate. `findings` holds every measured figure with its limit."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(f.describe() for f in self.findings if not f.passed))
+
+
+class VerificationFailed(OrchestrionError):
+    """Audio, record and signature do not belong together."""
+
+
+class ModelFailed(OrchestrionError):
+    """The model could not turn this input into audio."""
+
+
+class Transient(OrchestrionError):
+    """The same call may succeed later."""
+
+
+class Overloaded(Transient):
+    """No room now. `retry_after_s` is a forecast in seconds, at least 1."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        self.retry_after_s = max(1.0, retry_after_s)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
+        return (Overloaded, (str(self), self.retry_after_s))
+
+
+class StoreUnavailable(Transient):
+    """The object store did not answer, or what was read back is not what was written."""
+
+
+SHOWN_CHARACTERS = 80
+
+
+def shown(value: object) -> str:
+    """`value` as a message may carry it: quoted, control characters escaped, at most 80 characters."""
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return ascii(value[:SHOWN_CHARACTERS])[:SHOWN_CHARACTERS] + f"… ({len(value)} characters)"
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    text = text.encode("ascii", "backslashreplace").decode("ascii")
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

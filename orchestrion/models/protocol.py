@@ -1,0 +1,95 @@
+"""What the system asks of a model: perform a request as chunks of PCM, alone or in a batch.
+
+Why chunks are the primary form: a listener hears the first one while the rest is made, and a batch is the same
+chunks collected. So `generate` must equal the joined chunks of `perform`, sample for sample, for every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrion.errors import ModelFailed
+from orchestrion.musical_key import Key
+
+#: [samples, channels], float32, full scale at ±1 (not yet mastered, so it may exceed that).
+Pcm = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What provenance and admission need to know of a model."""
+
+    name: str
+    #: Hash of everything that decides the output: code, weights, sound font.
+    revision: str
+    weights_licence: str
+    commercial_use: bool
+    sample_rate_hz: int
+    channels: int
+    max_duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """The part of a request that a model hears. None means: the model chooses."""
+
+    prompt: str
+    negative_prompt: str
+    style: str | None
+    mood: str | None
+    tempo_bpm: float | None
+    key: Key | None
+    duration_s: float
+    seed: int
+    #: The bytes of an audio or MIDI file with the theme melody.
+    theme: bytes | None
+
+
+@dataclass(slots=True)
+class Performance:
+    """One piece being made. Iterate `chunks` to the end; close it to stop early and free what it holds."""
+
+    #: Each [samples, channels] at the model's rate; together exactly round(duration_s · sample_rate_hz) samples.
+    chunks: Iterator[Pcm]
+    #: Standard MIDI File of the whole piece, for models that have a score.
+    midi: bytes | None = None
+    #: Integrated loudness this piece is expected to have before mastering, in LUFS; None when the model can't say.
+    expected_lufs: float | None = None
+    #: What the model chose or found (tempo, key, style, form …), for provenance.
+    choices: Mapping[str, str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One finished piece: `audio` is [samples, channels]."""
+
+    audio: Pcm
+    midi: bytes | None
+    choices: Mapping[str, str | float]
+
+
+class MusicModel(Protocol):
+    """A loaded model. One thread at a time may use it; performances may be interleaved chunk by chunk."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model is."""
+        ...
+
+    def perform(self, conditioning: Conditioning) -> Performance:
+        """Start one piece; it is made as its chunks are taken.
+
+        Raises:
+            InvalidRequest: the theme cannot be read or the length is beyond the model.
+            ModelFailed: the model cannot make this piece.
+        """
+        ...
+
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
+        """Make a batch; one outcome per input, in order. No piece depends on its neighbours."""
+        ...

@@ -1,0 +1,80 @@
+"""A musical key: parsed from text, printed one way.
+
+The surprising thing: one sounding key has many spellings ("D# minor", "E flat minor", "eb min"), and they must be
+one value, because the key is part of a track's identity.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrion.errors import InvalidRequest
+
+PITCH_CLASS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+TONIC_NAMES: Final = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
+#: Semitones above the tonic for each mode's seven degrees.
+SCALE_STEPS: Final[dict[str, tuple[int, ...]]] = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "phrygian": (0, 1, 3, 5, 7, 8, 10),
+    "lydian": (0, 2, 4, 6, 7, 9, 11),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+}
+_MODE_SPELLINGS: Final = {
+    "major": "major", "maj": "major", "ionian": "major",
+    "minor": "minor", "min": "minor", "m": "minor", "aeolian": "minor",
+    "dorian": "dorian", "phrygian": "phrygian", "lydian": "lydian", "mixolydian": "mixolydian",
+}  # fmt: skip
+_ACCIDENTALS: Final = {"": 0, "#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}
+
+#: A key as it stands in text, e.g. "D minor", "f# min", "B-flat major"; the groups are the arguments of `Key.of`.
+KEY_PATTERN: Final = (
+    r"(?P<tonic>[a-gA-G])\s*-?\s*(?P<accidental>#|♯|b|♭|sharp|flat)?\s*-?\s*"
+    r"(?P<mode>major|minor|maj|min|ionian|aeolian|dorian|phrygian|lydian|mixolydian)\b"
+)
+_BARE = re.compile(r"(?P<tonic>[a-gA-G])(?P<accidental>#|♯|b|♭)?(?P<mode>m)?")
+_FULL = re.compile(KEY_PATTERN, re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Tonic as a pitch class (0 = C … 11 = B) and one of the six modes of `SCALE_STEPS`."""
+
+    tonic: int
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{TONIC_NAMES[self.tonic]} {self.mode}"
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Semitones above the tonic for the seven degrees."""
+        return SCALE_STEPS[self.mode]
+
+    @property
+    def is_minor(self) -> bool:
+        """Whether the third is minor."""
+        return self.steps[2] == 3
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Read "D minor", "Eb maj", "F♯ dorian", "c#m", "G".
+
+        Raises:
+            InvalidRequest: the text names no key.
+        """
+        stripped = text.strip()
+        match = _FULL.fullmatch(stripped) or _BARE.fullmatch(stripped)
+        if match is None:
+            raise InvalidRequest.of("key", text, "not a key; write for example 'D minor', 'Eb major' or 'F# dorian'")
+        return cls.of(match["tonic"], match["accidental"], match["mode"])
+
+    @classmethod
+    def of(cls, tonic: str, accidental: str | None, mode: str | None) -> Key:
+        """The key spelt by a letter, "#", "sharp", "b", "flat" or nothing, and a mode (major when none is given)."""
+        pitch = PITCH_CLASS[tonic.lower()] + _ACCIDENTALS[(accidental or "").strip(" -").lower()]
+        return cls(pitch % 12, _MODE_SPELLINGS[(mode or "major").lower()])

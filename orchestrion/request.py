@@ -1,0 +1,288 @@
+"""What a caller asks for, checked once and resolved: the only way text becomes a `TrackRequest`.
+
+`TrackSpec` is the wire form (HTTP bodies and catalog rows are both read by it); `TrackRequest` is what the rest of the
+system passes around. The surprising thing: a track's id is a hash of what determines its audio, so who asked, and for
+what purpose, is not part of it, and the same request again is the same track.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+
+import rfc8785
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orchestrion.errors import InvalidRequest, Problem, shown
+from orchestrion.musical_key import Key
+from orchestrion.prompt import canonical_name, read_prompt
+from orchestrion.vocabulary import MOODS, STYLES
+
+DEFAULT_DURATION_S: Final = 30.0
+MIN_DURATION_S: Final = 1.0
+MAX_DURATION_S: Final = 600.0
+MIN_TEMPO_BPM: Final = 30.0
+MAX_TEMPO_BPM: Final = 300.0
+#: The largest integer that JSON, JavaScript and float64 all carry unchanged.
+MAX_SEED: Final = 2**53 - 1
+DEFAULT_SAMPLE_RATE_HZ: Final = 44_100
+OPUS_SAMPLE_RATE_HZ: Final = 48_000
+
+
+class AudioFormat(StrEnum):
+    """The containers a finished track can be had in."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OGG = "ogg"
+    OPUS = "opus"
+
+
+#: The sampling rates each encoder takes. MP3: MPEG-1/2/2.5 layer III; Opus: RFC 6716 §2.
+SAMPLE_RATES_HZ: Final[dict[AudioFormat, tuple[int, ...]]] = {
+    AudioFormat.WAV: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000),
+    AudioFormat.FLAC: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000),
+    AudioFormat.MP3: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000),
+    AudioFormat.OGG: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000),
+    AudioFormat.OPUS: (8000, 12000, 16000, 24000, 48000),
+}
+
+
+class Purpose(StrEnum):
+    """What the requester will use the track for; decides which weights' licences allow it."""
+
+    COMMERCIAL = "commercial"
+    NON_COMMERCIAL = "non-commercial"
+    RESEARCH = "research"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRequest:
+    """One track, fully resolved and known to be valid. None means: the model chooses."""
+
+    prompt: str
+    negative_prompt: str
+    style: str | None
+    mood: str | None
+    tempo_bpm: float | None
+    key: Key | None
+    duration_s: float
+    seed: int
+    #: "sha256:<64 hex digits>" of a theme (audio or MIDI) that is in the store.
+    theme: str | None
+    model: str
+    format: AudioFormat
+    sample_rate_hz: int
+    loudness_lufs: float
+    fade_in_s: float
+    fade_out_s: float
+    requester: str
+    purpose: Purpose
+
+    def determinants(self) -> dict[str, Any]:
+        """The fields that decide how the audio sounds, as JSON values."""
+        fields = {k: v for k, v in asdict(self).items() if k not in ("requester", "purpose")}
+        return fields | {"key": str(self.key) if self.key else None}
+
+
+def track_id(request: TrackRequest, model_revision: str, recipe_version: str) -> str:
+    """The id of the audio that this request gives with this model revision and finishing recipe.
+
+    Returns:
+        "trk_" and 32 lower-case base32 characters (160 bits of SHA-256 over RFC 8785 canonical JSON).
+    """
+    identity = request.determinants() | {"model_revision": model_revision, "recipe_version": recipe_version}
+    digest = hashlib.sha256(rfc8785.dumps(identity)).digest()
+    return "trk_" + base64.b32encode(digest[:20]).decode("ascii").lower()
+
+
+def _printable(text: str) -> str:
+    text = unicodedata.normalize("NFC", text).strip()
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn") and character not in "\n\t":
+            raise ValueError(f"contains the character U+{ord(character):04X}; use printable text")
+    return text
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("is empty; describe the music, for example 'calm solo piano in D minor'")
+    return text
+
+
+def _style(text: str) -> str:
+    name = canonical_name(text, STYLES)
+    if name is None:
+        raise ValueError("is not a known style; use one of " + ", ".join(STYLES))
+    return name
+
+
+def _mood(text: str) -> str:
+    name = canonical_name(text, {mood: m.words for mood, m in MOODS.items()})
+    if name is None:
+        raise ValueError("is not a known mood; use one of " + ", ".join(MOODS))
+    return name
+
+
+def _key_text(text: str) -> str:
+    try:
+        return str(Key.parse(text))
+    except InvalidRequest as error:
+        raise ValueError(error.problems[0].message) from None
+
+
+_Text = Annotated[str, AfterValidator(_printable)]
+
+
+class TrackSpec(BaseModel):
+    """A request as it comes in: JSON body or catalog row. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    prompt: Annotated[_Text, Field(max_length=2000), AfterValidator(_not_empty)] = Field(
+        description="What the music should be; its words are read for tempo, key, length, style and mood.",
+        examples=["slow sad piano in D minor, 70 bpm, 20 seconds"],
+    )
+    negative_prompt: Annotated[_Text, Field(max_length=1000)] = Field(
+        default="", description="What should not be in it, e.g. 'drums, vocals'."
+    )
+    style: Annotated[_Text, Field(max_length=64), AfterValidator(_style)] | None = Field(
+        default=None, description="One of the named styles; read from the prompt when not given."
+    )
+    mood: Annotated[_Text, Field(max_length=64), AfterValidator(_mood)] | None = Field(
+        default=None, description="One of the named moods; read from the prompt when not given."
+    )
+    tempo_bpm: float | None = Field(
+        default=None, ge=MIN_TEMPO_BPM, le=MAX_TEMPO_BPM, allow_inf_nan=False, description="Beats per minute."
+    )
+    key: Annotated[_Text, Field(max_length=32), AfterValidator(_key_text)] | None = Field(
+        default=None, description="Tonic and mode, e.g. 'D minor', 'Eb major', 'F# dorian'."
+    )
+    duration_s: float | None = Field(
+        default=None,
+        ge=MIN_DURATION_S,
+        le=MAX_DURATION_S,
+        allow_inf_nan=False,
+        description=f"Length in seconds; {DEFAULT_DURATION_S:g} when neither this nor the prompt says.",
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Another seed gives another take.")
+    theme: str | None = Field(
+        default=None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="Reference of an uploaded theme melody (audio or MIDI).",
+    )
+    model: str = Field(default="composer", min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
+    format: Annotated[AudioFormat, Field(strict=False)] = Field(default=AudioFormat.WAV)
+    sample_rate_hz: int | None = Field(
+        default=None,
+        description=f"{DEFAULT_SAMPLE_RATE_HZ} when not given, {OPUS_SAMPLE_RATE_HZ} for Opus.",
+    )
+    loudness_lufs: float = Field(
+        default=-14.0, ge=-30.0, le=-9.0, allow_inf_nan=False, description="Integrated loudness, ITU-R BS.1770-5."
+    )
+    fade_in_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
+    fade_out_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
+    requester: str = Field(default="anonymous", pattern=r"^[A-Za-z0-9._@:+-]{1,128}$")
+    purpose: Annotated[Purpose, Field(strict=False)] = Field(
+        default=Purpose.COMMERCIAL,
+        description="What the track is for. The default is the strictest: it is refused by non-commercial weights.",
+    )
+
+    @model_validator(mode="after")
+    def _formats_and_fades_fit(self) -> Self:
+        rates = SAMPLE_RATES_HZ[self.format]
+        if self.sample_rate_hz is not None and self.sample_rate_hz not in rates:
+            raise ValueError(
+                f"sample_rate_hz {self.sample_rate_hz} does not go with format {self.format.value}; use one of "
+                + ", ".join(map(str, rates))
+            )
+        return self
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read a JSON object (already parsed) or a typed catalog row, types taken strictly.
+
+        Raises:
+            InvalidRequest: naming each wrong field, its value and the remedy.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise invalid_request(error) from None
+
+    @classmethod
+    def from_text(cls, cells: Mapping[str, str]) -> Self:
+        """Read a row whose cells are all text (CSV); an empty cell is a field that is not given.
+
+        Raises:
+            InvalidRequest: naming each wrong field, its value and the remedy.
+        """
+        try:
+            return cls.model_validate_strings({name: cell for name, cell in cells.items() if cell.strip()})
+        except ValidationError as error:
+            raise invalid_request(error) from None
+
+    def resolve(self) -> TrackRequest:
+        """Fill what was not given from the prompt's words and the defaults.
+
+        Raises:
+            InvalidRequest: the prompt's own figures are out of range, or the fades are longer than the track.
+        """
+        said = read_prompt(self.prompt)
+        tempo_bpm = self.tempo_bpm if self.tempo_bpm is not None else said.tempo_bpm
+        duration_s = self.duration_s if self.duration_s is not None else said.duration_s
+        if duration_s is None:
+            duration_s = DEFAULT_DURATION_S
+        _in_range("tempo_bpm", tempo_bpm, MIN_TEMPO_BPM, MAX_TEMPO_BPM)
+        _in_range("duration_s", duration_s, MIN_DURATION_S, MAX_DURATION_S)
+        if self.fade_in_s + self.fade_out_s > duration_s:
+            raise InvalidRequest.of(
+                "fade_out_s",
+                self.fade_out_s,
+                f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
+            )
+        default_rate_hz = OPUS_SAMPLE_RATE_HZ if self.format is AudioFormat.OPUS else DEFAULT_SAMPLE_RATE_HZ
+        return TrackRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            style=self.style or said.style,
+            mood=self.mood or said.mood,
+            tempo_bpm=tempo_bpm,
+            key=Key.parse(self.key) if self.key else said.key,
+            duration_s=float(duration_s),
+            seed=self.seed,
+            theme=self.theme,
+            model=self.model,
+            format=self.format,
+            sample_rate_hz=self.sample_rate_hz or default_rate_hz,
+            loudness_lufs=float(self.loudness_lufs),
+            fade_in_s=float(self.fade_in_s),
+            fade_out_s=float(self.fade_out_s),
+            requester=self.requester,
+            purpose=self.purpose,
+        )
+
+
+def _in_range(field: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InvalidRequest.of(
+            field, value, f"the prompt asks for {value:g}; give {field} between {low:g} and {high:g}"
+        )
+
+
+def invalid_request(error: ValidationError) -> InvalidRequest:
+    """Pydantic's complaint in this project's terms: where, what was given, what would do."""
+    problems = []
+    for detail in error.errors(include_url=False):
+        field = ".".join(str(part) for part in detail["loc"]) or "request"
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            message = "is not a field of a request; known fields are " + ", ".join(TrackSpec.model_fields)
+        problems.append(Problem(shown(field).strip("'"), shown(detail["input"]), message))
+    return InvalidRequest(problems)

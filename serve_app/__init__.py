@@ -1,0 +1,1 @@
+"""Ray Serve around the core: HTTP in, audio out."""
