@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from orchestrion.checks import Finding
@@ -93,7 +93,19 @@ class StoreUnavailable(Transient):
     """The object store did not answer, or what was read back is not what was written."""
 
 
-SHOWN_CHARACTERS = 80
+#: How a failure row, a metric's label and an HTTP problem name each error.
+REASONS: Final[dict[type[OrchestrionError], str]] = {
+    InvalidRequest: "invalid-request",
+    NotFound: "not-found",
+    RightsRefused: "rights-refused",
+    CheckFailed: "check-failed",
+    VerificationFailed: "verification-failed",
+    ModelFailed: "model-failed",
+    Overloaded: "overloaded",
+    StoreUnavailable: "store-unavailable",
+}
+
+SHOWN_CHARACTERS: Final = 80
 
 
 def shown(value: object) -> str:
