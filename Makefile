@@ -1,0 +1,80 @@
+# One command each: `make demo` plays, `make test` proves. Both make .venv first. `make help` lists the rest.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Another interpreter to try first: make test PYTHON=/opt/python3.12/bin/python3.12
+PYTHON ?=
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+LOCK_VENV := .venv-lock
+PIP_TOOLS := pip-tools==7.6.2
+
+# What the smoke import must find: one module of each kind that has failed to install somewhere (compiled code, the
+# package without its dependencies, ourselves).
+SMOKE := import numpy, pyarrow, ray, soundfile, tinysoundfont, torch, orchestrion
+
+.PHONY: help demo serve test check bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED) ## stream a track, render a catalog, print its cost; leaves everything in out/
+	@$(VENV)/bin/python -m cluster.demo
+
+serve: $(INSTALLED) ## the same set-up, and it stays up: web page and HTTP API, until Ctrl-C
+	@$(VENV)/bin/python -m cluster.demo --serve
+
+test: $(INSTALLED) ## every test
+	@$(VENV)/bin/python -m pytest
+
+check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/python -m pytest -q tests/test_lock.py
+
+bench: $(INSTALLED) ## every benchmark, quick form; goes on after a failure and names it at the end
+	@failed=(); for script in benchmarks/*.py; do \
+		[ -e "$$script" ] || { echo "benchmarks/ has no script yet"; break; }; \
+		quick=(); if grep -q -e '--quick' "$$script"; then quick=(--quick); fi; \
+		echo "== $$script $${quick[*]}"; \
+		$(VENV)/bin/python "$$script" "$${quick[@]}" || failed+=("$$script"); \
+	done; \
+	if (( $${#failed[@]} )); then echo "failed: $${failed[*]}" >&2; exit 1; fi
+
+lock: ## rewrite requirements.lock from pyproject.toml (UPGRADE=1 takes the newest versions)
+	@python="$$(.ci/find-python $(PYTHON))"; \
+	echo "== resolving with $$python and $(PIP_TOOLS); this takes minutes"; \
+	"$$python" -m venv --clear $(LOCK_VENV); \
+	$(LOCK_VENV)/bin/python -m pip install --quiet '$(PIP_TOOLS)'; \
+	$(LOCK_VENV)/bin/pip-compile pyproject.toml --extra dev $(if $(UPGRADE),--upgrade) --output-file requirements.lock \
+		--strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --quiet; \
+	$(LOCK_VENV)/bin/python .ci/portable_lock.py requirements.lock; \
+	rm -rf $(LOCK_VENV); \
+	echo "== wrote requirements.lock; make test installs it and proves it"
+
+clean: ## remove out/, caches and .venv
+	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis $(LOCK_VENV) $(VENV)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A .venv without the stamp was abandoned half-way (or is broken: then the stamp is taken away): it is made anew. One
+# with an older stamp is brought up to the lock in place.
+$(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
+	@python="$$(.ci/find-python $(PYTHON))"; \
+	if [ ! -e $@ ]; then \
+		echo "== $(VENV): new, from $$python"; \
+		"$$python" -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment. On Debian or Ubuntu:" \
+			"apt install python3-venv; elsewhere install Python 3.11 or 3.12 from python.org." >&2; exit 1; }; \
+	fi; \
+	pip="$(VENV)/bin/python -m pip --disable-pip-version-check"; \
+	echo "== $(VENV): installing requirements.lock (a few minutes the first time)"; \
+	$$pip install --requirement requirements.lock; \
+	echo "== $(VENV): installing requirements-nodeps.txt and this project"; \
+	$$pip install --quiet --no-deps --requirement requirements-nodeps.txt; \
+	$$pip install --quiet --no-deps --no-build-isolation --editable .; \
+	echo "== $(VENV): trying it"; \
+	$(VENV)/bin/python -c '$(SMOKE)' || { rm -f $@; echo "$(VENV) is broken; the next make builds it anew" >&2; exit 1; }; \
+	touch $@

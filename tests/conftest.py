@@ -1,0 +1,27 @@
+"""For every test: reproducible property tests, and no silent skip where everything must run."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# The same examples in each run: a failure that CI sees is the failure that you see. Deadlines measure the machine.
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile("reproducible")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With ORCHESTRION_NO_SKIPS set (CI sets it), a skipped test is a failed test."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("ORCHESTRION_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and here every test must run: {call.excinfo.value}"
+    return report
+
+
+def pytest_collectreport(report):
+    """The same for a whole module that skips itself while it is collected."""
+    if report.skipped and os.environ.get("ORCHESTRION_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} skipped itself, and here every test must run: {report.longrepr}"
