@@ -1,0 +1,127 @@
+"""What a render costs: seconds on a device times the price of that device, both written down where they came from.
+
+The surprising thing: there is no default price. A node type or market that the table does not know stops the process
+at its start, because a track that says it cost 0 USD is worse than no track.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrion.errors import InvalidRequest, Problem, shown
+
+Market = Literal["on-demand", "spot"]
+SECONDS_PER_HOUR: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The machine a process renders on, as records name it."""
+
+    node_id: str
+    node_type: str
+    #: What a device-second is a second of: "cpu-core" or "gpu".
+    device: str
+    market: str
+    price_usd_per_device_hour: float
+    #: Where the price comes from and as of when.
+    price_source: str
+
+
+def cost_usd(device_seconds: float, price_usd_per_device_hour: float) -> float:
+    """USD for `device_seconds` on one device at that hourly price; both finite and not negative."""
+    for name, value in (("device_seconds", device_seconds), ("price_usd_per_device_hour", price_usd_per_device_hour)):
+        if not (math.isfinite(value) and value >= 0.0):
+            raise ValueError(f"{name} is {value}; it must be finite and not negative")
+    return device_seconds * price_usd_per_device_hour / SECONDS_PER_HOUR
+
+
+class Price(BaseModel):
+    """Price of one whole node in one market."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    usd_per_node_hour: float = Field(gt=0.0, allow_inf_nan=False, description="USD per hour for the whole node.")
+    as_of: date = Field(description="The day on which this price was true.")
+    source: str = Field(min_length=1, description="Where the figure comes from.")
+
+
+class NodeType(BaseModel):
+    """A kind of machine: what its devices are, how many it has, and its price in each market it is had in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    device: Literal["cpu-core", "gpu"]
+    devices: int = Field(ge=1, description="Devices that share the node's price.")
+    markets: Mapping[Market, Price] = Field(min_length=1)
+
+
+class PriceTable(BaseModel):
+    """Prices by node type, read from YAML. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    node_types: Annotated[Mapping[str, NodeType], Field(min_length=1)]
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> PriceTable:
+        """Read a table, by default the example table that ships with the project (`prices.yaml`).
+
+        Raises:
+            InvalidRequest: there is no such file, it is no YAML, or a field of it is unknown, missing or out of range.
+        """
+        source = Path(path) if path is not None else files("orchestrion") / "prices.yaml"
+        try:
+            return cls.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InvalidRequest.of("prices_path", str(path), f"cannot be read as YAML: {error}") from error
+        except ValidationError as error:
+            raise InvalidRequest(
+                [
+                    Problem(".".join(map(str, detail["loc"])) or "prices", shown(detail["input"]), detail["msg"])
+                    for detail in error.errors(include_url=False)
+                ]
+            ) from None
+
+
+def describe_node(node_type: str, market: str, prices: PriceTable, node_id: str | None = None) -> Node:
+    """The machine we run on as records name it, with what a device of it costs.
+
+    Args:
+        node_type: a row of the table.
+        market: "on-demand" or "spot".
+        prices: the table.
+        node_id: what the scheduler calls this machine; its host name when there is no scheduler.
+
+    Raises:
+        InvalidRequest: the table has no price for this node type in this market.
+    """
+    row = prices.node_types.get(node_type)
+    if row is None:
+        known = ", ".join(sorted(prices.node_types))
+        raise InvalidRequest.of(
+            "node_type", node_type, f"has no price; add it to the price table or use one of {known}"
+        )
+    for name, price in row.markets.items():
+        if name == market:
+            return Node(
+                node_id=node_id or platform.node() or "unknown",
+                node_type=node_type,
+                device=row.device,
+                market=market,
+                price_usd_per_device_hour=price.usd_per_node_hour / row.devices,
+                price_source=f"{price.source} (as of {price.as_of.isoformat()})",
+            )
+    raise InvalidRequest.of(
+        "market", market, f"has no price for {node_type}; add it to the price table or use {', '.join(row.markets)}"
+    )
