@@ -53,17 +53,19 @@ class Finding:
 
     name: str
     measured: float
-    #: The highest allowed, or (lowest, highest).
-    limit: float | tuple[float, float]
+    #: The least that is allowed; None where only the most is limited.
+    lowest: float | None
+    #: The most that is allowed.
+    highest: float
     unit: str
     passed: bool
 
     def describe(self) -> str:
         """In words: "true peak is -0.2 dBTP, may be at most -1 dBTP"."""
-        if isinstance(self.limit, tuple):
-            allowed = f"must be between {self.limit[0]:g} and {self.limit[1]:g} {self.unit}"
+        if self.lowest is None:
+            allowed = f"may be at most {self.highest:g} {self.unit}"
         else:
-            allowed = f"may be at most {self.limit:g} {self.unit}"
+            allowed = f"must be between {self.lowest:g} and {self.highest:g} {self.unit}"
         return f"{self.name} is {self.measured:.6g} {self.unit}, {allowed}"
 
 
@@ -138,9 +140,9 @@ def _level(decibels: float) -> float:
     return max(SILENCE_FLOOR_DB, decibels)
 
 
-def _at_most(name: str, measured: float, limit: float, unit: str) -> Finding:
-    return Finding(name, float(measured), float(limit), unit, bool(measured <= limit))
+def _at_most(name: str, measured: float, highest: float, unit: str) -> Finding:
+    return Finding(name, float(measured), None, float(highest), unit, bool(measured <= highest))
 
 
-def _between(name: str, measured: float, low: float, high: float, unit: str) -> Finding:
-    return Finding(name, float(measured), (float(low), float(high)), unit, bool(low <= measured <= high))
+def _between(name: str, measured: float, lowest: float, highest: float, unit: str) -> Finding:
+    return Finding(name, float(measured), float(lowest), float(highest), unit, bool(lowest <= measured <= highest))

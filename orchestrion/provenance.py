@@ -95,7 +95,7 @@ class TrackRecord:
     midi_sha256: Annotated[str | None, "SHA-256 of the MIDI file, hex; null: the model has no score."]
     measured_loudness_lufs: Annotated[float, "Integrated loudness of the finished audio, in LUFS."]
     measured_true_peak_dbtp: Annotated[float, "True peak of the finished audio, in dBTP."]
-    findings: Annotated[tuple[Finding, ...], "Every check of the audio: name, measured, limit, unit, passed."]
+    findings: Annotated[tuple[Finding, ...], "Every check of the audio: name, measured, lowest and highest allowed, unit, passed."]
 
     def __post_init__(self) -> None:
         if _UTC_MICROSECONDS.fullmatch(self.created_at) is None:
@@ -113,7 +113,8 @@ _ARROW_TYPES: Final[dict[object, pa.DataType]] = {
             [
                 pa.field("name", pa.string(), nullable=False),
                 pa.field("measured", pa.float64(), nullable=False),
-                pa.field("limit", pa.float64(), nullable=False),
+                pa.field("lowest", pa.float64()),
+                pa.field("highest", pa.float64(), nullable=False),
                 pa.field("unit", pa.string(), nullable=False),
                 pa.field("passed", pa.bool_(), nullable=False),
             ]
@@ -359,13 +360,16 @@ def _create_key_file(path: Path) -> bytes:
     return pem
 
 
+_FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
+
+
 def _json_values(record: TrackRecord) -> dict[str, Any]:
     """The record's fields as JSON values. Not `asdict`: it deep-copies."""
     values = {field.name: getattr(record, field.name) for field in RECORD_FIELDS}
     values["choices"] = dict(record.choices)
     values["findings"] = [
-        {"name": f.name, "measured": f.measured, "limit": f.limit, "unit": f.unit, "passed": f.passed}
-        for f in record.findings
+        {field: getattr(finding, field) for field in _FINDING_FIELDS}
+        for finding in record.findings
     ]
     return values
 
@@ -419,11 +423,12 @@ def _read_findings(value: object, name: str) -> tuple[Finding, ...]:
 
 
 def _read_finding(value: object, name: str) -> Finding:
-    finding = _exactly(value, {"name", "measured", "limit", "unit", "passed"}, name)
+    finding = _exactly(value, set(_FINDING_FIELDS), name)
     return Finding(
         name=_read_str(finding["name"], name),
         measured=_read_float(finding["measured"], name),
-        limit=_read_float(finding["limit"], name),
+        lowest=None if finding["lowest"] is None else _read_float(finding["lowest"], name),
+        highest=_read_float(finding["highest"], name),
         unit=_read_str(finding["unit"], name),
         passed=_read_bool(finding["passed"], name),
     )

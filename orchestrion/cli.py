@@ -1,0 +1,137 @@
+"""The `orchestrion` command: render one track without a cluster, and verify any track against its record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from orchestrion.config import RenderConfig
+from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
+from orchestrion.metrics import PrometheusRecorder
+from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
+from orchestrion.render import Failure, build_renderer
+from orchestrion.request import TrackSpec
+from orchestrion.store import TrackStore
+from orchestrion.vocabulary import MOODS, STYLES
+
+DEFAULT_STORE = "out/store"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 when a track failed or does not verify, 2 for bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except InvalidRequest as error:
+        for problem in error.problems:
+            print(f"{problem.field}: {problem.message} (got {problem.value})", file=sys.stderr)
+        return 2
+    except OrchestrionError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="orchestrion", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    render = commands.add_parser("render", help="render one track into the store and copy it to --output")
+    render.add_argument("prompt")
+    for name, field in TrackSpec.model_fields.items():
+        if name not in ("prompt", "theme"):
+            render.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=field.description)
+    render.add_argument("--theme", type=Path, metavar="FILE", help="Audio or MIDI file with the theme melody.")
+    render.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
+    render.add_argument("--output", type=Path, help="Where to copy the audio; its folder must exist.")
+    render.set_defaults(run=_render)
+
+    check = commands.add_parser("verify", help="verify a stored track, or files, against the signed record")
+    check.add_argument("track", nargs="?", help="Track id in --store.")
+    check.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
+    check.add_argument("--audio", type=Path, help="Audio file to verify instead of the store's.")
+    check.add_argument("--record", type=Path, help="Signed record (JSON) to verify instead of the store's.")
+    check.add_argument("--keys", type=Path, help="Public key (PEM) or folder of them (default: beside the store).")
+    check.set_defaults(run=_verify)
+
+    styles = commands.add_parser("styles", help="list the styles and moods a request may name")
+    styles.set_defaults(run=_styles)
+    return parser
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    cells = {name: getattr(arguments, name) or "" for name in TrackSpec.model_fields if name != "theme"}
+    config = local_config(arguments.store)
+    renderer = build_renderer(config, "local", PrometheusRecorder(CollectorRegistry()))
+    if arguments.theme is not None:
+        cells["theme"] = renderer.store.put_theme(_read(arguments.theme, "theme"))
+    outcome = renderer.render([TrackSpec.from_text(cells).resolve()])[0]
+    if isinstance(outcome, Failure):
+        print(f"{outcome.reason} at {outcome.stage}: {outcome.message}", file=sys.stderr)
+        return 1
+    if arguments.output is not None:
+        arguments.output.write_bytes(renderer.store.get_blob(outcome.record.audio_key))
+    record = outcome.record
+    print(
+        json.dumps(
+            {
+                "track_id": outcome.track_id,
+                "cache_hit": outcome.cache_hit,
+                "audio": str(arguments.output or f"{arguments.store}/{record.audio_key}"),
+                "loudness_lufs": record.measured_loudness_lufs,
+                "cost_usd": record.cost_usd,
+                "choices": dict(record.choices),
+            },
+            indent=2,
+        )
+    )
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    keys = load_trusted_keys(arguments.keys or Path(arguments.store).parent / "keys")
+    store = TrackStore.open(_absolute(arguments.store))
+    if arguments.record is not None:
+        envelope = _read(arguments.record, "record")
+    elif arguments.track is not None:
+        envelope = store.latest(arguments.track)
+        if envelope is None:
+            raise NotFound(f"there is no track {shown(arguments.track)} in {arguments.store}")
+    else:
+        raise InvalidRequest.of("track", None, "give a track id, or --record with --audio")
+    signed = SignedRecord.from_bytes(envelope)
+    audio = _read(arguments.audio, "audio") if arguments.audio else store.get_blob(signed.record.audio_key)
+    verify(signed, audio, keys)
+    print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.key_id})")
+    return 0
+
+
+def _styles(_: argparse.Namespace) -> int:
+    print("styles: " + ", ".join(STYLES))
+    print("moods: " + ", ".join(MOODS))
+    return 0
+
+
+def local_config(store: str) -> RenderConfig:
+    """The configuration of a render on this machine: the store, and its signing key in the folder beside it."""
+    keys = Path.home() / ".orchestrion" if "://" in store else Path(store).absolute().parent
+    return RenderConfig(store_url=_absolute(store), signing_key_path=str(keys / "signing-key.pem"))
+
+
+def _absolute(store: str) -> str:
+    return store if "://" in store else str(Path(store).absolute())
+
+
+def _read(path: Path, field: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest.of(field, str(path), f"cannot be read: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,484 @@
+"""The flow, one request in and one signed track out: generate → finish → check → encode → store → sign → account.
+
+`Renderer.render` takes a batch and gives one outcome per request, in order; `Renderer.open` gives one track chunk by
+chunk to a listener. Both end in `Renderer.complete`, so a streamed track, a synchronous one and a catalog row of the
+same request are the same bytes. The surprising thing: a failure is a value here, never a missing row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from orchestrion import __version__
+from orchestrion.checks import Finding, check, check_encoded
+from orchestrion.clock import Clock, SystemClock
+from orchestrion.config import RenderConfig
+from orchestrion.cost import Node, PriceTable, cost_usd, describe_node
+from orchestrion.encode import FILE_SUFFIXES, encode
+from orchestrion.errors import (
+    REASONS,
+    CheckFailed,
+    InvalidRequest,
+    ModelFailed,
+    OrchestrionError,
+    RightsRefused,
+    Transient,
+)
+from orchestrion.finish import RECIPE_VERSION, FinishSpec, finish
+from orchestrion.loudness import integrated_lufs, true_peak_dbtp
+from orchestrion.metrics import (
+    CACHE_HITS,
+    COST_USD,
+    DEVICE_SECONDS,
+    FAILURES,
+    RENDER_SECONDS_PER_AUDIO_SECOND,
+    Recorder,
+)
+from orchestrion.models import load_model
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
+from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
+from orchestrion.request import Purpose, TrackRequest, track_id
+from orchestrion.store import TrackStore
+
+logger = logging.getLogger(__name__)
+
+#: What holds the device. A GPU is free for the next track while the CPU finishes this one; a CPU core is not.
+_DEVICE_STAGES: Final = {"cpu-core": ("generate", "finish", "check", "encode", "store"), "gpu": ("generate",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A finished track: its record says everything, its audio lies in the store under `record.audio_key`."""
+
+    track_id: str
+    record: TrackRecord
+    version: int
+    cache_hit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no track. `reason` is one of `errors.REASONS`; `track_id` is None if the request was not valid."""
+
+    track_id: str | None
+    reason: str
+    stage: str
+    message: str
+    transient: bool
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(cls, error: OrchestrionError, stage: str, track_id: str | None) -> Failure:
+        """The failure that `error` means when it stops a request at `stage`."""
+        findings = error.findings if isinstance(error, CheckFailed) else ()
+        return cls(track_id, REASONS[type(error)], stage, str(error), isinstance(error, Transient), findings)
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds spent in each stage, summed over its visits."""
+
+    clock: Clock
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside the block to `name`, also when it raises."""
+        started_s = self.clock.monotonic_s()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self.clock.monotonic_s() - started_s
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request that is worth rendering: its identity, its model's card, and the form its track must have."""
+
+    request: TrackRequest
+    track_id: str
+    info: ModelInfo
+    spec: FinishSpec
+    batch_size: int
+    watch: Stopwatch
+
+
+class Renderer:
+    """Everything one process needs to turn requests into stored, signed tracks. One thread at a time may generate."""
+
+    def __init__(
+        self,
+        models: Mapping[str, MusicModel],
+        store: TrackStore,
+        signer: Signer,
+        node: Node,
+        pool: str,
+        recorder: Recorder,
+        clock: Clock,
+    ) -> None:
+        self.models = models
+        self.store = store
+        self.signer = signer
+        self.node = node
+        self.pool = pool
+        self.recorder = recorder
+        self.clock = clock
+
+    def render(self, requests: Sequence[TrackRequest]) -> list[Track | Failure]:
+        """Render a batch. One outcome per request, in order; equal requests are rendered once.
+
+        Nothing that is wrong with one request stops another.
+        """
+        outcomes: dict[int, Track | Failure] = {}
+        jobs: dict[str, Job] = {}
+        for index, request in enumerate(requests):
+            found = self._outcome_without_rendering(request, len(requests))
+            if isinstance(found, Job):
+                jobs.setdefault(found.track_id, found)
+            else:
+                outcomes[index] = found
+        rendered: dict[str, Track | Failure] = {}
+        for model in dict.fromkeys(job.request.model for job in jobs.values()):
+            batch = [job for job in jobs.values() if job.request.model == model]
+            rendered |= zip((job.track_id for job in batch), self._render_batch(batch), strict=True)
+        for index, request in enumerate(requests):
+            if index not in outcomes:
+                outcomes[index] = rendered[self.track_id(request)]
+        return [outcomes[index] for index in range(len(requests))]
+
+    def open(self, request: TrackRequest) -> Rendering:
+        """Start one track, chunk by chunk.
+
+        Raises:
+            InvalidRequest: the model is not loaded here, or cannot use the theme or the length.
+            NotFound: the theme is not in the store.
+            RightsRefused: the weights' licence forbids the purpose.
+            ModelFailed: the model cannot make this piece.
+            StoreUnavailable: the theme could not be read.
+        """
+        job = self._job(request, batch_size=1)
+        conditioning = self._conditioning(request)
+        with job.watch.stage("generate"), _model_errors(request.model):
+            performance = self.models[request.model].perform(conditioning)
+        return Rendering(self, job, performance)
+
+    def find(self, request: TrackRequest) -> Track | None:
+        """The track of this request if it is in the store already."""
+        track_id = self.track_id(request)
+        envelope = self.store.latest(track_id)
+        if envelope is None:
+            return None
+        record = SignedRecord.from_bytes(envelope).record
+        return Track(track_id, record, self.store.versions(track_id)[-1], cache_hit=True)
+
+    def track_id(self, request: TrackRequest) -> str:
+        """The id of the track that this request gives here.
+
+        Raises:
+            InvalidRequest: the model is not loaded here.
+        """
+        return track_id(request, self._model(request).info.revision, RECIPE_VERSION)
+
+    def _model(self, request: TrackRequest) -> MusicModel:
+        model = self.models.get(request.model)
+        if model is None:
+            raise InvalidRequest.of("model", request.model, "is not loaded here; use " + " or ".join(self.models))
+        return model
+
+    def _job(self, request: TrackRequest, batch_size: int) -> Job:
+        info = self._model(request).info
+        if request.purpose is Purpose.COMMERCIAL and not info.commercial_use:
+            raise RightsRefused(
+                f"the weights of {info.name} are under {info.weights_licence}, which forbids commercial use; choose "
+                "another model, or declare purpose 'non-commercial' or 'research' if that is true"
+            )
+        if request.duration_s > info.max_duration_s:
+            raise InvalidRequest.of(
+                "duration_s", request.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
+            )
+        spec = FinishSpec(
+            duration_s=request.duration_s,
+            sample_rate_hz=request.sample_rate_hz,
+            loudness_lufs=request.loudness_lufs,
+            fade_in_s=request.fade_in_s,
+            fade_out_s=request.fade_out_s,
+        )
+        return Job(request, self.track_id(request), info, spec, batch_size, Stopwatch(self.clock))
+
+    def _outcome_without_rendering(self, request: TrackRequest, batch_size: int) -> Job | Track | Failure:
+        """The job to do, unless the store has the track or the request is refused."""
+        try:
+            job = self._job(request, batch_size)
+            track = self.find(request)
+        except OrchestrionError as error:
+            return self.failed(error, "request", None, request.model)
+        if track is None:
+            return job
+        self.recorder.count(CACHE_HITS, pool=self.pool, model=request.model)
+        return track
+
+    def _render_batch(self, batch: Sequence[Job]) -> list[Track | Failure]:
+        """Generate jobs of one model together, then finish each."""
+        model = self.models[batch[0].request.model]
+        outcomes: dict[str, Track | Failure] = {}
+        ready: list[tuple[Job, Conditioning]] = []
+        for job in batch:
+            try:
+                ready.append((job, self._conditioning(job.request)))
+            except OrchestrionError as error:
+                outcomes[job.track_id] = self.failed(error, "request", job.track_id, job.request.model)
+        watch = Stopwatch(self.clock)
+        with watch.stage("generate"):
+            generations = self._generate(model, [conditioning for _, conditioning in ready])
+        for (job, _), generation in zip(ready, generations, strict=True):
+            # What one track held the device for, when all were made at once: its share by length.
+            share = job.request.duration_s / sum(other.request.duration_s for other, _ in ready)
+            job.watch.seconds["generate"] = watch.seconds["generate"] * share
+            if isinstance(generation, ModelFailed):
+                outcomes[job.track_id] = self.failed(generation, "generate", job.track_id, job.request.model)
+                self._account(job)
+            else:
+                outcomes[job.track_id] = self.complete(job, generation)
+        return [outcomes[job.track_id] for job in batch]
+
+    def _generate(self, model: MusicModel, batch: list[Conditioning]) -> Sequence[Generation | ModelFailed]:
+        try:
+            with _model_errors(model.info.name):
+                return model.generate(batch) if batch else []
+        except ModelFailed as error:
+            return [error] * len(batch)
+
+    def _conditioning(self, request: TrackRequest) -> Conditioning:
+        return Conditioning(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            style=request.style,
+            mood=request.mood,
+            tempo_bpm=request.tempo_bpm,
+            key=request.key,
+            duration_s=request.duration_s,
+            seed=request.seed,
+            theme=self.store.theme(request.theme) if request.theme else None,
+        )
+
+    def complete(self, job: Job, generation: Generation) -> Track | Failure:
+        """Finish, check, encode, store, sign and account for one generated piece."""
+        stage = "finish"
+        try:
+            with job.watch.stage("finish"):
+                audio = finish(generation.audio, job.info.sample_rate_hz, job.spec)
+            stage = "check"
+            with job.watch.stage("check"):
+                findings = check(audio, job.spec.sample_rate_hz, job.spec)
+                _pass(findings)
+                loudness_lufs = integrated_lufs(audio, job.spec.sample_rate_hz)
+                true_peak_dbtp_ = true_peak_dbtp(audio, job.spec.sample_rate_hz)
+            stage = "encode"
+            with job.watch.stage("encode"):
+                data = encode(audio, job.spec.sample_rate_hz, job.request.format)
+            stage = "check"
+            with job.watch.stage("check"):
+                findings += check_encoded(data, job.request.format, job.spec, audio.shape[1])
+                _pass(findings)
+            stage = "store"
+            with job.watch.stage("store"):
+                audio_key = self.store.put_blob(data, FILE_SUFFIXES[job.request.format])
+                midi_key = self.store.put_blob(generation.midi, ".mid") if generation.midi else None
+            record = self._record(job, generation, data, audio_key, midi_key, loudness_lufs, true_peak_dbtp_, findings)
+            published = self.store.publish(job.track_id, self.signer.sign(record).to_bytes())
+        except OrchestrionError as error:
+            self._account(job)
+            return self.failed(error, stage, job.track_id, job.request.model)
+        self._account(job)
+        return Track(job.track_id, record, published, cache_hit=False)
+
+    def _record(
+        self,
+        job: Job,
+        generation: Generation,
+        data: bytes,
+        audio_key: str,
+        midi_key: str | None,
+        loudness_lufs: float,
+        true_peak_dbtp: float,
+        findings: Sequence[Finding],
+    ) -> TrackRecord:
+        request, seconds, device_seconds = job.request, job.watch.seconds, self._device_seconds(job)
+        return TrackRecord(
+            schema_version=SCHEMA_VERSION,
+            track_id=job.track_id,
+            created_at=utc_timestamp(self.clock.now()),
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            style=request.style,
+            mood=request.mood,
+            tempo_bpm=request.tempo_bpm,
+            key=str(request.key) if request.key else None,
+            duration_s=request.duration_s,
+            seed=request.seed,
+            theme=request.theme,
+            model=request.model,
+            format=request.format.value,
+            sample_rate_hz=request.sample_rate_hz,
+            loudness_lufs=request.loudness_lufs,
+            fade_in_s=request.fade_in_s,
+            fade_out_s=request.fade_out_s,
+            requester=request.requester,
+            purpose=request.purpose.value,
+            prompt_sha256=hashlib.sha256(request.prompt.encode()).hexdigest(),
+            model_revision=job.info.revision,
+            weights_licence=job.info.weights_licence,
+            commercial_use=job.info.commercial_use,
+            recipe_version=RECIPE_VERSION,
+            code_version=__version__,
+            choices={name: str(choice) for name, choice in generation.choices.items()},
+            node_id=self.node.node_id,
+            node_type=self.node.node_type,
+            device=self.node.device,
+            market=self.node.market,
+            pool=self.pool,
+            batch_size=job.batch_size,
+            generate_s=seconds["generate"],
+            finish_s=seconds["finish"],
+            check_s=seconds["check"],
+            encode_s=seconds["encode"],
+            store_s=seconds["store"],
+            device_seconds=device_seconds,
+            price_usd_per_device_hour=self.node.price_usd_per_device_hour,
+            price_source=self.node.price_source,
+            cost_usd=cost_usd(device_seconds, self.node.price_usd_per_device_hour),
+            audio_key=audio_key,
+            audio_sha256=hashlib.sha256(data).hexdigest(),
+            audio_bytes=len(data),
+            midi_key=midi_key,
+            midi_sha256=hashlib.sha256(generation.midi).hexdigest() if generation.midi else None,
+            measured_loudness_lufs=loudness_lufs,
+            measured_true_peak_dbtp=true_peak_dbtp,
+            findings=tuple(findings),
+        )
+
+    def _device_seconds(self, job: Job) -> float:
+        return sum(job.watch.seconds.get(stage, 0.0) for stage in _DEVICE_STAGES[self.node.device])
+
+    def _account(self, job: Job) -> None:
+        """Count what the job held of the device, whether a track came of it or not."""
+        device_seconds, model = self._device_seconds(job), job.request.model
+        usd = cost_usd(device_seconds, self.node.price_usd_per_device_hour)
+        self.recorder.count(DEVICE_SECONDS, device_seconds, pool=self.pool, model=model, market=self.node.market)
+        self.recorder.count(COST_USD, usd, pool=self.pool, model=model, market=self.node.market)
+        self.recorder.observe(
+            RENDER_SECONDS_PER_AUDIO_SECOND, device_seconds / job.request.duration_s, pool=self.pool, model=model
+        )
+
+    def failed(self, error: OrchestrionError, stage: str, track_id: str | None, model: str) -> Failure:
+        """The failure that `error` means, counted."""
+        failure = Failure.of(error, stage, track_id)
+        label = model if model in self.models else "unknown"
+        self.recorder.count(FAILURES, pool=self.pool, model=label, reason=failure.reason)
+        return failure
+
+
+class Rendering:
+    """One track on its way: take raw chunks until there are no more, then complete it.
+
+    One thread may call `advance`; `complete` may run in another once `advance` has given None.
+    """
+
+    def __init__(self, renderer: Renderer, job: Job, performance: Performance) -> None:
+        self._renderer = renderer
+        self._job = job
+        self._performance = performance
+        self._chunks: list[Pcm] = []
+
+    @property
+    def track_id(self) -> str:
+        """The id that the finished track will have."""
+        return self._job.track_id
+
+    @property
+    def source_rate_hz(self) -> int:
+        """Sampling rate of the raw chunks."""
+        return self._job.info.sample_rate_hz
+
+    @property
+    def channels(self) -> int:
+        """Channels of the raw chunks."""
+        return self._job.info.channels
+
+    @property
+    def spec(self) -> FinishSpec:
+        """What the finished track must be."""
+        return self._job.spec
+
+    @property
+    def expected_lufs(self) -> float | None:
+        """Loudness that the raw audio is expected to have, in LUFS; None when the model cannot say."""
+        return self._performance.expected_lufs
+
+    def advance(self) -> Pcm | None:
+        """The next raw chunk, [samples, channels], not yet mastered; None when the piece is whole.
+
+        Raises:
+            ModelFailed: the model broke on the way.
+        """
+        with self._job.watch.stage("generate"), _model_errors(self._job.request.model):
+            chunk = next(self._performance.chunks, None)
+        if chunk is not None:
+            self._chunks.append(chunk)
+        return chunk
+
+    def complete(self) -> Track | Failure:
+        """Finish, check, encode, store, sign and account for the whole piece."""
+        audio = np.concatenate(self._chunks)
+        self._chunks.clear()
+        return self._renderer.complete(self._job, Generation(audio, self._performance.midi, self._performance.choices))
+
+    def close(self) -> None:
+        """Give up: free what the model holds for this piece, and account for the work that is lost."""
+        close = getattr(self._performance.chunks, "close", None)
+        if close is not None:
+            close()
+        self._chunks.clear()
+        self._renderer._account(self._job)
+
+
+def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Renderer:
+    """Load the models, open the store, the key and the prices that `config` names.
+
+    Raises:
+        InvalidRequest: a model, node type, market, price table, key or store that cannot be used.
+    """
+    node = describe_node(config.node_type, config.market, PriceTable.load(config.prices_path))
+    return Renderer(
+        models={name: load_model(name) for name in config.models},
+        store=TrackStore.open(config.store_url, config.storage_options),
+        signer=Signer.load_or_create(config.signing_key_path),
+        node=node,
+        pool=pool,
+        recorder=recorder,
+        clock=SystemClock(),
+    )
+
+
+def _pass(findings: Sequence[Finding]) -> None:
+    if not all(finding.passed for finding in findings):
+        raise CheckFailed(findings)
+
+
+@contextmanager
+def _model_errors(model: str) -> Iterator[None]:
+    """A model is foreign code: whatever it raises that is not ours becomes `ModelFailed`, with its cause logged."""
+    try:
+        yield
+    except OrchestrionError:
+        raise
+    except Exception as error:
+        logger.exception("model %s failed", model)
+        raise ModelFailed(f"{model} failed: {type(error).__name__}: {error}") from error
