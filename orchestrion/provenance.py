@@ -1,8 +1,8 @@
-"""The record of a track: what was asked, what made it, what it cost, what was measured; signed, so that it can be held to.
+"""The record of a track: what was asked, what made it, what it cost, what was measured; signed, to be held to it.
 
-`TrackRecord` is the one place where a field of the record is declared: the Arrow schema (Parquet), the JSON of the signed
-envelope and `docs/records.md` all follow from it. What is signed is the record as RFC 8785 canonical JSON, with Ed25519
-(RFC 8032), so any language can verify it. The surprising thing: the public key inside an envelope proves nothing and is
+`TrackRecord` is the one place where a field of the record is declared: the Arrow schema (Parquet), the JSON of the
+signed envelope and `docs/records.md` all follow from it. What is signed is the record as RFC 8785 canonical JSON, with
+Ed25519 (RFC 8032), so any language can verify it. The surprising thing: the public key inside an envelope proves nothing and is
 never trusted; a verifier brings the keys that it trusts.
 """
 
@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import os
 import re
 import types
@@ -44,7 +45,11 @@ def utc_timestamp(moment: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TrackRecord:
-    """Everything there is to know about one track. Each field's annotation is its documentation."""
+    """Everything there is to know about one track. Each field's annotation is its documentation.
+
+    Raises:
+        ValueError: a value is of another type than declared (NumPy's bool is no bool), or a number is not finite.
+    """
 
     schema_version: Annotated[int, "Version of this list of fields; 1."]
     track_id: Annotated[str, "Hash of what determines the audio: request, model revision, recipe version."]
@@ -95,9 +100,14 @@ class TrackRecord:
     midi_sha256: Annotated[str | None, "SHA-256 of the MIDI file, hex; null: the model has no score."]
     measured_loudness_lufs: Annotated[float, "Integrated loudness of the finished audio, in LUFS."]
     measured_true_peak_dbtp: Annotated[float, "True peak of the finished audio, in dBTP."]
-    findings: Annotated[tuple[Finding, ...], "Every check of the audio: name, measured, lowest and highest allowed, unit, passed."]
+    findings: Annotated[
+        tuple[Finding, ...], "Every check of the audio: name, measured, lowest and highest allowed, unit, passed."
+    ]
 
     def __post_init__(self) -> None:
+        values = _json_values(self)
+        for field in RECORD_FIELDS:
+            _read_field(field, values[field.name])
         if _UTC_MICROSECONDS.fullmatch(self.created_at) is None:
             raise ValueError(f"created_at is {shown(self.created_at)}; make it with utc_timestamp()")
 
@@ -138,6 +148,9 @@ class RecordField:
         if self.name == "created_at":
             return pa.timestamp("us", tz="UTC")
         return _ARROW_TYPES[self.type]
+
+
+_FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
 
 
 def _record_fields() -> tuple[RecordField, ...]:
@@ -360,23 +373,18 @@ def _create_key_file(path: Path) -> bytes:
     return pem
 
 
-_FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
-
-
 def _json_values(record: TrackRecord) -> dict[str, Any]:
     """The record's fields as JSON values. Not `asdict`: it deep-copies."""
     values = {field.name: getattr(record, field.name) for field in RECORD_FIELDS}
     values["choices"] = dict(record.choices)
-    values["findings"] = [
-        {field: getattr(finding, field) for field in _FINDING_FIELDS}
-        for finding in record.findings
-    ]
+    values["findings"] = [{field: getattr(finding, field) for field in _FINDING_FIELDS} for finding in record.findings]
     return values
 
 
 def _from_json_values(values: Mapping[str, Any]) -> TrackRecord:
     _exactly(values, {field.name for field in RECORD_FIELDS}, "the record")
-    return TrackRecord(**{field.name: _read_field(field, values[field.name]) for field in RECORD_FIELDS})
+    read: dict[str, Any] = {field.name: _read_field(field, values[field.name]) for field in RECORD_FIELDS}
+    return TrackRecord(**read)
 
 
 def _read_field(field: RecordField, value: object) -> object:
@@ -401,6 +409,8 @@ def _read_float(value: object, name: str) -> float:
     # Canonical JSON writes 30.0 as 30.
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"{name} is not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, not a finite number")
     return float(value)
 
 

@@ -2,7 +2,7 @@
 
     blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and themes, named by what is in them
     tracks/<2 characters>/<track id>/<version>.json  a track exists once its record does
-    tmp/                                           (folders only) what was being written; may be deleted at rest
+    tmp/                                             (folders only) files being written; old ones may be deleted
 
 Nothing half-written is ever seen: a name appears only after all of its bytes are safe, and a record is published only
 after the blobs it names. The surprising thing: locally this needs hard links, not renames. `rename` replaces what
@@ -16,7 +16,6 @@ import errno
 import hashlib
 import os
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,13 +35,14 @@ _SUFFIX = re.compile(r"\.?([a-z0-9]{1,8})")
 _TRACK_ID = re.compile(r"trk_[a-z2-7]{32}")
 _RECORD_KEY = re.compile(r"tracks/[a-z2-7]{2}/(?P<track_id>trk_[a-z2-7]{32})/(?P<version>[0-9]{6})\.json")
 _THEME_REF = re.compile(r"sha256:(?P<sha256>[0-9a-f]{64})")
+_PREFIX = re.compile(r"[A-Za-z0-9._/=-]{0,512}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
-#: Seconds to connect, and seconds of silence on a connection, before one try counts as failed.
+#: Seconds to connect, and seconds without an answer (an upload included), before one try counts as failed.
 S3_CONNECT_TIMEOUT_S: Final = 3
-S3_READ_TIMEOUT_S: Final = 20
-#: Tries of one call, with pauses of 0.1, 0.17 and 0.29 s between them (s3fs's own retry loop).
-S3_TRIES: Final = 4
+S3_READ_TIMEOUT_S: Final = 30
+#: Tries of one call, with growing random pauses between them: broken connections, time-outs, 5xx, throttling.
+S3_TRIES: Final = 3
 
 
 class TrackStore:
@@ -66,7 +66,8 @@ class TrackStore:
             StoreUnavailable: the folder cannot be made. A bucket is contacted only when it is first used.
         """
         options = dict(storage_options or {})
-        return cls(url, options, _backend_for(url, options))
+        backend = _backend_for(url, options)
+        return cls(backend.url, options, backend)
 
     def __reduce__(self) -> tuple[Callable[..., TrackStore], tuple[str, dict[str, Any]]]:
         return (TrackStore.open, (self.url, self._storage_options))
@@ -189,7 +190,7 @@ class TrackStore:
                 size = self._backend.size(key)
             except FileNotFoundError:
                 self._backend.create(key, data)
-                size = self._backend.size(key)
+                return key
         if size != len(data):
             raise StoreUnavailable(
                 f"{self.url}: {key} has {size} bytes instead of {len(data)}; delete it and try again"
@@ -202,16 +203,25 @@ class TrackStore:
         try:
             yield
         except FileNotFoundError as error:
+            if self._backend.is_gone(error):
+                raise StoreUnavailable(f"store {self.url} is not there; {self._backend.remedy}") from error
             raise NotFound(f"{key} is not in the store {self.url}; render or upload it first") from error
         except (OSError, BotoCoreError, S3ClientError, HttpClientError) as error:
-            remedy = self._backend.remedy
-            raise StoreUnavailable(f"store {self.url}: {shown(str(error) or repr(error))}; {remedy}") from error
+            reason = shown(str(error) or repr(error))
+            raise StoreUnavailable(f"store {self.url}: {reason}; {self._backend.remedy}") from error
 
 
 class _Backend(Protocol):
     """A flat space of keys. Methods raise FileNotFoundError for a missing key and OSError kinds for the rest."""
 
+    #: The store's address in its one spelling, absolute.
+    url: str
+    #: What to look at when it does not answer.
     remedy: str
+
+    def is_gone(self, error: FileNotFoundError) -> bool:
+        """Whether not only a key is missing but the folder or bucket itself."""
+        ...
 
     def create(self, key: str, data: bytes) -> None:
         """Write all of `data` under a new key, verified before it is seen; an existing key is left as it is."""
@@ -234,18 +244,23 @@ class _Folder:
     remedy = "check that the folder exists, has room, may be written to and is on a file system with hard links"
 
     def __init__(self, root: Path) -> None:
+        self.url = str(root)
         self._root = root
         self._tmp = root / "tmp"
-        self._tmp.mkdir(parents=True, exist_ok=True)
+        _make_folders(self._tmp)
+
+    def is_gone(self, error: FileNotFoundError) -> bool:
+        return not self._root.is_dir()
 
     def create(self, key: str, data: bytes) -> None:
         aside = self._tmp / f"{uuid.uuid4().hex}.part"
         target = self._root / key
         try:
+            self._tmp.mkdir(exist_ok=True)
             _write_durably(aside, data)
             if aside.read_bytes() != data:
                 raise OSError(errno.EIO, "what was read back is not what was written", str(aside))
-            self._make_folders(target.parent)
+            _make_folders(target.parent)
             try:
                 os.link(aside, target)
             except FileExistsError:
@@ -266,15 +281,24 @@ class _Folder:
         return (self._root / key).stat().st_size
 
     def keys(self, folder: str) -> list[str]:
-        return [path.relative_to(self._root).as_posix() for path in (self._root / folder).rglob("*") if path.is_file()]
+        found = []
+        for path, _, names in os.walk(self._root / folder, onerror=self._cannot_list):
+            found += [Path(path, name).relative_to(self._root).as_posix() for name in names]
+        return found
 
-    def _make_folders(self, folder: Path) -> None:
-        """`mkdir -p`, with each new name safe on disk: a record in a folder that a crash removes is no record."""
-        if folder.is_dir():
-            return
-        self._make_folders(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+    def _cannot_list(self, error: OSError) -> None:
+        """A folder that was never made holds no keys; any other reason must be told."""
+        if not isinstance(error, FileNotFoundError) or self.is_gone(error):
+            raise error
+
+
+def _make_folders(folder: Path) -> None:
+    """`mkdir -p`, with each new name safe on disk: a record in a folder that a crash removes is no record."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -303,8 +327,6 @@ class _S3(Protocol):
         self, path: str, start: int | None = None, end: int | None = None, max_concurrency: int | None = None
     ) -> bytes: ...
 
-    def find(self, path: str, *, refresh: bool) -> list[str]: ...
-
 
 class _Bucket:
     """Keys as S3 objects. One PUT makes an object whole or not at all; the server checks its MD5 before that."""
@@ -312,18 +334,20 @@ class _Bucket:
     remedy = "check that the bucket exists, that the endpoint answers and that the credentials may read and write"
 
     def __init__(self, bucket: str, prefix: str, options: Mapping[str, Any]) -> None:
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = prefix
         self._options = options
-        self._lock = threading.Lock()
-        self._opened: tuple[int, _S3] | None = None
+        #: By process id: s3fs keeps an event loop in a thread, which a fork does not copy.
+        self._filesystems: dict[int, _S3] = {}
+
+    def is_gone(self, error: FileNotFoundError) -> bool:
+        return _s3_code(error) == "NoSuchBucket"
 
     def _filesystem(self) -> _S3:
-        """The connection of this process: s3fs owns an event loop in a thread, which a fork does not copy."""
-        with self._lock:
-            if self._opened is None or self._opened[0] != os.getpid():
-                self._opened = (os.getpid(), _s3_filesystem(self._options))
-            return self._opened[1]
+        """The connections of this process; opened without a lock, which a fork could copy while it is held."""
+        found = self._filesystems.get(os.getpid())
+        return found or self._filesystems.setdefault(os.getpid(), _s3_filesystem(self._options))
 
     def create(self, key: str, data: bytes) -> None:
         md5 = hashlib.md5(data, usedforsecurity=False)
@@ -336,10 +360,9 @@ class _Bucket:
                 ContentMD5=base64.b64encode(md5.digest()).decode("ascii"),
                 IfNoneMatch="*",
             )
-        except FileNotFoundError as error:
-            raise OSError(errno.ENXIO, f"there is no bucket {self._bucket}") from error
         except OSError as error:
-            if _s3_code(error) in ("PreconditionFailed", "412"):
+            # 409: S3 is busy with another writer's PUT of the same key. Whoever is first, the answer is the same.
+            if _s3_code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
                 return
             raise
         # With SSE-KMS the ETag is no MD5: then what was written is read back.
@@ -362,8 +385,19 @@ class _Bucket:
         return int(answer["ContentLength"])
 
     def keys(self, folder: str) -> list[str]:
-        found = self._filesystem().find(self._path(folder) + "/", refresh=True)
-        return [path.removeprefix(self._path("")) for path in found]
+        # Not s3fs's own `find`: it takes a bucket that is not there for an empty one.
+        found: list[str] = []
+        page: Mapping[str, Any] = {"NextContinuationToken": None}
+        while "NextContinuationToken" in page:
+            token = page["NextContinuationToken"]
+            page = self._filesystem().call_s3(
+                "list_objects_v2",
+                Bucket=self._bucket,
+                Prefix=f"{self._prefix}{folder}/",
+                **({"ContinuationToken": token} if token else {}),
+            )
+            found += [entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", ())]
+        return found
 
     def _path(self, key: str) -> str:
         return f"{self._bucket}/{self._prefix}{key}"
@@ -373,13 +407,13 @@ def _s3_filesystem(options: Mapping[str, Any]) -> _S3:
     config = {
         "connect_timeout": S3_CONNECT_TIMEOUT_S,
         "read_timeout": S3_READ_TIMEOUT_S,
-        # s3fs has its own retry loop; botocore's inside it would multiply the tries.
-        "retries": {"total_max_attempts": 1},
+        "retries": {"mode": "standard", "total_max_attempts": S3_TRIES},
     } | dict(options.get("config_kwargs", {}))
     filesystem: _S3 = fsspec.filesystem(
         "s3", **{**options, "config_kwargs": config}, skip_instance_cache=True, use_listings_cache=False
     )
-    filesystem.retries = S3_TRIES
+    # s3fs has a second retry loop around botocore's, which does not know of refused connections: one is enough.
+    filesystem.retries = 1
     return filesystem
 
 
@@ -393,7 +427,7 @@ def _backend_for(url: str, options: Mapping[str, Any]) -> _Backend:
     parts = urlsplit(url)
     if "://" in url and parts.scheme == "s3":
         prefix = parts.path.strip("/")
-        if _BUCKET.fullmatch(parts.netloc) is None or ".." in prefix.split("/"):
+        if _BUCKET.fullmatch(parts.netloc) is None or _PREFIX.fullmatch(prefix) is None or ".." in prefix.split("/"):
             raise InvalidRequest.of("store_url", url, "write s3://bucket or s3://bucket/prefix")
         return _Bucket(parts.netloc, f"{prefix}/" if prefix else "", options)
     if "://" in url and (parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path):
