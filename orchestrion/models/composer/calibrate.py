@@ -1,0 +1,109 @@
+"""Measure the loudness of every preset and of every style's mix, and write `levels.py`.
+
+    python -m orchestrion.models.composer.calibrate
+
+Run it again after a change of sound font, synthesiser, recipes or mixer. The first table is measured note by note; the
+second from short pieces of each style, so that the unmastered mix of each lands at `mixer.TARGET_LUFS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyloudnorm
+
+from orchestrion.models.composer import levels
+from orchestrion.models.composer.mixer import TARGET_LUFS, mix
+from orchestrion.models.composer.model import compose
+from orchestrion.models.composer.recipes import INSTRUMENT_WORDS, RECIPES, kit, melodic
+from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, Mono, NoteSynth
+from orchestrion.models.protocol import Conditioning
+from orchestrion.vocabulary import STYLES
+
+_LENGTH_S: Final = 0.5
+_MELODIC_PITCHES: Final = (28, 36, 44, 52, 60, 68, 76, 84, 92)
+_DRUM_PITCHES: Final = tuple(range(35, 82))
+_VELOCITY: Final = 100
+_FLOOR_LUFS: Final = -60.0
+_PASSES: Final = 2
+_SEEDS: Final = (101, 102, 103)
+
+
+def main() -> None:
+    """Measure and write."""
+    synth = NoteSynth()
+    notes = measure_notes(synth)
+    levels.NOTE_LUFS.clear()
+    levels.NOTE_LUFS.update(notes)
+    trims = dict.fromkeys(STYLES, 0.0)
+    for _ in range(_PASSES):
+        levels.STYLE_TRIM_DB.clear()
+        levels.STYLE_TRIM_DB.update(trims)
+        for style in STYLES:
+            trims[style] = round(trims[style] + TARGET_LUFS - measure_style(style, synth), 1)
+            sys.stderr.write(f"{style} {trims[style]:+.1f} dB\n")
+    Path(levels.__file__).write_text(_module_text(notes, trims), encoding="utf-8")
+
+
+def measure_notes(synth: NoteSynth) -> dict[str, dict[int, float]]:
+    """"bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
+    programs = {voice.program for recipe in RECIPES.values() for voice in recipe.voices}
+    programs |= {p for recipe in RECIPES.values() for p in recipe.other_leads} | set(INSTRUMENT_WORDS.values())
+    kits = {recipe.kit for recipe in RECIPES.values()}
+    tables = {}
+    for instrument in [*map(melodic, sorted(programs)), *map(kit, sorted(kits))]:
+        pitches = _DRUM_PITCHES if instrument.is_drums else _MELODIC_PITCHES
+        table = {pitch: note_lufs(synth.note(instrument, pitch, _VELOCITY, _LENGTH_S)) for pitch in pitches}
+        tables[f"{instrument.bank}:{instrument.program}"] = table
+    return tables
+
+
+def note_lufs(pcm: Mono) -> float:
+    """Loudness of the note's first 0.4 s, both channels alike at constant power."""
+    piece = pcm[: round(0.4 * SAMPLE_RATE_HZ)].astype(np.float64)
+    piece = np.pad(piece, (0, round(0.4 * SAMPLE_RATE_HZ) - len(piece)))
+    stereo = np.stack([piece, piece], 1) * np.sqrt(0.5)
+    loudness = float(pyloudnorm.Meter(SAMPLE_RATE_HZ).integrated_loudness(stereo))
+    return round(max(_FLOOR_LUFS, loudness), 1)
+
+
+def measure_style(style: str, synth: NoteSynth) -> float:
+    """The median loudness of a few unmastered pieces."""
+    return float(np.median([piece_lufs(style, seed, synth) for seed in _SEEDS]))
+
+
+def piece_lufs(style: str, seed: int, synth: NoteSynth) -> float:
+    """Loudness of one unmastered piece of 24 s."""
+    conditioning = Conditioning(style, "", style, None, None, None, 24.0, seed, None)
+    plan, score = compose(conditioning)
+    audio = np.concatenate(list(mix(plan, score, synth)))
+    return float(pyloudnorm.Meter(SAMPLE_RATE_HZ).integrated_loudness(audio.astype(np.float64)))
+
+
+def _module_text(notes: dict[str, dict[int, float]], trims: dict[str, float]) -> str:
+    lines = [
+        '"""Measured loudness; written by `python -m orchestrion.models.composer.calibrate`, not by hand."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import Final",
+        "",
+        '#: "bank:program" → pitch → LUFS of a note of 0.5 s at velocity 100, unity gain.',
+        "NOTE_LUFS: Final[dict[str, dict[int, float]]] = {",
+        *(f'    "{name}": {table},' for name, table in notes.items()),
+        "}  # fmt: skip",
+        "",
+        "#: Style → dB that bring its unmastered mix to `mixer.TARGET_LUFS`.",
+        "STYLE_TRIM_DB: Final[dict[str, float]] = {",
+        *(f'    "{name}": {trim},' for name, trim in trims.items()),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

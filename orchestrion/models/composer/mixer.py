@@ -1,0 +1,385 @@
+"""Score → stereo PCM, block by block, with every filter's state carried from block to block.
+
+Levels are set before the first sample is heard: `levels.py` knows how loud each preset is, so each part's loudness is
+computed from its notes and its fader follows from that. Nothing is normalised afterwards, because a stream can't.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import butter, lfilter, sosfilt
+
+from orchestrion.models.composer.drums import CHOKES, KICK
+from orchestrion.models.composer.levels import NOTE_LUFS, STYLE_TRIM_DB
+from orchestrion.models.composer.plan import Plan, seeded
+from orchestrion.models.composer.recipes import Recipe, Voice
+from orchestrion.models.composer.score import Note, Part, Score
+from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, Mono, NoteSynth
+from orchestrion.models.protocol import Pcm
+
+#: Samples of one chunk: 0.5 s.
+BLOCK: Final = 22_050
+#: What the unmastered mix is calibrated to.
+TARGET_LUFS: Final = -18.0
+#: Each role's loudness in the mix while it plays, in LUFS, before the recipe's own level.
+ROLE_LUFS: Final = {
+    "drums": -21.0, "bass": -24.5, "lead": -21.5, "counter": -25.5, "comp": -24.5, "comp2": -26.0, "comp3": -27.0,
+    "arp": -26.5, "brass": -26.0, "pad": -26.0, "pad2": -27.5, "pad3": -29.0,
+}  # fmt: skip
+_HIGH_PASS_HZ: Final = {"drums": 0.0, "bass": 0.0}
+_OTHERS_HIGH_PASS_HZ: Final = 110.0
+#: The last moment of the track is silent; the ring fades over this long, or a fifth of a short track.
+_FADE_S: Final = 1.2
+
+_Block = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A note as the mixer plays it."""
+
+    start: int
+    note: Note
+    length_s: float
+    left: float
+    right: float
+    #: Where a hi-hat is choked, in samples from the start; 0: never.
+    choke: int
+
+
+@dataclass(slots=True)
+class _Sounding:
+    pcm: Mono
+    at: int
+    left: float
+    right: float
+
+
+@dataclass(slots=True)
+class _Strip:
+    """One part's channel strip: its hits to come, its sounding notes, its filter state."""
+
+    part: Part
+    voice: Voice
+    hits: list[_Hit]
+    next_hit: int = 0
+    sounding: list[_Sounding] = field(default_factory=list)
+    high_pass: npt.NDArray[np.float64] | None = None
+    state: npt.NDArray[np.float64] | None = None
+
+    def block(self, start: int, samples: int, synth: NoteSynth) -> _Block:
+        """[samples, 2] of this part from `start` on."""
+        while self.next_hit < len(self.hits) and self.hits[self.next_hit].start < start + samples:
+            self._begin(self.hits[self.next_hit], synth)
+            self.next_hit += 1
+        out = np.zeros((2, samples), np.float32)
+        still = []
+        for sound in self.sounding:
+            first = max(0, sound.at - start)
+            offset = max(0, start - sound.at)
+            piece = sound.pcm[offset : offset + samples - first]
+            out[0, first : first + len(piece)] += piece * np.float32(sound.left)
+            out[1, first : first + len(piece)] += piece * np.float32(sound.right)
+            if sound.at + len(sound.pcm) > start + samples:
+                still.append(sound)
+        self.sounding = still
+        if self.high_pass is not None:
+            filtered, self.state = sosfilt(self.high_pass, out, axis=1, zi=self.state)
+            out = filtered.astype(np.float32)
+        if self.voice.drive:
+            out = _driven(out, self.voice.drive)
+        return out
+
+    def _begin(self, hit: _Hit, synth: NoteSynth) -> None:
+        pcm = synth.note(self.part.instrument, hit.note.pitch, hit.note.velocity, hit.length_s)
+        if hit.choke:
+            pcm = _choked(pcm, hit.choke)
+        self.sounding.append(_Sounding(pcm, hit.start, hit.left, hit.right))
+
+
+def _choked(pcm: Mono, at: int) -> Mono:
+    end = min(len(pcm), at + 600)
+    cut = pcm[:end].copy()
+    if end > at:
+        cut[at:] *= np.linspace(1.0, 0.0, end - at, dtype=np.float32)
+    return cut
+
+
+#: Peak level that `_driven` brings to the knee of the curve.
+_DRIVE_KNEE: Final = 0.12
+
+
+def _driven(block: _Block, drive: float) -> _Block:
+    """Soft saturation: small signals pass unchanged, loud ones are rounded."""
+    knee = np.float32(_DRIVE_KNEE / drive)
+    driven: _Block = knee * np.tanh(block / knee)
+    return driven
+
+
+def mix(plan: Plan, score: Score, synth: NoteSynth) -> Iterator[Pcm]:
+    """The whole track in chunks of 0.5 s; together exactly round(duration · 44 100) samples."""
+    total = round(plan.duration_s * SAMPLE_RATE_HZ)
+    strips = _strips(plan, score)
+    bus = _Bus(plan, score)
+    for start in range(0, total, BLOCK):
+        samples = min(BLOCK, total - start)
+        yield bus.process(strips, start, samples, total, synth)
+
+
+def _strips(plan: Plan, score: Score) -> list[_Strip]:
+    voices = {voice.role: voice for voice in plan.voices}
+    voices["drums"] = Voice("drums", plan.recipe.kit, "", plan.recipe.drums_level, 0.0, plan.recipe.drums_send)
+    strips = []
+    for part in score.parts:
+        voice = voices[part.role]
+        strip = _Strip(part, voice, _hits(score, part, voice))
+        cutoff_hz = _HIGH_PASS_HZ.get(part.role, _OTHERS_HIGH_PASS_HZ)
+        if cutoff_hz:
+            strip.high_pass = butter(2, cutoff_hz, "high", fs=SAMPLE_RATE_HZ, output="sos")
+            strip.state = np.zeros((1, 2, 2))
+        strips.append(strip)
+    return strips
+
+
+def _hits(score: Score, part: Part, voice: Voice) -> list[_Hit]:
+    gain = 10 ** ((ROLE_LUFS[part.role] + voice.level - part_lufs(score, part)) / 20)
+    hits = []
+    echo_s = 0.75 * 60 / score.tempo.bpm
+    for number, note in enumerate(part.notes):
+        start_s = score.tempo.seconds(note.start)
+        length_s = score.tempo.seconds(note.start + note.length) - start_s
+        left, right = _placed(part, voice, note, number)
+        choke = _choke(score, part, number, start_s)
+        start = round(start_s * SAMPLE_RATE_HZ)
+        hits.append(_Hit(start, note, length_s, gain * left, gain * right, choke))
+        for repeat in range(1, 4 if voice.echo else 1):
+            # The echo bounces between the sides.
+            level = gain * voice.echo**repeat
+            sides = (0.35, 1.0) if repeat % 2 else (1.0, 0.35)
+            at = round((start_s + repeat * echo_s) * SAMPLE_RATE_HZ)
+            hits.append(_Hit(at, note, length_s, level * sides[0], level * sides[1], 0))
+    return sorted(hits, key=lambda hit: (hit.start, hit.note.pitch))
+
+
+#: Where the pieces of a kit stand, seen by the listener.
+_KIT_PAN: Final = {42: 0.3, 44: 0.3, 46: 0.3, 49: -0.4, 51: -0.35, 53: -0.35, 57: 0.45, 48: 0.25, 45: -0.05, 43: -0.3,
+                   41: -0.45, 54: 0.45, 56: -0.3, 60: 0.4, 61: 0.5, 62: -0.4, 63: -0.35, 64: -0.5, 65: 0.3, 69: 0.55,
+                   70: -0.55, 75: 0.2, 81: 0.5, 37: -0.1, 39: 0.1}  # fmt: skip
+#: Parts whose chord tones stand at different places.
+_WIDE_ROLES: Final = frozenset({"pad", "pad2", "pad3", "comp", "comp2", "comp3", "arp", "brass"})
+
+
+def _placed(part: Part, voice: Voice, note: Note, number: int) -> tuple[float, float]:
+    """Gains left and right: constant power, kit pieces and chord tones spread."""
+    if part.instrument.is_drums:
+        pan = _KIT_PAN.get(note.pitch, 0.0)
+    elif part.role in _WIDE_ROLES:
+        pan = voice.pan + 0.35 * (1 if number % 2 else -1) * (1 - abs(voice.pan))
+    else:
+        pan = voice.pan
+    angle = (pan + 1) * math.pi / 4
+    return math.cos(angle), math.sin(angle)
+
+
+def _choke(score: Score, part: Part, number: int, start_s: float) -> int:
+    note = part.notes[number]
+    if not part.instrument.is_drums or note.pitch not in CHOKES:
+        return 0
+    for later in part.notes[number + 1 :]:
+        if later.start - note.start > 2:
+            return 0
+        if later.pitch in CHOKES[note.pitch] and later.start > note.start:
+            return max(1, round((score.tempo.seconds(later.start) - start_s) * SAMPLE_RATE_HZ))
+    return 0
+
+
+def part_lufs(score: Score, part: Part) -> float:
+    """How loud `part` is while it plays, in LUFS at unity gain, computed from its notes.
+
+    Each note brings the K-weighted energy that was measured for its preset; energies add, and the sum is spread over
+    the beats in which the part plays at all.
+    """
+    energy, seconds_per_beat = 0.0, 60 / score.tempo.bpm
+    active: set[int] = set()
+    for note in part.notes:
+        lufs = note_lufs(part, note)
+        length_s = 0.4 if part.instrument.is_drums else max(0.15, note.length * seconds_per_beat)
+        energy += 10 ** ((lufs + 0.691) / 10) * length_s
+        active.update(range(int(note.start), int(note.start + max(1.0, note.length) - 1e-6) + 1))
+    seconds = max(0.25, len(active) * seconds_per_beat)
+    return 10 * math.log10(max(energy / seconds, 1e-12)) - 0.691
+
+
+def note_lufs(part: Part, note: Note) -> float:
+    """Loudness of one note while it sounds: the preset's figure at velocity 100, moved by the velocity."""
+    table = NOTE_LUFS[f"{part.instrument.bank}:{part.instrument.program}"]
+    nearest = min(table, key=lambda pitch: (abs(pitch - note.pitch), pitch))
+    return table[nearest] + 40 * math.log10(note.velocity / 100)
+
+
+class _Bus:
+    """Everything after the strips: ducking, reverb, tone, glue compression, the final fade."""
+
+    def __init__(self, plan: Plan, score: Score) -> None:
+        self._recipe = plan.recipe
+        self._gain = np.float32(10 ** (STYLE_TRIM_DB.get(plan.style, 0.0) / 20))
+        self._kicks = _kicks(score) if plan.recipe.duck else np.zeros(0, np.int64)
+        self._reverb = _Reverb(plan.recipe.reverb_s)
+        self._tone = _tone_sections(plan.recipe)
+        self._tone_state = np.zeros((len(self._tone), 2, 2))
+        self._level_state = np.zeros(1)
+        self._crackle = _crackle(plan) if plan.recipe.crackle else None
+
+    def process(self, strips: Sequence[_Strip], start: int, samples: int, total: int, synth: NoteSynth) -> Pcm:
+        """The finished samples [samples, 2] from `start` on."""
+        dry = np.zeros((2, samples), np.float32)
+        send = np.zeros((2, samples), np.float32)
+        duck = self._ducking(start, samples)
+        for strip in strips:
+            block = strip.block(start, samples, synth)
+            if duck is not None and strip.part.role not in ("drums", "lead"):
+                block *= duck
+            dry += block
+            if strip.voice.send:
+                send += block * np.float32(strip.voice.send)
+        out = dry + self._reverb.process(send)
+        if self._crackle is not None:
+            out += self._crackle[np.arange(start, start + samples) % len(self._crackle)]
+        out, self._tone_state = sosfilt(self._tone, out, axis=1, zi=self._tone_state)
+        out = self._glued(out) * self._gain
+        out = _soft_clipped(out)
+        out *= _edge_fades(start, samples, total)
+        return np.ascontiguousarray(out.T, np.float32)
+
+    def _ducking(self, start: int, samples: int) -> _Block | None:
+        if not len(self._kicks):
+            return None
+        last = np.searchsorted(self._kicks, np.arange(start, start + samples), "right") - 1
+        since = np.where(last >= 0, np.arange(start, start + samples) - self._kicks[np.maximum(last, 0)], 10**9)
+        envelope = 1 - self._recipe.duck * np.exp(-since / (0.11 * SAMPLE_RATE_HZ))
+        # 4 ms of attack keep the gain from stepping.
+        attack = np.minimum(1.0, since / (0.004 * SAMPLE_RATE_HZ))
+        ducked: _Block = (1 + (envelope - 1) * attack).astype(np.float32)
+        return ducked
+
+    def _glued(self, block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Bus compression, about 2:1 above −20 dBFS RMS, 40 ms."""
+        power = (block**2).mean(0)
+        pole = math.exp(-1 / (0.04 * SAMPLE_RATE_HZ))
+        level, self._level_state = lfilter([1 - pole], [1, -pole], power, zi=self._level_state)
+        gain = np.minimum(1.0, (np.maximum(level, 1e-12) / _GLUE_POWER) ** -0.25)
+        glued: npt.NDArray[np.float64] = block * gain
+        return glued
+
+
+_GLUE_POWER: Final = 10 ** (-20 / 10)
+
+
+def _soft_clipped(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Peaks above 0.5 are rounded, at most to 1."""
+    size = np.abs(block)
+    over = size > 0.5
+    if over.any():
+        block = block.copy()
+        block[over] = np.sign(block[over]) * (0.5 + 0.5 * np.tanh((size[over] - 0.5) / 0.5))
+    return block
+
+
+def _edge_fades(start: int, samples: int, total: int) -> npt.NDArray[np.float64]:
+    fade = max(1, round(min(_FADE_S, 0.2 * total / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ))
+    position = np.arange(start, start + samples)
+    to_end = np.clip((total - 1 - position) / fade, 0, 1)
+    return np.sin(to_end * math.pi / 2) ** 2 * np.clip(position / 64, 0, 1)
+
+
+def _kicks(score: Score) -> npt.NDArray[np.int64]:
+    drums = score.part("drums")
+    notes = drums.notes if drums is not None else ()
+    return np.array([round(score.tempo.seconds(n.start) * SAMPLE_RATE_HZ) for n in notes if n.pitch == KICK], np.int64)
+
+
+def _tone_sections(recipe: Recipe) -> npt.NDArray[np.float64]:
+    sections = [butter(2, 28, "high", fs=SAMPLE_RATE_HZ, output="sos")]
+    sections.append(_shelf(3000, recipe.treble_db, high=True))
+    sections.append(_shelf(150, recipe.bass_db, high=False))
+    if recipe.low_pass_hz:
+        sections.append(butter(2, recipe.low_pass_hz, "low", fs=SAMPLE_RATE_HZ, output="sos"))
+    return np.concatenate(sections)
+
+
+def _shelf(frequency_hz: float, gain_db: float, *, high: bool) -> npt.NDArray[np.float64]:
+    """A shelving biquad (R. Bristow-Johnson, "Audio EQ Cookbook", slope 0.7)."""
+    amplitude = 10 ** (gain_db / 40)
+    omega = 2 * math.pi * frequency_hz / SAMPLE_RATE_HZ
+    alpha = math.sin(omega) / 2 * math.sqrt((amplitude + 1 / amplitude) * (1 / 0.7 - 1) + 2)
+    sign = 1 if high else -1
+    cosine, root = sign * math.cos(omega), 2 * math.sqrt(amplitude) * alpha
+    b = [
+        amplitude * ((amplitude + 1) + (amplitude - 1) * cosine + root),
+        sign * -2 * amplitude * ((amplitude - 1) + (amplitude + 1) * cosine),
+        amplitude * ((amplitude + 1) + (amplitude - 1) * cosine - root),
+    ]
+    a = [
+        (amplitude + 1) - (amplitude - 1) * cosine + root,
+        sign * 2 * ((amplitude - 1) - (amplitude + 1) * cosine),
+        (amplitude + 1) - (amplitude - 1) * cosine - root,
+    ]
+    return np.array([[b[0] / a[0], b[1] / a[0], b[2] / a[0], 1.0, a[1] / a[0], a[2] / a[0]]])
+
+
+class _Reverb:
+    """Uniformly partitioned convolution with a synthetic room; state is the spectra of the last blocks."""
+
+    def __init__(self, decay_s: float) -> None:
+        self._partitions = _room(decay_s)  # [partitions, 2, bins]
+        self._past: list[npt.NDArray[np.complex64]] = []
+        self._tail = np.zeros((2, BLOCK), np.float32)
+
+    def process(self, block: _Block) -> _Block:
+        """The wet signal for `block` [2, samples]; samples may be fewer than `BLOCK` at the very end only."""
+        samples = block.shape[1]
+        padded = np.zeros((2, 2 * BLOCK), np.float32)
+        padded[:, :samples] = block
+        self._past.insert(0, np.fft.rfft(padded, axis=1).astype(np.complex64))
+        del self._past[len(self._partitions) :]
+        spectrum = self._past[0] * self._partitions[0]
+        for past, partition in zip(self._past[1:], self._partitions[1:], strict=False):
+            spectrum += past * partition
+        wet = np.fft.irfft(spectrum, 2 * BLOCK, axis=1).astype(np.float32)
+        out: _Block = wet[:, :BLOCK] + self._tail
+        self._tail = wet[:, BLOCK:]
+        return out[:, :samples]
+
+
+@cache
+def _room(decay_s: float) -> npt.NDArray[np.complex64]:
+    """Spectra of a room's impulse response: noise in four bands that decay at their own pace, after 14 ms."""
+    rng = seeded("room", f"{decay_s:.2f}")
+    samples = math.ceil(decay_s * 1.1 * SAMPLE_RATE_HZ / BLOCK) * BLOCK
+    time_s = np.arange(samples) / SAMPLE_RATE_HZ
+    response = np.zeros((2, samples))
+    for low_hz, high_hz, share in ((150, 600, 1.0), (600, 2000, 0.9), (2000, 5000, 0.6), (5000, 10000, 0.35)):
+        band = butter(2, [low_hz, high_hz], "band", fs=SAMPLE_RATE_HZ, output="sos")
+        noise = sosfilt(band, rng.standard_normal((2, samples)), axis=1)
+        response += noise * np.exp(-6.9 * time_s / (decay_s * share))
+    response[:, : round(0.014 * SAMPLE_RATE_HZ)] = 0
+    response /= np.sqrt((response**2).sum(1)).mean()
+    parts = response.reshape(2, -1, BLOCK).transpose(1, 0, 2)
+    return np.fft.rfft(parts, 2 * BLOCK, axis=2).astype(np.complex64)
+
+
+def _crackle(plan: Plan) -> npt.NDArray[np.float32]:
+    """Ten seconds of a worn record: hiss and sparse clicks, [samples], looped."""
+    rng = seeded("crackle", plan.style)
+    samples = 10 * SAMPLE_RATE_HZ
+    clicks = (rng.random(samples) < 4e-5) * rng.standard_normal(samples) * 12
+    noise = 0.12 * rng.standard_normal(samples) + clicks
+    band = butter(1, [400, 6000], "band", fs=SAMPLE_RATE_HZ, output="sos")
+    return (plan.recipe.crackle * sosfilt(band, noise)).astype(np.float32)

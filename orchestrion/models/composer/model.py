@@ -1,0 +1,108 @@
+"""The composer as a `MusicModel`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from orchestrion.errors import InvalidRequest, ModelFailed
+from orchestrion.models.composer.arrange import arrange
+from orchestrion.models.composer.mixer import TARGET_LUFS, mix
+from orchestrion.models.composer.plan import Plan, make_plan
+from orchestrion.models.composer.score import Score, midi_bytes
+from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
+from orchestrion.models.composer.theme import Theme, read_theme
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance
+
+MAX_DURATION_S: Final = 600.0
+
+
+class Composer:
+    """Composes a score from the request and plays it on sampled instruments.
+
+    Loading takes about a second and 260 MiB (the sound font, decoded). One thread at a time may use an instance.
+    """
+
+    def __init__(self) -> None:
+        self._synth = NoteSynth()
+        self._info = ModelInfo(
+            name="composer",
+            revision=_revision(),
+            weights_licence="MIT",
+            commercial_use=True,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            channels=2,
+            max_duration_s=MAX_DURATION_S,
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model is."""
+        return self._info
+
+    def perform(self, conditioning: Conditioning) -> Performance:
+        """Compose the whole score now; play it as its chunks are taken.
+
+        Raises:
+            InvalidRequest: the theme cannot be read or the length is beyond `max_duration_s`.
+        """
+        plan, score = compose(conditioning)
+        return Performance(
+            chunks=mix(plan, score, self._synth),
+            midi=midi_bytes(score),
+            expected_lufs=TARGET_LUFS,
+            choices=_choices(plan, score),
+        )
+
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
+        """Make each piece in turn; each equals the joined chunks of its own performance.
+
+        Raises:
+            InvalidRequest: one of the requests cannot be used.
+        """
+        return [self._finished(self.perform(conditioning)) for conditioning in batch]
+
+    def _finished(self, performance: Performance) -> Generation:
+        audio = np.concatenate(list(performance.chunks))
+        return Generation(audio, performance.midi, performance.choices)
+
+
+def compose(conditioning: Conditioning) -> tuple[Plan, Score]:
+    """The plan and the score for a request, without a sound.
+
+    Raises:
+        InvalidRequest: the theme cannot be read or the length is beyond the model.
+    """
+    if not 0 < conditioning.duration_s <= MAX_DURATION_S:
+        raise InvalidRequest.of("duration_s", conditioning.duration_s, f"give at most {MAX_DURATION_S:g} s")
+    theme: Theme | None = read_theme(conditioning.theme) if conditioning.theme is not None else None
+    plan = make_plan(conditioning, theme.key if theme else None, theme.tempo_bpm if theme else None)
+    return plan, arrange(plan, theme)
+
+
+def _choices(plan: Plan, score: Score) -> dict[str, str | float]:
+    return {
+        "tempo_bpm": plan.tempo_bpm,
+        "key": str(plan.key),
+        "style": plan.style,
+        "mood": plan.mood or "none",
+        "form": score.form,
+        "time_signature": f"{score.beats_per_bar}/4",
+        "instruments": ", ".join(f"{part.role}: {part.instrument.name}" for part in score.parts),
+    }
+
+
+def _revision() -> str:
+    """SHA-256 over what decides the output: the composer's source, the sound font and the synthesiser's version."""
+    digest = hashlib.sha256()
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), SOUND_FONT):
+        digest.update(path.name.encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for package in ("tinysoundfont", "numpy", "scipy"):
+        digest.update(f"{package} {version(package)}\0".encode())
+    return f"sha256:{digest.hexdigest()}"

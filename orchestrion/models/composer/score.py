@@ -1,0 +1,168 @@
+"""The score: what is played, by whom and when, in beats; and its form as a Standard MIDI File.
+
+A note's start already carries swing and human timing, so the MIDI file and the audio are the same performance.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Final
+
+import mido
+
+from orchestrion.musical_key import TONIC_NAMES, Key
+
+TICKS_PER_BEAT: Final = 480
+#: MIDI key-signature names for the major key on each pitch class (mido writes flats and sharps from them).
+_MAJOR_SIGNATURES: Final = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+#: Semitones from a mode's tonic up to the tonic of the major key with the same notes.
+_TO_RELATIVE_MAJOR: Final = {"major": 0, "minor": 3, "dorian": 10, "phrygian": 8, "lydian": 7, "mixolydian": 5}
+_DRUM_CHANNEL: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A preset of the sound font (bank 0 melodic, 128 drum kits) or, with bank -1, a voice of `synth.ELECTRONIC`."""
+
+    bank: int
+    program: int
+    name: str
+
+    @property
+    def is_drums(self) -> bool:
+        """Whether its pitches are percussion keys."""
+        return self.bank == 128
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note. `start` and `length` in beats, `pitch` 0–127 (60 = middle C), `velocity` 1–127."""
+
+    start: float
+    length: float
+    pitch: int
+    velocity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Everything one instrument plays, in order of time."""
+
+    role: str
+    instrument: Instrument
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TempoMap:
+    """Tempo over time: (beat, bpm) steps, the first at beat 0, in order of beat."""
+
+    steps: tuple[tuple[float, float], ...]
+
+    @property
+    def bpm(self) -> float:
+        """The tempo of the piece, before any slowing at its end."""
+        return self.steps[0][1]
+
+    def seconds(self, beat: float) -> float:
+        """When `beat` sounds, in seconds from the start."""
+        elapsed_s = 0.0
+        for (start, bpm), (end, _) in zip(self.steps, (*self.steps[1:], (float("inf"), 0.0)), strict=True):
+            if beat <= end:
+                return elapsed_s + (beat - start) * 60.0 / bpm
+            elapsed_s += (end - start) * 60.0 / bpm
+        raise AssertionError("the last step has no end")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of the form. `level` is how much is going on: 1 (bare) … 4 (everything)."""
+
+    label: str
+    first_bar: int
+    bars: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A whole piece. `end_beat` is where the final chord falls; it rings until the track ends."""
+
+    tempo: TempoMap
+    key: Key
+    beats_per_bar: int
+    sections: tuple[Section, ...]
+    end_beat: float
+    parts: tuple[Part, ...]
+
+    @property
+    def form(self) -> str:
+        """The order of sections, e.g. "intro A B A C B outro"."""
+        return " ".join(section.label for section in self.sections)
+
+    def part(self, role: str) -> Part | None:
+        """The part that plays `role`, or None when nobody does."""
+        return next((part for part in self.parts if part.role == role), None)
+
+
+def midi_bytes(score: Score) -> bytes:
+    """`score` as a type-1 Standard MIDI File: a conductor track, then one named track for each part."""
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, charset="utf-8")
+    file.tracks.append(_conductor_track(score))
+    melodic_channels = [channel for channel in range(16) if channel != _DRUM_CHANNEL]
+    for part in score.parts:
+        is_drums = part.instrument.is_drums
+        channel = _DRUM_CHANNEL if is_drums else melodic_channels.pop(0)
+        file.tracks.append(_part_track(part, channel))
+    buffer = io.BytesIO()
+    file.save(file=buffer)
+    return buffer.getvalue()
+
+
+def _conductor_track(score: Score) -> mido.MidiTrack:
+    events = [
+        (0, mido.MetaMessage("track_name", name=f"Orchestrion in {score.key}")),
+        (0, mido.MetaMessage("time_signature", numerator=score.beats_per_bar, denominator=4)),
+        (0, mido.MetaMessage("key_signature", key=key_signature(score.key))),
+    ]
+    events += [
+        (_ticks(beat), mido.MetaMessage("set_tempo", tempo=round(60_000_000 / bpm))) for beat, bpm in score.tempo.steps
+    ]
+    beats = score.beats_per_bar
+    events += [(_ticks(s.first_bar * beats), mido.MetaMessage("marker", text=s.label)) for s in score.sections]
+    return _track(events)
+
+
+def _part_track(part: Part, channel: int) -> mido.MidiTrack:
+    program = part.instrument.program
+    events = [
+        (0, mido.MetaMessage("track_name", name=f"{part.role}: {part.instrument.name}")),
+        (0, mido.Message("program_change", channel=channel, program=program)),
+    ]
+    for note in part.notes:
+        on, off = _ticks(note.start), _ticks(note.start + note.length)
+        events.append((on, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)))
+        events.append((max(off, on + 1), mido.Message("note_off", channel=channel, note=note.pitch)))
+    return _track(events)
+
+
+def _track(events: list[tuple[int, mido.Message]]) -> mido.MidiTrack:
+    """Events at absolute ticks as a track of deltas; at one tick, note-offs come before note-ons."""
+    track = mido.MidiTrack()
+    now = 0
+    for tick, message in sorted(events, key=lambda event: (event[0], event[1].type == "note_on")):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    return track
+
+
+def _ticks(beat: float) -> int:
+    return max(0, round(beat * TICKS_PER_BEAT))
+
+
+def key_signature(key: Key) -> str:
+    """The name that MIDI gives the signature of `key`: minor keys as "Dm", the other modes by their notes."""
+    if key.mode == "minor":
+        return {"Ab": "G#"}.get(TONIC_NAMES[key.tonic], TONIC_NAMES[key.tonic]) + "m"
+    return _MAJOR_SIGNATURES[(key.tonic + _TO_RELATIVE_MAJOR[key.mode]) % 12]

@@ -1,0 +1,204 @@
+"""A theme melody from the bytes of a MIDI or audio file: its notes in beats, its key, its tempo.
+
+Audio is read as one voice (swift-f0); what a pitch tracker does to a melody is mended here: notes are split at
+onsets, octave blips are put back, and times are fitted to a grid whose tempo is estimated from the onsets.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Final
+
+import mido
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+import swift_f0
+
+from orchestrion.errors import InvalidRequest
+from orchestrion.models.composer.score import Note
+from orchestrion.musical_key import Key
+
+_MAX_THEME_S: Final = 120.0
+_MAX_NOTES: Final = 256
+_GRID: Final = 0.25
+_TRACKER_RATE_HZ: Final = 16_000
+#: Krumhansl and Kessler's probe-tone profiles (1982).
+_MAJOR_PROFILE: Final = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+_MINOR_PROFILE: Final = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """A melody: `notes` start at beat 0 and do not overlap."""
+
+    notes: tuple[Note, ...]
+    key: Key
+    tempo_bpm: float
+
+    def bars(self, beats_per_bar: int) -> int:
+        """How many bars it fills, rounded up to an even number where it is longer than one."""
+        count = max(1, int(np.ceil((self.notes[-1].start + min(1.0, self.notes[-1].length)) / beats_per_bar - 1e-6)))
+        return count if count == 1 else count + count % 2
+
+    def in_key(self, key: Key) -> tuple[Note, ...]:
+        """The notes moved to `key` the short way; where the modes differ, degree by degree."""
+        shift = (key.tonic - self.key.tonic + 6) % 12 - 6
+        moved = []
+        for note in self.notes:
+            degree = (note.pitch - self.key.tonic) % 12
+            bend = 0
+            if degree in self.key.steps and self.key.is_minor != key.is_minor:
+                bend = key.steps[self.key.steps.index(degree)] - degree
+            moved.append(Note(note.start, note.length, note.pitch + shift + bend, note.velocity))
+        return tuple(moved)
+
+
+def read_theme(content: bytes) -> Theme:
+    """Read a theme.
+
+    Raises:
+        InvalidRequest: the bytes are neither a MIDI file with notes nor audio with a melody.
+    """
+    return _from_midi(content) if content[:4] == b"MThd" else _from_audio(content)
+
+
+def _refused(content: bytes, reason: str) -> InvalidRequest:
+    return InvalidRequest.of("theme", f"{len(content)} bytes", reason)
+
+
+def _from_midi(content: bytes) -> Theme:
+    try:
+        file = mido.MidiFile(file=io.BytesIO(content))
+    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise _refused(content, f"the MIDI file cannot be read ({error}); export it again") from error
+    if file.ticks_per_beat <= 0:
+        raise _refused(content, "the MIDI file counts frames, not beats; export it with ticks per quarter note")
+    tempo_bpm = next((60e6 / m.tempo for track in file.tracks for m in track if m.type == "set_tempo"), 120.0)
+    candidates = [_track_notes(track, file.ticks_per_beat) for track in file.tracks]
+    candidates = [notes for notes in candidates if notes]
+    if not candidates:
+        raise _refused(content, "the MIDI file has no notes; give a file with a melody")
+    # The melody is the highest line among the tracks that have more than a few notes.
+    longest = max(len(notes) for notes in candidates)
+    melodic = [notes for notes in candidates if len(notes) >= min(4, longest)]
+    best = max(melodic, key=lambda notes: sum(n.pitch for n in notes) / len(notes))
+    return _made(_skyline(best), tempo_bpm, content)
+
+
+def _track_notes(track: mido.MidiTrack, ticks_per_beat: int) -> list[Note]:
+    notes, sounding, now = [], {}, 0
+    for message in track:
+        now += message.time
+        if message.type not in ("note_on", "note_off") or message.channel == 9:
+            continue
+        begun = sounding.pop(message.note, None)
+        if begun is not None and now > begun[0]:
+            notes.append(Note(begun[0] / ticks_per_beat, (now - begun[0]) / ticks_per_beat, message.note, begun[1]))
+        if message.type == "note_on" and message.velocity > 0:
+            sounding[message.note] = (now, message.velocity)
+    return notes
+
+
+def _skyline(notes: Sequence[Note]) -> list[Note]:
+    """One voice: of notes that start together the highest, each cut where the next begins."""
+    by_start: dict[float, Note] = {}
+    for note in notes:
+        start = round(note.start / _GRID) * _GRID
+        held = by_start.get(start)
+        if held is None or note.pitch > held.pitch:
+            by_start[start] = Note(start, note.length, note.pitch, note.velocity)
+    ordered = [by_start[start] for start in sorted(by_start)]
+    line = [Note(a.start, min(a.length, b.start - a.start), a.pitch, a.velocity) for a, b in pairwise(ordered)]
+    return [*line, ordered[-1]]
+
+
+def _made(notes: Sequence[Note], tempo_bpm: float, content: bytes) -> Theme:
+    if not notes:
+        raise _refused(content, "no melody was found; give a single clear voice or a MIDI file")
+    first = notes[0].start
+    kept = [
+        Note(n.start - first, max(_GRID, n.length), n.pitch, max(60, n.velocity)) for n in notes[:_MAX_NOTES]
+    ]
+    return Theme(tuple(kept), find_key(kept), float(np.clip(tempo_bpm, 40, 240)))
+
+
+def find_key(notes: Sequence[Note]) -> Key:
+    """The major or minor key whose profile fits the notes' lengths best; the last note is likely its tonic."""
+    lengths = np.zeros(12)
+    for note in notes:
+        lengths[note.pitch % 12] += note.length
+    lengths[notes[0].pitch % 12] += 0.25 * lengths.max()
+    lengths[notes[-1].pitch % 12] += 0.5 * lengths.max()
+    profiles = {"major": np.array(_MAJOR_PROFILE), "minor": np.array(_MINOR_PROFILE)}
+    fits = {
+        (tonic, mode): float(np.corrcoef(np.roll(profile, tonic), lengths)[0, 1])
+        for mode, profile in profiles.items()
+        for tonic in range(12)
+    }
+    tonic, mode = max(fits, key=lambda key: fits[key])
+    return Key(tonic, mode)
+
+
+@cache
+def _tracker() -> swift_f0.SwiftF0:
+    # One thread: the same bits on every machine, and the replica's other work keeps its cores.
+    return swift_f0.SwiftF0(threads=1, spin=False)
+
+
+def _from_audio(content: bytes) -> Theme:
+    try:
+        audio, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise _refused(content, f"neither MIDI nor audio that can be read ({error}); give MIDI, WAV, FLAC, MP3 or Ogg") from error
+    mono = audio.mean(1)[: round(_MAX_THEME_S * rate_hz)]
+    if len(mono) < 0.3 * rate_hz or not np.isfinite(mono).all():
+        raise _refused(content, "the audio is shorter than 0.3 s or holds NaN; give a melody of a few seconds")
+    mono = soxr.resample(mono, rate_hz, _TRACKER_RATE_HZ).astype(np.float32)
+    notes_s = _tracked_notes(mono)
+    if len(notes_s) < 2:
+        raise _refused(content, "no melody was found in the audio; give a single clear voice or a MIDI file")
+    tempo_bpm = _tempo_of([start for start, _, _ in notes_s])
+    beats = tempo_bpm / 60
+    notes = [Note(round(start * beats / _GRID) * _GRID, length * beats, pitch, 90) for start, length, pitch in notes_s]
+    return _made(_skyline(notes), tempo_bpm, content)
+
+
+def _tracked_notes(mono: npt.NDArray[np.float32]) -> list[tuple[float, float, int]]:
+    """(start s, length s, pitch) of each note of a one-voice recording at 16 kHz."""
+    result = _tracker().detect(mono, _TRACKER_RATE_HZ)
+    segments = swift_f0.segment_notes(result)
+    notes = [
+        (float(s.start), float(s.end - s.start), round(69 + 12 * float(np.log2(s.pitch_hz / 440)))) for s in segments
+    ]
+    return _without_octave_blips([note for note in notes if note[1] >= 0.06])
+
+
+def _without_octave_blips(notes: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+    """Put back notes that stand an octave off both neighbours while their pitch class fits between them."""
+    mended = list(notes)
+    for i, (start, length, pitch) in enumerate(notes):
+        around = [notes[j][2] for j in (i - 2, i - 1, i + 1, i + 2) if 0 <= j < len(notes)]
+        middle = float(np.median(around)) if around else float(pitch)
+        while pitch - middle > 9:
+            pitch -= 12
+        while middle - pitch > 9:
+            pitch += 12
+        mended[i] = (start, length, pitch)
+    return mended
+
+
+def _tempo_of(onsets_s: Sequence[float]) -> float:
+    """The tempo (70–140 bpm) on whose sixteenth grid the onsets lie best; faster grids fit anything, so they pay."""
+    onsets = np.asarray(onsets_s) - onsets_s[0]
+    best = (np.inf, 100.0)
+    for bpm in np.arange(70.0, 140.0, 0.5):
+        beats = onsets * bpm / 60
+        error = np.abs(beats * 2 - np.round(beats * 2)).mean()
+        best = min(best, (float(error), float(bpm)))
+    return best[1]
