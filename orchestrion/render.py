@@ -170,8 +170,13 @@ class Renderer:
         return Rendering(self, job, performance)
 
     def find(self, request: TrackRequest) -> Track | None:
-        """The track of this request if it is in the store already."""
-        track_id = self.track_id(request)
+        """The track of this request if it is in the store already.
+
+        Raises:
+            InvalidRequest: the model is not loaded here, or cannot make this length.
+            RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
+        """
+        track_id = self._job(request, batch_size=1).track_id
         envelope = self.store.latest(track_id)
         if envelope is None:
             return None

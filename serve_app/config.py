@@ -1,0 +1,113 @@
+"""The configuration of the service: what both pools render with, and a profile for each pool.
+
+A deployment names a profile (`local` or `gpu`, one YAML file each) and overrides what differs. The surprising thing:
+`read_config` is the only place of the service that looks at the environment, and it is handed it as an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orchestrion.config import RenderConfig
+
+#: The environment's names for settings; `serve run` arguments and a config file's `args` come before them.
+ENVIRONMENT: Final[dict[str, str]] = {
+    "ORCHESTRION_PROFILE": "profile",
+    "ORCHESTRION_STORE_URL": "store_url",
+    "ORCHESTRION_SIGNING_KEY": "signing_key_path",
+    "ORCHESTRION_MODEL": "models",
+    "ORCHESTRION_NODE_TYPE": "node_type",
+    "ORCHESTRION_MARKET": "market",
+    "ORCHESTRION_PRICES": "prices_path",
+}
+
+
+class PoolProfile(BaseModel):
+    """One pool of replicas: how much each renders at once, how many there may be, and where they are placed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slots: int = Field(ge=1, le=256, description="Tracks that one replica renders at the same time, chunk by chunk.")
+    queue_limit: int = Field(ge=0, le=10_000, description="Requests that may wait in one replica; the next gets 503.")
+    min_replicas: int = Field(ge=0, description="Replicas kept when idle; with 0 the first request waits for a start.")
+    max_replicas: int = Field(ge=1, description="Replicas at most.")
+    target_ongoing_requests: float = Field(gt=0, description="Requests per replica that autoscaling aims at.")
+    num_cpus: float = Field(default=1.0, ge=0, description="CPUs reserved for one replica.")
+    num_gpus: float = Field(default=0.0, ge=0, description="GPUs, or the fraction of one, reserved for one replica.")
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Custom Ray resources that a node of this pool must offer."
+    )
+    label_selector: dict[str, str] = Field(
+        default_factory=dict, description="Ray node labels that a node of this pool must have."
+    )
+    node_type: str | None = Field(default=None, description="Row of the price table, if not the service's `node_type`.")
+    market: Literal["on-demand", "spot"] | None = Field(
+        default=None, description="How this pool's nodes are bought, if not as the service's `market` says."
+    )
+    threads: int = Field(default=1, ge=1, description="Threads of numeric libraries (OMP, MKL, OpenBLAS) per replica.")
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
+class ServeConfig(RenderConfig):
+    """Everything that `build_app` needs; the fields of `RenderConfig` and these."""
+
+    profile: Literal["local", "gpu"] = Field(default="local", description="The named profile this was made from.")
+    low_latency: PoolProfile = Field(description="The pool for listeners who wait.")
+    batch: PoolProfile = Field(description="The pool for long tracks and for requests with priority=batch.")
+    stream_lead_s: float = Field(
+        default=60.0, ge=1.0, description="Seconds of audio that a stream is sent at once, as fast as they are made."
+    )
+    stream_pace: float = Field(
+        default=4.0, ge=1.0, description="After the lead, audio is sent at most this many times as fast as it plays."
+    )
+
+    def render_config(self, pool: PoolProfile) -> RenderConfig:
+        """What the renderer of a replica in that pool is built from."""
+        settings = {name: getattr(self, name) for name in RenderConfig.model_fields}
+        settings["node_type"] = pool.node_type or self.node_type
+        settings["market"] = pool.market or self.market
+        return RenderConfig(**settings)
+
+
+def read_config(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> ServeConfig:
+    """Profile, then environment, then arguments; the later wins, and mappings are merged key by key.
+
+    Args:
+        arguments: what `serve run app key=value` or a config file's `args:` gave; `~` in a path is the home folder.
+        environment: the process's environment; only the names in `ENVIRONMENT` are read.
+
+    Raises:
+        ValueError: an unknown key or profile, or a value out of range (pydantic's ValidationError is one).
+    """
+    settings = {field: environment[name] for name, field in ENVIRONMENT.items() if environment.get(name)}
+    settings |= arguments
+    profile = settings.get("profile", "local")
+    source = files("serve_app") / "profiles" / f"{profile}.yaml"
+    if profile not in ("local", "gpu"):
+        raise ValueError(f"profile {profile!r} does not exist; use 'local' or 'gpu'")
+    merged = _merged(yaml.safe_load(source.read_text(encoding="utf-8")), settings)
+    for field in ("store_url", "signing_key_path", "prices_path"):
+        if isinstance(merged.get(field), str) and merged[field].startswith("~"):
+            merged[field] = str(Path(merged[field]).expanduser())
+    if isinstance(merged.get("models"), str):
+        merged["models"] = tuple(name.strip() for name in merged["models"].split(","))
+    return ServeConfig.model_validate(merged)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged

@@ -1,0 +1,103 @@
+"""One table from reasons to HTTP statuses, and one form of error: problem+json of RFC 9457.
+
+Every answer with a status of 400 or above has this form, also those that the web framework would word itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import Response
+
+from orchestrion.errors import InvalidRequest, Problem
+from serve_app.outcomes import Refusal
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+
+#: Reason → (status, title). The first eight are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
+STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
+    "invalid-request": (422, "The request cannot be used"),
+    "not-found": (404, "There is no such thing here"),
+    "rights-refused": (403, "The licence does not allow this use"),
+    "check-failed": (500, "The rendered audio did not pass its checks"),
+    "verification-failed": (500, "Audio, record and signature do not belong together"),
+    "model-failed": (500, "The model could not make this track"),
+    "overloaded": (503, "No room at the moment"),
+    "store-unavailable": (503, "The track store does not answer"),
+    "malformed": (400, "The request cannot be read"),
+    "method-not-allowed": (405, "This address does not take that method"),
+    "not-acceptable": (406, "None of the accepted media types can be given"),
+    "too-large": (413, "The body is too large"),
+    "unsupported-media-type": (415, "The body has a type that is not taken here"),
+    "range-not-satisfiable": (416, "The range lies outside the audio"),
+    "not-ready": (503, "The service is starting"),
+    "internal": (500, "Something went wrong here"),
+}
+
+
+@dataclass(slots=True)
+class HttpProblem(Exception):
+    """Raised by a route to end it with an error answer. `headers` are added to the answer."""
+
+    reason: str
+    detail: str
+    problems: Sequence[Problem] = ()
+    headers: Mapping[str, str] | None = None
+
+
+def problem_response(
+    reason: str,
+    detail: str,
+    *,
+    problems: Sequence[Problem] = (),
+    extra: Mapping[str, Any] | None = None,
+    retry_after_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error answer: `{type, title, status, detail, problems, …}` with `Retry-After` where repeating makes sense."""
+    status, title = STATUS_OF_REASON[reason]
+    body = {
+        "type": f"urn:orchestrion:problem:{reason}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "problems": [asdict(problem) for problem in problems],
+    } | dict(extra or {})
+    all_headers = dict(headers or {})
+    if retry_after_s is not None:
+        all_headers["Retry-After"] = str(math.ceil(retry_after_s))
+    return Response(json.dumps(body), status, all_headers, PROBLEM_MEDIA_TYPE)
+
+
+def refusal_response(refusal: Refusal) -> Response:
+    """The answer for a pool's refusal; failed checks carry every measured figure."""
+    extra = {"findings": [asdict(finding) for finding in refusal.findings]} if refusal.findings else None
+    return problem_response(
+        refusal.reason,
+        refusal.message,
+        problems=refusal.problems,
+        extra=extra,
+        retry_after_s=refusal.retry_after_s,
+    )
+
+
+def invalid_response(error: InvalidRequest) -> Response:
+    """The answer for a request that does not say what can be done."""
+    return problem_response("invalid-request", str(error), problems=error.problems)
+
+
+def framework_response(status: int, headers: Mapping[str, str] | None) -> Response:
+    """The answer for a 404 or 405 that the router gave, and for any other status the framework raises."""
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (headers or {}).get("Allow", "another method")
+        return problem_response("method-not-allowed", f"use {allowed}; see /openapi.json", headers=headers)
+    if status == HTTPStatus.NOT_FOUND:
+        return problem_response("not-found", "there is nothing at this address; see /openapi.json for those that exist")
+    if 400 <= status < 500:
+        return problem_response("malformed", "the request cannot be read; see /openapi.json for what is expected")
+    return problem_response("internal", "the request could not be answered")

@@ -1,0 +1,256 @@
+"""A replica that renders: bound twice by `build_app`, as the low-latency and as the batch pool.
+
+The event loop only passes messages. Models run in the render thread (`RenderLoop`), mastering and encoding in small
+thread pools. The surprising thing: Serve reads this replica's generators as fast as they yield, however slow the client
+is, so a stream is paced here, or a stalled client's whole track would pile up in the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar, cast
+
+import numpy as np
+import ray.util.metrics
+
+from orchestrion.admission import Pool
+from orchestrion.clock import SystemClock
+from orchestrion.encode import StreamEncoder, StreamFormat
+from orchestrion.errors import OrchestrionError, Overloaded
+from orchestrion.finish import StreamFinisher
+from orchestrion.metrics import CACHE_HITS, QUEUE_DEPTH, REQUESTS, TIME_TO_FIRST_AUDIO, RayMetrics, RayRecorder
+from orchestrion.models.protocol import ModelInfo, Pcm
+from orchestrion.render import Track, build_renderer
+from orchestrion.request import TrackRequest
+from serve_app.config import PoolProfile, ServeConfig
+from serve_app.outcomes import Refusal
+from serve_app.render_loop import Job, Listener, RenderLoop
+
+T = TypeVar("T")
+
+#: Threads that master, encode and store whole tracks beside the render thread.
+COMPLETION_THREADS: Final = 1
+#: Threads for the short work of streams and look-ups, so that a track being stored never delays a first chunk.
+STREAM_THREADS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHeader:
+    """First item of every stream: what the bytes after it are. With `cached` no bytes follow: the store has them."""
+
+    track_id: str
+    sample_rate_hz: int
+    channels: int
+    cached: Track | None = None
+
+
+class RenderPool:
+    """One replica of a pool."""
+
+    def __init__(self, pool: Pool, config: ServeConfig, profile: PoolProfile) -> None:
+        self._pool = pool
+        self._config = config
+        self._clock = SystemClock()
+        self._recorder = RayRecorder(cast(RayMetrics, ray.util.metrics))
+        self._renderer = build_renderer(config.render_config(profile), pool.value, self._recorder)
+        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._loop = RenderLoop(
+            self._renderer,
+            slots=profile.slots,
+            queue_limit=profile.queue_limit,
+            clock=self._clock,
+            completion=ThreadPoolExecutor(COMPLETION_THREADS, thread_name_prefix="complete"),
+            on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
+        )
+        self._loop.start()
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        if not self._loop.is_alive:
+            raise RuntimeError("the render thread has ended")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Seconds that a request arriving now would wait for its slot; read by `autoscaling.low_latency`."""
+        state = self._loop.queue_state()
+        return {"queue_seconds": state.queued * state.mean_service_s}
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """The models that are loaded here."""
+        return tuple(model.info for model in self._renderer.models.values())
+
+    async def render(self, request: TrackRequest) -> Track | Refusal:
+        """The finished track. Cancelling gives the work up unless somebody else waits for it."""
+        arrived_s = self._clock.monotonic_s()
+        found = await self._find(request)
+        if found is not None:
+            return found
+        joined = self._join(request, streaming=False)
+        if isinstance(joined, Refusal):
+            return joined
+        listener, news = joined
+        try:
+            while listener.job.outcome is None:
+                await _next_news(news)
+            outcome = listener.job.outcome
+            if isinstance(outcome, Track):
+                self._observe_first_audio(request, arrived_s)
+            self._count(request, "ok" if isinstance(outcome, Track) else "failed")
+            return outcome
+        except asyncio.CancelledError:
+            self._count(request, "cancelled")
+            raise
+        finally:
+            self._loop.leave(listener)
+
+    async def stream(
+        self, request: TrackRequest, wire_format: StreamFormat
+    ) -> AsyncIterator[StreamHeader | Refusal | bytes]:
+        """A header, then the encoded audio while it is made; the end waits until the track is in the store.
+
+        A refusal comes instead of the header, or after audio when the finished track fails: then the stream is broken
+        and must not look complete.
+        """
+        arrived_s = self._clock.monotonic_s()
+        found = await self._find(request)
+        if isinstance(found, Refusal):
+            yield found
+            return
+        if found is not None:
+            channels = self._renderer.models[request.model].info.channels
+            yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, cached=found)
+            return
+        joined = self._join(request, streaming=True)
+        if isinstance(joined, Refusal):
+            yield joined
+            return
+        listener, news = joined
+        job = listener.job
+        try:
+            while not job.chunks and job.outcome is None:
+                await _next_news(news)
+            if isinstance(job.outcome, Refusal):
+                self._count(request, "failed")
+                yield job.outcome
+                return
+            yield StreamHeader(job.track_id, job.opened.spec.sample_rate_hz, job.opened.channels)
+            async for data in self._encoded(listener, news, wire_format, request, arrived_s):
+                yield data
+            self._count(request, "ok" if isinstance(job.outcome, Track) else "failed")
+        except (asyncio.CancelledError, GeneratorExit):
+            self._count(request, "cancelled")
+            raise
+        finally:
+            self._loop.leave(listener)
+
+    async def _encoded(
+        self,
+        listener: Listener,
+        news: asyncio.Event,
+        wire_format: StreamFormat,
+        request: TrackRequest,
+        arrived_s: float,
+    ) -> AsyncIterator[bytes | Refusal]:
+        job = listener.job
+        source_rate_hz = job.opened.source_rate_hz
+        master = _StreamMaster(job, wire_format)
+        taken = 0
+        first_sent_at_s: float | None = None
+        while True:
+            whole, made = job.whole, len(job.chunks)
+            if taken < made:
+                chunks, taken = job.chunks[taken:made], made
+                data = await self._in_thread(partial(master.push, chunks))
+                if data:
+                    if first_sent_at_s is None:
+                        first_sent_at_s = self._clock.monotonic_s()
+                        self._observe_first_audio(request, arrived_s)
+                    yield data
+                self._loop.sent(listener, sum(map(len, chunks)) / source_rate_hz)
+                await self._keep_pace(listener, first_sent_at_s)
+            elif whole:
+                break
+            elif isinstance(job.outcome, Refusal):
+                yield job.outcome
+                return
+            else:
+                await _next_news(news)
+        rest = await self._in_thread(master.flush)
+        while job.outcome is None:
+            await _next_news(news)
+        if isinstance(job.outcome, Refusal):
+            yield job.outcome
+        elif rest:
+            yield rest
+
+    async def _keep_pace(self, listener: Listener, first_sent_at_s: float | None) -> None:
+        if first_sent_at_s is None:
+            return
+        elapsed_s = self._clock.monotonic_s() - first_sent_at_s
+        ahead_s = listener.sent_s - self._config.stream_lead_s - self._config.stream_pace * elapsed_s
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s / self._config.stream_pace)
+
+    async def _find(self, request: TrackRequest) -> Track | Refusal | None:
+        try:
+            found = await self._in_thread(partial(self._renderer.find, request))
+        except OrchestrionError as error:
+            self._renderer.failed(error, "request", None, request.model)
+            self._count(request, "failed")
+            return Refusal.of_error(error)
+        if found is not None:
+            self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.model)
+            self._count(request, "cache_hit")
+        return found
+
+    def _join(self, request: TrackRequest, *, streaming: bool) -> tuple[Listener, asyncio.Event] | Refusal:
+        news = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(news.set)
+
+        try:
+            track_id = self._renderer.track_id(request)
+            return self._loop.join(request, track_id, streaming=streaming, wake=wake), news
+        except Overloaded as error:
+            self._renderer.failed(error, "queue", None, request.model)
+            self._count(request, "refused")
+            return Refusal.of_error(error)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._stream_threads, work)
+
+    def _count(self, request: TrackRequest, outcome: str) -> None:
+        # What a client calls a model is no label: anybody could fill the metrics with made-up names.
+        model = request.model if request.model in self._renderer.models else "unknown"
+        self._recorder.count(REQUESTS, pool=self._pool.value, model=model, outcome=outcome)
+
+    def _observe_first_audio(self, request: TrackRequest, arrived_s: float) -> None:
+        waited_s = self._clock.monotonic_s() - arrived_s
+        self._recorder.observe(TIME_TO_FIRST_AUDIO, waited_s, pool=self._pool.value, model=request.model)
+
+
+class _StreamMaster:
+    """Raw chunks in, encoded bytes out. Used by one thread at a time."""
+
+    def __init__(self, job: Job, wire_format: StreamFormat) -> None:
+        rendering = job.opened
+        spec = rendering.spec
+        self._finisher = StreamFinisher(rendering.source_rate_hz, rendering.channels, spec, rendering.expected_lufs)
+        total_samples = round(spec.duration_s * spec.sample_rate_hz)
+        self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, total_samples)
+
+    def push(self, chunks: list[Pcm]) -> bytes:
+        return self._encoder.push(self._finisher.push(np.concatenate(chunks)))
+
+    def flush(self) -> bytes:
+        return self._encoder.push(self._finisher.flush()) + self._encoder.flush()
+
+
+async def _next_news(news: asyncio.Event) -> None:
+    await news.wait()
+    news.clear()
