@@ -16,6 +16,7 @@ The shells map these types to HTTP statuses and to failure rows; the core never 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,10 @@ class InvalidRequest(OrchestrionError):
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{p.field}: {p.message} (got {p.value})" for p in self.problems))
 
+    def __reduce__(self) -> tuple[type[InvalidRequest], tuple[tuple[Problem, ...]]]:
+        # Exceptions pickle by their message; this one must cross processes with its problems.
+        return (InvalidRequest, (self.problems,))
+
     @classmethod
     def of(cls, field: str, value: object, message: str) -> InvalidRequest:
         """One problem; `value` is shown shortened so that a huge input gives a small message."""
@@ -64,6 +69,9 @@ class CheckFailed(OrchestrionError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__("; ".join(f.describe() for f in self.findings if not f.passed))
+
+    def __reduce__(self) -> tuple[type[CheckFailed], tuple[tuple[Finding, ...]]]:
+        return (CheckFailed, (self.findings,))
 
 
 class VerificationFailed(OrchestrionError):
@@ -108,10 +116,26 @@ REASONS: Final[dict[type[OrchestrionError], str]] = {
 SHOWN_CHARACTERS: Final = 80
 
 
+class _Shortener(reprlib.Repr):
+    """`repr` in bounded time and depth: an input may be an integer of a million digits or a list a thousand deep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = SHOWN_CHARACTERS
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Writing out an integer takes quadratic time, and above 4,300 digits Python refuses to.
+        return repr(x) if x.bit_length() <= 4 * SHOWN_CHARACTERS else f"an integer of {x.bit_length()} bits"
+
+
+_SHORTENER: Final = _Shortener()
+
+
 def shown(value: object) -> str:
-    """`value` as a message may carry it: quoted, control characters escaped, at most 80 characters."""
+    """`value` as a message may carry it: quoted, in printable ASCII, about 80 characters whatever it is."""
     if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
-        return ascii(value[:SHOWN_CHARACTERS])[:SHOWN_CHARACTERS] + f"… ({len(value)} characters)"
-    text = ascii(value) if isinstance(value, str) else repr(value)
+        return ascii(value[:SHOWN_CHARACTERS])[:SHOWN_CHARACTERS] + f"... ({len(value)} characters)"
+    text = ascii(value) if isinstance(value, str) else _SHORTENER.repr(value)
     text = text.encode("ascii", "backslashreplace").decode("ascii")
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."

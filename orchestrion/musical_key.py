@@ -32,8 +32,9 @@ _MODE_SPELLINGS: Final = {
 _ACCIDENTALS: Final = {"": 0, "#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}
 
 #: A key as it stands in text, e.g. "D minor", "f# min", "B-flat major"; the groups are the arguments of `Key.of`.
+#: A sign touches its letter, a word need not: "a b minor" is B minor, "a flat minor" is A flat minor.
 KEY_PATTERN: Final = (
-    r"(?P<tonic>[a-gA-G])\s*-?\s*(?P<accidental>#|♯|b|♭|sharp|flat)?\s*-?\s*"
+    r"(?P<tonic>[a-gA-G])(?P<accidental>[#♯b♭]|[\s-]{0,3}(?:sharp|flat))?[\s-]{0,3}"
     r"(?P<mode>major|minor|maj|min|ionian|aeolian|dorian|phrygian|lydian|mixolydian)\b"
 )
 _BARE = re.compile(r"(?P<tonic>[a-gA-G])(?P<accidental>#|♯|b|♭)?(?P<mode>m)?")
@@ -76,5 +77,5 @@ class Key:
     @classmethod
     def of(cls, tonic: str, accidental: str | None, mode: str | None) -> Key:
         """The key spelt by a letter, "#", "sharp", "b", "flat" or nothing, and a mode (major when none is given)."""
-        pitch = PITCH_CLASS[tonic.lower()] + _ACCIDENTALS[(accidental or "").strip(" -").lower()]
+        pitch = PITCH_CLASS[tonic.lower()] + _ACCIDENTALS[re.sub(r"[\s-]", "", accidental or "").lower()]
         return cls(pitch % 12, _MODE_SPELLINGS[(mode or "major").lower()])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +17,8 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from orchestrion.errors import InvalidRequest, Problem, shown
 from orchestrion.musical_key import Key
@@ -102,16 +104,30 @@ def track_id(request: TrackRequest, model_revision: str, recipe_version: str) ->
     return "trk_" + base64.b32encode(digest[:20]).decode("ascii").lower()
 
 
+#: Invisible characters that Persian, Hindi, Arabic, Hebrew and emoji need: joiners and direction marks.
+_WRITING_MARKS: Final = "\u200c\u200d\u200e\u200f\u061c"
+
+
 def _printable(text: str) -> str:
-    text = unicodedata.normalize("NFC", text).strip()
+    """One form of the same text (NFC, line feeds), refusing what no reader can see or what reverses what they see.
+
+    Unassigned characters pass: next year's emoji are unknown to this year's Python.
+    """
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn") and character not in "\n\t":
-            raise ValueError(f"contains the character U+{ord(character):04X}; use printable text")
+        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co") or _is_noncharacter(ord(character))
+        if hidden and character not in "\n\t" + _WRITING_MARKS:
+            name = unicodedata.name(character, "no printable character")
+            raise ValueError(f"contains U+{ord(character):04X} ({name}); use printable text")
     return text
 
 
+def _is_noncharacter(code_point: int) -> bool:
+    return 0xFDD0 <= code_point <= 0xFDEF or code_point & 0xFFFE == 0xFFFE
+
+
 def _not_empty(text: str) -> str:
-    if not text:
+    if not text.strip(_WRITING_MARKS):
         raise ValueError("is empty; describe the music, for example 'calm solo piano in D minor'")
     return text
 
@@ -177,7 +193,13 @@ class TrackSpec(BaseModel):
         pattern=r"^sha256:[0-9a-f]{64}$",
         description="Reference of an uploaded theme melody (audio or MIDI).",
     )
-    model: str = Field(default="composer", min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
+    #: Each part between separators starts with a letter or digit, so that no name can climb out of a folder.
+    model: str = Field(
+        default="composer",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*([/:@][A-Za-z0-9][A-Za-z0-9._+-]*)*$",
+        description="A model's name as the models list gives it.",
+    )
     format: Annotated[AudioFormat, Field(strict=False)] = Field(default=AudioFormat.WAV)
     sample_rate_hz: int | None = Field(
         default=None,
@@ -188,21 +210,20 @@ class TrackSpec(BaseModel):
     )
     fade_in_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
     fade_out_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
-    requester: str = Field(default="anonymous", pattern=r"^[A-Za-z0-9._@:+-]{1,128}$")
+    requester: str = Field(default="anonymous", pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}$")
     purpose: Annotated[Purpose, Field(strict=False)] = Field(
         default=Purpose.COMMERCIAL,
         description="What the track is for. The default is the strictest: it is refused by non-commercial weights.",
     )
 
-    @model_validator(mode="after")
-    def _formats_and_fades_fit(self) -> Self:
-        rates = SAMPLE_RATES_HZ[self.format]
-        if self.sample_rate_hz is not None and self.sample_rate_hz not in rates:
-            raise ValueError(
-                f"sample_rate_hz {self.sample_rate_hz} does not go with format {self.format.value}; use one of "
-                + ", ".join(map(str, rates))
-            )
-        return self
+    @field_validator("sample_rate_hz")
+    @classmethod
+    def _rate_fits_the_format(cls, rate_hz: int | None, info: ValidationInfo) -> int | None:
+        audio_format: AudioFormat | None = info.data.get("format")  # Missing when it was refused itself.
+        if rate_hz is not None and audio_format is not None and rate_hz not in SAMPLE_RATES_HZ[audio_format]:
+            rates = ", ".join(map(str, SAMPLE_RATES_HZ[audio_format]))
+            raise ValueError(f"does not go with format {audio_format.value}; use one of {rates}")
+        return rate_hz
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -224,7 +245,8 @@ class TrackSpec(BaseModel):
             InvalidRequest: naming each wrong field, its value and the remedy.
         """
         try:
-            return cls.model_validate_strings({name: cell for name, cell in cells.items() if cell.strip()})
+            given = {name: cell.strip() for name, cell in cells.items()}
+            return cls.model_validate_strings({name: cell for name, cell in given.items() if cell})
         except ValidationError as error:
             raise invalid_request(error) from None
 
@@ -241,7 +263,8 @@ class TrackSpec(BaseModel):
             duration_s = DEFAULT_DURATION_S
         _in_range("tempo_bpm", tempo_bpm, MIN_TEMPO_BPM, MAX_TEMPO_BPM)
         _in_range("duration_s", duration_s, MIN_DURATION_S, MAX_DURATION_S)
-        if self.fade_in_s + self.fade_out_s > duration_s:
+        fades_s = self.fade_in_s + self.fade_out_s
+        if fades_s > duration_s and not math.isclose(fades_s, duration_s):
             raise InvalidRequest.of(
                 "fade_out_s",
                 self.fade_out_s,
@@ -276,13 +299,36 @@ def _in_range(field: str, value: float | None, low: float, high: float) -> None:
         )
 
 
+#: A row of a thousand unknown columns has one fault, not a thousand; the message stays readable.
+MAX_PROBLEMS: Final = 5
+
+#: What to write instead, where pydantic would only quote a regular expression.
+_PATTERN_REMEDIES: Final = {
+    "theme": "is not a theme; upload the melody and give its reference, 'sha256:' and 64 lower-case hex digits",
+    "model": "is not a model's name; use letters, digits and . _ + - in parts joined by / : or @",
+    "requester": "is not a requester; use up to 128 letters, digits and . _ @ : + -, a letter or digit first",
+}
+
+
 def invalid_request(error: ValidationError) -> InvalidRequest:
     """Pydantic's complaint in this project's terms: where, what was given, what would do."""
-    problems = []
-    for detail in error.errors(include_url=False):
-        field = ".".join(str(part) for part in detail["loc"]) or "request"
-        message = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
-            message = "is not a field of a request; known fields are " + ", ".join(TrackSpec.model_fields)
-        problems.append(Problem(shown(field).strip("'"), shown(detail["input"]), message))
+    details = error.errors(include_url=False, include_context=False)
+    problems = [_problem(detail) for detail in details[:MAX_PROBLEMS]]
+    if len(details) > MAX_PROBLEMS:
+        problems.append(Problem("request", f"{len(details)} problems", "has more that is wrong; mend these first"))
     return InvalidRequest(problems)
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    field = ".".join(str(part) for part in detail["loc"]) or "request"
+    message = detail["msg"].removeprefix("Value error, ")
+    match detail["type"]:
+        case "extra_forbidden":
+            message = "is not a field of a request; known fields are " + ", ".join(TrackSpec.model_fields)
+        case "string_pattern_mismatch":
+            message = _PATTERN_REMEDIES[field]
+        case "string_unicode":
+            message = "contains half a surrogate pair; use valid Unicode text"
+        case "model_type":
+            message = "is not a JSON object with the fields of a request"
+    return Problem(shown(field).strip("'"), shown(detail["input"]), message)
