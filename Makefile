@@ -1,7 +1,7 @@
 # One command each: `make demo` plays, `make test` proves. Both make .venv first. `make help` lists the rest.
 
+# Each recipe of several lines sets -e itself: the make that macOS ships knows no .SHELLFLAGS.
 SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -37,16 +37,16 @@ check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml
 	@$(VENV)/bin/python -m pytest -q tests/test_lock.py
 
 bench: $(INSTALLED) ## every benchmark, quick form; goes on after a failure and names it at the end
-	@failed=(); for script in benchmarks/*.py; do \
-		[ -e "$$script" ] || { echo "benchmarks/ has no script yet"; break; }; \
-		quick=(); if grep -q -e '--quick' "$$script"; then quick=(--quick); fi; \
-		echo "== $$script $${quick[*]}"; \
-		$(VENV)/bin/python "$$script" "$${quick[@]}" || failed+=("$$script"); \
+	@set -euo pipefail; failed=""; \
+	for script in $(wildcard benchmarks/*.py); do \
+		quick=""; if grep -q -e '--quick' "$$script"; then quick=--quick; fi; \
+		echo "== $$script $$quick"; \
+		$(VENV)/bin/python "$$script" $$quick || failed="$$failed $$script"; \
 	done; \
-	if (( $${#failed[@]} )); then echo "failed: $${failed[*]}" >&2; exit 1; fi
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 lock: ## rewrite requirements.lock from pyproject.toml (UPGRADE=1 takes the newest versions)
-	@python="$$(.ci/find-python $(PYTHON))"; \
+	@set -euo pipefail; python="$$(.ci/find-python $(PYTHON))"; \
 	echo "== resolving with $$python and $(PIP_TOOLS); this takes minutes"; \
 	"$$python" -m venv --clear $(LOCK_VENV); \
 	$(LOCK_VENV)/bin/python -m pip install --quiet '$(PIP_TOOLS)'; \
@@ -63,7 +63,7 @@ clean: ## remove out/, caches and .venv
 # A .venv without the stamp was abandoned half-way (or is broken: then the stamp is taken away): it is made anew. One
 # with an older stamp is brought up to the lock in place.
 $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
-	@python="$$(.ci/find-python $(PYTHON))"; \
+	@set -euo pipefail; python="$$(.ci/find-python $(PYTHON))"; \
 	if [ ! -e $@ ]; then \
 		echo "== $(VENV): new, from $$python"; \
 		"$$python" -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment. On Debian or Ubuntu:" \

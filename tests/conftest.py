@@ -20,8 +20,11 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def pytest_collectreport(report):
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
     """The same for a whole module that skips itself while it is collected."""
+    report = yield
     if report.skipped and os.environ.get("ORCHESTRION_NO_SKIPS"):
         report.outcome = "failed"
-        report.longrepr = f"{report.nodeid} skipped itself, and here every test must run: {report.longrepr}"
+        report.longrepr = f"{collector.nodeid} skipped itself, and here every test must run: {report.longrepr}"
+    return report

@@ -1,0 +1,89 @@
+"""The set-up: which Python it takes, what it says without one, what the lock keeps, and that CI skips nothing."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def find_python(folder: Path, commands: dict[str, str], *named: str) -> subprocess.CompletedProcess[str]:
+    """Run .ci/find-python on a PATH that holds only these commands: name → what its shell script does."""
+    for name, script in commands.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    for tool in ("bash", "cat"):
+        (folder / tool).symlink_to(shutil.which(tool))
+    bash = shutil.which("bash")
+    return subprocess.run(
+        [bash, ROOT / ".ci/find-python", *named], env={"PATH": str(folder)}, capture_output=True, text=True
+    )
+
+
+def answers(version: str, executable: str) -> str:
+    return f'case "$2" in *version_info*) echo {version};; *) echo {executable};; esac'
+
+
+def test_the_first_python_that_really_runs_is_taken(tmp_path):
+    commands = {
+        "python3.11": "echo 'pyenv: python3.11: command not found' >&2; exit 127",
+        "python3.12": answers("3.12", "/right"),
+        "python3": answers("3.11", "/later"),
+    }
+
+    assert find_python(tmp_path, commands).stdout == "/right\n"
+
+
+def test_a_python_named_by_the_user_comes_first(tmp_path):
+    commands = {"mine": answers("3.11", "/mine"), "python3.12": answers("3.12", "/other")}
+
+    assert find_python(tmp_path, commands, "mine").stdout == "/mine\n"
+
+
+def test_on_any_other_python_it_says_what_is_wrong_and_what_to_install(tmp_path):
+    found = find_python(tmp_path, {"python3.12": "exit 127", "python3": answers("3.13", "/wrong")})
+
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "needs Python 3.11 or 3.12" in found.stderr
+    assert "python3.12 (does not run), python3 (3.13)" in found.stderr
+    assert "apt install python3.11" in found.stderr
+
+
+def test_without_any_python_it_says_so(tmp_path):
+    assert "PATH has: none at all" in find_python(tmp_path, {}).stderr
+
+
+def test_a_lock_made_on_any_machine_names_no_build_and_no_build_s_libraries():
+    made = "# header\nnumpy==2.4.6\n    # via torch\nnvidia-cublas-cu12==12.8.4\n    # via torch\ntorch==2.13.0+cu128\n"
+    made += "    # via orchestrion\ntriton==3.9.0\n    # via torch\n\n# Considered unsafe:\nsetuptools==84.2.1\n"
+
+    lock = runpy.run_path(str(ROOT / ".ci/portable_lock.py"))["portable"](made)
+
+    kept = [line for line in lock.splitlines() if not line.startswith("#")]
+    assert kept == ["numpy==2.4.6", "    # via torch", "torch==2.13.0", "    # via orchestrion", "setuptools==84.2.1"]
+
+
+@pytest.mark.parametrize("no_skips, status", [("", 0), ("1", 1)], ids=["at home", "in CI"])
+@pytest.mark.parametrize(
+    "skip",
+    [
+        "import pytest\ndef test_a():\n    pytest.skip('no browser')",
+        "import pytest\npytest.importorskip('no_such_module')",
+    ],
+    ids=["a test", "a module"],
+)
+def test_where_every_test_must_run_a_skip_is_a_failure(tmp_path, skip, no_skips, status):
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
+    (tmp_path / "test_skip.py").write_text(skip)
+    (tmp_path / "test_other.py").write_text("def test_b():\n    pass")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+
+    done = subprocess.run(command, env=os.environ | {"ORCHESTRION_NO_SKIPS": no_skips}, capture_output=True, text=True)
+
+    assert (done.returncode != 0) == (status != 0), done.stdout
+    assert ("every test must run" in done.stdout) == (status != 0)
