@@ -205,6 +205,7 @@ def build_routes(api: Ingress) -> FastAPI:
             "X-Cache": "hit" if header.cached else "miss",
             "X-Sample-Rate": str(header.sample_rate_hz),
             "X-Channels": str(header.channels),
+            "X-Duration-Seconds": f"{header.duration_s:g}",
             "Cache-Control": "no-store",
         }
         media_type = PCM_MEDIA_TYPE if wire_format == "pcm" else MEDIA_TYPES[wire_format]

@@ -1,7 +1,7 @@
 """What every answer carries, whichever route gave it: security headers, and no traceback.
 
-The surprising thing: the `X-Request-Id` of an answer is not set here. Serve's proxy takes the client's or makes one, hands
-it on and echoes it; setting it again would send the header twice.
+The surprising thing: the `X-Request-Id` of an answer is not set here. Serve's proxy takes the client's or makes one,
+hands it on and echoes it; setting it again would send the header twice.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from orchestrion.finish import StreamFinisher
 from orchestrion.metrics import CACHE_HITS, QUEUE_DEPTH, REQUESTS, TIME_TO_FIRST_AUDIO, RayMetrics, RayRecorder
 from orchestrion.models.protocol import ModelInfo, Pcm
 from orchestrion.render import Track, build_renderer
-from orchestrion.request import TrackRequest
+from orchestrion.request import AudioFormat, Purpose, TrackRequest, TrackSpec
 from serve_app.config import PoolProfile, ServeConfig
 from serve_app.outcomes import Refusal
 from serve_app.render_loop import Job, Listener, RenderLoop
@@ -45,6 +45,7 @@ class StreamHeader:
     track_id: str
     sample_rate_hz: int
     channels: int
+    duration_s: float
     cached: Track | None = None
 
 
@@ -55,7 +56,7 @@ class RenderPool:
         self._pool = pool
         self._config = config
         self._clock = SystemClock()
-        self._recorder = RayRecorder(cast(RayMetrics, ray.util.metrics))
+        self._recorder = RayRecorder(cast("RayMetrics", ray.util.metrics))
         self._renderer = build_renderer(config.render_config(profile), pool.value, self._recorder)
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._loop = RenderLoop(
@@ -66,6 +67,8 @@ class RenderPool:
             completion=ThreadPoolExecutor(COMPLETION_THREADS, thread_name_prefix="complete"),
             on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
         )
+        for model in self._renderer.models:
+            self._warm_up(model)
         self._loop.start()
 
     def check_health(self) -> None:
@@ -121,7 +124,7 @@ class RenderPool:
             return
         if found is not None:
             channels = self._renderer.models[request.model].info.channels
-            yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, cached=found)
+            yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, request.duration_s, cached=found)
             return
         joined = self._join(request, streaming=True)
         if isinstance(joined, Refusal):
@@ -136,7 +139,7 @@ class RenderPool:
                 self._count(request, "failed")
                 yield job.outcome
                 return
-            yield StreamHeader(job.track_id, job.opened.spec.sample_rate_hz, job.opened.channels)
+            yield StreamHeader(job.track_id, job.opened.spec.sample_rate_hz, job.opened.channels, request.duration_s)
             async for data in self._encoded(listener, news, wire_format, request, arrived_s):
                 yield data
             self._count(request, "ok" if isinstance(job.outcome, Track) else "failed")
@@ -193,6 +196,17 @@ class RenderPool:
         ahead_s = listener.sent_s - self._config.stream_lead_s - self._config.stream_pace * elapsed_s
         if ahead_s > 0:
             await asyncio.sleep(ahead_s / self._config.stream_pace)
+
+    def _warm_up(self, model: str) -> None:
+        """Make and throw away a second of music: the first listener must not pay for lazy imports and cold caches."""
+        spec = TrackSpec(prompt="warm-up", model=model, duration_s=1.0, purpose=Purpose.RESEARCH)
+        job = Job("", spec.resolve())
+        job.rendering = rendering = self._renderer.open(job.request)
+        master = _StreamMaster(job, AudioFormat.WAV)
+        while (chunk := rendering.advance()) is not None:
+            master.push([chunk])
+        master.flush()
+        rendering.close()
 
     async def _find(self, request: TrackRequest) -> Track | Refusal | None:
         try:
