@@ -2,8 +2,8 @@
 
 `TrackRecord` is the one place where a field of the record is declared: the Arrow schema (Parquet), the JSON of the
 signed envelope and `docs/records.md` all follow from it. What is signed is the record as RFC 8785 canonical JSON, with
-Ed25519 (RFC 8032), so any language can verify it. The surprising thing: the public key inside an envelope proves nothing and is
-never trusted; a verifier brings the keys that it trusts.
+Ed25519 (RFC 8032), so any language can verify it. The surprising thing: the public key inside an envelope proves
+nothing and is never trusted; a verifier brings the keys that it trusts.
 """
 
 from __future__ import annotations

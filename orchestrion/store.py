@@ -35,8 +35,7 @@ _SUFFIX = re.compile(r"\.?([a-z0-9]{1,8})")
 _TRACK_ID = re.compile(r"trk_[a-z2-7]{32}")
 _RECORD_KEY = re.compile(r"tracks/[a-z2-7]{2}/(?P<track_id>trk_[a-z2-7]{32})/(?P<version>[0-9]{6})\.json")
 _THEME_REF = re.compile(r"sha256:(?P<sha256>[0-9a-f]{64})")
-_PREFIX = re.compile(r"[A-Za-z0-9._/=-]{0,512}")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/(?!\.\.)[A-Za-z0-9._=-]*)*)")
 
 #: Seconds to connect, and seconds without an answer (an upload included), before one try counts as failed.
 S3_CONNECT_TIMEOUT_S: Final = 3
@@ -425,13 +424,11 @@ def _s3_code(error: OSError) -> str:
 
 def _backend_for(url: str, options: Mapping[str, Any]) -> _Backend:
     parts = urlsplit(url)
-    if "://" in url and parts.scheme == "s3":
-        prefix = parts.path.strip("/")
-        if _BUCKET.fullmatch(parts.netloc) is None or _PREFIX.fullmatch(prefix) is None or ".." in prefix.split("/"):
-            raise InvalidRequest.of("store_url", url, "write s3://bucket or s3://bucket/prefix")
-        return _Bucket(parts.netloc, f"{prefix}/" if prefix else "", options)
-    if "://" in url and (parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path):
-        raise InvalidRequest.of("store_url", url, "use a folder, file:///folder or s3://bucket/prefix")
+    if bucket_url := _BUCKET_URL.fullmatch(url):
+        prefix = (bucket_url["prefix"] or "").strip("/")
+        return _Bucket(bucket_url["bucket"], f"{prefix}/" if prefix else "", options)
+    if "://" in url and (parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query):
+        raise InvalidRequest.of("store_url", url, "use a folder, file:///folder, s3://bucket or s3://bucket/prefix")
     root = Path(unquote(parts.path) if "://" in url else url)
     try:
         return _Folder(root.expanduser().absolute())

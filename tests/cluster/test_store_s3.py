@@ -1,0 +1,209 @@
+"""The store on a real S3 server, and stores whose server or writer is killed in the middle of a write."""
+
+import hashlib
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrion.errors import NotFound, StoreUnavailable
+from orchestrion.store import TrackStore
+from tests.cluster.seaweedfs import SeaweedFS, s3_server  # noqa: F401
+from tests.unit.test_store import ABSENT, TRACK, StoreContract
+
+USES = {
+    "put_blob": lambda store: store.put_blob(b"x", "bin"),
+    "get_blob": lambda store: store.get_blob(ABSENT),
+    "read_range": lambda store: store.read_range(ABSENT, 0, 1),
+    "latest": lambda store: store.latest(TRACK),
+    "publish": lambda store: store.publish(TRACK, b"{}"),
+    "track_ids": lambda store: list(store.track_ids()),
+}
+
+
+@pytest.fixture
+def server(s3_server):  # noqa: F811
+    return s3_server
+
+
+class TestBucket(StoreContract):
+    @pytest.fixture
+    def store(self, server):
+        return TrackStore.open(server.new_url(), server.storage_options)
+
+    def test_a_prefix_is_a_store_of_its_own(self, store, server):
+        places = (store.url.rpartition("/")[0], store.url + "2")
+        whole, sibling = (TrackStore.open(url, server.storage_options) for url in places)
+        store.publish(TRACK, b"{}")
+
+        assert (whole.latest(TRACK), sibling.latest(TRACK)) == (None, None)
+        assert TRACK not in [*whole.track_ids(), *sibling.track_ids()]
+
+    def test_more_tracks_than_one_page_of_a_listing(self, store, server):
+        # S3 lists 1000 keys a page.
+        ids = ["trk_" + f"{n:032b}".translate({48: "a", 49: "b"}) for n in range(1003)]
+        folder = store.url.removeprefix("s3://") + "/tracks"
+        server.client().pipe({f"{folder}/{i[4:6]}/{i}/000001.json": b"{}" for i in ids})
+
+        assert list(store.track_ids()) == sorted(ids)
+
+    def test_a_damaged_blob_is_not_served(self, store, server):
+        key = store.put_blob(b"music", "flac")
+        server.client().pipe(f"{store.url}/{key}", b"muzak")
+
+        with pytest.raises(StoreUnavailable, match="damaged"):
+            store.get_blob(key)
+
+    def test_a_forked_process_opens_its_own_connections(self, store):
+        key = store.put_blob(b"parent", "bin")
+
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            assert pool.apply_async(store.get_blob, (key,)).get(timeout=60) == b"parent"
+        assert store.get_blob(key) == b"parent"
+
+    def test_a_fresh_process_is_given_a_pickle(self, store):
+        key = store.put_blob(b"parent", "bin")
+        script = "import pickle, sys; sys.stdout.buffer.write(pickle.load(sys.stdin.buffer).get_blob(sys.argv[1]))"
+
+        ran = subprocess.run(
+            [sys.executable, "-c", script, key], input=pickle.dumps(store), capture_output=True, check=True, timeout=120
+        )
+
+        assert ran.stdout == b"parent"
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_a_bucket_that_is_not_there_is_not_an_empty_store(self, server, use):
+        with pytest.raises(StoreUnavailable, match="check that the bucket exists"):
+            use(TrackStore.open("s3://no-such-bucket", server.storage_options))
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_a_wrong_secret_is_refused_and_not_told(self, store, server, use):
+        wrong = TrackStore.open(store.url, server.storage_options | {"secret": "wrong-secret"})
+
+        with pytest.raises(StoreUnavailable, match="credentials") as raised:
+            use(wrong)
+        assert "wrong-secret" not in str(raised.value)
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_a_server_that_never_answers_is_given_up(self, use):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            options = {
+                "endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}",
+                "key": "k",
+                "secret": "s",
+                "config_kwargs": {"read_timeout": 0.2},
+            }
+            with pytest.raises(StoreUnavailable, match="check that the bucket"):
+                use(TrackStore.open("s3://bucket", options))
+
+
+WRITER = """
+import pickle, random, sys
+store = pickle.load(sys.stdin.buffer)
+print("ready", flush=True)
+for take in range(10_000):
+    audio = random.Random(f"{sys.argv[1]}.{take}").randbytes(8 << 20)
+    key = store.put_blob(audio, "wav")
+    store.publish(sys.argv[2], b'{"audio_key": "%s"}' % key.encode())
+"""
+
+
+def kill_a_writer(store: TrackStore, name: str, after_s: float) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, name, TRACK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    writer.stdin.write(pickle.dumps(store))
+    writer.stdin.close()
+    assert writer.stdout.readline() == b"ready\n"
+    time.sleep(after_s)
+    writer.send_signal(signal.SIGKILL)
+    assert writer.wait() == -signal.SIGKILL
+    writer.stdout.close()
+
+
+def assert_everything_that_is_seen_is_whole(store: TrackStore, blob_keys: list[str]) -> None:
+    for key in blob_keys:
+        assert store.get_blob(key)  # get_blob checks the hash
+    for version in store.versions(TRACK):
+        record = store._record(TRACK, version)
+        key = record.removeprefix(b'{"audio_key": "').removesuffix(b'"}').decode()
+        assert record == b'{"audio_key": "%s"}' % key.encode()
+        assert key in blob_keys
+
+
+def test_killed_writers_leave_whole_blobs_in_a_folder(tmp_path):
+    store = TrackStore.open(str(tmp_path))
+    for number in range(6):
+        kill_a_writer(store, f"local{number}", after_s=random.Random(number).uniform(0.05, 0.25))
+
+    seen = [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("blobs/*/*")]
+    assert_everything_that_is_seen_is_whole(store, seen)
+    assert list(tmp_path.glob("tmp/*.part")), "no writer was killed in the middle of a write: the test shows nothing"
+    assert store.get_blob(store.put_blob(b"next", "bin")) == b"next"
+
+
+def test_killed_writers_leave_whole_blobs_in_a_bucket(server):
+    store = TrackStore.open(server.new_url(), server.storage_options)
+    for number in range(4):
+        kill_a_writer(store, f"s3{number}", after_s=random.Random(number).uniform(0.1, 0.4))
+
+    bucket = store.url.removeprefix("s3://")
+    seen = [path.removeprefix(f"{bucket}/") for path in server.client().find(f"{bucket}/blobs")]
+    assert_everything_that_is_seen_is_whole(store, seen)
+    assert store.get_blob(store.put_blob(b"next", "bin")) == b"next"
+
+
+def test_a_server_killed_in_the_middle_of_a_write_shows_no_half_object(tmp_path):
+    server = SeaweedFS(tmp_path / "server")
+    server.start()
+    try:
+        store = TrackStore.open(server.new_url(), server.storage_options)
+        kept = store.put_blob(b"before", "bin")
+        store.publish(TRACK, b'{"before": true}')
+        audio = os.urandom(96 << 20)
+        key = f"blobs/{hashlib.sha256(audio).hexdigest()[:2]}/{hashlib.sha256(audio).hexdigest()}.wav"
+
+        outcome = []
+        writer = threading.Thread(target=lambda: outcome.append(result_of(lambda: store.put_blob(audio, "wav"))))
+        before_bytes = bytes_below(server.folder / "data")
+        writer.start()
+        while bytes_below(server.folder / "data") < before_bytes + (16 << 20) and writer.is_alive():
+            time.sleep(0.002)
+        server.kill()
+        writer.join(timeout=120)
+
+        assert isinstance(outcome[0], StoreUnavailable), "the server was killed after the write"
+        assert isinstance(result_of(lambda: store.latest(TRACK)), StoreUnavailable)
+
+        server.start()
+        for read in (store.get_blob, store.blob_size, lambda key: store.read_range(key, 0, 1)):
+            with pytest.raises(NotFound):
+                read(key)
+        assert [path for path in server.client().find(store.url) if path.endswith(".wav")] == []
+        assert (store.get_blob(kept), store.latest(TRACK)) == (b"before", b'{"before": true}')
+        assert store.put_blob(audio, "wav") == key
+        assert store.get_blob(key) == audio
+        assert store.publish(TRACK, b'{"after": true}') == 2
+    finally:
+        server.kill()
+
+
+def result_of(call):
+    """What it returned, or what it raised."""
+    try:
+        return call()
+    except StoreUnavailable as error:
+        return error
+
+
+def bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.dat"))
