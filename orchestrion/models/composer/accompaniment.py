@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from orchestrion.models.composer.harmony import Chord
-from orchestrion.models.composer.score import Note
+from orchestrion.models.composer.score import Note, as_velocity
 
 COMPING: Final[dict[str, str]] = {
     "hold": "0:4:all:6",
@@ -340,4 +340,4 @@ def _step(pitch: int, chord: Chord, scale: Sequence[int], rng: np.random.Generat
 
 
 def _velocity(loudness: int, dynamics: float) -> int:
-    return int(np.clip(loudness / 9 * 112 * dynamics, 12, 124))
+    return as_velocity(loudness / 9 * 112 * dynamics, 12, 124)

@@ -24,7 +24,7 @@ from orchestrion.models.composer.harmony import (
 from orchestrion.models.composer.melody import play_counter, play_melody
 from orchestrion.models.composer.plan import RITARDANDO, Plan
 from orchestrion.models.composer.recipes import LEAD_CENTRE, Voice
-from orchestrion.models.composer.score import Note, Part, Score, Section, TempoMap
+from orchestrion.models.composer.score import Note, Part, Score, Section, TempoMap, as_velocity
 from orchestrion.models.composer.theme import Theme
 
 #: How loud a section of each level is played.
@@ -157,7 +157,7 @@ def _state_theme(plan: Plan, theme: Theme, bars: Sequence[Bar], labels: Sequence
         for note in moved:
             if first <= note.start < first + bar.beats:
                 start = bar.start + note.start - first
-                velocity = int(np.clip(note.velocity * bar.dynamics, 40, 122))
+                velocity = as_velocity(note.velocity * bar.dynamics, 40, 122)
                 stated.append(Note(start, min(note.length, plan.end_beat - start), note.pitch + octave, velocity))
     return stated
 
@@ -190,7 +190,7 @@ def _final_chord(plan: Plan, voice: Voice) -> list[Note]:
     voicing = lead_voices([final], 60 + round(3 * plan.valence))[0]
     seconds_left = plan.duration_s - _tempo_map(plan).seconds(plan.end_beat)
     length = max(0.25, (seconds_left - min(0.5, 0.3 * seconds_left)) * plan.tempo_bpm / 60)
-    velocity = int(np.clip(84 * (0.8 + 0.35 * plan.energy), 30, 115))
+    velocity = as_velocity(84 * (0.8 + 0.35 * plan.energy), 30, 115)
     low = 28 + (plan.key.tonic - 28) % 12
     match voice.role:
         case "bass":
@@ -215,7 +215,7 @@ def _drum_part(plan: Plan) -> Part:
     drive = 0.8 + 0.3 * plan.energy
     notes = play_groove(groove, plan.sections, recipe.beats_per_bar, drive, plan.rng("drums"))
     notes = [note for note in notes if note.start < plan.end_beat]
-    end_velocity = int(np.clip(100 * drive, 40, 120))
+    end_velocity = as_velocity(100 * drive, 40, 120)
     notes.append(Note(plan.end_beat, 0.5, KICK, end_velocity))
     if groove.crash:
         notes.append(Note(plan.end_beat, 4.0, CRASH, max(1, end_velocity - 15)))
@@ -241,7 +241,7 @@ def _performed(plan: Plan, voice: Voice, notes: Sequence[Note]) -> tuple[Note, .
         pitch = note.pitch
         while not 12 <= pitch <= 115:
             pitch += 12 if pitch < 12 else -12
-        velocity = int(np.clip(note.velocity, 1, 127))
+        velocity = as_velocity(note.velocity, 1, 127)
         performed.append(Note(max(0.0, start), max(0.05, note.length), pitch, velocity))
     return tuple(sorted(performed, key=lambda n: (n.start, n.pitch)))
 

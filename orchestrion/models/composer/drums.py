@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from orchestrion.models.composer.score import Note, Section
+from orchestrion.models.composer.score import Note, Section, as_velocity
 
 KICK, STICK, SNARE, CLAP, E_SNARE = 36, 37, 38, 39, 40
 CLOSED, PEDAL, OPEN, CRASH, RIDE, BELL, CRASH_2 = 42, 44, 46, 49, 51, 53, 57
@@ -417,4 +417,4 @@ def _bar(
 
 def _velocity(loudness: int, drive: float, rng: np.random.Generator) -> int:
     touch = 1.0 + 0.05 * float(rng.standard_normal())
-    return int(np.clip(loudness / 9 * 116 * drive * touch, 8, 127))
+    return as_velocity(loudness / 9 * 116 * drive * touch, 8, 127)

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from orchestrion.models.composer.accompaniment import Bar
-from orchestrion.models.composer.score import Note
+from orchestrion.models.composer.score import Note, as_velocity
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def _sing(
         if weak and rng.random() < feel.rest:
             continue
         accent = 8 if onset % 2 == 0 else 7 if not weak else 6
-        velocity = int(np.clip((accent + 1.5) / 10 * 112 * bar.dynamics, 20, 122))
+        velocity = as_velocity((accent + 1.5) / 10 * 112 * bar.dynamics, 20, 122)
         notes.append(Note(bar.start + onset, min(length, bar.beats - onset) * 0.94, pitch, velocity))
     return notes
 
@@ -279,7 +279,7 @@ def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar], scale: 
         first = top if previous is None or abs(top - previous) <= abs(second - previous) else second
         other = second if first == top else top
         half = bar.beats / 2
-        velocity = int(np.clip(74 * bar.dynamics, 20, 110))
+        velocity = as_velocity(74 * bar.dynamics, 20, 110)
         notes.append(Note(bar.start, half * 0.96, first, velocity))
         notes.append(Note(bar.start + half, half * 0.96, other, max(1, velocity - 6)))
         previous = other

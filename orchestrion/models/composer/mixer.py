@@ -19,8 +19,8 @@ from scipy.signal import butter, lfilter, sosfilt
 from orchestrion.models.composer.drums import CHOKES, KICK
 from orchestrion.models.composer.levels import NOTE_LUFS, STYLE_TRIM_DB
 from orchestrion.models.composer.plan import Plan, seeded
-from orchestrion.models.composer.recipes import Recipe, Voice
-from orchestrion.models.composer.score import Note, Part, Score
+from orchestrion.models.composer.recipes import RECIPES, Recipe, Voice
+from orchestrion.models.composer.score import Instrument, Note, Part, Score
 from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, Mono, NoteSynth
 from orchestrion.models.protocol import Pcm
 
@@ -33,8 +33,11 @@ ROLE_LUFS: Final = {
     "drums": -21.0, "bass": -24.5, "lead": -21.5, "counter": -25.5, "comp": -24.5, "comp2": -26.0, "comp3": -27.0,
     "arp": -26.5, "brass": -26.0, "pad": -26.0, "pad2": -27.5, "pad3": -29.0,
 }  # fmt: skip
-_HIGH_PASS_HZ: Final = {"drums": 0.0, "bass": 0.0}
-_OTHERS_HIGH_PASS_HZ: Final = 110.0
+#: Roles with something to say below this; the others' rumble is cut, so that kick and bass stay clear.
+_LOW_ROLES: Final = frozenset({"drums", "bass"})
+_HIGH_PASS_HZ: Final = 110.0
+#: The kick pushes these aside in recipes that duck; drums and lead stay in front.
+_NOT_DUCKED: Final = frozenset({"drums", "lead"})
 #: The last moment of the track is silent; the ring fades over this long, or a fifth of a short track.
 _FADE_S: Final = 1.2
 
@@ -64,21 +67,21 @@ class _Sounding:
 
 @dataclass(slots=True)
 class _Strip:
-    """One part's channel strip: its hits to come, its sounding notes, its filter state."""
+    """One part's channel strip: its hits to come and its sounding notes."""
 
     part: Part
     voice: Voice
     hits: list[_Hit]
     next_hit: int = 0
     sounding: list[_Sounding] = field(default_factory=list)
-    high_pass: npt.NDArray[np.float64] | None = None
-    state: npt.NDArray[np.float64] | None = None
 
-    def block(self, start: int, samples: int, synth: NoteSynth) -> _Block:
-        """[samples, 2] of this part from `start` on."""
+    def block(self, start: int, samples: int, synth: NoteSynth) -> _Block | None:
+        """[2, samples] of this part from `start` on; None while it is silent."""
         while self.next_hit < len(self.hits) and self.hits[self.next_hit].start < start + samples:
             self._begin(self.hits[self.next_hit], synth)
             self.next_hit += 1
+        if not self.sounding:
+            return None
         out = np.zeros((2, samples), np.float32)
         still = []
         for sound in self.sounding:
@@ -90,12 +93,7 @@ class _Strip:
             if sound.at + len(sound.pcm) > start + samples:
                 still.append(sound)
         self.sounding = still
-        if self.high_pass is not None:
-            filtered, self.state = sosfilt(self.high_pass, out, axis=1, zi=self.state)
-            out = filtered.astype(np.float32)
-        if self.voice.drive:
-            out = _driven(out, self.voice.drive)
-        return out
+        return _driven(out, self.voice.drive) if self.voice.drive else out
 
     def _begin(self, hit: _Hit, synth: NoteSynth) -> None:
         pcm = synth.note(self.part.instrument, hit.note.pitch, hit.note.velocity, hit.length_s)
@@ -136,16 +134,7 @@ def mix(plan: Plan, score: Score, synth: NoteSynth) -> Iterator[Pcm]:
 def _strips(plan: Plan, score: Score) -> list[_Strip]:
     voices = {voice.role: voice for voice in plan.voices}
     voices["drums"] = Voice("drums", plan.recipe.kit, "", plan.recipe.drums_level, 0.0, plan.recipe.drums_send)
-    strips = []
-    for part in score.parts:
-        voice = voices[part.role]
-        strip = _Strip(part, voice, _hits(score, part, voice))
-        cutoff_hz = _HIGH_PASS_HZ.get(part.role, _OTHERS_HIGH_PASS_HZ)
-        if cutoff_hz:
-            strip.high_pass = butter(2, cutoff_hz, "high", fs=SAMPLE_RATE_HZ, output="sos")
-            strip.state = np.zeros((1, 2, 2))
-        strips.append(strip)
-    return strips
+    return [_Strip(part, voices[part.role], _hits(score, part, voices[part.role])) for part in score.parts]
 
 
 def _hits(score: Score, part: Part, voice: Voice) -> list[_Hit]:
@@ -219,9 +208,13 @@ def part_lufs(score: Score, part: Part) -> float:
 
 def note_lufs(part: Part, note: Note) -> float:
     """Loudness of one note while it sounds: the preset's figure at velocity 100, moved by the velocity."""
-    table = NOTE_LUFS[f"{part.instrument.bank}:{part.instrument.program}"]
-    nearest = min(table, key=lambda pitch: (abs(pitch - note.pitch), pitch))
-    return table[nearest] + 40 * math.log10(note.velocity / 100)
+    return _preset_lufs(part.instrument, note.pitch) + 40 * math.log10(note.velocity / 100)
+
+
+@cache
+def _preset_lufs(instrument: Instrument, pitch: int) -> float:
+    table = NOTE_LUFS[f"{instrument.bank}:{instrument.program}"]
+    return table[min(table, key=lambda measured: (abs(measured - pitch), measured))]
 
 
 class _Bus:
@@ -232,6 +225,8 @@ class _Bus:
         self._gain = np.float32(10 ** (STYLE_TRIM_DB.get(plan.style, 0.0) / 20))
         self._kicks = _kicks(score) if plan.recipe.duck else np.zeros(0, np.int64)
         self._reverb = _Reverb(plan.recipe.reverb_s)
+        self._high_pass = butter(2, _HIGH_PASS_HZ, "high", fs=SAMPLE_RATE_HZ, output="sos")
+        self._high_pass_state = np.zeros((1, 3, 2))
         self._tone = _tone_sections(plan.recipe)
         self._tone_state = np.zeros((len(self._tone), 2, 2))
         self._level_state = np.zeros(1)
@@ -239,23 +234,27 @@ class _Bus:
 
     def process(self, strips: Sequence[_Strip], start: int, samples: int, total: int, synth: NoteSynth) -> Pcm:
         """The finished samples [samples, 2] from `start` on."""
-        dry = np.zeros((2, samples), np.float32)
-        send = np.zeros((2, samples), np.float32)
+        low = np.zeros((3, samples), np.float32)  # left, right, reverb send
+        high = np.zeros((3, samples), np.float32)
         duck = self._ducking(start, samples)
         for strip in strips:
             block = strip.block(start, samples, synth)
-            if duck is not None and strip.part.role not in ("drums", "lead"):
+            if block is None:
+                continue
+            if duck is not None and strip.part.role not in _NOT_DUCKED:
                 block *= duck
-            dry += block
+            group = low if strip.part.role in _LOW_ROLES else high
+            group[:2] += block
             if strip.voice.send:
-                send += block * np.float32(strip.voice.send)
-        out = dry + self._reverb.process(send)
+                group[2] += (block[0] + block[1]) * np.float32(0.7 * strip.voice.send)
+        high, self._high_pass_state = sosfilt(self._high_pass, high, axis=1, zi=self._high_pass_state)
+        mixed = low + high
+        out = mixed[:2] + self._reverb.process(mixed[2])
         if self._crackle is not None:
             out += self._crackle[np.arange(start, start + samples) % len(self._crackle)]
         out, self._tone_state = sosfilt(self._tone, out, axis=1, zi=self._tone_state)
-        out = self._glued(out) * self._gain
-        out = _soft_clipped(out)
-        out *= _edge_fades(start, samples, total)
+        out = _soft_clipped(self._glued(out) * self._gain)
+        _fade_edges(out, start, total)
         return np.ascontiguousarray(out.T, np.float32)
 
     def _ducking(self, start: int, samples: int) -> _Block | None:
@@ -292,11 +291,15 @@ def _soft_clipped(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return block
 
 
-def _edge_fades(start: int, samples: int, total: int) -> npt.NDArray[np.float64]:
+def _fade_edges(block: npt.NDArray[np.float64], start: int, total: int) -> None:
+    """Fade the track's first 64 samples in and its ring out, in place."""
     fade = max(1, round(min(_FADE_S, 0.2 * total / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ))
-    position = np.arange(start, start + samples)
-    to_end = np.clip((total - 1 - position) / fade, 0, 1)
-    return np.sin(to_end * math.pi / 2) ** 2 * np.clip(position / 64, 0, 1)
+    samples = block.shape[1]
+    if start == 0:
+        block[:, :64] *= np.linspace(0, 1, 64)[: min(64, samples)]
+    if start + samples > total - fade:
+        to_end = np.clip((total - 1 - np.arange(start, start + samples)) / fade, 0, 1)
+        block *= np.sin(to_end * math.pi / 2) ** 2
 
 
 def _kicks(score: Score) -> npt.NDArray[np.int64]:
@@ -342,20 +345,26 @@ class _Reverb:
         self._past: list[npt.NDArray[np.complex64]] = []
         self._tail = np.zeros((2, BLOCK), np.float32)
 
-    def process(self, block: _Block) -> _Block:
-        """The wet signal for `block` [2, samples]; samples may be fewer than `BLOCK` at the very end only."""
-        samples = block.shape[1]
-        padded = np.zeros((2, 2 * BLOCK), np.float32)
-        padded[:, :samples] = block
-        self._past.insert(0, np.fft.rfft(padded, axis=1).astype(np.complex64))
+    def process(self, send: npt.NDArray[np.float64]) -> _Block:
+        """The wet signal [2, samples] for `send` [samples]; only a track's last block may be shorter than `BLOCK`."""
+        samples = len(send)
+        padded = np.zeros(2 * BLOCK, np.float32)
+        padded[:samples] = send
+        self._past.insert(0, np.fft.rfft(padded))
         del self._past[len(self._partitions) :]
         spectrum = self._past[0] * self._partitions[0]
         for past, partition in zip(self._past[1:], self._partitions[1:], strict=False):
             spectrum += past * partition
-        wet = np.fft.irfft(spectrum, 2 * BLOCK, axis=1).astype(np.float32)
+        wet = np.fft.irfft(spectrum, 2 * BLOCK, axis=1)
         out: _Block = wet[:, :BLOCK] + self._tail
         self._tail = wet[:, BLOCK:]
         return out[:, :samples]
+
+
+def build_rooms() -> None:
+    """Compute the rooms of all recipes now, so that no first chunk waits for one."""
+    for recipe in RECIPES.values():
+        _room(recipe.reverb_s)
 
 
 @cache
@@ -372,7 +381,8 @@ def _room(decay_s: float) -> npt.NDArray[np.complex64]:
     response[:, : round(0.014 * SAMPLE_RATE_HZ)] = 0
     response /= np.sqrt((response**2).sum(1)).mean()
     parts = response.reshape(2, -1, BLOCK).transpose(1, 0, 2)
-    return np.fft.rfft(parts, 2 * BLOCK, axis=2).astype(np.complex64)
+    spectra: npt.NDArray[np.complex64] = np.fft.rfft(parts, 2 * BLOCK, axis=2).astype(np.complex64)
+    return spectra
 
 
 def _crackle(plan: Plan) -> npt.NDArray[np.float32]:

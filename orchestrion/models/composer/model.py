@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.composer.arrange import arrange
-from orchestrion.models.composer.mixer import TARGET_LUFS, mix
+from orchestrion.models.composer.mixer import TARGET_LUFS, build_rooms, mix
 from orchestrion.models.composer.plan import Plan, make_plan
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
@@ -30,6 +30,7 @@ class Composer:
 
     def __init__(self) -> None:
         self._synth = NoteSynth()
+        build_rooms()
         self._info = ModelInfo(
             name="composer",
             revision=_revision(),

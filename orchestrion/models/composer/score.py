@@ -45,6 +45,11 @@ class Note:
     velocity: int
 
 
+def as_velocity(value: float, low: int = 1, high: int = 127) -> int:
+    """`value` as a MIDI velocity between `low` and `high`."""
+    return int(min(high, max(low, value)))
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Everything one instrument plays, in order of time."""
@@ -121,38 +126,46 @@ def midi_bytes(score: Score) -> bytes:
 
 
 def _conductor_track(score: Score) -> mido.MidiTrack:
-    events = [
-        (0, mido.MetaMessage("track_name", name=f"Orchestrion in {score.key}")),
-        (0, mido.MetaMessage("time_signature", numerator=score.beats_per_bar, denominator=4)),
-        (0, mido.MetaMessage("key_signature", key=key_signature(score.key))),
-    ]
-    events += [
-        (_ticks(beat), mido.MetaMessage("set_tempo", tempo=round(60_000_000 / bpm))) for beat, bpm in score.tempo.steps
-    ]
     beats = score.beats_per_bar
-    events += [(_ticks(s.first_bar * beats), mido.MetaMessage("marker", text=s.label)) for s in score.sections]
+    events: list[_Event] = [
+        (0, 0, mido.MetaMessage("track_name", name=f"Orchestrion in {score.key}")),
+        (0, 0, mido.MetaMessage("time_signature", numerator=beats, denominator=4)),
+        (0, 0, mido.MetaMessage("key_signature", key=key_signature(score.key))),
+    ]
+    for beat, bpm in score.tempo.steps:
+        events.append((_ticks(beat), 0, mido.MetaMessage("set_tempo", tempo=round(60_000_000 / bpm))))
+    for section in score.sections:
+        events.append((_ticks(section.first_bar * beats), 0, mido.MetaMessage("marker", text=section.label)))
     return _track(events)
 
 
 def _part_track(part: Part, channel: int) -> mido.MidiTrack:
-    program = part.instrument.program
-    events = [
-        (0, mido.MetaMessage("track_name", name=f"{part.role}: {part.instrument.name}")),
-        (0, mido.Message("program_change", channel=channel, program=program)),
+    events: list[_Event] = [
+        (0, 0, mido.MetaMessage("track_name", name=f"{part.role}: {part.instrument.name}")),
+        (0, 0, mido.Message("program_change", channel=channel, program=part.instrument.program)),
     ]
     for note in part.notes:
         on, off = _ticks(note.start), _ticks(note.start + note.length)
-        events.append((on, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)))
-        events.append((max(off, on + 1), mido.Message("note_off", channel=channel, note=note.pitch)))
+        events.append((on, 2, _message("note_on", channel, note.pitch, note.velocity)))
+        events.append((max(off, on + 1), 1, _message("note_off", channel, note.pitch, 64)))
     return _track(events)
 
 
-def _track(events: list[tuple[int, mido.Message]]) -> mido.MidiTrack:
-    """Events at absolute ticks as a track of deltas; at one tick, note-offs come before note-ons."""
+def _message(kind: str, channel: int, pitch: int, velocity: int) -> mido.Message:
+    # In range by construction; mido's checks would take half the time of the file.
+    return mido.Message(kind, skip_checks=True, channel=channel, note=pitch, velocity=velocity)
+
+
+#: Absolute tick, rank among the events of one tick (note-offs before note-ons), message.
+_Event = tuple[int, int, mido.Message]
+
+
+def _track(events: list[_Event]) -> mido.MidiTrack:
     track = mido.MidiTrack()
     now = 0
-    for tick, message in sorted(events, key=lambda event: (event[0], event[1].type == "note_on")):
-        track.append(message.copy(time=tick - now))
+    for tick, _, message in sorted(events, key=lambda event: event[:2]):
+        message.time = tick - now
+        track.append(message)
         now = tick
     return track
 

@@ -94,5 +94,5 @@ class NoteSynth:
     def _generate(self, samples: int) -> Mono:
         stereo = np.frombuffer(self._synth.generate_simple(samples), np.float32).reshape(-1, 2)
         # The font is monophonic: both channels carry the note, the mixer places it.
-        mono: Mono = stereo.mean(1, dtype=np.float32)
+        mono: Mono = (stereo[:, 0] + stereo[:, 1]) * np.float32(0.5)
         return mono

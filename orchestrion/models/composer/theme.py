@@ -92,7 +92,9 @@ def _from_midi(content: bytes) -> Theme:
 
 
 def _track_notes(track: mido.MidiTrack, ticks_per_beat: int) -> list[Note]:
-    notes, sounding, now = [], {}, 0
+    notes: list[Note] = []
+    sounding: dict[int, tuple[int, int]] = {}
+    now = 0
     for message in track:
         now += message.time
         if message.type not in ("note_on", "note_off") or message.channel == 9:
