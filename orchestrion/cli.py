@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
     check.add_argument("--audio", type=Path, help="Audio file to verify instead of the store's.")
     check.add_argument("--record", type=Path, help="Signed record (JSON) to verify instead of the store's.")
-    check.add_argument("--keys", type=Path, help="Public key (PEM) or folder of them (default: beside the store).")
+    check.add_argument(
+        "--keys",
+        type=Path,
+        help="Public key (PEM) or folder of them (default: the one that renders with --store made).",
+    )
     check.set_defaults(run=_verify)
 
     styles = commands.add_parser("styles", help="list the styles and moods a request may name")
@@ -93,7 +97,8 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    keys = load_trusted_keys(arguments.keys or Path(arguments.store).parent / "keys")
+    own_key = Path(local_config(arguments.store).signing_key_path).with_suffix(".pub.pem")
+    keys = load_trusted_keys(arguments.keys or own_key)
     store = TrackStore.open(_absolute(arguments.store))
     if arguments.record is not None:
         envelope = _read(arguments.record, "record")

@@ -308,6 +308,21 @@ class Signer:
             raise InvalidRequest.of("signing_key_path", str(path), "is a key of another kind; it must be Ed25519")
         return cls(key)
 
+    def publish_key(self, path: str | Path) -> Path:
+        """Put the public key beside the private key at `path`: "signing-key.pem" gets "signing-key.pub.pem".
+
+        This is the file that `load_trusted_keys` takes; hand it to whoever is to verify tracks.
+
+        Raises:
+            InvalidRequest: the folder cannot be written to.
+        """
+        public = Path(path).with_suffix(".pub.pem")
+        try:
+            _publish_file(public, self.public_pem, mode=0o644)
+        except OSError as error:
+            raise InvalidRequest.of("signing_key_path", str(public), f"cannot be written: {error.strerror}") from error
+        return public
+
     @property
     def key_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the raw public key."""
@@ -358,11 +373,16 @@ def _create_key_file(path: Path) -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    return _publish_file(path, pem, mode=0o600)
+
+
+def _publish_file(path: Path, content: bytes, mode: int) -> bytes:
+    """Make the file unless there is one; returns what is at `path` in the end. Never seen half-written."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.link(aside, path)
@@ -370,7 +390,7 @@ def _create_key_file(path: Path) -> bytes:
         return path.read_bytes()
     finally:
         aside.unlink(missing_ok=True)
-    return pem
+    return content
 
 
 def _json_values(record: TrackRecord) -> dict[str, Any]:

@@ -461,10 +461,12 @@ def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Rende
         InvalidRequest: a model, node type, market, price table, key or store that cannot be used.
     """
     node = describe_node(config.node_type, config.market, PriceTable.load(config.prices_path))
+    signer = Signer.load_or_create(config.signing_key_path)
+    signer.publish_key(config.signing_key_path)
     return Renderer(
         models={name: load_model(name) for name in config.models},
         store=TrackStore.open(config.store_url, config.storage_options),
-        signer=Signer.load_or_create(config.signing_key_path),
+        signer=signer,
         node=node,
         pool=pool,
         recorder=recorder,

@@ -1,0 +1,268 @@
+"""The whole system on this machine, for `make demo` (play once, then stop) and `make serve` (stay up).
+
+It starts Ray and Serve, streams one track over HTTP, renders the supplied catalog as a Ray Data job on the same cluster,
+reports what each track cost, and leaves audio, MIDI, Parquet and the report in `out/`. The environment is read here and
+handed on as configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+# Ray reads this when it is imported. Everything here listens on loopback only, and a token in the home folder would
+# lock later `ray start` commands out of their own cluster.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+import httpx
+import pyarrow.parquet as pq
+import ray
+from ray import serve
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from batch_jobs.cost_report import write_report
+from batch_jobs.progress import progress_view
+from batch_jobs.render_catalog import RenderOptions, Summary, render_catalog
+from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
+from orchestrion.store import TrackStore
+from serve_app.app import build_app
+
+CATALOG: Final = Path(__file__).parent / "demo-catalog.csv"
+PROMPT: Final = "warm lofi hip hop for a rainy evening, mellow Rhodes and vinyl, 78 bpm, in D minor, 30 seconds"
+HOST: Final = "127.0.0.1"
+PREFERRED_PORT: Final = 8000
+READY_TIMEOUT_S: Final = 180.0
+WAV_HEADER_BYTES: Final = 44
+PLAYERS: Final = (
+    ("afplay",),
+    ("ffplay", "-nodisp", "-autoexit", "-loglevel", "quiet"),
+    ("mpv", "--no-video", "--really-quiet"),
+    ("paplay",),
+    ("aplay", "-q"),
+)
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedTrack:
+    """One track as a listener got it."""
+
+    track_id: str
+    path: Path
+    time_to_first_sound_s: float
+    cache_hit: bool
+    charged_usd: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo, or serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.demo", description=__doc__)
+    parser.add_argument("--serve", action="store_true", help="stay up: web page and HTTP API until Ctrl-C")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where everything goes (default: %(default)s)")
+    parser.add_argument("--port", type=int, help=f"HTTP port (default: {PREFERRED_PORT}, or a free one if it is taken)")
+    arguments = parser.parse_args(argv)
+    out = arguments.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    # Without this, SIGTERM would leave Ray's processes behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with local_service(out, arguments.port or _free_port()) as url:
+        if arguments.serve:
+            return _stay_up(url)
+        return _play(url, out)
+
+
+@contextmanager
+def local_service(out: Path, port: int) -> Iterator[str]:
+    """Ray and the Serve application on this machine; yields its base URL once it is ready."""
+    console.print("[bold]1[/] starting Ray and Serve on this machine …")
+    started_s = time.perf_counter()
+    ray.init(
+        address="local",
+        num_cpus=os.cpu_count(),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address=HOST,
+    )
+    try:
+        serve.start(http_options={"host": HOST, "port": port}, logging_config={"log_level": "ERROR"})
+        arguments: dict[str, Any] = {"store_url": str(out / "store"), "signing_key_path": str(out / "signing-key.pem")}
+        if model := os.environ.get("ORCHESTRION_MODEL"):
+            arguments["models"] = model
+        serve.run(build_app(arguments), name="orchestrion", route_prefix="/", blocking=False)
+        url = f"http://{HOST}:{port}"
+        _wait_until_ready(url)
+        console.print(f"  ready after {time.perf_counter() - started_s:.1f} s at {url}")
+        yield url
+    finally:
+        console.print("  shutting Serve and Ray down …")
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _play(url: str, out: Path) -> int:
+    streamed = _stream(url, out)
+    _verify(url, streamed, out)
+    summary = _render_catalog(out)
+    console.print("[bold]5[/] what it cost")
+    report = write_report(str(out / "catalog"), str(out / "report"), console)
+    audio = [streamed.path, *_copy_out(out, summary.job_id)]
+    result = {
+        "time_to_first_sound_s": round(streamed.time_to_first_sound_s, 3),
+        "tracks": summary.track_count + 1,
+        "failures": summary.failure_count,
+        "cache_hits": summary.cache_hit_count + int(streamed.cache_hit),
+        "cost_usd": summary.charged_usd + streamed.charged_usd,
+        "audio": [str(path) for path in audio],
+        "parquet": str(out / "catalog"),
+        "report": str(report),
+    }
+    (out / "summary.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    console.print(
+        f"\nlisten   {streamed.path}\n         {len(audio) - 1} more tracks, and their MIDI, in {out / 'audio'}"
+    )
+    console.print(f"costs    {report}\nParquet  {out / 'catalog'}\nsummary  {out / 'summary.json'}")
+    if result["cache_hits"]:
+        console.print(f"{result['cache_hits']} of {result['tracks']} tracks were in the store already (cache hits)")
+    _play_aloud(streamed.path)
+    return summary.exit_code
+
+
+def _stream(url: str, out: Path) -> StreamedTrack:
+    """Ask for one track and take it chunk by chunk, as a listener would."""
+    console.print(f"[bold]2[/] streaming over HTTP: [italic]{PROMPT}[/]")
+    path = out / "first-track.wav"
+    started_s = time.perf_counter()
+    first_sound_s: float | None = None
+    bar = Progress(TextColumn("  "), BarColumn(), TextColumn("{task.fields[figures]}"), console=console)
+    with (
+        httpx.stream("POST", f"{url}/v1/tracks/stream", json={"prompt": PROMPT}, timeout=120.0) as answer,
+        path.open("wb") as file,
+        bar,
+    ):
+        if answer.status_code >= 400:
+            raise SystemExit(f"the service refused: {answer.status_code} {answer.read().decode()}")
+        task = bar.add_task("stream", total=None, figures="waiting for the first sound")
+        for data in answer.iter_bytes():
+            file.write(data)
+            if first_sound_s is None and file.tell() > WAV_HEADER_BYTES:
+                first_sound_s = time.perf_counter() - started_s
+            bar.update(task, completed=file.tell(), figures=f"{file.tell() / 2**20:.1f} MiB")
+        bar.update(task, total=file.tell())
+    if first_sound_s is None:
+        raise SystemExit("the stream ended without audio")
+    total_s = time.perf_counter() - started_s
+    track_id, cache_hit = answer.headers["x-track-id"], answer.headers.get("x-cache") == "hit"
+    charged_usd = 0.0 if cache_hit else _record(url, track_id).record.cost_usd
+    source = "from the store (cache hit)" if cache_hit else "while it was being made"
+    console.print(f"  first sound after {first_sound_s:.2f} s, whole after {total_s:.1f} s, {source}: {path}")
+    return StreamedTrack(track_id, path, first_sound_s, cache_hit, charged_usd)
+
+
+def _verify(url: str, streamed: StreamedTrack, out: Path) -> None:
+    """Hold the stored track against its signed record, with the public key of this installation."""
+    console.print("[bold]3[/] verifying the stored track against its signed record")
+    audio = httpx.get(f"{url}/v1/tracks/{streamed.track_id}/audio", timeout=60.0).raise_for_status().content
+    signed = _record(url, streamed.track_id)
+    verify(signed, audio, load_trusted_keys(out / "signing-key.pub.pem"))
+    record = signed.record
+    console.print(
+        f"  {record.track_id}: {record.choices['key']}, {record.choices['tempo_bpm']} bpm, "
+        f"{record.measured_loudness_lufs:.1f} LUFS, ${record.cost_usd:.6f}; signature and audio fit"
+    )
+
+
+def _record(url: str, track_id: str) -> SignedRecord:
+    answer = httpx.get(f"{url}/v1/tracks/{track_id}/provenance", timeout=60.0).raise_for_status()
+    return SignedRecord.from_bytes(answer.content)
+
+
+def _render_catalog(out: Path) -> Summary:
+    console.print(f"[bold]4[/] rendering {CATALOG.name} as a Ray Data job on the same cluster")
+    options = RenderOptions(
+        catalog=str(CATALOG),
+        out=str(out / "catalog"),
+        store_url=str(out / "store"),
+        signing_key_path=str(out / "signing-key.pem"),
+    )
+    with progress_view(time.perf_counter) as view:
+        summary = render_catalog(options, view)
+    console.print("  " + summary.describe().replace("\n", "\n  "))
+    return summary
+
+
+def _copy_out(out: Path, job_id: str) -> list[Path]:
+    """The job's audio and MIDI under names that a person can read, beside the store's hashes."""
+    folder = out / "audio"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    store = TrackStore.open(str(out / "store"))
+    columns = ["line", "title", "audio_key", "midi_key"]
+    rows = pq.read_table(out / "catalog" / "tracks", columns=columns, filters=[("job_id", "=", job_id)]).to_pylist()
+    copied = []
+    for number, row in enumerate(sorted(rows, key=lambda row: row["line"]), start=1):
+        name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', (row['title'] or 'track').lower()).strip('-')}"
+        audio = folder / (name + Path(row["audio_key"]).suffix)
+        audio.write_bytes(store.get_blob(row["audio_key"]))
+        copied.append(audio)
+        if row["midi_key"]:
+            (folder / f"{name}.mid").write_bytes(store.get_blob(row["midi_key"]))
+    return copied
+
+
+def _play_aloud(path: Path) -> None:
+    """Play the track if a person sits at the terminal and the machine has a player."""
+    player = next((player for player in PLAYERS if shutil.which(player[0])), None)
+    if player is None or not sys.stdout.isatty():
+        return
+    console.print(f"playing it with {player[0]} (Ctrl-C stops)")
+    with suppress(KeyboardInterrupt):
+        subprocess.run([*player, str(path)], check=False)
+
+
+def _stay_up(url: str) -> int:
+    console.print(f"\n[bold]web page[/] {url}/    [bold]API[/] {url}/docs    Ctrl-C stops")
+    with suppress(KeyboardInterrupt):
+        signal.pause()
+    return 0
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz", timeout=10.0).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise SystemExit(f"the service was not ready within {READY_TIMEOUT_S:.0f} s")
+
+
+def _free_port() -> int:
+    """The preferred port, or any free one when something else has it."""
+    for port in (PREFERRED_PORT, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SystemExit(f"no free port on {HOST}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
