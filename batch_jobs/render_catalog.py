@@ -255,12 +255,16 @@ def _execute(blocks: list[pa.Table], config: RenderConfig, job_id: str, options:
         num_cpus=options.cpus_per_worker,
         num_gpus=options.gpus_per_worker,
         resources=dict(options.resources_per_worker),
-        max_restarts=-1,
-        max_task_retries=BLOCK_RETRIES,
+        ray_remote_args_fn=_survive_lost_nodes,
         # One process per core: a second thread in one of them takes the core of another.
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
     )
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _survive_lost_nodes() -> dict[str, int]:
+    """Ray Data's own default retries a block for ever, also one that kills every process it comes to."""
+    return {"max_restarts": -1, "max_task_retries": BLOCK_RETRIES}
 
 
 def _workers_that_fit(options: RenderOptions) -> int:

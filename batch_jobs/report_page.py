@@ -1,0 +1,293 @@
+"""The cost report as one HTML page: hand-written SVG, light and dark, no script and nothing to load.
+
+Everything that came from a catalog is escaped; the page's own policy forbids scripts and requests besides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from batch_jobs.cost_report import CostReport
+
+#: Bars in one plot; the smallest values are summed up in a last one.
+MAX_BARS: Final = 16
+LABEL_CHARACTERS: Final = 26
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --page: #f7f6f3; --card: #fff; --ink: #1d1c1a; --soft: #6d6a64; --line: #e3e0da;
+  --paid: #2f6f6a; --saved: #d9a441; --failed: #b4483c; }
+@media (prefers-color-scheme: dark) { :root { --page: #151614; --card: #1e201d; --ink: #ecebe6; --soft: #a09d95;
+  --line: #32342f; --paid: #63b3a8; --saved: #e0b65e; --failed: #e07a6c; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
+h2 { font-size: 16px; margin: 0 0 2px; } .note { color: var(--soft); font-size: 13px; margin: 0 0 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 24px 0; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 16px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; min-width: 0; }
+.wide { margin-top: 16px; overflow-x: auto; }
+.figure { font-size: 24px; font-weight: 600; letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }
+.name { color: var(--soft); font-size: 13px; }
+svg { display: block; width: 100%; height: auto; font: inherit; font-size: 12.5px; }
+svg text { fill: var(--ink); } svg .soft { fill: var(--soft); } svg .line { stroke: var(--line); }
+svg .guide { stroke: var(--soft); stroke-dasharray: 4 4; }
+.paid { fill: var(--paid); } .saved { fill: var(--saved); } .failed { fill: var(--failed); }
+.dot { fill: var(--paid); fill-opacity: .65; }
+table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 500; text-align: right; white-space: nowrap; }
+td { text-align: right; white-space: nowrap; } th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; } tr:last-child td { border-bottom: 0; }
+.words { text-align: left; white-space: normal; min-width: 16em; overflow-wrap: anywhere; }
+footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
+"""
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def usd(amount: float | None) -> str:
+    """Dollars with as many places as the amount needs: "$12.34", "$0.000213"; "–" for None."""
+    if amount is None:
+        return "–"
+    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.6f}"
+
+
+def report_page(report: CostReport) -> str:
+    """The page."""
+    totals = report.totals
+    hits = f"{totals['cache_hits']} answered from the store" if totals["cache_hits"] else "none answered from the store"
+    cards = [
+        ("paid", usd(totals["cost_usd"])),
+        ("tracks", f"{totals['tracks']:,}"),
+        ("minutes of audio", f"{totals['audio_minutes']:,.1f}"),
+        ("per rendered track", usd(totals["cost_per_track_usd"])),
+        ("per audio minute", usd(totals["cost_per_audio_minute_usd"])),
+        ("saved by the cache", usd(totals["saved_usd"])),
+        ("failures", f"{totals['failures']:,}"),
+    ]
+    plots = [
+        _card("Cost by style", "What was paid, in USD.", _money_bars(report.by("style"), "cost_usd")),
+        _card(
+            "Cost of a minute by style",
+            "Of rendered audio: how dear a style is, whatever its share.",
+            _money_bars(_dearest_first(report.by("style"), "cost_per_audio_minute_usd"), "cost_per_audio_minute_usd"),
+        ),
+        _card(
+            "Device time of each track", "A dot is a rendered track; the dashed line is real time.", _scatter(report)
+        ),
+        _card(
+            "Cost by requester",
+            "Paid for new tracks; tracks from the store cost nothing.",
+            _money_bars(report.by("requester"), "cost_usd"),
+        ),
+        _card(
+            "Paid and saved by day",
+            "Green was paid, yellow is what cache hits would have cost.",
+            _paid_and_saved(report),
+        ),
+        _card("Failures by reason", "Each row is in <code>failures</code> with its message.", _failure_bars(report)),
+    ]
+    tables = [
+        f'<section class="card wide"><h2>By {name}</h2>{_breakdown_table(name, report.by(name))}</section>'
+        for name in ("model", "style", "pool", "market", "requester", "day")
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>What the tracks cost</title><style>{_STYLE}</style></head><body><main>"
+        "<h1>What the tracks cost</h1>"
+        f'<p class="note">{totals["rendered"]:,} rendered, {hits}, in {_jobs(report.jobs)} of ledger '
+        f"{escape(report.ledger)}</p>"
+        '<div class="cards">'
+        + "".join(f'<div class="card"><div class="figure">{v}</div><div class="name">{n}</div></div>' for n, v in cards)
+        + f'</div><div class="plots">{"".join(plots)}</div>'
+        + f'<section class="card wide"><h2>Dearest tracks</h2>{_dearest_table(report)}</section>'
+        + "".join(tables)
+        + "<footer>Costs are device-seconds times the price of the device, as each track's signed record says. "
+        "A cost per track or minute is over what was rendered, not over cache hits.</footer>"
+        "</main></body></html>\n"
+    )
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def _card(title: str, note: str, plot: str) -> str:
+    return f'<section class="card"><h2>{title}</h2><p class="note">{note}</p>{plot}</section>'
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1] + "…"
+
+
+# Plots: 480 wide, in CSS pixels
+
+_WIDTH: Final = 480
+_ROW: Final = 24
+
+
+def _empty(message: str) -> str:
+    return f'<svg viewBox="0 0 {_WIDTH} 40" role="img"><text class="soft" x="0" y="24">{message}</text></svg>'
+
+
+def _dearest_first(rows: Iterable[Mapping[str, Any]], figure: str) -> list[Mapping[str, Any]]:
+    return sorted((row for row in rows if row[figure] is not None), key=lambda row: -row[figure])
+
+
+def _money_bars(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
+    values = [(row["value"], row[figure]) for row in rows if row[figure]]
+    if figure == "cost_usd" and len(values) > MAX_BARS:
+        rest = values[MAX_BARS - 1 :]
+        values = [*values[: MAX_BARS - 1], (f"{len(rest)} others", math.fsum(value for _, value in rest))]
+    return _bars(values[:MAX_BARS], usd, "paid", "Nothing was rendered.")
+
+
+def _failure_bars(report: CostReport) -> str:
+    values = [(f"{row['reason']}, {row['stage']}", float(row["rows"])) for row in report.failures]
+    return _bars(values[:MAX_BARS], lambda value: f"{value:,.0f}", "failed", "No row failed.")
+
+
+def _bars(values: Sequence[tuple[str, float]], show: Callable[[float], str], kind: str, nothing: str) -> str:
+    """Horizontal bars, label left, figure right of each bar."""
+    if not values:
+        return _empty(nothing)
+    label_width, figure_width = 170, 84
+    room = _WIDTH - label_width - figure_width
+    largest = max(value for _, value in values)
+    parts = []
+    for index, (label, value) in enumerate(values):
+        y = index * _ROW
+        length = max(2.0, room * value / largest)
+        parts.append(
+            f'<g><title>{escape(label)}: {show(value)}</title><text x="{label_width - 10}" y="{y + 16}" '
+            f'text-anchor="end">{escape(_shortened(label))}</text>'
+            f'<rect class="{kind}" x="{label_width}" y="{y + 4}" width="{length:.1f}" height="{_ROW - 8}" rx="3"/>'
+            f'<text class="soft" x="{label_width + length + 8:.1f}" y="{y + 16}">{show(value)}</text></g>'
+        )
+    return f'<svg viewBox="0 0 {_WIDTH} {len(values) * _ROW}" role="img">{"".join(parts)}</svg>'
+
+
+def _paid_and_saved(report: CostReport) -> str:
+    rows = sorted(report.by("day"), key=lambda row: row["value"])[-MAX_BARS:]
+    rows = [row for row in rows if row["cost_usd"] or row["saved_usd"]]
+    if not rows:
+        return _empty("Nothing was paid or saved.")
+    label_width, figure_width = 96, 150
+    room = _WIDTH - label_width - figure_width
+    largest = max(row["cost_usd"] + row["saved_usd"] for row in rows)
+    parts = []
+    for index, row in enumerate(rows):
+        y, paid, saved = index * _ROW, row["cost_usd"], row["saved_usd"]
+        paid_length, saved_length = room * paid / largest, room * saved / largest
+        figures = f"{usd(paid)} + {usd(saved)}"
+        parts.append(
+            f"<g><title>{row['value']}: paid {usd(paid)}, saved {usd(saved)}</title>"
+            f'<text x="{label_width - 10}" y="{y + 16}" text-anchor="end">{escape(row["value"])}</text>'
+            f'<rect class="paid" x="{label_width}" y="{y + 4}" width="{paid_length:.1f}" height="{_ROW - 8}"/>'
+            f'<rect class="saved" x="{label_width + paid_length:.1f}" y="{y + 4}" width="{saved_length:.1f}" '
+            f'height="{_ROW - 8}"/><text class="soft" x="{label_width + paid_length + saved_length + 8:.1f}" '
+            f'y="{y + 16}">{figures}</text></g>'
+        )
+    return f'<svg viewBox="0 0 {_WIDTH} {len(rows) * _ROW}" role="img">{"".join(parts)}</svg>'
+
+
+def _scatter(report: CostReport) -> str:
+    """Device-seconds over the length of the track."""
+    if not report.points:
+        return _empty("Nothing was rendered.")
+    left, top, width, height = 52, 10, _WIDTH - 52 - 12, 250
+    longest = _ceiling(max(point["duration_s"] for point in report.points))
+    slowest = _ceiling(max(point["device_seconds"] for point in report.points))
+
+    def at(duration_s: float, device_seconds: float) -> tuple[float, float]:
+        return left + width * duration_s / longest, top + height * (1 - device_seconds / slowest)
+
+    parts = []
+    for step in range(5):
+        x, y = at(longest * step / 4, slowest * step / 4)
+        parts.append(
+            f'<line class="line" x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="soft" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{slowest * step / 4:g}</text>'
+            f'<text class="soft" x="{x:.1f}" y="{top + height + 18}" text-anchor="middle">{longest * step / 4:g}</text>'
+        )
+    end = min(longest, slowest)
+    (x1, y1), (x2, y2) = at(0, 0), at(end, end)
+    parts.append(f'<line class="guide" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+    for point in report.points:
+        x, y = at(point["duration_s"], point["device_seconds"])
+        title = f"{point['style']}: {point['duration_s']:g} s in {point['device_seconds']:.2f} device-seconds"
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{escape(title)}</title></circle>')
+    parts.append(
+        f'<text class="soft" x="{left + width}" y="{top + height + 38}" text-anchor="end">length of the track, s</text>'
+        f'<text class="soft" x="{left + 6}" y="{top + 12}">device-seconds</text>'
+    )
+    return f'<svg viewBox="0 0 {_WIDTH} {top + height + 46}" role="img">{"".join(parts)}</svg>'
+
+
+def _ceiling(value: float) -> float:
+    """The next round number that four equal steps divide: 1, 2, 4 or 8 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+    return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= value)
+
+
+# Tables
+
+
+def _html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: frozenset[int] = frozenset()) -> str:
+    """A table; cells come escaped. `words`: columns with running text."""
+    head = "".join(f'<th class="words">{h}</th>' if i in words else f"<th>{h}</th>" for i, h in enumerate(headings))
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class="words">{c}</td>' if i in words else f"<td>{c}</td>" for i, c in enumerate(cells))
+        + "</tr>"
+        for cells in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _breakdown_table(dimension: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    figures = "tracks,rendered,cached,failed,audio min,device s,paid,a track,a minute,saved"
+    headings = (dimension, *figures.split(","))
+    return _html_table(
+        headings,
+        (
+            (
+                escape(_shortened(row["value"])),
+                f"{row['tracks']:,}",
+                f"{row['rendered']:,}",
+                f"{row['cache_hits']:,}",
+                "–" if row["failures"] is None else f"{row['failures']:,}",
+                f"{row['audio_minutes']:,.2f}",
+                f"{row['device_seconds']:,.2f}",
+                usd(row["cost_usd"]),
+                usd(row["cost_per_track_usd"]),
+                usd(row["cost_per_audio_minute_usd"]),
+                usd(row["saved_usd"]),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _dearest_table(report: CostReport) -> str:
+    return _html_table(
+        ("title", "prompt", "style", "length", "device s", "paid"),
+        (
+            (
+                escape(_shortened(row["title"] or "–")),
+                escape(row["prompt"]),
+                escape(row["style"] or "–"),
+                f"{row['duration_s']:g} s",
+                f"{row['device_seconds']:.2f}",
+                usd(row["charged_usd"]),
+            )
+            for row in report.dearest
+        ),
+        words=frozenset({1}),
+    )
