@@ -250,7 +250,7 @@ def print_report(report: CostReport, console: Console) -> None:
     for dimension in DIMENSIONS:
         rows = report.by(dimension)
         if rows:
-            console.print(_table(dimension, rows))
+            console.print(_table(dimension, rows, console.width))
     if report.failures:
         table = Table(title="failures", box=box.SIMPLE, title_justify="left")
         for name in ("reason", "stage", "transient", "rows"):
@@ -260,12 +260,13 @@ def print_report(report: CostReport, console: Console) -> None:
         console.print(table)
 
 
-def _table(dimension: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def _table(dimension: str, rows: Sequence[Mapping[str, Any]], console_width: int) -> Table:
     """Fits into 80 columns; the files have every figure."""
-    table = Table(title=f"by {dimension}", box=box.SIMPLE, title_justify="left", padding=(0, 1, 0, 0))
-    table.add_column(dimension, no_wrap=True, overflow="ellipsis")
+    table = Table(title=f"by {dimension}", box=box.SIMPLE, title_justify="left", padding=(0, 1, 0, 0), show_edge=False)
+    # What the figures leave: long names are cut, never money.
+    table.add_column(dimension, no_wrap=True, overflow="ellipsis", max_width=max(12, console_width - 68))
     for heading in ("tracks", "cached", "failed", "minutes", "paid", "a track", "a minute", "saved"):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["value"],

@@ -101,7 +101,8 @@ class Ledger:
             return
         tracks, failures = split(pa.concat_tables(self._waiting))
         for partition, rows in _by_partition(tracks, ("day", "model")):
-            self._write(f"tracks/{partition}", rows)
+            # Hive's way: what the folder's name says is not in the file; pyarrow refuses a column that is in both.
+            self._write(f"tracks/{partition}", rows.drop_columns(["model"]))
         for partition, rows in _by_partition(failures, ("day",)):
             self._write(f"failures/{partition}", rows)
         self._waiting.clear()

@@ -18,6 +18,7 @@ import os
 import secrets
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ import ray.data
 from pydantic import ValidationError
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
 
 from batch_jobs.catalog import RefusedRow, catalog_sha256, read_catalog
 from batch_jobs.ledger import Ledger, Totals
@@ -243,28 +245,28 @@ def _render(plan: Plan, config: RenderConfig, job_id: str, options: RenderOption
 def _execute(blocks: list[pa.Table], config: RenderConfig, job_id: str, options: RenderOptions) -> Iterator[pa.Table]:
     """Stream some blocks through a pool of render processes; outcomes come in the order in which they are ready."""
     workers = min(options.max_workers or _workers_that_fit(options), len(blocks))
-    dataset = ray.data.from_blocks(blocks).map_batches(
-        RenderStage,
-        fn_constructor_args=(config, job_id),
-        batch_size=None,
-        batch_format="pyarrow",
-        # Two blocks on the way to each process: one in work, one waiting. More would only unbalance the end.
-        compute=ActorPoolStrategy(
-            min_size=min(options.min_workers, workers), max_size=workers, max_tasks_in_flight_per_actor=2
-        ),
-        num_cpus=options.cpus_per_worker,
-        num_gpus=options.gpus_per_worker,
-        resources=dict(options.resources_per_worker),
-        ray_remote_args_fn=_survive_lost_nodes,
-        # One process per core: a second thread in one of them takes the core of another.
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 deprecates every way to bound a block's retries and has no other yet.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = ray.data.from_blocks(blocks).map_batches(
+            RenderStage,
+            fn_constructor_args=(config, job_id),
+            batch_size=None,
+            batch_format="pyarrow",
+            # Two blocks on the way to each process: one in work, one waiting. More would only unbalance the end.
+            compute=ActorPoolStrategy(
+                min_size=min(options.min_workers, workers), max_size=workers, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=options.cpus_per_worker,
+            num_gpus=options.gpus_per_worker,
+            resources=dict(options.resources_per_worker),
+            # One process per core: a second thread in one of them takes the core of another.
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+            # Ray Data's own default retries a block for ever, also one that kills every process it comes to.
+            max_restarts=-1,
+            max_task_retries=BLOCK_RETRIES,
+        )
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-
-def _survive_lost_nodes() -> dict[str, int]:
-    """Ray Data's own default retries a block for ever, also one that kills every process it comes to."""
-    return {"max_restarts": -1, "max_task_retries": BLOCK_RETRIES}
 
 
 def _workers_that_fit(options: RenderOptions) -> int:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from batch_jobs.cost_report import CostReport
 
 #: Bars in one plot; the smallest values are summed up in a last one.
-MAX_BARS: Final = 16
-LABEL_CHARACTERS: Final = 26
+MAX_BARS: Final = 30
+LABEL_CHARACTERS: Final = 25
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --page: #f7f6f3; --card: #fff; --ink: #1d1c1a; --soft: #6d6a64; --line: #e3e0da;
@@ -28,11 +28,12 @@ body { margin: 0; background: var(--page); color: var(--ink);
 main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 16px; margin: 0 0 2px; } .note { color: var(--soft); font-size: 13px; margin: 0 0 14px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 24px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 12px; margin: 24px 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 16px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; min-width: 0; }
 .wide { margin-top: 16px; overflow-x: auto; }
-.figure { font-size: 24px; font-weight: 600; letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }
+.figure { font-size: 22px; white-space: nowrap; font-weight: 600;
+  letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }
 .name { color: var(--soft); font-size: 13px; }
 svg { display: block; width: 100%; height: auto; font: inherit; font-size: 12.5px; }
 svg text { fill: var(--ink); } svg .soft { fill: var(--soft); } svg .line { stroke: var(--line); }
@@ -50,10 +51,15 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def usd(amount: float | None) -> str:
-    """Dollars with as many places as the amount needs: "$12.34", "$0.000213"; "–" for None."""
+    """Dollars, or millionths of a dollar below a cent: "$12.34", "$0.0123", "213 µ$"; "–" for None."""
     if amount is None:
         return "–"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.6f}"
+    if amount == 0 or amount >= 1:
+        return f"${amount:,.2f}"
+    if amount >= 0.01:
+        return f"${amount:.4f}"
+    millionths = amount * 1e6
+    return f"{millionths:,.0f} µ$" if millionths >= 100 else f"{millionths:.1f} µ$"
 
 
 def report_page(report: CostReport) -> str:
@@ -109,7 +115,8 @@ def report_page(report: CostReport) -> str:
         + f'<section class="card wide"><h2>Dearest tracks</h2>{_dearest_table(report)}</section>'
         + "".join(tables)
         + "<footer>Costs are device-seconds times the price of the device, as each track's signed record says. "
-        "A cost per track or minute is over what was rendered, not over cache hits.</footer>"
+        "A cost per track or minute is over what was rendered, not over cache hits. "
+        "1 µ$ is a millionth of a dollar.</footer>"
         "</main></body></html>\n"
     )
 
@@ -157,7 +164,7 @@ def _bars(values: Sequence[tuple[str, float]], show: Callable[[float], str], kin
     """Horizontal bars, label left, figure right of each bar."""
     if not values:
         return _empty(nothing)
-    label_width, figure_width = 170, 84
+    label_width, figure_width = 188, 84
     room = _WIDTH - label_width - figure_width
     largest = max(value for _, value in values)
     parts = []
@@ -201,7 +208,7 @@ def _scatter(report: CostReport) -> str:
     """Device-seconds over the length of the track."""
     if not report.points:
         return _empty("Nothing was rendered.")
-    left, top, width, height = 52, 10, _WIDTH - 52 - 12, 250
+    left, top, width, height = 40, 28, _WIDTH - 40 - 12, 250
     longest = _ceiling(max(point["duration_s"] for point in report.points))
     slowest = _ceiling(max(point["device_seconds"] for point in report.points))
 
@@ -225,7 +232,7 @@ def _scatter(report: CostReport) -> str:
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{escape(title)}</title></circle>')
     parts.append(
         f'<text class="soft" x="{left + width}" y="{top + height + 38}" text-anchor="end">length of the track, s</text>'
-        f'<text class="soft" x="{left + 6}" y="{top + 12}">device-seconds</text>'
+        f'<text class="soft" x="0" y="12">device-seconds</text>'
     )
     return f'<svg viewBox="0 0 {_WIDTH} {top + height + 46}" role="img">{"".join(parts)}</svg>'
 
