@@ -50,7 +50,8 @@ class SeaweedFS:
         command = [
             weed, "server", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
             f"-s3.config={self.folder / 's3.json'}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
-            "-s3.port.lance=0", "-master.telemetry=false", "-master.electionTimeout=1s",  # 10 s by default: the wait of a restart
+            "-s3.port.lance=0", "-master.telemetry=false",
+            "-master.electionTimeout=1s",  # 10 s by default, which a restart waits for
             "-master.volumeSizeLimitMB=64", "-volume.max=100",
             *(f"-{name}={port}" for name, port in self._ports.items()),
         ]  # fmt: skip

@@ -1,0 +1,342 @@
+import base64
+import hashlib
+import json
+import random
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rfc8785
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrion.checks import Finding
+from orchestrion.errors import InvalidRequest, VerificationFailed
+from orchestrion.provenance import (
+    RECORD_FIELDS,
+    RECORD_SCHEMA,
+    SignedRecord,
+    Signer,
+    TrackRecord,
+    canonical_bytes,
+    from_row,
+    key_id_of,
+    load_trusted_keys,
+    to_row,
+    utc_timestamp,
+    verify,
+)
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "records.md"
+AUDIO = b"RIFF" + bytes(range(256)) * 4
+
+RECORD = TrackRecord(
+    schema_version=1,
+    track_id="trk_" + "a" * 32,
+    created_at="2026-11-22T15:50:00.123456+00:00",
+    prompt="slow sad piano, «très doux» 🎹",
+    negative_prompt="",
+    style=None,
+    mood="sad",
+    tempo_bpm=70.0,
+    key="D minor",
+    duration_s=20.0,
+    seed=2**53 - 1,
+    theme=None,
+    model="composer",
+    format="flac",
+    sample_rate_hz=44_100,
+    loudness_lufs=-14.0,
+    fade_in_s=0.0,
+    fade_out_s=1.5,
+    requester="eve@example.org",
+    purpose="commercial",
+    prompt_sha256=hashlib.sha256("slow sad piano, «très doux» 🎹".encode()).hexdigest(),
+    model_revision="0123abcd",
+    weights_licence="MIT",
+    commercial_use=True,
+    recipe_version="1",
+    code_version="0.1.0",
+    choices={"style": "ambient", "form": "A A B A"},
+    node_id="vm-1",
+    node_type="local-cpu",
+    device="cpu-core",
+    market="on-demand",
+    pool="batch",
+    batch_size=4,
+    generate_s=1.0000000000000002,
+    finish_s=0.2,
+    check_s=0.1,
+    encode_s=0.05,
+    store_s=0.01,
+    device_seconds=1.36,
+    price_usd_per_device_hour=0.02,
+    price_source="the invoice (as of 2026-01-31)",
+    cost_usd=7.5e-06,
+    audio_key="blobs/aa/x.flac",
+    audio_sha256=hashlib.sha256(AUDIO).hexdigest(),
+    audio_bytes=len(AUDIO),
+    midi_key=None,
+    midi_sha256=None,
+    measured_loudness_lufs=-14.02,
+    measured_true_peak_dbtp=-1.3,
+    findings=(
+        Finding("true peak", -1.3, None, -1.0, "dBTP", True),
+        Finding("length", 882_000.0, 881_999.0, 882_001.0, "samples", True),
+    ),
+)
+BARE = replace(RECORD, style="rock", mood=None, tempo_bpm=None, key=None, choices={}, findings=(), midi_key="m")
+
+SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+TRUSTED = {SIGNER.key_id: serialization.load_pem_public_key(SIGNER.public_pem)}
+ENVELOPE = SIGNER.sign(RECORD).to_bytes()
+
+
+def check_bytes(envelope, audio=AUDIO, trusted=TRUSTED):
+    verify(SignedRecord.from_bytes(envelope), audio, trusted)
+
+
+def test_a_record_comes_back_from_parquet_as_it_was(tmp_path):
+    records = [RECORD, BARE]
+
+    pq.write_table(
+        pa.Table.from_pylist([to_row(r) for r in records], schema=RECORD_SCHEMA), tmp_path / "tracks.parquet"
+    )
+
+    table = pq.read_table(tmp_path / "tracks.parquet")
+    assert [from_row(row) for row in table.to_pylist()] == records
+    assert table.schema.equals(RECORD_SCHEMA, check_metadata=False)
+    described = {f.name: f.metadata[b"description"].decode() for f in table.schema}
+    assert described == {field.name: field.description for field in RECORD_FIELDS}
+
+
+def test_a_record_comes_back_from_its_envelope_as_it_was():
+    for record in (RECORD, BARE):
+        assert SignedRecord.from_bytes(SIGNER.sign(record).to_bytes()).record == record
+
+
+@given(
+    prompt=st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+    seconds=st.floats(0, 1e6, allow_nan=False),
+    seed=st.integers(0, 2**53 - 1),
+    choices=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.just("x"), max_size=3),
+)
+def test_any_record_survives_json_and_arrow(prompt, seconds, seed, choices):
+    record = replace(RECORD, prompt=prompt, generate_s=seconds, seed=seed, choices=choices)
+
+    assert SignedRecord.from_bytes(SIGNER.sign(record).to_bytes()).record == record
+    table = pa.Table.from_pylist([to_row(record)], schema=RECORD_SCHEMA)
+    assert from_row(table.to_pylist()[0]) == record
+
+
+def test_times_are_written_one_way():
+    moment = datetime(2026, 11, 22, 17, 50, 0, 120, tzinfo=timezone(timedelta(hours=2)))
+
+    assert utc_timestamp(moment) == "2026-11-22T15:50:00.000120+00:00"
+    assert utc_timestamp(moment.astimezone(UTC)) == utc_timestamp(moment)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cost_usd": float("nan")},
+        {"measured_loudness_lufs": float("-inf")},
+        {"duration_s": "20"},
+        {"seed": 1.0},
+        {"commercial_use": np.bool_(True)},
+        {"model": None},
+        {"choices": {"tempo": 70.0}},
+        {"created_at": "2026-11-22T15:50:00Z"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_that_could_not_be_read_back_is_never_made(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(RECORD, **change)
+
+
+def test_the_signed_bytes_are_rfc_8785_json_of_the_record():
+    signed = json.loads(ENVELOPE)
+
+    assert canonical_bytes(RECORD) == rfc8785.dumps(signed["record"])
+    # Anybody can check it with the two standards alone.
+    public = SIGNER._private_key.public_key()
+    public.verify(base64.b64decode(signed["signature"]["value"]), rfc8785.dumps(signed["record"]))
+    assert signed["signature"]["key_id"] == hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
+
+
+def test_what_was_signed_verifies():
+    check_bytes(ENVELOPE)
+
+
+def test_no_byte_of_an_envelope_can_be_changed():
+    survived = []
+    for position in range(len(ENVELOPE)):
+        for flip in (0x01, 0x20, 0x80):
+            changed = bytearray(ENVELOPE)
+            changed[position] ^= flip
+            try:
+                check_bytes(bytes(changed))
+            except VerificationFailed:
+                continue
+            survived.append((position, flip))
+
+    assert survived == []
+
+
+def test_no_byte_of_an_envelope_can_be_dropped_or_doubled():
+    for position in range(0, len(ENVELOPE), 3):
+        for changed in (
+            ENVELOPE[:position] + ENVELOPE[position + 1 :],
+            ENVELOPE[:position] + ENVELOPE[position : position + 1] + ENVELOPE[position:],
+        ):
+            # Dropping one of two equal neighbours and the like still changes the bytes.
+            with pytest.raises(VerificationFailed):
+                check_bytes(changed)
+
+
+def test_no_byte_of_the_audio_can_be_changed():
+    for position in random.Random(1).sample(range(len(AUDIO)), 100):
+        changed = bytearray(AUDIO)
+        changed[position] ^= 0x10
+        with pytest.raises(VerificationFailed, match="audio's SHA-256"):
+            check_bytes(ENVELOPE, bytes(changed))
+    for changed in (AUDIO[:-1], AUDIO + b"\0", b""):
+        with pytest.raises(VerificationFailed, match="the record says 1028"):
+            check_bytes(ENVELOPE, changed)
+
+
+def envelope_with(change):
+    envelope = json.loads(ENVELOPE)
+    change(envelope)
+    return rfc8785.dumps(envelope)
+
+
+@pytest.mark.parametrize(
+    "envelope, message",
+    [
+        (envelope_with(lambda e: e.update(extra=1)), "unknown or missing fields: extra"),
+        (envelope_with(lambda e: e["record"].update(extra=1)), "unknown or missing fields: extra"),
+        (envelope_with(lambda e: e["record"].pop("prompt")), "unknown or missing fields: prompt"),
+        (envelope_with(lambda e: e["signature"].update(algorithm="none")), "only ed25519"),
+        (envelope_with(lambda e: e["signature"].pop("value")), "unknown or missing fields: value"),
+        (envelope_with(lambda e: e["record"].update(seed="1")), "seed is not a whole number"),
+        (envelope_with(lambda e: e["record"].update(seed=True)), "seed is not a whole number"),
+        (envelope_with(lambda e: e["record"].update(model=None)), "model is not text"),
+        (envelope_with(lambda e: e["record"].update(findings=[{}])), "findings has unknown or missing"),
+        (ENVELOPE + b"\n", "canonical"),
+        (ENVELOPE + b"{}", "not a signed record"),
+        (b" " + ENVELOPE, "canonical"),
+        (ENVELOPE.replace(b'"seed":', b'"seed":1,"seed":'), "canonical"),
+        (ENVELOPE.replace(b'"batch_size":4', b'"batch_size":4.0'), "batch_size is not a whole number"),
+        (ENVELOPE.replace(b'"duration_s":20', b'"duration_s":20.0'), "canonical"),
+        (ENVELOPE.replace(b'"duration_s":20', b'"duration_s":NaN'), "not a finite number"),
+        (ENVELOPE.replace(b'"seed":', b'"seed":1' + b"0" * 5000), "not a signed record"),
+        (b"[" * 100_000, "not a signed record"),
+        (b"[]", "envelope is not an object"),
+        (b"", "not a signed record"),
+        (b"\xff\xfe", "not a signed record"),
+        (b'"' + b"x" * (1 << 20) + b'"', "more than 1048576"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_envelope_of_any_other_shape_is_refused(envelope, message):
+    with pytest.raises(VerificationFailed, match=message):
+        SignedRecord.from_bytes(envelope)
+
+
+def test_a_key_that_is_not_trusted_proves_nothing():
+    stranger = Signer(Ed25519PrivateKey.generate())
+    forged = stranger.sign(RECORD)
+
+    with pytest.raises(VerificationFailed, match=f"{stranger.key_id}', which is not trusted here .*{SIGNER.key_id}"):
+        verify(forged, AUDIO, TRUSTED)
+    with pytest.raises(VerificationFailed, match="not the trusted key"):
+        verify(replace(forged, key_id=SIGNER.key_id), AUDIO, TRUSTED)
+    with pytest.raises(VerificationFailed, match="signature does not fit"):
+        verify(replace(SIGNER.sign(RECORD), signature=forged.signature), AUDIO, TRUSTED)
+    with pytest.raises(VerificationFailed, match="trusted: none"):
+        verify(forged, AUDIO, {})
+
+
+def test_a_changed_record_is_told_apart_from_changed_audio():
+    cheaper = replace(SIGNER.sign(RECORD), record=replace(RECORD, cost_usd=0.0))
+
+    with pytest.raises(VerificationFailed, match="signature does not fit the record"):
+        verify(cheaper, AUDIO, TRUSTED)
+
+
+def test_a_key_is_made_once_and_kept_private(tmp_path):
+    path = tmp_path / "keys" / "signing.pem"
+    with ThreadPoolExecutor(8) as pool:
+        signers = list(pool.map(lambda _: Signer.load_or_create(path), range(8)))
+
+    assert len({signer.key_id for signer in signers}) == 1
+    assert Signer.load_or_create(path).key_id == signers[0].key_id
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["signing.pem"]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "is not a usable private key"),
+        (b"not a key", "is not a usable private key"),
+        (SIGNER.public_pem, "is not a usable private key"),
+        (
+            ec.generate_private_key(ec.SECP256R1()).private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+            "must be Ed25519",
+        ),
+    ],
+    ids=["empty", "text", "public key", "other kind"],
+)
+def test_a_file_that_is_no_signing_key_is_left_alone(tmp_path, content, message):
+    path = tmp_path / "key.pem"
+    path.write_bytes(content)
+
+    with pytest.raises(InvalidRequest, match=message):
+        Signer.load_or_create(path)
+    assert path.read_bytes() == content
+
+
+def test_trusted_keys_come_from_a_file_or_a_folder(tmp_path):
+    other = Signer(Ed25519PrivateKey.generate())
+    (tmp_path / "a.pem").write_bytes(SIGNER.public_pem)
+    (tmp_path / "b.pem").write_bytes(other.public_pem)
+    (tmp_path / "README").write_text("not a key")
+
+    assert set(load_trusted_keys(tmp_path)) == {SIGNER.key_id, other.key_id}
+    one = load_trusted_keys(tmp_path / "a.pem")
+    assert {key_id_of(key.public_bytes_raw()) for key in one.values()} == set(one) == {SIGNER.key_id}
+
+
+def test_keys_that_cannot_be_trusted_are_told(tmp_path):
+    with pytest.raises(InvalidRequest, match="put the signer's public key there"):
+        load_trusted_keys(tmp_path)
+    with pytest.raises(InvalidRequest, match="is not a public key"):
+        load_trusted_keys(tmp_path / "none.pem")
+    (tmp_path / "x.pem").write_text("x")
+    with pytest.raises(InvalidRequest, match=r"x\.pem"):
+        load_trusted_keys(tmp_path)
+
+
+def test_the_document_describes_every_field_and_no_other():
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| (.+) \|$", DOCS.read_text(), re.MULTILINE)
+
+    assert [(name, column, null == "yes", meaning) for name, column, null, meaning in rows] == [
+        (field.name, str(field.arrow_type).replace(" not null", ""), field.nullable, field.description)
+        for field in RECORD_FIELDS
+    ]
+    assert [field.name for field in fields(TrackRecord)] == RECORD_SCHEMA.names
