@@ -117,7 +117,7 @@ def check_encoded(data: bytes, format: AudioFormat, spec: FinishSpec, channels: 
 
 def longest_silence_s(audio: Pcm, sample_rate_hz: int) -> float:
     """Longest stretch in which every channel stays under −80 dBFS."""
-    quiet = np.abs(audio).max(axis=1) < SILENCE_LEVEL
+    quiet = np.all([np.abs(channel) < SILENCE_LEVEL for channel in audio.T], axis=0)
     return _longest_run(quiet) / sample_rate_hz
 
 

@@ -23,9 +23,9 @@ from scipy.ndimage import minimum_filter1d
 from orchestrion.errors import ModelFailed
 from orchestrion.loudness import (
     FRAME_SAMPLES,
+    GATE_HOP_S,
     FrameAnalyser,
     Frames,
-    block_power,
     decibels,
     gated_lufs,
     gated_mean_lufs,
@@ -49,12 +49,20 @@ LOOK_AHEAD_S: Final = 0.005
 RELEASE_DB_PER_S: Final = 50.0
 #: More limiting than this for the sake of loudness would be heard; the loudness check then fails the track.
 MAX_EXTRA_GAIN_DB: Final = 12.0
+#: How often a limited track is measured and its gain mended before it is taken as it is.
+SETTLING_ROUNDS: Final = 3
 #: What a model's raw output measures when it cannot say.
 DEFAULT_EXPECTED_LUFS: Final = -18.0
-#: How fast a stream's gain may move; a fader moved this slowly is not noticed under music.
-MAX_SLEW_DB_PER_S: Final = 0.75
-#: How often a stream's gain is thought over: once per gating hop.
-DECISION_S: Final = 0.1
+#: How fast a stream's gain may move: a fader moved this slowly is not noticed under music.
+MAX_SLEW_DB_PER_S: Final = 1.0
+#: In the first seconds a listener has nothing to compare with yet, and a wrong guess is mended sooner.
+OPENING_S: Final = 4.0
+OPENING_SLEW_DB_PER_S: Final = 2.0
+#: How far a stream's gain may leave the plain difference of target and source.
+MAX_CORRECTION_DB: Final = 6.0
+#: After this long, what was heard counts as much as what was expected; a default guess is believed less.
+TRUST_IN_MODEL_S: Final = 6.0
+TRUST_IN_DEFAULT_S: Final = 3.0
 
 #: Source samples processed at a time, however they come in: fixed, so that the output does not depend on chunking.
 _BLOCK_SAMPLES: Final = 4096
@@ -214,15 +222,19 @@ def _master_gain(shaped: Pcm, spec: FinishSpec) -> _Points:
     aim_lufs = spec.loudness_lufs
     points = _limited_to_loudness(frames, aim_lufs, ceiling_dbtp, spec)
     # The frames predict loudness and peak of the limited audio to a few hundredths; measured audio settles the rest.
-    for _ in range(2):
+    highest_dbtp = spec.true_peak_ceiling_dbtp - CEILING_MARGIN_DB / 2
+    for _ in range(SETTLING_ROUNDS):
         result = _analyse(shaped, points, spec)
         error_lu = gated_lufs(result.energy, spec.samples, spec.sample_rate_hz) - spec.loudness_lufs
-        overshoot_db = decibels(float(result.peak.max())) - (spec.true_peak_ceiling_dbtp - CEILING_MARGIN_DB / 2)
-        if abs(error_lu) < 0.05 and overshoot_db <= 0.0:
-            break
+        overshoot_db = max(0.0, decibels(float(result.peak.max())) - highest_dbtp)
+        if abs(error_lu) < 0.1 and overshoot_db == 0.0:
+            return points
         aim_lufs -= error_lu
-        ceiling_dbtp -= max(0.0, overshoot_db)
+        ceiling_dbtp -= overshoot_db
         points = _limited_to_loudness(frames, aim_lufs, ceiling_dbtp, spec)
+    # The ceiling is a promise, so what still overshoots is turned down as a whole.
+    overshoot_db = max(0.0, decibels(float(_analyse(shaped, points, spec).peak.max())) - highest_dbtp)
+    points *= 10.0 ** (-overshoot_db / 20.0)
     return points
 
 
@@ -328,76 +340,106 @@ class _Limiter:
 
 
 class _Fader:
-    """Rides the gain of a stream: every `DECISION_S`, from what has been heard, towards the asked loudness."""
+    """Rides the gain of a stream: once per gating hop, from what has been heard, towards the asked loudness."""
 
-    def __init__(self, spec: FinishSpec, expected_lufs: float) -> None:
+    def __init__(self, spec: FinishSpec, expected_lufs: float | None) -> None:
         self._spec = spec
-        self._expected_power = lufs_to_power(expected_lufs)
-        self._decision_frames = max(1, round(DECISION_S * spec.sample_rate_hz / FRAME_SAMPLES))
-        self._slew_db = MAX_SLEW_DB_PER_S / (spec.sample_rate_hz / FRAME_SAMPLES)
-        self._gain_db = spec.loudness_lufs - expected_lufs
+        self._expected_lufs = DEFAULT_EXPECTED_LUFS if expected_lufs is None else expected_lufs
+        self._trust_s = TRUST_IN_DEFAULT_S if expected_lufs is None else TRUST_IN_MODEL_S
+        self._frames_per_s = spec.sample_rate_hz / FRAME_SAMPLES
+        self._hop_frames = max(1, round(GATE_HOP_S * self._frames_per_s))
+        self._gain_db = spec.loudness_lufs - self._expected_lufs
         self._wanted_db = self._gain_db
-        self._until_decision = self._decision_frames
-        self._energy = np.zeros(-(-spec.samples // FRAME_SAMPLES))
-        self._points = np.zeros(len(self._energy) + 1)
-        self._frames = 0
-        self._settled = 0
+        self._frames_done = 0
+        #: K-weighted energy of frames whose applied gain is not settled yet, and of whole hops before and after gain.
+        self._waiting = np.zeros(0)
+        self._heard = np.zeros((0, 2))
+        self._hop_energy: list[npt.NDArray[np.float64]] = []
 
-    def heard(self, points: _Points) -> None:
-        """Learn what gain was really applied, after the limiter."""
-        self._points[self._settled : self._settled + len(points)] = points
-        self._settled += len(points)
-
-    def push(self, frames: Frames) -> _Points:
-        """The wished gain at the edges of these frames, [frames + 1], linear."""
-        self._energy[self._frames : self._frames + len(frames.energy)] = frames.energy
+    def push(self, energy: npt.NDArray[np.float64]) -> _Points:
+        """The wished gain at the edges of frames of this energy, [frames + 1], linear."""
+        self._waiting = np.concatenate([self._waiting, energy])
         edges_db = [np.array([self._gain_db])]
-        done = 0
-        while done < len(frames.energy):
-            count = min(self._until_decision, len(frames.energy) - done)
-            steps = np.clip(self._wanted_db - self._gain_db, -self._slew_db * count, self._slew_db * count)
-            edges_db.append(self._gain_db + steps * np.arange(1, count + 1) / count)
-            self._gain_db += float(steps)
-            done += count
-            self._frames += count
-            self._until_decision -= count
-            if self._until_decision == 0:
-                self._until_decision = self._decision_frames
+        left = len(energy)
+        while left:
+            count = min(self._hop_frames - self._frames_done % self._hop_frames, left)
+            most_db = self._slew_db_per_s() * count / self._frames_per_s
+            step_db = min(max(self._wanted_db - self._gain_db, -most_db), most_db)
+            edges_db.append(self._gain_db + step_db * np.arange(1, count + 1) / count)
+            self._gain_db += step_db
+            self._frames_done += count
+            left -= count
+            if self._frames_done % self._hop_frames == 0:
                 self._wanted_db = self._decide()
         return 10.0 ** (np.concatenate(edges_db) / 20.0)
 
+    def heard(self, points: _Points) -> None:
+        """Learn what gain was applied in the end, after the limiter: the next settled points, one per frame."""
+        count = min(len(points), len(self._waiting))
+        source = self._waiting[:count]
+        self._waiting = self._waiting[count:]
+        self._heard = np.concatenate([self._heard, np.stack([source, source * points[:count] ** 2], axis=1)])
+        while len(self._heard) >= self._hop_frames:
+            self._hop_energy.append(self._heard[: self._hop_frames].sum(axis=0))
+            self._heard = self._heard[self._hop_frames :]
+
+    def _slew_db_per_s(self) -> float:
+        started = self._frames_done < OPENING_S * self._frames_per_s
+        return OPENING_SLEW_DB_PER_S if started else MAX_SLEW_DB_PER_S
+
     def _decide(self) -> float:
-        """The gain that would bring the whole track to its loudness, if the rest is as expected."""
-        rate_hz = self._spec.sample_rate_hz
-        heard_frames = min(self._frames, max(0, self._settled - 1))
-        blocks = int((heard_frames * FRAME_SAMPLES / rate_hz - 0.4) / 0.1) + 1
-        if blocks < 1:
+        if len(self._hop_energy) < 4:
             return self._wanted_db
-        energy = self._energy[:heard_frames]
-        source = block_power(energy, blocks, rate_hz)
-        result = block_power(energy * self._points[:heard_frames] * self._points[1 : heard_frames + 1], blocks, rate_hz)
-        return _wanted_gain_db(source, result, self._expected_power, self._spec)
+        hops = np.array(self._hop_energy)
+        # A gating block is four hops; [blocks, 2]: power before and after mastering.
+        blocks = (hops[:-3] + hops[1:-2] + hops[2:-1] + hops[3:]) / (4 * self._hop_frames * FRAME_SAMPLES)
+        source_lufs, result_lufs = gated_mean_lufs(blocks[:, 0]), gated_mean_lufs(blocks[:, 1])
+        if not (np.isfinite(source_lufs) and np.isfinite(result_lufs)):
+            return self._wanted_db
+        return wanted_gain_db(
+            target_lufs=self._spec.loudness_lufs,
+            expected_lufs=self._expected_lufs,
+            source_lufs=source_lufs,
+            result_lufs=result_lufs,
+            heard_s=len(hops) * GATE_HOP_S,
+            whole_s=self._spec.duration_s,
+            trust_s=self._trust_s,
+        )
 
 
-def _wanted_gain_db(
-    source: npt.NDArray[np.float64], result: npt.NDArray[np.float64], expected_power: float, spec: FinishSpec
+def wanted_gain_db(
+    *,
+    target_lufs: float,
+    expected_lufs: float,
+    source_lufs: float,
+    result_lufs: float,
+    heard_s: float,
+    whole_s: float,
+    trust_s: float,
 ) -> float:
-    """What gain the rest of the track needs, given the gating blocks so far, before and after mastering."""
-    source_lufs, result_lufs = gated_mean_lufs(source), gated_mean_lufs(result)
-    if not np.isfinite(source_lufs) or not np.isfinite(result_lufs):
-        return spec.loudness_lufs - power_to_lufs(expected_power)
-    heard_s = len(source) * 0.1
-    left_s = max(0.1, spec.duration_s - heard_s)
+    """The gain for the rest of a stream that would bring all of it to `target_lufs`.
+
+    The whole source is taken to be as loud as a mean of `expected_lufs` and `source_lufs` (what was heard so far),
+    which goes over to the latter with time, all of it at the end. What that leaves for the rest of the source, and
+    what the target leaves for the rest of the result, differ by the gain. Kept within `MAX_CORRECTION_DB` of the plain
+    difference, so that a quiet ending is not pumped up to mend a loud beginning.
+    """
+    left_s = max(GATE_HOP_S, whole_s - heard_s)
     whole_s = heard_s + left_s
-    confidence = (heard_s / whole_s) ** 0.5
-    source_power = lufs_to_power(source_lufs)
-    expected = expected_power ** (1 - confidence) * source_power**confidence
-    rest_power = (whole_s * expected - heard_s * source_power) / left_s
-    rest_power = float(np.clip(rest_power, expected / 4, expected * 4))
-    target_power = lufs_to_power(spec.loudness_lufs)
-    need = (whole_s * target_power - heard_s * lufs_to_power(result_lufs)) / left_s
-    need = float(np.clip(need, target_power / 4, target_power * 4))
-    return 10.0 * float(np.log10(need / rest_power))
+    trust_in_heard = heard_s / (heard_s + trust_s * left_s / whole_s)
+    whole_source_lufs = expected_lufs + (source_lufs - expected_lufs) * trust_in_heard
+    plain_db = target_lufs - whole_source_lufs
+    gain_db = _rest_lufs(target_lufs, result_lufs, heard_s, left_s) - _rest_lufs(
+        whole_source_lufs, source_lufs, heard_s, left_s
+    )
+    return min(max(gain_db, plain_db - MAX_CORRECTION_DB), plain_db + MAX_CORRECTION_DB)
+
+
+def _rest_lufs(whole_lufs: float, heard_lufs: float, heard_s: float, left_s: float) -> float:
+    """How loud the rest must be for the whole to be `whole_lufs`; within −10 and +6 LU of that."""
+    whole = lufs_to_power(whole_lufs)
+    rest = ((heard_s + left_s) * whole - heard_s * lufs_to_power(heard_lufs)) / left_s
+    return power_to_lufs(min(max(rest, whole / 10.0), whole * 4.0))
 
 
 class StreamFinisher:
@@ -409,7 +451,7 @@ class StreamFinisher:
     def __init__(self, source_rate_hz: int, channels: int, spec: FinishSpec, expected_lufs: float | None) -> None:
         self._shaper = _Shaper(source_rate_hz, channels, spec)
         self._analyser = FrameAnalyser(spec.sample_rate_hz, channels)
-        self._fader = _Fader(spec, DEFAULT_EXPECTED_LUFS if expected_lufs is None else expected_lufs)
+        self._fader = _Fader(spec, expected_lufs)
         self._limiter = _Limiter(spec.sample_rate_hz, spec.true_peak_ceiling_dbtp - CEILING_MARGIN_DB)
         self._shaped = np.zeros((0, channels), np.float32)
         self._points = np.zeros(0)
@@ -438,7 +480,7 @@ class StreamFinisher:
         return self._give(max(0, len(self._points) - 1) * FRAME_SAMPLES)
 
     def _take(self, frames: Frames) -> None:
-        settled = self._limiter.push(frames.peak, self._fader.push(frames))
+        settled = self._limiter.push(frames.peak, self._fader.push(frames.energy))
         self._fader.heard(settled)
         self._points = np.concatenate([self._points, settled])
 

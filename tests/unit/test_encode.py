@@ -1,0 +1,117 @@
+"""Every format: same input, same bytes; what comes out decodes to what went in; streams decode from early on."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, StreamEncoder, decode, encode
+from orchestrion.request import SAMPLE_RATES_HZ, AudioFormat
+
+LOSSLESS = (AudioFormat.WAV, AudioFormat.FLAC)
+
+
+def music(duration_s=1.0, rate_hz=48_000, channels=2):
+    n = np.arange(round(duration_s * rate_hz))
+    tone = 0.4 * np.sin(2 * np.pi * 440 * n / rate_hz) + 0.05 * np.random.default_rng(0).standard_normal(len(n))
+    return np.repeat(tone[:, None], channels, axis=1).astype(np.float32)
+
+
+def streamed(format, audio, rate_hz=48_000, chunk=4800, total=True):
+    encoder = StreamEncoder(format, rate_hz, audio.shape[1], len(audio) if total else None)
+    return [*(encoder.push(audio[s : s + chunk]) for s in range(0, len(audio), chunk)), encoder.flush()]
+
+
+@pytest.mark.parametrize("format", AudioFormat)
+def test_the_same_audio_is_the_same_bytes(format):
+    audio = music()
+    assert encode(audio, 48_000, format) == encode(audio.copy(), 48_000, format)
+    assert b"".join(streamed(format, audio)) == b"".join(streamed(format, audio))
+
+
+@pytest.mark.parametrize(("format", "rate_hz"), [(f, r) for f in AudioFormat for r in SAMPLE_RATES_HZ[f]])
+def test_every_rate_of_every_format_keeps_the_length(format, rate_hz):
+    audio = music(0.5, rate_hz)
+    decoded, decoded_rate_hz = decode(encode(audio, rate_hz, format))
+    assert decoded_rate_hz == rate_hz
+    assert decoded.shape == audio.shape
+
+
+@pytest.mark.parametrize("format", AudioFormat)
+def test_what_is_decoded_sounds_like_what_was_encoded(format):
+    audio = music()
+    decoded, _ = decode(encode(audio, 48_000, format))
+    middle = slice(4800, -4800)
+    assert np.corrcoef(decoded[middle, 0], audio[middle, 0])[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("format", LOSSLESS)
+def test_lossless_formats_hold_the_audio_rounded_to_16_bits(format):
+    audio = music()
+    for data in (encode(audio, 48_000, format), b"".join(streamed(format, audio))):
+        levels, _ = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+        assert np.array_equal(levels, np.rint(audio * 32767))
+
+
+def test_levels_beyond_full_scale_are_clipped_not_wrapped():
+    levels, _ = soundfile.read(
+        io.BytesIO(encode(np.full((9, 1), 1.5, np.float32), 8000, AudioFormat.WAV)), dtype="int16"
+    )
+    assert (levels == 32767).all()
+
+
+@pytest.mark.parametrize("format", AudioFormat)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_stream_decodes_to_its_length(format, channels):
+    audio = music(1.3, channels=channels)
+    decoded, rate_hz = decode(b"".join(streamed(format, audio)))
+    assert rate_hz == 48_000
+    assert decoded.shape[1] == channels
+    padding = 3 * 1152 if format is AudioFormat.MP3 else 0
+    assert len(audio) <= len(decoded) <= len(audio) + padding
+
+
+@pytest.mark.parametrize("format", AudioFormat)
+def test_half_a_second_of_a_stream_can_already_be_heard(format):
+    parts = streamed(format, music(3.0))
+    begun = b"".join(parts[:5])
+    with soundfile.SoundFile(io.BytesIO(begun)) as file:
+        assert len(file.read(9600)) >= 4800 or format is AudioFormat.OGG
+    assert len(begun) > 2000
+
+
+def test_pcm_is_bare_16_bit_little_endian():
+    assert b"".join(streamed("pcm", np.array([[0.5, -0.5]], np.float32))) == struct.pack("<hh", 16384, -16384)
+
+
+def test_wav_stream_says_its_length_first_and_equals_the_file():
+    audio = music()
+    parts = streamed(AudioFormat.WAV, audio)
+    assert struct.unpack("<I", parts[0][40:44])[0] == 4 * len(audio)
+    assert b"".join(parts) == encode(audio, 48_000, AudioFormat.WAV)
+    assert streamed(AudioFormat.WAV, audio, total=False)[0][40:44] == b"\xff\xff\xff\xff"
+
+
+def test_flac_stream_says_its_length_first():
+    audio = music()
+    first = next(part for part in streamed(AudioFormat.FLAC, audio) if part)
+    assert int.from_bytes(first[21:26], "big") & (2**36 - 1) == len(audio)
+
+
+@pytest.mark.parametrize("format", [AudioFormat.OGG, AudioFormat.OPUS])
+def test_ogg_pages_carry_one_constant_serial(format):
+    data = encode(music(), 48_000, format)
+    serials = {data[at + 14 : at + 18] for at in range(len(data)) if data.startswith(b"OggS\x00", at)}
+    assert serials == {b"hcro"}
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"not audio at all" * 100])
+def test_bytes_that_are_no_audio_say_so(data):
+    with pytest.raises(ValueError, match="not audio that can be read"):
+        decode(data)
+
+
+def test_every_format_has_a_media_type_and_a_suffix():
+    assert set(MEDIA_TYPES) == set(FILE_SUFFIXES) == set(AudioFormat)
