@@ -173,14 +173,16 @@ def build_routes(api: Ingress) -> FastAPI:
         if isinstance(outcome, Refusal):
             return refusal_response(outcome)
         headers = {
-            "Location": f"/v1/tracks/{outcome.track_id}",
+            "Location": _address(request, outcome.track_id),
             "X-Track-Id": outcome.track_id,
             "X-Cache": "hit" if outcome.cache_hit else "miss",
         }
         status = 200 if outcome.cache_hit else 201
         if wants_audio:
             return _audio_response(api.store, outcome.record, request, status, headers)
-        return JSONResponse(_track_summary(outcome.record, outcome.version, headers["X-Cache"]), status, headers)
+        return JSONResponse(
+            _track_summary(request, outcome.record, outcome.version, headers["X-Cache"]), status, headers
+        )
 
     @app.post(
         "/v1/tracks/stream",
@@ -219,10 +221,10 @@ def build_routes(api: Ingress) -> FastAPI:
         tags=["tracks"],
         responses={200: openapi.json_answer("The record", openapi.TRACK_EXAMPLE), **openapi.problems(404, 503)},
     )
-    async def get_track(track_id: str) -> Response:
+    async def get_track(track_id: str, request: Request) -> Response:
         record, _ = await api.record(track_id)
         versions = await asyncio.to_thread(api.store.versions, track_id)
-        return JSONResponse(_track_summary(record, versions[-1], "hit"))
+        return JSONResponse(_track_summary(request, record, versions[-1], "hit"))
 
     @app.api_route(
         "/v1/tracks/{track_id}/audio",
@@ -414,8 +416,13 @@ def _names_format(accept: str | None, format: AudioFormat) -> bool:
     return any(names_media_type(accept, name) for name in (names[1:] if format is AudioFormat.OPUS else names))
 
 
-def _track_summary(record: TrackRecord, version: int, cache: str) -> dict[str, Any]:
-    address = f"/v1/tracks/{record.track_id}"
+def _address(request: Request, track_id: str) -> str:
+    """Where a track is found, below whatever prefix Serve has mounted this application at."""
+    return f"{request.scope.get('root_path', '').rstrip('/')}/v1/tracks/{track_id}"
+
+
+def _track_summary(request: Request, record: TrackRecord, version: int, cache: str) -> dict[str, Any]:
+    address = _address(request, record.track_id)
     links = {"self": address, "audio": f"{address}/audio", "provenance": f"{address}/provenance"}
     if record.midi_key is not None:
         links["midi"] = f"{address}/midi"

@@ -326,7 +326,8 @@ async function make() {
 /* ---------------------------------------------------------------- showing */
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-const money = (usd) => (usd >= 0.01 ? [usd.toFixed(2), "USD"] : [(usd * 1e6).toPrecision(3), "millionths of a USD"]);
+const money = (usd) => (usd >= 0.01 ? usd.toFixed(2) : usd.toFixed(7));
+const level = (value) => value.toFixed(1).replace("-", "−");
 
 function figure(id, value, unit) {
   const small = document.createElement("small");
@@ -337,9 +338,9 @@ function figure(id, value, unit) {
 function show(track, firstSoundMs, totalMs, cached) {
   const { record, links } = track;
   figure("f-first", String(Math.round(firstSoundMs)), "ms");
-  figure("f-cost", ...money(record.cost_usd));
-  figure("f-loudness", record.measured_loudness_lufs.toFixed(1), "LUFS");
-  figure("f-peak", record.measured_true_peak_dbtp.toFixed(1), "dBTP");
+  figure("f-cost", money(record.cost_usd), "USD");
+  figure("f-loudness", level(record.measured_loudness_lufs), "LUFS");
+  figure("f-peak", level(record.measured_true_peak_dbtp), "dBTP");
   $("figures").hidden = false;
   $("progress").textContent = cached
     ? "This track was in the store: nothing was rendered."
@@ -347,7 +348,7 @@ function show(track, firstSoundMs, totalMs, cached) {
   const choices = record.choices || {};
   const facts = {
     "Track": [record.track_id],
-    "Model": [`${record.model}, weights ${record.weights_licence}`],
+    "Model": `${record.model}, weights ${record.weights_licence}`,
     "Style": choices.style || record.style,
     "Mood": choices.mood || record.mood,
     "Key": choices.key || record.key,
@@ -376,7 +377,7 @@ function show(track, firstSoundMs, totalMs, cached) {
   const named = [["audio", `Audio (${record.format.toUpperCase()}, ${(record.audio_bytes / 1e6).toFixed(1)} MB)`], ["midi", "MIDI"], ["provenance", "Signed record"]];
   $("links").replaceChildren(...named.filter(([name]) => links[name]).map(([name, text]) => {
     const link = document.createElement("a");
-    link.href = links[name].replace(/^\//, "");
+    link.href = links[name];
     link.download = "";
     link.textContent = text;
     return link;

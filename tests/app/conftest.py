@@ -1,0 +1,98 @@
+"""One Serve instance for all tests of this folder: the application as a laptop runs it, and one with tiny limits."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Service:
+    url: str
+    #: One slot, one place in the queue.
+    tiny_url: str
+    metrics_url: str
+    store: Path
+    signing_key: Path
+    process_id: int
+
+    def replica_pids(self, app: str, deployment: str) -> list[int]:
+        """Of the replicas of a deployment of this instance and no other."""
+        title = f"ray::ServeReplica:{app}:{deployment}"
+        children = psutil.Process(self.process_id).children(recursive=True)
+        return [child.pid for child in children if child.is_running() and title in " ".join(child.cmdline())]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    store, signing_key = folder / "store", folder / "signing-key.pem"
+    port, metrics_port = free_port(), free_port()
+    places = {"store_url": str(store), "signing_key_path": str(signing_key)}
+    tiny = places | {"store_url": str(folder / "tiny"), "low_latency": {"slots": 1, "queue_limit": 1}}
+    settings = {
+        "port": port,
+        "metrics_port": metrics_port,
+        "apps": {"orchestrion": ["/", places], "tiny": ["/tiny", tiny]},
+    }
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.app.service"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        process.stdin.write(json.dumps(settings) + "\n")
+        process.stdin.flush()
+        if not any(line == "ready\n" for line in process.stdout):
+            process.wait(timeout=30)
+            pytest.fail(f"the service did not start:\n{(folder / 'service.log').read_text()[-4000:]}")
+        url = f"http://127.0.0.1:{port}"
+        try:
+            yield Service(
+                url, f"{url}/tiny", f"http://127.0.0.1:{metrics_port}/metrics", store, signing_key, process.pid
+            )
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.stdin.close()
+            try:
+                process.wait(timeout=60)
+            finally:
+                for child in [*children, process]:
+                    if child.pid and psutil.pid_exists(child.pid):
+                        child.kill()
+
+
+@pytest.fixture(scope="session")
+def client(service):
+    with httpx.Client(base_url=service.url, timeout=90) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def track(client):
+    """One finished track that tests may read: its summary."""
+    answer = client.post(
+        "/v1/tracks", json={"prompt": "calm solo piano in D minor, 70 bpm", "duration_s": 6, "seed": 11}
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.json()

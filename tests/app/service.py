@@ -1,0 +1,41 @@
+"""Ray and Serve in a process of their own, so that no other test of the session meets their `ray.init`.
+
+Runs until its standard input closes: then Serve and Ray are shut down, also when the tests were killed.
+"""
+
+import json
+import sys
+
+import ray
+from ray import serve
+
+from serve_app.app import build_app
+
+
+def main() -> None:
+    settings = json.loads(sys.stdin.readline())
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1",
+        _metrics_export_port=settings["metrics_port"],
+    )
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": settings["port"]})
+        targets = [
+            serve.RunTarget(build_app(arguments), name=name, route_prefix=prefix)
+            for name, (prefix, arguments) in settings["apps"].items()
+        ]
+        serve.run_many(targets)
+        print("ready", flush=True)
+        sys.stdin.read()
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

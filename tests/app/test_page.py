@@ -1,0 +1,83 @@
+"""The web page in Chromium, as a person uses it."""
+
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+COLOURS_OF = """
+const canvas = document.getElementById(arguments[0]);
+const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+const columns = new Set(), colours = new Set();
+for (let i = 0; i < pixels.length; i += 4) {
+  if (!pixels[i + 3]) continue;
+  colours.add((pixels[i] << 16) | (pixels[i + 1] << 8) | pixels[i + 2]);
+  const y = Math.floor(i / 4 / canvas.width);
+  if (Math.abs(y - canvas.height / 2) > 4) columns.add((i / 4) % canvas.width);
+}
+return [colours.size, columns.size / canvas.width];
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs Chromium and its driver: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1280,1400")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def ask(browser, prompt, **fields):
+    box = browser.find_element(By.ID, "prompt")
+    box.clear()
+    box.send_keys(prompt)
+    for name, value in fields.items():
+        field = browser.find_element(By.ID, name)
+        field.clear()
+        field.send_keys(value)
+    browser.find_element(By.ID, "make").click()
+    body = browser.find_element(By.TAG_NAME, "body")
+    WebDriverWait(browser, 60).until(lambda _: body.get_attribute("data-state") in ("done", "error"))
+    return body.get_attribute("data-state")
+
+
+def test_a_track_is_made_heard_and_drawn(browser, service, tmp_path_factory):
+    browser.get(service.url)
+
+    state = ask(browser, "happy ska, 140 bpm", duration_s="5")
+
+    screenshot = tmp_path_factory.getbasetemp() / "page.png"
+    assert browser.save_screenshot(str(screenshot))
+    assert state == "done", browser.find_element(By.ID, "notice").text
+    _, drawn = browser.execute_script(COLOURS_OF, "waveform")
+    assert drawn > 0.8
+    colours, _ = browser.execute_script(COLOURS_OF, "spectrogram")
+    assert colours > 50
+    WebDriverWait(browser, 10).until(lambda _: browser.find_element(By.ID, "position").text != "0:00")
+    assert browser.find_element(By.ID, "length").text == "0:05"
+    assert "LUFS" in browser.find_element(By.ID, "f-loudness").text
+    assert float(browser.find_element(By.ID, "f-first").text.split()[0]) > 0
+    links = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "#links a")]
+    assert [link.rsplit("/", 1)[1] for link in links] == ["audio", "midi", "provenance"]
+    # Severe entries are scripts that broke and what the content security policy refused.
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_mistake_is_explained_at_its_field(browser, service):
+    browser.get(service.url)
+
+    assert ask(browser, "techno", tempo_bpm="900") == "error"
+
+    assert "300" in browser.find_element(By.ID, "tempo_bpm-error").text
+    assert browser.find_element(By.ID, "tempo_bpm").get_attribute("aria-invalid") == "true"
