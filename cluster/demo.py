@@ -1,14 +1,15 @@
 """The whole system on this machine, for `make demo` (play once, then stop) and `make serve` (stay up).
 
-It starts Ray and Serve, streams one track over HTTP, renders the supplied catalog as a Ray Data job on the same cluster,
-reports what each track cost, and leaves audio, MIDI, Parquet and the report in `out/`. The environment is read here and
-handed on as configuration.
+It starts Ray and Serve, streams one track over HTTP, renders the supplied catalog as a Ray Data job on the same
+cluster, reports what each track cost, and leaves audio, MIDI, Parquet and the report in `out/`. The environment is
+read here and handed on as configuration.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import shutil
@@ -55,7 +56,8 @@ PLAYERS: Final = (
     ("aplay", "-q"),
 )
 
-console = Console(highlight=False)
+# In a log there is no width to fit, and a table cut at 80 columns says nothing.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def local_service(out: Path, port: int) -> Iterator[str]:
     """Ray and the Serve application on this machine; yields its base URL once it is ready."""
     console.print("[bold]1[/] starting Ray and Serve on this machine …")
     started_s = time.perf_counter()
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     ray.init(
         address="local",
         num_cpus=os.cpu_count(),
@@ -110,8 +113,8 @@ def local_service(out: Path, port: int) -> Iterator[str]:
         console.print(f"  ready after {time.perf_counter() - started_s:.1f} s at {url}")
         yield url
     finally:
+        # The cluster is this process's own: ending it ends Serve too, and needs no draining.
         console.print("  shutting Serve and Ray down …")
-        serve.shutdown()
         ray.shutdown()
 
 
@@ -120,7 +123,7 @@ def _play(url: str, out: Path) -> int:
     _verify(url, streamed, out)
     summary = _render_catalog(out)
     console.print("[bold]5[/] what it cost")
-    report = write_report(str(out / "catalog"), str(out / "report"), console)
+    report = write_report(str(out / "catalog"), out / "report", console)
     audio = [streamed.path, *_copy_out(out, summary.job_id)]
     result = {
         "time_to_first_sound_s": round(streamed.time_to_first_sound_s, 3),
