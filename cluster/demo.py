@@ -99,7 +99,7 @@ def local_service(out: Path, port: int) -> Iterator[str]:
         num_cpus=os.cpu_count(),
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         _node_ip_address=HOST,
     )
     try:

@@ -100,19 +100,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     own_key = Path(local_config(arguments.store).signing_key_path).with_suffix(".pub.pem")
     keys = load_trusted_keys(arguments.keys or own_key)
     store = TrackStore.open(_absolute(arguments.store))
-    if arguments.record is not None:
-        envelope = _read(arguments.record, "record")
-    elif arguments.track is not None:
-        envelope = store.latest(arguments.track)
-        if envelope is None:
-            raise NotFound(f"there is no track {shown(arguments.track)} in {arguments.store}")
-    else:
-        raise InvalidRequest.of("track", None, "give a track id, or --record with --audio")
+    envelope = _envelope(arguments, store)
     signed = SignedRecord.from_bytes(envelope)
     audio = _read(arguments.audio, "audio") if arguments.audio else store.get_blob(signed.record.audio_key)
     verify(signed, audio, keys)
     print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.key_id})")
     return 0
+
+
+def _envelope(arguments: argparse.Namespace, store: TrackStore) -> bytes:
+    if arguments.record is not None:
+        return _read(arguments.record, "record")
+    if arguments.track is None:
+        raise InvalidRequest.of("track", None, "give a track id, or --record with --audio")
+    envelope = store.latest(arguments.track)
+    if envelope is None:
+        raise NotFound(f"there is no track {shown(arguments.track)} in {arguments.store}")
+    return envelope
 
 
 def _styles(_: argparse.Namespace) -> int:

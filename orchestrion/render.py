@@ -177,11 +177,11 @@ class Renderer:
             RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
         """
         track_id = self._job(request, batch_size=1).track_id
-        envelope = self.store.latest(track_id)
-        if envelope is None:
+        versions = self.store.versions(track_id)
+        if not versions:
             return None
-        record = SignedRecord.from_bytes(envelope).record
-        return Track(track_id, record, self.store.versions(track_id)[-1], cache_hit=True)
+        record = SignedRecord.from_bytes(self.store.record(track_id, versions[-1])).record
+        return Track(track_id, record, versions[-1], cache_hit=True)
 
     def track_id(self, request: TrackRequest) -> str:
         """The id of the track that this request gives here.

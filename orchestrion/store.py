@@ -153,7 +153,7 @@ class TrackStore:
         """
         versions = self.versions(track_id)
         newest = versions[-1] if versions else 0
-        if newest and self._record(track_id, newest) == record:
+        if newest and self.record(track_id, newest) == record:
             return newest
         key = _record_key(track_id, newest + 1)
         with self._errors(key):
@@ -163,7 +163,7 @@ class TrackStore:
     def latest(self, track_id: str) -> bytes | None:
         """The newest record of a track, None if it was never published."""
         versions = self.versions(track_id)
-        return self._record(track_id, versions[-1]) if versions else None
+        return self.record(track_id, versions[-1]) if versions else None
 
     def versions(self, track_id: str) -> list[int]:
         """Published versions of a track, oldest first; empty if there is none."""
@@ -177,7 +177,12 @@ class TrackStore:
             found = {match["track_id"] for match in _records_in(self._backend.keys("tracks"))}
         yield from sorted(found)
 
-    def _record(self, track_id: str, version: int) -> bytes:
+    def record(self, track_id: str, version: int) -> bytes:
+        """One published record of a track.
+
+        Raises:
+            NotFound: the track has no such version.
+        """
         key = _record_key(track_id, version)
         with self._errors(key):
             return self._backend.read(key)

@@ -134,7 +134,7 @@ def assert_everything_that_is_seen_is_whole(store: TrackStore, blob_keys: list[s
     for key in blob_keys:
         assert store.get_blob(key)  # get_blob checks the hash
     for version in store.versions(TRACK):
-        record = store._record(TRACK, version)
+        record = store.record(TRACK, version)
         key = record.removeprefix(b'{"audio_key": "').removesuffix(b'"}').decode()
         assert record == b'{"audio_key": "%s"}' % key.encode()
         assert key in blob_keys
