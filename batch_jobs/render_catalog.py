@@ -336,8 +336,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.address:
         os.environ["RAY_ADDRESS"] = arguments.address
-    # `ray job stop` and schedulers send SIGTERM; the ledger is closed on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     clock = SystemClock()
     try:
         with progress_view(clock.monotonic_s) as view:
@@ -426,4 +424,6 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    # `ray job stop` and schedulers send SIGTERM; the ledger is closed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

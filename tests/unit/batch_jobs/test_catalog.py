@@ -1,0 +1,277 @@
+"""Catalogs as people and attackers write them: every line ends as a request or as a refusal that names it."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_jobs.catalog import MAX_LINE_BYTES, CatalogRow, RefusedRow, catalog_sha256, read_catalog
+from orchestrion.errors import InvalidRequest, NotFound
+from orchestrion.request import AudioFormat
+from tests.malformed_requests import MALFORMED_ROWS, PROMPT
+
+COLUMN_ROWS = [row for row in MALFORMED_ROWS if row[0] not in ("unknown column", "column without a name")]
+
+
+def put_theme(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def rows_of(path, put=put_theme):
+    return list(read_catalog(str(path), {}, put))
+
+
+def write(path, data):
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def kinds(rows):
+    return "".join("R" if isinstance(row, RefusedRow) else "." for row in rows)
+
+
+# What a good catalog gives
+
+
+def test_a_csv_row_is_the_same_request_as_its_json_and_parquet_twins(tmp_path):
+    cells = {"prompt": "slow sad piano, 70 bpm", "duration_s": 5.5, "seed": 3, "format": "opus", "row_id": "a-1"}
+    one = write(tmp_path / "c.csv", ",".join(cells) + "\r\n" + '"slow sad piano, 70 bpm",5.5,3,opus,a-1\r\n')
+    two = write(tmp_path / "c.jsonl", json.dumps(cells) + "\n")
+    pq.write_table(pa.Table.from_pylist([cells]), tmp_path / "c.parquet")
+
+    [a], [b], [c] = rows_of(one), rows_of(two), rows_of(tmp_path / "c.parquet")
+
+    assert a.request == b.request == c.request
+    assert (a.row_id, a.request.tempo_bpm, a.request.format) == ("a-1", 70.0, AudioFormat.OPUS)
+    assert (a.line, b.line, c.line) == (2, 1, 1)
+
+
+def test_the_demo_catalog_is_24_different_requests(pytestconfig):
+    rows = rows_of(pytestconfig.rootpath / "cluster" / "demo-catalog.csv")
+
+    assert kinds(rows) == "." * 24
+    assert {row.request.format for row in rows} == set(AudioFormat)
+    assert len({row.request.style for row in rows}) == 24 and len({str(row.request.key) for row in rows}) > 12
+    assert all(6 <= row.request.duration_s <= 15 for row in rows)
+
+
+def test_the_hash_is_that_of_the_file(tmp_path):
+    path = write(tmp_path / "c.jsonl", b'{"prompt": "x"}')
+
+    assert catalog_sha256(str(path), {}) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_byte_order_mark_blank_lines_and_windows_line_ends_are_no_matter(tmp_path):
+    text = "\ufeffprompt,seed\r\n\r\ncalm piano,1\r\n   \r\nloud drums,2"
+
+    assert [(row.line, row.request.seed) for row in rows_of(write(tmp_path / "c.csv", text))] == [(3, 1), (5, 2)]
+
+
+def test_a_prompt_may_span_lines(tmp_path):
+    rows = rows_of(write(tmp_path / "c.csv", 'prompt,seed\n"calm\npiano",1\nloud,2\n'))
+
+    assert [(row.line, row.request.prompt) for row in rows] == [(2, "calm\npiano"), (4, "loud")]
+
+
+def test_whole_numbers_that_pandas_made_floats_are_read_as_they_were_meant(tmp_path):
+    table = pa.table({"prompt": ["a", "b"], "seed": pa.array([3.0, None], pa.float64())})
+    pq.write_table(table, tmp_path / "c.parquet")
+
+    assert [row.request.seed for row in rows_of(tmp_path / "c.parquet")] == [3, 0]
+
+
+# Rows that cannot be used
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_malformed_rows_are_refused_by_line_and_their_neighbours_are_not(tmp_path, suffix):
+    malformed = COLUMN_ROWS if suffix == "csv" else MALFORMED_ROWS
+    names = sorted({name for _, _, cells in malformed for name in cells})
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, names)
+    if suffix == "csv":
+        table.writeheader()
+    lines_of_bad = {}
+    for index, (what, field, cells) in enumerate(malformed):
+        for row in (cells, {"prompt": PROMPT, "seed": str(index)} if suffix == "csv" else {"prompt": PROMPT}):
+            table.writerow(row) if suffix == "csv" else text.write(json.dumps(row) + "\n")
+        lines_of_bad[2 * index + 2 - (suffix == "jsonl")] = (what, field)
+    path = write(tmp_path / f"c.{suffix}", text.getvalue().encode("utf-8", "surrogateescape"))
+
+    rows = rows_of(path)
+
+    assert kinds(rows) == "R." * len(malformed)
+    for refused in rows[::2]:
+        what, field = lines_of_bad[refused.line]
+        assert field in refused.message or "UTF-8" in refused.message, what
+        assert len(refused.message) < 2000
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        (b"calm \xff piano,1", "UTF-8"),
+        (b"calm\0piano,1", "NUL"),
+        (b"x" * (MAX_LINE_BYTES + 1) + b",1", "longer"),
+        (b"only one cell", "1 cells"),
+        (b"one,2,three", "3 cells"),
+        (b'"calm" piano,1', "not a CSV row"),
+        (b'"never closed,1', "not a CSV row"),
+        (b'"never closed, \xff', "UTF-8"),
+    ],
+)
+def test_a_broken_csv_line_costs_only_itself(tmp_path, line, said):
+    rows = rows_of(write(tmp_path / "c.csv", b"prompt,seed\ngood,1\n" + line + b"\ngood,2\ngood,3\n"))
+
+    assert kinds(rows) == ".R.."
+    assert rows[1].line == 3 and said in rows[1].message
+    assert [row.request.seed for row in rows if isinstance(row, CatalogRow)] == [1, 2, 3]
+
+
+def test_a_quote_left_open_at_the_top_of_a_long_file_loses_no_other_row(tmp_path):
+    lines = [b"prompt,seed", b'"open,0', *(b"good,%d" % n for n in range(3000))]
+
+    rows = rows_of(write(tmp_path / "c.csv", b"\n".join(lines)))
+
+    assert kinds(rows) == "R" + "." * 3000
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        (b"[1, 2]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b"{'prompt': 1}", "not a JSON object"),
+        (b'{"prompt": "a", "tempo_bpm": NaN}', "NaN"),
+        (b'{"prompt": "a", "tempo_bpm": Infinity}', "Infinity"),
+        (b'{"prompt": "a", "prompt": "b"}', "twice"),
+        (b'{"prompt": "a", "seed": 1' + b"0" * 5000 + b"}", "not a JSON object"),
+        (b"[" * 20_000, "not"),
+        (b'{"prompt": "a", "title": ["x"]}', "title"),
+        (b'{"prompt": "a", "row_id": "a\\u0000"}', "row_id"),
+        (b'{"prompt": "a", "title": "\\ud800"}', "title"),
+        (b'{"prompt": "' + b"x" * MAX_LINE_BYTES + b'"}', "longer"),
+        (b'{"prompt": "a", "artist": "b"}', "artist"),
+    ],
+)
+def test_a_broken_json_line_costs_only_itself(tmp_path, line, said):
+    rows = rows_of(write(tmp_path / "c.jsonl", b'{"prompt": "a"}\n' + line + b'\n{"prompt": "b"}\n'))
+
+    assert kinds(rows) == ".R."
+    assert rows[1].line == 2 and said in rows[1].message
+    rows[1].message.encode("utf-8")
+
+
+def test_a_refused_row_keeps_the_callers_id(tmp_path):
+    [row] = rows_of(write(tmp_path / "c.jsonl", b'{"row_id": 7, "title": "T", "prompt": "a", "seed": -1}'))
+
+    assert (row.row_id, row.title) == ("7", "T")
+
+
+def test_parquet_cells_of_wrong_types_refuse_their_rows(tmp_path):
+    table = pa.table(
+        {
+            "prompt": ["a", "b", "c"],
+            "tempo_bpm": pa.array([float("nan"), None, 100.0]),
+            "mood": pa.array([None, None, b"calm"], pa.binary()),
+            "title": pa.array([None, None, None], pa.list_(pa.string())),
+        }
+    )
+    pq.write_table(table, tmp_path / "c.parquet")
+
+    rows = rows_of(tmp_path / "c.parquet")
+
+    assert kinds(rows) == "R.R"
+    assert "tempo_bpm" in rows[0].message and "mood" in rows[2].message
+
+
+# Catalogs that cannot be used at all
+
+
+@pytest.mark.parametrize(
+    "name, data, said",
+    [
+        ("c.csv", b"", "is empty"),
+        ("c.csv", b"prompt,artist\na,b\n", "artist"),
+        ("c.csv", b"prompt;seed\na;1\n", "comma-separated"),
+        ("c.csv", b"prompt,prompt\na,b\n", "twice"),
+        ("c.csv", b"seed\n1\n", "no column 'prompt'"),
+        ("c.csv", "prompt\na\n".encode("utf-16"), "UTF-16"),
+        ("c.csv", b"\xc3\x28,prompt\n", "UTF-8"),
+        ("c.parquet", b"PAR1 is not enough", "Parquet"),
+        ("c.xlsx", b"PK", ".jsonl"),
+    ],
+)
+def test_a_catalog_that_is_wrong_as_a_whole_says_so_at_once(tmp_path, name, data, said):
+    with pytest.raises(InvalidRequest, match=said):
+        rows_of(write(tmp_path / name, data))
+
+
+def test_unknown_parquet_columns_are_named_with_the_known_ones(tmp_path):
+    pq.write_table(pa.table({"prompt": ["a"], "bpm": [1]}), tmp_path / "c.parquet")
+
+    with pytest.raises(InvalidRequest, match=r"bpm.*tempo_bpm|tempo_bpm.*bpm"):
+        rows_of(tmp_path / "c.parquet")
+
+
+def test_a_missing_catalog_is_not_found(tmp_path):
+    with pytest.raises(NotFound, match=r"nowhere\.csv"):
+        rows_of(tmp_path / "nowhere.csv")
+
+
+# Themes
+
+
+def test_a_theme_beside_the_catalog_goes_to_the_store_once(tmp_path):
+    (tmp_path / "themes").mkdir()
+    write(tmp_path / "themes" / "a.mid", b"MThd")
+    line = json.dumps({"prompt": "a", "theme": "themes/a.mid"}) + "\n"
+    stored = []
+
+    rows = rows_of(write(tmp_path / "c.jsonl", line * 2), lambda data: stored.append(data) or put_theme(data))
+
+    assert stored == [b"MThd"]
+    assert [row.request.theme for row in rows] == [put_theme(b"MThd")] * 2
+
+
+def test_a_row_that_is_refused_anyway_puts_nothing_into_the_store(tmp_path):
+    write(tmp_path / "a.mid", b"MThd")
+
+    rows = rows_of(write(tmp_path / "c.jsonl", b'{"prompt": "", "theme": "a.mid"}'), lambda data: pytest.fail("stored"))
+
+    assert kinds(rows) == "R"
+
+
+@pytest.mark.parametrize(
+    "theme",
+    [
+        "../secret.mid", "a/../../secret.mid", "/etc/passwd", "link.mid", "folder", "pipe", "missing.mid",
+        "http://example.com/a.mid", "file:///etc/passwd", "c:\\a.mid", "a%2e%2e/b", "a\nb", "x" * 5000,
+    ],
+)  # fmt: skip
+def test_a_theme_that_leaves_the_folder_or_is_no_file_is_refused(tmp_path, theme):
+    write(tmp_path / "secret.mid", b"MThd")
+    folder = tmp_path / "catalogs"
+    folder.mkdir()
+    (folder / "folder").mkdir()
+    (folder / "link.mid").symlink_to(tmp_path / "secret.mid")
+    os.mkfifo(folder / "pipe")
+    path = write(folder / "c.jsonl", json.dumps({"prompt": "a", "theme": theme}) + '\n{"prompt": "b"}\n')
+
+    rows = rows_of(path)
+
+    assert kinds(rows) == "R." and "theme" in rows[0].message
+
+
+def test_a_theme_over_20_mib_is_refused(tmp_path):
+    with (tmp_path / "big.mid").open("wb") as file:
+        file.truncate(20 * 2**20 + 1)
+
+    [row] = rows_of(write(tmp_path / "c.jsonl", b'{"prompt": "a", "theme": "big.mid"}'))
+
+    assert "20 MiB" in row.message
