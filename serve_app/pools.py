@@ -159,7 +159,7 @@ class RenderPool:
     ) -> AsyncIterator[bytes | Refusal]:
         job = listener.job
         source_rate_hz = job.opened.source_rate_hz
-        master = _StreamMaster(job, wire_format)
+        master = StreamMaster(job, wire_format)
         taken = 0
         first_sent_at_s: float | None = None
         while True:
@@ -202,7 +202,7 @@ class RenderPool:
         spec = TrackSpec(prompt="warm-up", model=model, duration_s=1.0, purpose=Purpose.RESEARCH)
         job = Job("", spec.resolve())
         job.rendering = rendering = self._renderer.open(job.request)
-        master = _StreamMaster(job, AudioFormat.WAV)
+        master = StreamMaster(job, AudioFormat.WAV)
         while (chunk := rendering.advance()) is not None:
             master.push([chunk])
         master.flush()
@@ -248,7 +248,7 @@ class RenderPool:
         self._recorder.observe(TIME_TO_FIRST_AUDIO, waited_s, pool=self._pool.value, model=request.model)
 
 
-class _StreamMaster:
+class StreamMaster:
     """Raw chunks in, encoded bytes out. Used by one thread at a time."""
 
     def __init__(self, job: Job, wire_format: StreamFormat) -> None:
@@ -259,9 +259,11 @@ class _StreamMaster:
         self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, total_samples)
 
     def push(self, chunks: list[Pcm]) -> bytes:
+        """Take raw chunks; give the bytes that are ready (maybe none)."""
         return self._encoder.push(self._finisher.push(np.concatenate(chunks)))
 
     def flush(self) -> bytes:
+        """End of the audio: give the rest."""
         return self._encoder.push(self._finisher.flush()) + self._encoder.flush()
 
 
