@@ -97,11 +97,10 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    store = TrackStore.open(_absolute(arguments.store))
+    signed = SignedRecord.from_bytes(_envelope(arguments, store))
     own_key = Path(local_config(arguments.store).signing_key_path).with_suffix(".pub.pem")
     keys = load_trusted_keys(arguments.keys or own_key)
-    store = TrackStore.open(_absolute(arguments.store))
-    envelope = _envelope(arguments, store)
-    signed = SignedRecord.from_bytes(envelope)
     audio = _read(arguments.audio, "audio") if arguments.audio else store.get_blob(signed.record.audio_key)
     verify(signed, audio, keys)
     print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.key_id})")

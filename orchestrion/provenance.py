@@ -357,7 +357,9 @@ def load_trusted_keys(path: str | Path) -> dict[str, Ed25519PublicKey]:
     for file in sorted(path.glob("*.pem")) if path.is_dir() else [path]:
         try:
             key = serialization.load_pem_public_key(file.read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        except OSError as error:
+            raise InvalidRequest.of("trusted keys", str(file), f"cannot be read: {error.strerror}") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise InvalidRequest.of("trusted keys", str(file), f"is not a public key: {shown(str(error))}") from error
         if not isinstance(key, Ed25519PublicKey):
             raise InvalidRequest.of("trusted keys", str(file), "is a key of another kind; it must be Ed25519")

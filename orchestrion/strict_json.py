@@ -1,0 +1,74 @@
+"""JSON from outside, read strictly: what two readers could understand differently is refused.
+
+The surprising thing: Python's reader takes NaN, keeps the last of two equal keys and overflows its stack on deep
+nesting. A track's id is a hash of its request's values, so none of that may pass unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, NoReturn
+
+from orchestrion.errors import InvalidRequest, shown
+
+#: A request is one flat object; anything this deep is an accident or an attack.
+MAX_DEPTH: Final = 16
+#: Python converts at most 4,300 digits, and no field takes more than 16.
+MAX_INTEGER_DIGITS: Final = 32
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{}\]]', re.DOTALL)
+
+
+def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `data`.
+
+    Args:
+        data: UTF-8 text.
+        what: how messages call it, e.g. "body" or "row".
+
+    Raises:
+        InvalidRequest: it is not UTF-8, not JSON, not an object, holds NaN, a key given twice, a number of absurd
+            length, or is nested too deeply.
+    """
+    try:
+        text = data.decode("utf-8")
+        _check_depth(text)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8: byte {error.start} is {data[error.start]:#04x}"
+        raise InvalidRequest.of(what, data[max(0, error.start - 16) : error.start + 16], message) from None
+    except json.JSONDecodeError as error:
+        message = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise InvalidRequest.of(what, text, message) from None
+    except ValueError as error:
+        raise InvalidRequest.of(what, text, str(error)) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest.of(what, value, 'is not a JSON object; write for example {"prompt": "calm piano"}')
+    return value
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, member in pairs:
+        if key in value:
+            raise ValueError(f"gives the field {shown(key)} twice; give it once")
+        value[key] = member
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"holds {name}, which is not JSON; give a finite number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise ValueError(f"holds a number of {len(digits)} digits; no field takes that many")
+    return int(digits)
