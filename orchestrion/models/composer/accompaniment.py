@@ -94,7 +94,7 @@ COMPING: Final[dict[str, str]] = {
     "arp16": "arp .25 0123212301243213",
     "arp16-trance": "arp .25 0312031203120312",
     "arp-slow": "arp 1 0213",
-    "arp-chip": "arp .25 0120120120120121",
+    "arp-chip": "arp .25 0121012101210121",
     "pick": "arp .5 02130212",
     "banjo": "arp .25 0213021302130213",
     "alberti": "arp .5 02120212",

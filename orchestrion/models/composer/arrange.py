@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -11,11 +12,13 @@ import numpy as np
 from orchestrion.models.composer import recipes
 from orchestrion.models.composer.accompaniment import Bar, play_bass, play_chords
 from orchestrion.models.composer.drums import CLAP, CRASH, E_SNARE, GROOVES, KICK, SNARE, STICK, play_groove
+from orchestrion.models.composer.electronic import RISER
 from orchestrion.models.composer.harmony import (
     THEME_NUMERALS,
     Chord,
     chord,
     harmonise,
+    in_mode,
     lead_voices,
     parse_progression,
     progression_choices,
@@ -44,6 +47,8 @@ def arrange(plan: Plan, theme: Theme | None) -> Score:
         parts.append(_finished_part(plan, voice, notes))
     if plan.has_drums:
         parts.append(_drum_part(plan))
+    if plan.recipe.rises and plan.has_drums:
+        parts.append(_risers(plan))
     kept = tuple(part for part in parts if part.notes)
     return Score(tempo, plan.key, plan.recipe.beats_per_bar, plan.sections, plan.end_beat, kept)
 
@@ -83,7 +88,7 @@ def _harmony(plan: Plan, theme: Theme | None) -> tuple[list[Bar], list[str]]:
         bar = progression[index % len(progression)]
         if number == len(placed) - 1 and number > 0:
             # The last bar leads home.
-            bar = (chord("V" if plan.key.mode != "mixolydian" else "bVII", plan.key),)
+            bar = (chord(in_mode("V", plan.key), plan.key),)
         chords.append(bar)
     centre = 60 + round(3 * plan.valence)
     flat = [item for bar in chords for item in bar]
@@ -221,6 +226,17 @@ def _drum_part(plan: Plan) -> Part:
         notes.append(Note(plan.end_beat, 4.0, CRASH, max(1, end_velocity - 15)))
     voice = Voice("drums", recipe.kit, "")
     return Part("drums", recipes.kit(recipe.kit), _performed(plan, voice, notes))
+
+
+def _risers(plan: Plan) -> Part:
+    """A bar of rising noise before each section that opens up."""
+    beats = plan.recipe.beats_per_bar
+    notes = [
+        Note(float((section.first_bar - 1) * beats), float(beats), 60, 100)
+        for before, section in pairwise(plan.sections)
+        if section.level > before.level and section.level >= 3
+    ]
+    return Part("riser", recipes.melodic(RISER), tuple(notes))
 
 
 def _finished_part(plan: Plan, voice: Voice, notes: Sequence[Note]) -> Part:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import pyloudnorm
 
-from orchestrion.models.composer import levels
+from orchestrion.models.composer import electronic, levels
 from orchestrion.models.composer.mixer import TARGET_LUFS, mix
 from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.recipes import INSTRUMENT_WORDS, RECIPES, kit, melodic
@@ -50,7 +50,7 @@ def main() -> None:
 
 def measure_notes(synth: NoteSynth) -> dict[str, dict[int, float]]:
     """"bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
-    programs = {voice.program for recipe in RECIPES.values() for voice in recipe.voices}
+    programs = {voice.program for recipe in RECIPES.values() for voice in recipe.voices} | set(electronic.VOICES)
     programs |= {p for recipe in RECIPES.values() for p in recipe.other_leads} | set(INSTRUMENT_WORDS.values())
     kits = {recipe.kit for recipe in RECIPES.values()}
     tables = {}

@@ -74,11 +74,11 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "soulful": (
         ("Imaj7 vi7 ii7 V7sus4", "Imaj7 iii7 vi7 IVmaj7", "IVmaj7 iii7 ii7 Imaj7", "Imaj9 IVmaj9 ii7 V9"),
-        ("i9 iv9 i9 v7", "i7 bVImaj7 iv7 v7", "i9 bVII9 bVImaj7 v7", "i7 iv7 bVII9 bIIImaj7"),
+        ("i9 iv9 i9 iv9", "i7 bVImaj7 iv7 i7", "i9 iv9 bVImaj7 v7", "i7 iv7 bVImaj7 i7"),
     ),
     "lofi": (
         ("Imaj9 vi7 ii9 V9", "IVmaj7 iii7 vi7 Imaj7", "Imaj7 IVmaj7 iii7 vi7", "Imaj9 iii7 IVmaj9 V7sus4"),
-        ("i9 iv9 bVImaj7 v7", "i9 bIIImaj7 iv9 v7", "i7 bVImaj7 bIIImaj7 bVII", "i9 iv7 i9 v7"),
+        ("i9 iv9 bVImaj7 v7", "i9 bIIImaj7 iv9 i7", "i7 bVImaj7 bIIImaj7 bVII", "i9 iv7 i9 bVII"),
     ),
     "jazz": (
         ("Imaj7 vi7 ii7 V7", "Imaj7 IV7 iii7/vi7 ii7/V7", "ii7 V7 Imaj7 vi7", "Imaj7 Imaj7 ii7 V7", "iii7 vi7 ii7 V7"),
@@ -90,8 +90,8 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "blues": (("I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7",), ("i7 i7 i7 i7 iv7 iv7 i7 i7 bVI7 V7 i7 V7",)),
     "classical": (
-        ("I V I V", "I IV V I", "I vi ii V", "I ii V7 I", "I IV ii V7"),
-        ("i V i V", "i iv V7 i", "i bVI iv V7", "i iv i V", "i bIII iv V7"),
+        ("I IV V I", "I I V7 I", "I vi ii V", "I ii V7 I", "I IV V7 I"),
+        ("i iv V i", "i iv V7 i", "i bVI iv V", "i iv i V", "i bIII iv i"),
     ),
     "waltz": (
         ("I I V7 V7", "V7 V7 I I", "I vi ii V7", "IV I V7 I", "I I ii V7"),
@@ -115,7 +115,7 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "metal": (
         ("I5 bVI5 bVII5 I5", "I5 V5 vi5 IV5", "I5 IV5 bVII5 I5"),
-        ("i5 i5 bVI5 bVII5", "i5 bII5 i5 bVII5", "i5 bVI5 bIII5 bVII5", "i5 i5 bII5 bIII5", "i5 bVII5 bVI5 v5"),
+        ("i5 i5 bVI5 bVII5", "i5 bII5 i5 bVII5", "i5 bVI5 bIII5 bVII5", "i5 bIII5 iv5 bVI5", "i5 i5 bII5 bIII5", "i5 bVII5 bVI5 i5"),
     ),
     "edm": (
         ("I V vi IV", "vi IV I V", "IV V vi I", "I IV vi V"),
@@ -152,7 +152,7 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "tango": (
         ("I V7 V7 I", "I IV V7 I", "I vi ii V7", "IV I V7 I"),
-        ("i V7 V7 i", "i iv V7 i", "i bVI iv V7", "iv i V7 i", "i bVII bVI V7"),
+        ("i iv V7 i", "i bVI iv i", "i bVI V7 i", "i iv i V7", "i bVII bVI V7"),
     ),
     "piano": (
         ("I V vi IV", "I iii vi IV", "Iadd9 IVmaj7 vi7 V", "I IV ii V", "vi IV I V"),
@@ -165,9 +165,45 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }  # fmt: skip
 
 
+#: Degrees of the major or minor tables that a church mode has differently, and what stands in for them.
+_MODE_DEGREES: Final[dict[str, dict[str, str]]] = {
+    "dorian": {"iv": "IV", "bVI": "IV", "V": "v"},
+    "phrygian": {"V": "bII", "v": "bII", "bVII": "bvii", "IV": "iv", "ii": "bII"},
+    "lydian": {"IV": "II", "ii": "II", "bVII": "V", "bVI": "vi"},
+    "mixolydian": {"V": "bVII", "iii": "v", "bVI": "IV"},
+}
+#: Families whose colour is notes outside any mode.
+_FREE_FAMILIES: Final = frozenset({"blues", "funk"})
+
+
 def progression_choices(family: str, key: Key) -> tuple[str, ...]:
-    """The progressions of `family` that suit the key's third."""
-    return PROGRESSIONS[family][1 if key.is_minor else 0]
+    """The progressions of `family` that suit the key's third, turned to its mode."""
+    choices = PROGRESSIONS[family][1 if key.is_minor else 0]
+    if key.mode != "phrygian":
+        # A flat second is the mark of the phrygian mode and a wrong note elsewhere.
+        choices = tuple(text for text in choices if "bII5" not in text)
+    if key.mode not in _MODE_DEGREES or family in _FREE_FAMILIES:
+        return choices
+    return tuple(_NUMERAL_IN_TEXT.sub(lambda match: in_mode(match[0], key), text) for text in choices)
+
+
+_NUMERAL_IN_TEXT: Final = re.compile(r"[^\s/]+")
+
+
+def in_mode(numeral: str, key: Key) -> str:
+    """`numeral` with the degree that the key's mode has there; tones outside the mode are left off the triad."""
+    match = _NUMERAL.fullmatch(numeral)
+    assert match is not None, numeral
+    degree = match["accidental"] + match["degree"]
+    degree = _MODE_DEGREES.get(key.mode, {}).get(degree, degree)
+    suffixes = _UPPER if match["degree"] == match["degree"].upper() else _LOWER
+    changed_case = degree.lstrip("b#").isupper() != match["degree"].isupper()
+    if match["suffix"] in suffixes and not changed_case:
+        whole = degree + match["suffix"]
+        scale = {(key.tonic + step) % 12 for step in key.steps}
+        if set(chord(whole, key).pitch_classes) <= scale:
+            return whole
+    return degree + ("5" if match["suffix"] == "5" else "")
 
 
 def parse_progression(text: str, key: Key) -> tuple[tuple[Chord, ...], ...]:
@@ -197,13 +233,13 @@ def _voicings(pitch_classes: tuple[int, ...], low: int, high: int) -> tuple[tupl
 def lead_voices(chords: Sequence[Chord], centre: int) -> tuple[tuple[int, ...], ...]:
     """A voicing for each chord so that the voices move as little as they can around `centre`.
 
-    Chords of five tones lose their root (the bass has it), chords of two keep their octave.
+    Chords of five tones lose their fifth, which says least; the root stays, so that the key is plain.
     """
     voiced: list[tuple[int, ...]] = []
     previous: tuple[int, ...] | None = None
     for item in chords:
         tones = item.pitch_classes
-        tones = tones[1:] if len(tones) == 5 else tones
+        tones = (*tones[:2], *tones[3:]) if len(tones) == 5 else tones
         tones = tuple(dict.fromkeys(tones))
         options = _voicings(tones, centre - 13, centre + 5)
         previous = min(options, key=lambda notes: (_movement(notes, previous, centre), notes))

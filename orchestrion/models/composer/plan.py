@@ -6,13 +6,13 @@ and the seed.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from orchestrion.models.composer.chance import seeded
 from orchestrion.models.composer.recipes import INSTRUMENT_WORDS, RECIPES, SAFE_STYLES, Recipe, Voice
 from orchestrion.models.composer.score import Section
 from orchestrion.models.protocol import Conditioning
@@ -77,12 +77,6 @@ class Plan:
     def rng(self, purpose: str) -> np.random.Generator:
         """A generator for one purpose: decisions of one kind do not disturb those of another."""
         return seeded(self.seed_text, purpose)
-
-
-def seeded(*parts: str) -> np.random.Generator:
-    """A generator that depends on `parts` only, the same in every process."""
-    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
 def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None) -> Plan:

@@ -8,6 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from orchestrion.models.composer import electronic
+from orchestrion.models.composer.electronic import (
+    ACID_BASS,
+    ANALOG_PAD,
+    PLUCK,
+    PULSE,
+    REESE_BASS,
+    SUB_BASS,
+    SUPERSAW,
+    TRIANGLE,
+)
 from orchestrion.models.composer.score import Instrument
 
 _GM_NAMES: Final = {
@@ -24,13 +35,16 @@ _KIT_NAMES: Final = {0: "Standard Kit", 16: "Power Kit", 24: "Electronic Kit", 2
 
 
 def melodic(program: int) -> Instrument:
-    """A melodic preset of the sound font."""
-    return Instrument(0, program, _GM_NAMES[program])
+    """A melodic preset of the sound font, or from 200 on a synthesised voice."""
+    if program in electronic.VOICES:
+        voice = electronic.VOICES[program]
+        return Instrument(-1, program, voice.name, voice.midi_program)
+    return Instrument(0, program, _GM_NAMES[program], program)
 
 
 def kit(program: int) -> Instrument:
     """A drum kit of the sound font."""
-    return Instrument(128, program, _KIT_NAMES[program])
+    return Instrument(128, program, _KIT_NAMES[program], program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,10 @@ class Recipe:
     crackle: float = 0.0
     #: Other lead programs that a seed may choose.
     other_leads: tuple[int, ...] = ()
+    #: Whether noise rises into the sections that open up.
+    rises: bool = False
+    #: How hard the mix is glued together: 1 for records, less for concert halls.
+    glue: float = 1.0
 
 
 V = Voice
@@ -102,7 +120,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "ambient": Recipe(
-        tempo_bpm=(56, 72), mode="lydian", progressions="ambient", looseness_ms=18, reverb_s=4.5, treble_db=-2,
+        tempo_bpm=(56, 72), mode="lydian", progressions="ambient", looseness_ms=18, glue=0.4, reverb_s=4.5, treble_db=-2,
         slows_at_end=True, other_leads=(10, 73, 11, 108),
         voices=(
             V("lead", 0, "sparse", -3, 0.15, 0.7, 2, echo=0.35), V("arp", 46, "arp-slow", -3, -0.35, 0.7, 2, echo=0.3),
@@ -112,7 +130,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "cinematic": Recipe(
         tempo_bpm=(84, 124), mode="minor", progressions="cinematic", groove="epic", kit=48, drums_level=1, drums_send=0.3,
-        reverb_s=2.8, slows_at_end=True, looseness_ms=9, other_leads=(56, 48, 42),
+        glue=0.7, reverb_s=2.8, slows_at_end=True, looseness_ms=9, other_leads=(56, 48, 42),
         voices=(
             V("lead", 60, "heroic", 0, 0.15, 0.45), V("counter", 48, "counter", -2, -0.3, 0.45, 3, 1),
             V("comp", 48, "ostinato16", 0, -0.25, 0.35, 2, -1), V("comp2", 61, "marcato", -2, 0.3, 0.4, 4),
@@ -123,9 +141,9 @@ RECIPES: Final[dict[str, Recipe]] = {
         tempo_bpm=(108, 144), mode="mixolydian", progressions="rock", groove="rock", kit=16, drums_level=1,
         looseness_ms=7, reverb_s=1.0, treble_db=-1, other_leads=(30, 29),
         voices=(
-            V("lead", 29, "riff", 0, 0.1, 0.25, drive=0.5, echo=0.15), V("comp", 30, "power", 0, -0.65, 0.1, 2, drive=0.7),
+            V("lead", 29, "riff", 0, 0.1, 0.25, drive=0.5, echo=0.15), V("comp", 30, "power", 0, -0.65, 0.1, 1, drive=0.7),
             V("comp2", 29, "power", -1, 0.65, 0.1, 1, drive=0.6), V("pad", 18, "hold", -6, 0.1, 0.3, 3),
-            V("bass", 34, "eighths", 0, 0, 0.02, 2, drive=0.3),
+            V("bass", 34, "eighths", 1, 0, 0.02, 1, drive=0.3),
         ),
     ),
     "metal": Recipe(
@@ -133,7 +151,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         looseness_ms=4, reverb_s=0.9, treble_db=0, bass_db=1,
         voices=(
             V("lead", 30, "riff", -1, 0.1, 0.25, drive=0.8, echo=0.2), V("comp", 30, "chug", 2, -0.75, 0.05, 1, drive=1.0),
-            V("comp2", 30, "chug", 2, 0.75, 0.05, 2, drive=1.0), V("pad", 52, "hold", -5, 0, 0.5, 4),
+            V("comp2", 30, "chug", 2, 0.75, 0.05, 1, drive=1.0), V("pad", 52, "hold", -5, 0, 0.5, 4),
             V("bass", 34, "eighths", 0, 0, 0.02, 2, drive=0.6),
         ),
     ),
@@ -148,43 +166,43 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "house": Recipe(
         tempo_bpm=(120, 128), mode="minor", progressions="edm", groove="house", kit=24, drums_level=2, looseness_ms=2,
-        reverb_s=1.6, duck=0.7, bass_db=1, other_leads=(81, 87),
+        reverb_s=1.6, duck=0.7, bass_db=1, rises=True, other_leads=(SUPERSAW, 80),
         voices=(
-            V("lead", 80, "hook", -2, 0.05, 0.3, 3, echo=0.3), V("comp", 0, "house-stab", 1, -0.15, 0.25),
-            V("arp", 90, "arp16", -3, 0.35, 0.3, 3), V("pad", 50, "hold", 0, 0, 0.45, 1), V("bass", 38, "offbeat", 1, 0, 0, 2),
+            V("lead", PLUCK, "hook", -1, 0.05, 0.3, 2, echo=0.3), V("comp", 0, "house-stab", 1, -0.15, 0.25),
+            V("arp", PLUCK, "arp16", -4, 0.35, 0.3, 3), V("pad", ANALOG_PAD, "hold", 0, 0, 0.45, 1), V("bass", 38, "offbeat", 2, 0, 0, 2),
         ),
     ),
     "techno": Recipe(
         tempo_bpm=(126, 136), mode="minor", progressions="techno", groove="techno", kit=25, drums_level=3, looseness_ms=1,
-        reverb_s=2.2, duck=0.6, treble_db=-1, bass_db=2, other_leads=(87,),
+        reverb_s=2.2, duck=0.6, bass_db=1, rises=True, other_leads=(87,),
         voices=(
-            V("lead", 81, "hook", -5, 0.1, 0.4, 3, -1, echo=0.4), V("comp", 90, "techno-stab", 0, -0.3, 0.5, 1, echo=0.4),
-            V("arp", 87, "arp16", -2, 0.3, 0.2, 2, -1, echo=0.2), V("pad", 91, "hold", -4, 0, 0.6, 3), V("bass", 38, "rolling", 1, 0, 0, 2),
+            V("lead", 81, "hook", -5, 0.1, 0.4, 3, -1, echo=0.4), V("comp", PLUCK, "techno-stab", 0, -0.3, 0.5, 1, echo=0.4),
+            V("arp", ACID_BASS, "arp16", -1, 0.25, 0.15, 2, -1, echo=0.2), V("pad", 91, "hold", -4, 0, 0.6, 3), V("bass", ACID_BASS, "rolling", 1, 0, 0, 2),
         ),
     ),
     "trance": Recipe(
         tempo_bpm=(132, 142), mode="minor", progressions="edm", groove="trance", kit=24, drums_level=2, looseness_ms=1,
-        reverb_s=2.4, duck=0.65, other_leads=(80,),
+        reverb_s=2.4, duck=0.65, bass_db=1, rises=True,
         voices=(
-            V("lead", 81, "anthem", 0, 0, 0.4, 2, echo=0.35), V("comp", 81, "gate", -1, -0.3, 0.35, 3),
-            V("arp", 90, "arp16-trance", -1, 0.35, 0.4, 2, 1, echo=0.25), V("pad", 50, "hold", 1, 0, 0.5), V("pad2", 52, "hold", -5, 0, 0.6, 3, 1),
+            V("lead", SUPERSAW, "anthem", 0, 0, 0.4, 2, echo=0.35), V("comp", SUPERSAW, "gate", 0, -0.2, 0.35, 3),
+            V("arp", PLUCK, "arp16-trance", -1, 0.3, 0.4, 1, 1, echo=0.25), V("pad", ANALOG_PAD, "hold", 1, 0, 0.5), V("pad2", 52, "hold", -5, 0, 0.6, 3, 1),
             V("bass", 38, "rolling", 1, 0, 0, 2),
         ),
     ),
     "drum-and-bass": Recipe(
         tempo_bpm=(170, 176), mode="minor", progressions="lofi", groove="breaks", kit=24, drums_level=2.5, looseness_ms=3,
-        reverb_s=1.8, bass_db=2, duck=0.3, other_leads=(81, 4),
+        reverb_s=1.8, bass_db=1, duck=0.3, rises=True, other_leads=(SUPERSAW, 4),
         voices=(
-            V("lead", 80, "sparse", -2, 0.1, 0.45, 2, echo=0.35), V("comp", 4, "hold", 0, -0.25, 0.4),
-            V("arp", 11, "arp8", -5, 0.4, 0.4, 3, echo=0.25), V("pad", 89, "hold", 0, 0, 0.5), V("bass", 39, "dnb", 2, 0, 0, 2),
+            V("lead", PLUCK, "sparse", -1, 0.1, 0.45, 2, echo=0.35), V("comp", 4, "hold", 0, -0.25, 0.4),
+            V("arp", 11, "arp8", -5, 0.4, 0.4, 3, echo=0.25), V("pad", ANALOG_PAD, "hold", 0, 0, 0.5), V("bass", REESE_BASS, "dnb", 2, 0, 0, 2),
         ),
     ),
     "synthwave": Recipe(
         tempo_bpm=(84, 116), mode="minor", progressions="edm", groove="synthwave", kit=24, drums_level=1, drums_send=0.2,
         looseness_ms=2, reverb_s=2.2, duck=0.4, treble_db=-1, other_leads=(80, 87),
         voices=(
-            V("lead", 81, "anthem", -1, 0.05, 0.4, echo=0.35), V("comp", 90, "hold", -1, -0.25, 0.4, 2),
-            V("arp", 80, "arp16", -4, 0.4, 0.3, 2, echo=0.2), V("pad", 50, "hold", 1, 0, 0.5), V("bass", 39, "octaves", 1, 0, 0.02, 1),
+            V("lead", SUPERSAW, "anthem", 0, 0.05, 0.4, echo=0.35), V("comp", 90, "hold", -2, -0.25, 0.4, 3),
+            V("arp", PLUCK, "arp16", -2, 0.35, 0.3, 2, echo=0.2), V("pad", ANALOG_PAD, "hold", 1, 0, 0.5), V("bass", REESE_BASS, "octaves", 1, 0, 0.02, 1),
         ),
     ),
     "hip-hop": Recipe(
@@ -193,20 +211,20 @@ RECIPES: Final[dict[str, Recipe]] = {
         other_leads=(73, 11, 56),
         voices=(
             V("lead", 4, "sparse", -2, 0.2, 0.25, 2, echo=0.15), V("comp", 0, "stabs", 0, -0.2, 0.15),
-            V("comp2", 48, "brass-hits", -3, 0.35, 0.25, 3), V("pad", 16, "hold", -6, 0.2, 0.2, 3), V("bass", 33, "boombap", 2, 0, 0.01, 2),
+            V("comp2", 48, "brass-hits", -3, 0.35, 0.25, 3), V("pad", 16, "hold", -6, 0.2, 0.2, 3), V("bass", 33, "boombap", 2, 0, 0.01, 1),
         ),
     ),
     "trap": Recipe(
         tempo_bpm=(134, 150), mode="minor", progressions="trap", groove="trap", kit=25, drums_level=2, looseness_ms=3,
-        reverb_s=1.8, bass_db=3, treble_db=-1, other_leads=(73, 108, 14),
+        reverb_s=1.8, rises=True, other_leads=(73, 108, PLUCK),
         voices=(
             V("lead", 10, "sparse", -1, 0.15, 0.4, 2, echo=0.3), V("comp", 0, "trap-keys", 0, -0.2, 0.35),
-            V("arp", 46, "arp8", -5, 0.35, 0.4, 3, 1), V("pad", 52, "hold", -1, 0, 0.5, 2), V("bass", 39, "808", 4, 0, 0, 2, -1),
+            V("arp", 46, "arp8", -5, 0.35, 0.4, 3, 1), V("pad", 52, "hold", -1, 0, 0.5, 2), V("bass", SUB_BASS, "808", 2, 0, 0, 2),
         ),
     ),
     "jazz": Recipe(
         tempo_bpm=(108, 168), mode="major", progressions="jazz", groove="swing", kit=32, drums_level=-3, drums_send=0.12,
-        swing=0.645, looseness_ms=10, reverb_s=1.2, treble_db=-1, slows_at_end=True, other_leads=(56, 26, 11, 71),
+        swing=0.645, looseness_ms=10, glue=0.6, reverb_s=1.2, treble_db=-1, slows_at_end=True, other_leads=(56, 26, 11, 71),
         voices=(
             V("lead", 66, "swing", 1, 0.1, 0.25), V("comp", 0, "jazz", 0, -0.35, 0.2), V("comp2", 26, "freddie", -5, 0.45, 0.15, 3),
             V("bass", 32, "walk", 1, 0.05, 0.08, 1),
@@ -214,7 +232,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "bossa-nova": Recipe(
         tempo_bpm=(116, 140), mode="major", progressions="bossa", groove="bossa", kit=32, drums_level=-5, looseness_ms=9,
-        reverb_s=1.4, treble_db=-1, slows_at_end=True, other_leads=(66, 11, 0),
+        glue=0.6, reverb_s=1.4, treble_db=-1, slows_at_end=True, other_leads=(66, 11, 0),
         voices=(
             V("lead", 73, "bossa", 0, 0.2, 0.3), V("comp", 24, "bossa", 2, -0.25, 0.2), V("comp2", 0, "stabs", -5, 0.4, 0.25, 3),
             V("pad", 48, "hold", -4, 0, 0.45, 3), V("bass", 32, "bossa", 0, 0, 0.06, 1),
@@ -230,7 +248,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "tango": Recipe(
         tempo_bpm=(112, 128), mode="minor", progressions="tango", groove="tango", kit=48, drums_level=-8, looseness_ms=9,
-        reverb_s=1.6, slows_at_end=True, other_leads=(40,),
+        glue=0.5, reverb_s=1.6, slows_at_end=True, other_leads=(40,),
         voices=(
             V("lead", 21, "tango", 1, 0.1, 0.25), V("counter", 40, "counter", -2, 0.4, 0.35, 3, 1), V("comp", 0, "tango", 0, -0.35, 0.2),
             V("comp2", 48, "marcato", -3, -0.1, 0.35, 3), V("bass", 43, "tango", 1, 0.15, 0.15, 1),
@@ -269,10 +287,10 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "folk": Recipe(
-        tempo_bpm=(88, 116), mode="major", progressions="folk", groove="folk", drums_level=-5, looseness_ms=10, reverb_s=1.2,
+        tempo_bpm=(88, 116), mode="major", progressions="folk", groove="folk", drums_level=-5, looseness_ms=10, glue=0.7, reverb_s=1.2,
         other_leads=(73, 22, 40),
         voices=(
-            V("lead", 22, "lyrical", -1, 0.2, 0.25), V("comp", 25, "pick", 1, -0.3, 0.15), V("comp2", 25, "folk-strum", -1, 0.4, 0.15, 2),
+            V("lead", 22, "lyrical", -1, 0.2, 0.25), V("comp", 25, "pick", 1, -0.3, 0.15), V("comp2", 25, "folk-strum", -1, 0.4, 0.15, 1),
             V("counter", 42, "counter", -3, -0.1, 0.35, 3, -1), V("bass", 32, "root-fifth", 0, 0, 0.06, 2),
         ),
     ),
@@ -286,14 +304,14 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "celtic": Recipe(
         tempo_bpm=(104, 124), mode="dorian", progressions="celtic", groove="celtic", kit=48, drums_level=-2, drums_send=0.2,
-        swing=0.66, looseness_ms=7, reverb_s=1.8, other_leads=(40, 75),
+        swing=0.66, looseness_ms=7, glue=0.7, reverb_s=1.8, other_leads=(40, 75),
         voices=(
             V("lead", 73, "jig", 0, 0.15, 0.3), V("counter", 40, "double", -2, 0.45, 0.25, 3), V("comp", 25, "jig", 0, -0.35, 0.15),
             V("arp", 46, "harp", -2, -0.5, 0.35, 1), V("pad", 21, "drone", -5, 0, 0.3, 2), V("bass", 43, "jig", -1, 0, 0.12, 3),
         ),
     ),
     "classical": Recipe(
-        tempo_bpm=(84, 120), mode="major", progressions="classical", looseness_ms=9, reverb_s=2.2, slows_at_end=True,
+        tempo_bpm=(84, 120), mode="major", progressions="classical", looseness_ms=9, glue=0.35, reverb_s=2.2, slows_at_end=True,
         other_leads=(68, 73, 71),
         voices=(
             V("lead", 40, "classical", 1, 0.4, 0.4), V("counter", 68, "counter", -3, 0.15, 0.45, 3), V("comp", 41, "alberti", -1, -0.1, 0.4),
@@ -302,24 +320,24 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "waltz": Recipe(
         tempo_bpm=(132, 172), mode="major", progressions="waltz", groove="waltz", kit=48, drums_level=-8, beats_per_bar=3,
-        looseness_ms=9, reverb_s=2.0, slows_at_end=True, other_leads=(73, 71, 21),
+        looseness_ms=9, glue=0.4, reverb_s=2.0, slows_at_end=True, other_leads=(73, 71, 21),
         voices=(
             V("lead", 40, "waltz", 1, 0.3, 0.4), V("counter", 73, "double", -3, 0.1, 0.45, 3, 1), V("comp", 48, "um-pah", 0, -0.25, 0.35),
             V("comp2", 46, "sweep", -4, -0.45, 0.4, 3), V("pad", 60, "hold3", -4, 0.2, 0.5, 3), V("bass", 43, "waltz", 1, 0, 0.3),
         ),
     ),
     "piano": Recipe(
-        tempo_bpm=(64, 88), mode="major", progressions="piano", looseness_ms=12, reverb_s=2.4, slows_at_end=True,
+        tempo_bpm=(64, 88), mode="major", progressions="piano", looseness_ms=12, glue=0.35, reverb_s=2.4, slows_at_end=True,
         voices=(
             V("lead", 0, "lyrical", 1, 0.1, 0.35), V("comp", 0, "arp8", 0, -0.1, 0.35), V("bass", 0, "left-hand", 0, -0.2, 0.3),
         ),
     ),
     "chiptune": Recipe(
         tempo_bpm=(128, 160), mode="major", progressions="chiptune", groove="chip", kit=24, drums_level=-2, drums_send=0.0,
-        looseness_ms=0, reverb_s=0.6, treble_db=-2, other_leads=(81,),
+        looseness_ms=0, reverb_s=0.6, treble_db=-2, other_leads=(80,),
         voices=(
-            V("lead", 80, "arcade", 0, 0.15, 0.03, echo=0.2), V("arp", 80, "arp-chip", -4, -0.4, 0.03, 1, 1), V("counter", 80, "double", -6, 0.45, 0.03, 3),
-            V("bass", 87, "chip", 1, 0, 0.0, 1),
+            V("lead", PULSE, "arcade", 0, 0.15, 0.03, echo=0.2), V("arp", PULSE, "arp-chip", -3, -0.4, 0.03, 1, 1), V("counter", PULSE, "double", -4, 0.45, 0.03, 3),
+            V("bass", TRIANGLE, "chip", 2, 0, 0.0, 1),
         ),
     ),
     "blues": Recipe(

@@ -23,11 +23,13 @@ _DRUM_CHANNEL: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A preset of the sound font (bank 0 melodic, 128 drum kits) or, with bank -1, a voice of `synth.ELECTRONIC`."""
+    """A preset of the sound font (bank 0 melodic, 128 drum kits) or, with bank −1, one of `electronic.VOICES`."""
 
     bank: int
     program: int
     name: str
+    #: What stands for it in a MIDI file.
+    midi_program: int
 
     @property
     def is_drums(self) -> bool:
@@ -142,7 +144,7 @@ def _conductor_track(score: Score) -> mido.MidiTrack:
 def _part_track(part: Part, channel: int) -> mido.MidiTrack:
     events: list[_Event] = [
         (0, 0, mido.MetaMessage("track_name", name=f"{part.role}: {part.instrument.name}")),
-        (0, 0, mido.Message("program_change", channel=channel, program=part.instrument.program)),
+        (0, 0, mido.Message("program_change", channel=channel, program=part.instrument.midi_program)),
     ]
     for note in part.notes:
         on, off = _ticks(note.start), _ticks(note.start + note.length)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tinysoundfont
 
+from orchestrion.models.composer import electronic
 from orchestrion.models.composer.score import Instrument
 
 SAMPLE_RATE_HZ: Final = 44_100
@@ -29,6 +30,8 @@ _SILENCE: Final = 3e-5
 _RELEASE_STEP_S: Final = 0.25
 _RELEASE_STEPS: Final = 16
 _DRUM_HOLD_S: Final = 0.3
+#: Marks the voices of `electronic.VOICES`.
+ELECTRONIC_BANK: Final = -1
 _MELODIC_CHANNEL, _DRUM_CHANNEL = 0, 9
 
 #: [samples], float32.
@@ -55,12 +58,17 @@ class NoteSynth:
             length_s: until the key is released; drums ignore it.
         """
         hold = round((_DRUM_HOLD_S if instrument.is_drums else length_s) * 100)
+        if instrument.bank == ELECTRONIC_BANK:
+            velocity = 0  # a synthesised note sounds the same at any loudness; the mixer scales it
         key = (instrument.bank, instrument.program, pitch, velocity, max(1, hold))
         found = self._cache.get(key)
         if found is not None:
             self._cache.move_to_end(key)
             return found
-        made = self._render(instrument, pitch, velocity, max(1, hold) / 100)
+        if instrument.bank == ELECTRONIC_BANK:
+            made = electronic.render(instrument.program, pitch, max(1, hold) / 100)
+        else:
+            made = self._sampled(instrument, pitch, velocity, max(1, hold) / 100)
         made.flags.writeable = False
         self._remember(key, made)
         return made
@@ -72,7 +80,7 @@ class NoteSynth:
             _, oldest = self._cache.popitem(last=False)
             self._cached_bytes -= oldest.nbytes
 
-    def _render(self, instrument: Instrument, pitch: int, velocity: int, hold_s: float) -> Mono:
+    def _sampled(self, instrument: Instrument, pitch: int, velocity: int, hold_s: float) -> Mono:
         channel = _DRUM_CHANNEL if instrument.is_drums else _MELODIC_CHANNEL
         self._synth.sounds_off()
         self._synth.generate_simple(_FLUSH_SAMPLES)

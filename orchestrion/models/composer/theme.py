@@ -131,20 +131,28 @@ def _made(notes: Sequence[Note], tempo_bpm: float, content: bytes) -> Theme:
 
 
 def find_key(notes: Sequence[Note]) -> Key:
-    """The major or minor key whose profile fits the notes' lengths best; the last note is likely its tonic."""
+    """The major or minor key that fits best: by the profile of note lengths, by notes outside it, by its close."""
     lengths = np.zeros(12)
     for note in notes:
         lengths[note.pitch % 12] += note.length
-    lengths[notes[0].pitch % 12] += 0.25 * lengths.max()
-    lengths[notes[-1].pitch % 12] += 0.5 * lengths.max()
-    profiles = {"major": np.array(_MAJOR_PROFILE), "minor": np.array(_MINOR_PROFILE)}
-    fits = {
-        (tonic, mode): float(np.corrcoef(np.roll(profile, tonic), lengths)[0, 1])
-        for mode, profile in profiles.items()
-        for tonic in range(12)
-    }
-    tonic, mode = max(fits, key=lambda key: fits[key])
-    return Key(tonic, mode)
+    lengths /= lengths.sum()
+    fits = {}
+    for key in (Key(tonic, mode) for mode in ("major", "minor") for tonic in range(12)):
+        profile = _MAJOR_PROFILE if key.mode == "major" else _MINOR_PROFILE
+        fit = float(np.corrcoef(np.roll(profile, key.tonic), lengths)[0, 1])
+        scale = {(key.tonic + step) % 12 for step in key.steps}
+        # Minor melodies borrow the raised sixth and seventh.
+        scale |= {(key.tonic + step) % 12 for step in (9, 11)} if key.is_minor else set()
+        outside = sum(lengths[pitch] for pitch in range(12) if pitch not in scale)
+        closes = notes[-1].pitch % 12 == key.tonic
+        opens = (notes[0].pitch - key.tonic) % 12 in (0, 7, 3 if key.is_minor else 4)
+        fits[key] = fit - 1.5 * float(outside) + (_CLOSE if closes else 0.0) + (_OPEN if opens else 0.0)
+    return max(fits, key=lambda key: (fits[key], -key.tonic))
+
+
+#: What ending on the tonic and beginning on a note of its triad are worth, in correlation.
+_CLOSE: Final = 0.06
+_OPEN: Final = 0.04
 
 
 @cache
