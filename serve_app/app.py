@@ -52,6 +52,7 @@ def wire(config: ServeConfig) -> Application:
     batch = _pool(Pool.BATCH, config, config.batch)
     deploy = serve.deployment(
         name="ingress",
+        num_replicas=config.ingress_replicas,
         max_ongoing_requests=INGRESS_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _thread_limits(1)}},
         graceful_shutdown_timeout_s=DRAIN_S,

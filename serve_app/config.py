@@ -65,6 +65,7 @@ class ServeConfig(RenderConfig):
     profile: Literal["local", "gpu"] = Field(default="local", description="The named profile this was made from.")
     low_latency: PoolProfile = Field(description="The pool for listeners who wait.")
     batch: PoolProfile = Field(description="The pool for long tracks and for requests with priority=batch.")
+    ingress_replicas: int = Field(default=1, ge=1, description="Processes that parse, answer and serve stored audio.")
     stream_lead_s: float = Field(
         default=60.0, ge=1.0, description="Seconds of audio that a stream is sent at once, as fast as they are made."
     )

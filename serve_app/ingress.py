@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -24,7 +25,7 @@ from starlette.exceptions import HTTPException as FrameworkError
 
 from orchestrion.admission import Pool, Priority, pool_for
 from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, StreamEncoder, StreamFormat, decode
-from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
+from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, Problem, shown
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.provenance import SignedRecord, TrackRecord
 from orchestrion.render import Track
@@ -151,6 +152,7 @@ def build_routes(api: Ingress) -> FastAPI:
     app.exception_handler(HttpProblem)(_on_problem)
     app.exception_handler(OrchestrionError)(_on_own_error)
     app.exception_handler(FrameworkError)(_on_framework_error)
+    app.exception_handler(RequestValidationError)(_on_framework_validation)
 
     @app.post(
         "/v1/tracks",
@@ -212,7 +214,7 @@ def build_routes(api: Ingress) -> FastAPI:
         }
         media_type = PCM_MEDIA_TYPE if wire_format == "pcm" else MEDIA_TYPES[wire_format]
         cached = header.cached
-        audio = _stored_stream(api.store, cached, wire_format) if cached else _whole_or_broken(items)
+        audio = _stored_stream(api.store, cached, wire_format) if cached else whole_or_broken(items)
         return StreamingResponse(audio, 200, headers, media_type)
 
     @app.get(
@@ -483,7 +485,7 @@ async def _stored_stream(store: TrackStore, track: Track, wire_format: StreamFor
         yield await asyncio.to_thread(partial(encoder.push, audio[start : start + BLOCK_BYTES // 4]))
 
 
-async def _whole_or_broken(items: AsyncIterator[bytes | Refusal]) -> AsyncIterator[bytes]:
+async def whole_or_broken(items: AsyncIterator[bytes | Refusal]) -> AsyncIterator[bytes]:
     """The audio; a refusal after it breaks the connection off, so that no client takes the stream for a whole track."""
     async for item in items:
         if isinstance(item, Refusal):
@@ -517,3 +519,11 @@ async def _on_own_error(_: Request, error: OrchestrionError) -> Response:
 
 async def _on_framework_error(_: Request, error: FrameworkError) -> Response:
     return framework_response(error.status_code, error.headers)
+
+
+async def _on_framework_validation(_: Request, error: RequestValidationError) -> Response:
+    problems = [
+        Problem(".".join(map(str, detail["loc"])), shown(detail.get("input")), detail["msg"])
+        for detail in error.errors()
+    ]
+    return problem_response("invalid-request", "the query cannot be used", problems=problems)

@@ -190,12 +190,11 @@ class RenderPool:
             yield rest
 
     async def _keep_pace(self, listener: Listener, first_sent_at_s: float | None) -> None:
-        if first_sent_at_s is None:
-            return
-        elapsed_s = self._clock.monotonic_s() - first_sent_at_s
-        ahead_s = listener.sent_s - self._config.stream_lead_s - self._config.stream_pace * elapsed_s
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s / self._config.stream_pace)
+        if first_sent_at_s is not None:
+            elapsed_s = self._clock.monotonic_s() - first_sent_at_s
+            wait_s = pacing_s(listener.sent_s, elapsed_s, self._config.stream_lead_s, self._config.stream_pace)
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
 
     def _warm_up(self, model: str) -> None:
         """Make and throw away a second of music: the first listener must not pay for lazy imports and cold caches."""
@@ -265,6 +264,18 @@ class StreamMaster:
     def flush(self) -> bytes:
         """End of the audio: give the rest."""
         return self._encoder.push(self._finisher.flush()) + self._encoder.flush()
+
+
+def pacing_s(sent_s: float, elapsed_s: float, lead_s: float, pace: float) -> float:
+    """Seconds to wait before a stream sends on.
+
+    Args:
+        sent_s: audio sent so far, in seconds.
+        elapsed_s: since the first of it was sent.
+        lead_s: audio that is sent at once.
+        pace: how many times as fast as it plays the rest is sent.
+    """
+    return max(0.0, (sent_s - lead_s) / pace - elapsed_s)
 
 
 async def _next_news(news: asyncio.Event) -> None:

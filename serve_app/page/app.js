@@ -350,7 +350,7 @@ function show(track, firstSoundMs, totalMs, cached) {
     "Track": [record.track_id],
     "Model": `${record.model}, weights ${record.weights_licence}`,
     "Style": choices.style || record.style,
-    "Mood": choices.mood || record.mood,
+    "Mood": choices.mood === "none" ? null : choices.mood || record.mood,
     "Key": choices.key || record.key,
     "Tempo": choices.tempo_bpm || record.tempo_bpm ? `${choices.tempo_bpm || record.tempo_bpm} bpm` : null,
     "Form": choices.form,

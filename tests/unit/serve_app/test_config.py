@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from orchestrion.cost import PriceTable
-from serve_app.config import read_config
+from serve_app.config import ENVIRONMENT, PoolProfile, ServeConfig, read_config
+from serve_app.http_errors import STATUS_OF_REASON
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = {"store_url": "/data/store", "signing_key_path": "/data/key.pem"}
@@ -98,3 +99,13 @@ def test_serve_files_are_what_serve_and_we_accept(name):
     assert application.import_path == "serve_app.app:build_app"
     config = read_config(application.args, {})
     assert config.profile in name
+
+
+def test_every_setting_and_every_reason_is_documented():
+    text = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+    names = [*ServeConfig.model_fields, *PoolProfile.model_fields, *ENVIRONMENT, *STATUS_OF_REASON]
+
+    assert [name for name in names if f"`{name}`" not in text] == []
+    for reason, (status, _) in STATUS_OF_REASON.items():
+        (row,) = [line for line in text.splitlines() if line.startswith("|") and f"`{reason}`" in line]
+        assert f"| {status} |" in row
