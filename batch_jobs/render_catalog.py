@@ -231,18 +231,21 @@ def _render(plan: Plan, config: RenderConfig, job_id: str, options: RenderOption
     if plan.open_rows() == 0:
         return
     with _ray_running():
-        # Rows that were lost with their process come alone the second time: one that kills it takes no other along.
-        for requests_per_block in (options.batch_size, 1):
+        # Two blocks on the way to each process, one in work and one waiting; more would only unbalance the end. Rows
+        # that were lost with their process come alone the second time: one that kills it takes no other along.
+        for requests_per_block, blocks_per_worker in ((options.batch_size, 2), (1, 1)):
             blocks = plan.blocks(requests_per_block)
             while some := list(islice(blocks, max(1, ROWS_PER_EXECUTION // requests_per_block))):
-                for outcomes in _execute(some, config, job_id, options):
+                for outcomes in _execute(some, blocks_per_worker, config, job_id, options):
                     yield from _first_answers(outcomes, plan)
     for block in plan.blocks(options.batch_size):
         lost = [_lost_row(row, job_id, clock) for row in block.to_pylist()]
         yield from _first_answers(outcomes_table(lost), plan)
 
 
-def _execute(blocks: list[pa.Table], config: RenderConfig, job_id: str, options: RenderOptions) -> Iterator[pa.Table]:
+def _execute(
+    blocks: list[pa.Table], blocks_per_worker: int, config: RenderConfig, job_id: str, options: RenderOptions
+) -> Iterator[pa.Table]:
     """Stream some blocks through a pool of render processes; outcomes come in the order in which they are ready."""
     workers = min(options.max_workers or _workers_that_fit(options), len(blocks))
     with warnings.catch_warnings():
@@ -253,9 +256,10 @@ def _execute(blocks: list[pa.Table], config: RenderConfig, job_id: str, options:
             fn_constructor_args=(config, job_id),
             batch_size=None,
             batch_format="pyarrow",
-            # Two blocks on the way to each process: one in work, one waiting. More would only unbalance the end.
             compute=ActorPoolStrategy(
-                min_size=min(options.min_workers, workers), max_size=workers, max_tasks_in_flight_per_actor=2
+                min_size=min(options.min_workers, workers),
+                max_size=workers,
+                max_tasks_in_flight_per_actor=blocks_per_worker,
             ),
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,

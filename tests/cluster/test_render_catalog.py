@@ -180,7 +180,7 @@ class StageThatDies(RenderStage):
 def test_a_row_that_kills_every_process_costs_only_itself(cluster, tmp_path, monkeypatch):
     """A row whose process always dies (as a crash in native code would have it) ends as a failure row."""
     monkeypatch.setattr("batch_jobs.render_catalog.RenderStage", StageThatDies)
-    monkeypatch.setattr("batch_jobs.render_catalog.BLOCK_RETRIES", 1)
+    monkeypatch.setattr("batch_jobs.render_catalog.BLOCK_RETRIES", 0)
     rows = [*GOOD[:2], GOOD[2] | {"title": "deadly"}, *GOOD[3:4]]
     options = RenderOptions(catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=2, max_workers=2)
 
