@@ -1,9 +1,7 @@
 """The report against an independent sum over the same Parquet, and the page as a browser would be handed it."""
 
 import math
-import random
 import re
-from datetime import timedelta
 from html.parser import HTMLParser
 
 import pyarrow.csv as pa_csv
@@ -15,46 +13,9 @@ from batch_jobs.catalog import RefusedRow
 from batch_jobs.cost_report import DIMENSIONS, cost_report, main, write_report
 from batch_jobs.ledger import Ledger
 from batch_jobs.outcomes import outcomes_table, refused_row
-from batch_jobs.render_stage import render_block
 from batch_jobs.report_page import usd
-from batch_jobs.retry import RetryBudget
 from orchestrion.errors import NotFound
-
-HOSTILE = '<script>alert("1")</script> & <img src=http://example.com/x onerror=alert(2)> piano'
-
-
-@pytest.fixture
-def ledger(tmp_path, plan_of, renderer, clock):
-    """Two jobs of 300 rows over three days, with random figures, cache hits and failures; returns (url, rows)."""
-    [block] = plan_of({"prompt": HOSTILE, "seed": 1}).blocks(1)
-    template = render_block(block, renderer, "job-1", RetryBudget(), clock, lambda _: None).to_pylist()[0]["track"]
-    dice = random.Random(7)
-    rows, failures = [], []
-    for number in range(600):
-        job = f"job-{1 + number // 300}"
-        moment = template["settled_at"] + timedelta(days=dice.randrange(3))
-        if dice.random() < 0.1:
-            failures.append(refused_row(job, RefusedRow(number, None, None, "bad"), moment))
-            continue
-        cost = 10.0 ** dice.uniform(-7, 1)
-        hit = dice.random() < 0.3
-        rows.append(
-            template
-            | {
-                "job_id": job, "line": number, "settled_at": moment, "cache_hit": hit, "cost_usd": cost,
-                "charged_usd": 0.0 if hit else cost, "device_seconds": dice.uniform(0.1, 9),
-                "duration_s": dice.uniform(1, 600), "style": dice.choice(["jazz", "rock", None]),
-                "model": dice.choice(["composer", "lab/large"]), "market": dice.choice(["spot", "on-demand"]),
-                "pool": dice.choice(["batch", "low-latency"]), "requested_by": dice.choice(["a", "b", "<i>c</i>"]),
-            }
-        )  # fmt: skip
-    writer = Ledger(str(tmp_path / "ledger"), {}, clock)
-    for start in range(0, len(rows), 200):
-        writer.add(outcomes_table(rows[start : start + 200]))
-        writer.commit()
-    writer.add(outcomes_table(failures))
-    writer.commit()
-    return str(tmp_path / "ledger"), rows, failures
+from tests.unit.batch_jobs.conftest import HOSTILE
 
 
 def test_every_split_adds_up_to_an_independent_sum(ledger):

@@ -1,0 +1,226 @@
+"""What a Ray Data catalog job costs in tracks a second, against a plain loop over as many processes.
+
+Both sides render the same requests with the same Renderer, in batches of the same size, into a fresh store each run.
+The plain side is `multiprocessing` (spawn) with one Renderer a process and nothing else: no ledger, no retries, no
+progress. Runs come in pairs, the order turned each time, so that a drifting machine hits both alike. The rate is taken
+after both workers have delivered once; what came before is start-up. The machine's ceiling is the plain loop itself.
+
+    python benchmarks/batch_throughput.py [--quick] [--out benchmarks/results/batch_throughput.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+# Before anything that starts threads: a process is a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+import pyarrow.parquet as pq
+import ray
+from prometheus_client import CollectorRegistry
+
+from batch_jobs.render_catalog import RenderOptions, render_catalog
+from orchestrion.config import RenderConfig
+from orchestrion.metrics import PrometheusRecorder
+from orchestrion.render import Renderer, Track, build_renderer
+from orchestrion.request import TrackSpec
+from orchestrion.vocabulary import STYLES
+
+BATCH_SIZE = 2
+DURATION_S = 5.0
+
+Identity = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one side. `identities`: (track id, hash of the audio) of each track."""
+
+    wall_s: float
+    #: From the call to the moment at which every worker had delivered once, less the time that this work takes at the
+    #: steady rate.
+    startup_s: float
+    tracks_per_s: float
+    identities: frozenset[Identity]
+
+
+def specs(count: int) -> list[dict[str, object]]:
+    """Requests of equal length in every style, so that no side is lucky with its order."""
+    styles = list(STYLES)
+    return [
+        {"prompt": f"{styles[i % len(styles)]} sketch", "seed": i, "duration_s": DURATION_S, "format": "flac"}
+        for i in range(count)
+    ]
+
+
+def measured(arrivals: list[tuple[float, int]], started_s: float, workers: int, found: Iterable[Identity]) -> Run:
+    """A run whose outcomes arrived at these times (seconds, number of tracks), in order."""
+    assert all(a[0] <= b[0] for a, b in pairwise(arrivals)), "arrivals are out of order"
+    warm_s, ended_s = arrivals[workers - 1][0], arrivals[-1][0]
+    rate = sum(count for _, count in arrivals[workers:]) / (ended_s - warm_s)
+    wall_s = ended_s - started_s
+    return Run(wall_s, wall_s - sum(count for _, count in arrivals) / rate, rate, frozenset(found))
+
+
+# The plain loop
+
+_renderer: Renderer
+
+
+def _start_worker(config: RenderConfig) -> None:
+    global _renderer
+    _renderer = build_renderer(config, "batch", PrometheusRecorder(CollectorRegistry()))
+
+
+def _render(batch: list[dict[str, object]]) -> list[Identity]:
+    outcomes = _renderer.render([TrackSpec.from_json(spec).resolve() for spec in batch])
+    assert all(isinstance(outcome, Track) for outcome in outcomes), outcomes
+    return [(o.track_id, o.record.audio_sha256) for o in outcomes if isinstance(o, Track)]
+
+
+def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
+    """Spawned processes that take batch after batch."""
+    config = RenderOptions(catalog="", out=str(folder)).render_config()
+    batches = [rows[i : i + BATCH_SIZE] for i in range(0, len(rows), BATCH_SIZE)]
+    found: list[Identity] = []
+    arrivals = []
+    started_s = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
+        for identities in pool.imap_unordered(_render, batches):
+            found += identities
+            arrivals.append((time.perf_counter(), len(identities)))
+    return measured(arrivals, started_s, workers, found)
+
+
+# The Ray Data job
+
+
+def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
+    """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
+    catalog = folder / "catalog.jsonl"
+    catalog.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arrivals: list[tuple[float, int]] = []
+    seen = 0
+
+    def arrived(progress) -> None:  # noqa: ANN001
+        nonlocal seen
+        arrivals.append((time.perf_counter(), progress.done - seen))
+        seen = progress.done
+
+    options = RenderOptions(
+        catalog=str(catalog), out=str(folder), min_workers=workers, max_workers=workers, batch_size=BATCH_SIZE
+    )
+    started_s = time.perf_counter()
+    summary = render_catalog(options, arrived)
+    assert summary.track_count == len(rows), summary.describe()
+    table = pq.read_table(folder / "tracks", columns=["track_id", "audio_sha256"])
+    found = zip(table["track_id"].to_pylist(), table["audio_sha256"].to_pylist(), strict=True)
+    return measured(arrivals, started_s, workers, found)
+
+
+def fresh(run: Callable[[list[dict[str, object]], Path, int], Run], rows: list[dict[str, object]], workers: int) -> Run:
+    """A run in a folder of its own: nothing is in the store yet."""
+    with tempfile.TemporaryDirectory(prefix="batch-throughput-") as folder:
+        return run(rows, Path(folder), workers)
+
+
+def main() -> int:
+    """Run the pairs and print the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one short pair: shows that it works, not how fast")
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    pairs, rows = (1, specs(12)) if arguments.quick else (5, specs(58))
+
+    started_s = time.perf_counter()
+    ray.init(
+        address="local", num_cpus=arguments.workers, include_dashboard=False, log_to_driver=False,
+        logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
+    )  # fmt: skip
+    ray_start_s = time.perf_counter() - started_s
+    print("warming up …", file=sys.stderr)
+    fresh(plain_run, specs(8), arguments.workers)
+    fresh(ray_run, specs(8), arguments.workers)
+    plain, on_ray = [], []
+    for number in range(pairs):
+        order = [(plain_run, plain), (ray_run, on_ray)]
+        for run, runs in order if number % 2 == 0 else reversed(order):
+            runs.append(fresh(run, rows, arguments.workers))
+        assert plain[-1].identities == on_ray[-1].identities, "the two sides did not render the same bytes"
+        ratio = on_ray[-1].tracks_per_s / plain[-1].tracks_per_s
+        print(
+            f"pair {number + 1}/{pairs}: plain {plain[-1].tracks_per_s:.2f}, Ray {on_ray[-1].tracks_per_s:.2f} "
+            f"tracks/s, ratio {ratio:.3f}",
+            file=sys.stderr,
+        )
+    ray.shutdown()
+    document = report(plain, on_ray, ray_start_s, len(rows), arguments.workers, arguments.quick)
+    if arguments.out:
+        arguments.out.write_text(document + "\n", encoding="utf-8")
+    print(document)
+    return 0
+
+
+def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int, workers: int, quick: bool) -> str:
+    """Medians over the pairs. The overhead per track is the difference of the two sides' worker time for one track."""
+
+    def side(runs: list[Run]) -> dict[str, object]:
+        return {
+            "tracks_per_s": round(statistics.median(run.tracks_per_s for run in runs), 3),
+            "startup_s": round(statistics.median(run.startup_s for run in runs), 2),
+            "wall_s": round(statistics.median(run.wall_s for run in runs), 2),
+        }
+
+    per_track_s = [workers / r.tracks_per_s - workers / p.tracks_per_s for p, r in zip(plain, on_ray, strict=True)]
+    ratios = [r.tracks_per_s / p.tracks_per_s for p, r in zip(plain, on_ray, strict=True)]
+    return json.dumps(
+        {
+            "benchmark": "batch_throughput",
+            "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
+            "quick": quick,
+            "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "ray": ray.__version__,
+            "workers": workers,
+            "batch_size": BATCH_SIZE,
+            "tracks_per_run": tracks,
+            "track_seconds": DURATION_S,
+            "pairs": len(plain),
+            "plain_loop": side(plain),
+            "ray_data": side(on_ray),
+            "ratio": round(statistics.median(ratios), 4),
+            "ratios": [round(ratio, 4) for ratio in ratios],
+            "overhead": {
+                "ray_start_s": round(ray_start_s, 2),
+                "job_startup_s": round(
+                    statistics.median(r.startup_s - p.startup_s for p, r in zip(plain, on_ray, strict=True)), 2
+                ),
+                "per_track_ms": round(1000 * statistics.median(per_track_s), 1),
+                "rate_percent": round(100 * (1 - statistics.median(ratios)), 2),
+            },
+            "runs": [
+                {"side": name} | {k: v for k, v in asdict(run).items() if k != "identities"}
+                for name, runs in (("plain_loop", plain), ("ray_data", on_ray))
+                for run in runs
+            ],
+        },
+        indent=2,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
