@@ -2,7 +2,7 @@
 
 A pattern's hits are "beat:length:tones:loudness" (beats, beats, see below, 1–9), bars are separated by "|".
 Tones of a chord pattern: "all", "up" (without the lowest), "pow" (power chord, low), "root" (low), or digits that
-index the voicing and go on upwards by octaves ("0", "2", "03"). "roll" spreads the chord like a strum.
+index the voicing and go on upwards by octaves ("0", "2", "03"). "drone" is the key's tonic and fifth, "roll" spreads the chord like a strum.
 Tones of a bass pattern: "R" root, "5" fifth, "8" octave, "3" third, "7" seventh, "N" the next chord's root,
 "A" a step into it. "arp STEP ORDER" and "walk" are written out by the players.
 """
@@ -66,7 +66,7 @@ COMPING: Final[dict[str, str]] = {
         ".25:.12:0:5 .5:.14:all:7 .75:.12:0:5 1.25:.12:0:5 1.5:.14:all:7 1.75:.12:0:5 2.25:.12:0:5 2.5:.14:all:7 "
         "2.75:.12:0:5 3.25:.12:0:5 3.5:.14:all:7 3.75:.12:0:5"
     ),
-    "drone": "0:4:05:6",
+    "drone": "0:4:drone:6",
     "jig": "0:.6:root:7 .667:.3:up:5 1:.4:up:6 1.667:.3:up:5 2:.6:root:7 2.667:.3:up:5 3:.4:up:6 3.667:.3:up:5",
     "um-pah": "1:.6:all:6 2:.6:all:6",
     "waltz-piano": "0:.9:root:7 1:.7:up:6 2:.7:up:6",
@@ -97,7 +97,7 @@ COMPING: Final[dict[str, str]] = {
     "arp-chip": "arp .25 0121012101210121",
     "pick": "arp .5 02130212",
     "banjo": "arp .25 0213021302130213",
-    "alberti": "arp .5 02120212",
+    "alberti": "0:.45:01:9 .5:.4:2:5 1:.45:1:7 1.5:.4:2:5 2:.45:01:8 2.5:.4:2:5 3:.45:1:7 3.5:.4:2:5",
     "arp3": "arp .5 012321",
     "harp": "arp .5 01234543",
 }  # fmt: skip
@@ -105,9 +105,10 @@ COMPING: Final[dict[str, str]] = {
 BASS: Final[dict[str, str]] = {
     "none": "",
     "pedal": "0:4:R:6",
+    "marcato": "0:.9:R:9 1:.8:R:6 2:.9:R:8 3:.8:R:6|0:.9:R:9 1:.8:R:6 2:.9:5:8 3:.8:R:6",
     "halves": "0:1.9:R:7 2:1.9:5:6",
     "root-fifth": "0:.95:R:8 2:.95:5:7|0:.95:R:8 2:.95:5:7 3.5:.45:A:6",
-    "eighths": "0:.45:R:9 .5:.45:R:7 1:.45:R:8 1.5:.45:R:7 2:.45:R:9 2.5:.45:R:7 3:.45:R:8 3.5:.45:A:7",
+    "eighths": "0:.45:R:9 .5:.45:R:7 1:.45:R:8 1.5:.45:R:7 2:.45:R:9 2.5:.45:R:7 3:.45:R:8 3.5:.45:R:7",
     "pop": "0:1.4:R:9 1.5:.45:R:7 2:1.4:R:8 3.5:.45:A:7|0:1.4:R:9 1.5:.45:R:7 2:.9:R:8 3:.45:5:7 3.5:.45:A:7",
     "offbeat": ".5:.42:R:9 1.5:.42:R:9 2.5:.42:R:9 3.5:.42:R:9|.5:.42:R:9 1.5:.42:R:9 2.5:.42:R:9 3.5:.2:R:8 3.75:.2:8:7",
     "rolling": (
@@ -136,7 +137,7 @@ BASS: Final[dict[str, str]] = {
     "walk": "walk",
     "boogie": "0:.6:R:8 .667:.3:R:6 1:.6:3:7 1.667:.3:3:5 2:.6:5:8 2.667:.3:5:6 3:.6:7:7 3.667:.3:5:5",
     "waltz": "0:.95:R:8|0:.95:5:7",
-    "classical": "0:.9:R:7 1:.9:5:5 2:.9:3:6 3:.9:5:5|0:1.9:R:7 2:1.9:5:6",
+    "classical": "0:.8:R:8 1:.6:R:5 2:.8:8:7 3:.6:3:5|0:.8:R:8 1:.6:3:5 2:.8:R:7 3:.6:R:5",
     "jig": "0:.9:R:8 2:.9:5:7",
     "chip": "0:.24:R:9 .5:.24:8:7 .75:.2:R:7 1:.24:R:8 1.5:.24:8:7 2:.24:R:9 2.5:.24:8:7 2.75:.2:5:7 3:.24:R:8 3.5:.24:A:7",
     "left-hand": "0:1.9:R:7 1:.9:5:5 2:1.9:8:6|0:1.9:R:7 2:1.9:5:6",
@@ -152,6 +153,8 @@ class Bar:
     chords: tuple[Chord, ...]
     voicings: tuple[tuple[int, ...], ...]
     next_root: int
+    #: The key's tonic, for drones.
+    tonic: int
     #: Index within its section, for patterns of more than one bar.
     index: int
     #: How loud this section is played, 1 is normal.
@@ -234,9 +237,12 @@ def _chord_notes(hit: _Hit, bar: Bar, chord_index: int, octave: int) -> list[Not
             pitches = (low_root, low_root + 7, low_root + 12)
         case "root":
             pitches = (low_root,)
+        case "drone":
+            low_tonic = 45 + (bar.tonic - 45) % 12
+            pitches = (low_tonic, low_tonic + 7)
         case digits:
             pitches = tuple(_extended(voicing, int(digit)) for digit in digits)
-    fixed = hit.tones in ("pow", "root")
+    fixed = hit.tones in ("pow", "root", "drone")
     shift = 0 if fixed else 12 * octave
     velocity = _velocity(hit.loudness, bar.dynamics)
     return [
@@ -252,7 +258,9 @@ def _extended(voicing: tuple[int, ...], index: int) -> int:
 _BASS_LOW, _BASS_HIGH = 28, 48
 
 
-def play_bass(pattern: str, bars: Sequence[Bar], octave: int, scale: Sequence[int], rng: np.random.Generator) -> list[Note]:
+def play_bass(
+    pattern: str, bars: Sequence[Bar], octave: int, scale: Sequence[int], rng: np.random.Generator
+) -> list[Note]:
     """The bass line of `bars` in a pattern of `BASS`. `scale` is the key's pitch classes, for walking."""
     if BASS[pattern] == "walk":
         return _walk(bars, octave, scale, rng)
@@ -334,7 +342,10 @@ def _within(pitch: int) -> int:
 
 def _step(pitch: int, chord: Chord, scale: Sequence[int], rng: np.random.Generator) -> int:
     options = [p for p in range(max(_BASS_LOW, pitch - 5), min(_BASS_HIGH, pitch + 5) + 1) if p != pitch]
-    weights = [3.0 if p % 12 in chord.pitch_classes else 1.0 if p % 12 in scale and abs(p - pitch) <= 2 else 0.0 for p in options]
+    weights = [
+        3.0 if p % 12 in chord.pitch_classes else 1.0 if p % 12 in scale and abs(p - pitch) <= 2 else 0.0
+        for p in options
+    ]
     total = sum(weights)
     return int(rng.choice(options, p=[weight / total for weight in weights]))
 

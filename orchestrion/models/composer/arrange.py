@@ -23,6 +23,7 @@ from orchestrion.models.composer.harmony import (
     parse_progression,
     progression_choices,
     tonic_chord,
+    with_third,
 )
 from orchestrion.models.composer.melody import play_counter, play_melody
 from orchestrion.models.composer.plan import RITARDANDO, Plan
@@ -91,7 +92,7 @@ def _harmony(plan: Plan, theme: Theme | None) -> tuple[list[Bar], list[str]]:
             bar = (chord(in_mode("V", plan.key), plan.key),)
         chords.append(bar)
     centre = 60 + round(3 * plan.valence)
-    flat = [item for bar in chords for item in bar]
+    flat = [with_third(item, plan.key) for bar in chords for item in bar]
     voicings = iter(lead_voices(flat, centre))
     beats = plan.recipe.beats_per_bar
     bars = []
@@ -107,6 +108,7 @@ def _harmony(plan: Plan, theme: Theme | None) -> tuple[list[Bar], list[str]]:
                 chords=bar_chords,
                 voicings=tuple(next(voicings) for _ in bar_chords),
                 next_root=following,
+                tonic=plan.key.tonic,
                 index=index,
                 dynamics=(_DYNAMICS[section.level] + growth) * (0.86 + 0.28 * plan.energy),
             )
@@ -273,5 +275,3 @@ def swung(beat: float, swing: float, grid: float) -> float:
     whole, part = divmod(beat / pair, 1.0)
     bent = part / 0.5 * swing if part < 0.5 else swing + (part - 0.5) / 0.5 * (1 - swing)
     return (whole + bent) * pair
-
-

@@ -1,6 +1,6 @@
 """Measure the loudness of every preset and of every style's mix, and write `levels.py`.
 
-    python -m orchestrion.models.composer.calibrate
+    python -m orchestrion.models.composer.calibrate [passes]
 
 Run it again after a change of sound font, synthesiser, recipes or mixer. The first table is measured note by note; the
 second from short pieces of each style, so that the unmastered mix of each lands at `mixer.TARGET_LUFS`.
@@ -28,18 +28,19 @@ _MELODIC_PITCHES: Final = (28, 36, 44, 52, 60, 68, 76, 84, 92)
 _DRUM_PITCHES: Final = tuple(range(35, 82))
 _VELOCITY: Final = 100
 _FLOOR_LUFS: Final = -60.0
+#: Compression makes the answer to a trim less than the trim: from any start two passes are enough.
 _PASSES: Final = 2
 _SEEDS: Final = (101, 102, 103)
 
 
-def main() -> None:
-    """Measure and write."""
+def main(passes: int = _PASSES) -> None:
+    """Measure and write, starting from the table there is."""
     synth = NoteSynth()
     notes = measure_notes(synth)
     levels.NOTE_LUFS.clear()
     levels.NOTE_LUFS.update(notes)
-    trims = dict.fromkeys(STYLES, 0.0)
-    for _ in range(_PASSES):
+    trims = {style: levels.STYLE_TRIM_DB.get(style, 0.0) for style in STYLES}
+    for _ in range(passes):
         levels.STYLE_TRIM_DB.clear()
         levels.STYLE_TRIM_DB.update(trims)
         for style in STYLES:
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def measure_notes(synth: NoteSynth) -> dict[str, dict[int, float]]:
-    """"bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
+    """ "bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
     programs = {voice.program for recipe in RECIPES.values() for voice in recipe.voices} | set(electronic.VOICES)
     programs |= {p for recipe in RECIPES.values() for p in recipe.other_leads} | set(INSTRUMENT_WORDS.values())
     kits = {recipe.kit for recipe in RECIPES.values()}
@@ -106,4 +107,4 @@ def _module_text(notes: dict[str, dict[int, float]], trims: dict[str, float]) ->
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else _PASSES)

@@ -46,7 +46,7 @@ def _time(seconds: float) -> _Samples:
 def _envelope(samples: int, hold_s: float, attack_s: float, release_s: float, decay_s: float = 0.0) -> _Samples:
     """Linear attack, optional exponential decay, exponential release that ends at zero."""
     time_s = np.arange(samples) / SAMPLE_RATE_HZ
-    shape = np.minimum(1.0, time_s / attack_s)
+    shape: _Samples = np.minimum(1.0, time_s / attack_s)
     if decay_s:
         shape = shape * np.exp(-time_s / decay_s)
     released = np.clip(time_s - hold_s, 0, None) / release_s
@@ -79,7 +79,8 @@ def _saws(frequency_hz: float, samples: int, cents: Sequence[float]) -> _Samples
 
 
 def _low_passed(wave: _Samples, cutoff_hz: float) -> _Samples:
-    filtered: _Samples = sosfilt(butter(2, min(cutoff_hz, 18_000), "low", fs=SAMPLE_RATE_HZ, output="sos"), wave)
+    sections = butter(2, min(cutoff_hz, 18_000), "low", fs=SAMPLE_RATE_HZ, output="sos")
+    filtered: _Samples = sosfilt(sections, wave)
     return filtered
 
 

@@ -90,7 +90,7 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "blues": (("I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7",), ("i7 i7 i7 i7 iv7 iv7 i7 i7 bVI7 V7 i7 V7",)),
     "classical": (
-        ("I IV V I", "I I V7 I", "I vi ii V", "I ii V7 I", "I IV V7 I"),
+        ("I IV V I", "I I V7 I", "I vi IV V", "I ii V7 I", "I IV V7 I"),
         ("i iv V i", "i iv V7 i", "i bVI iv V", "i iv i V", "i bIII iv i"),
     ),
     "waltz": (
@@ -107,7 +107,7 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "celtic": (
         ("I V IV V", "I IV V I", "I bVII I V", "I I IV V", "I ii IV V"),
-        ("i bVII i bVII", "i bIII bVII i", "i i bVII bVII", "i IV bVII i"),
+        ("i bVII i i", "i bIII bVII i", "i i bVII i", "i IV i bVII"),
     ),
     "rock": (
         ("I5 bVII5 IV5 I5", "I5 IV5 V5 IV5", "I5 V5 vi5 IV5", "I5 IV5 I5 V5"),
@@ -115,7 +115,7 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "metal": (
         ("I5 bVI5 bVII5 I5", "I5 V5 vi5 IV5", "I5 IV5 bVII5 I5"),
-        ("i5 i5 bVI5 bVII5", "i5 bII5 i5 bVII5", "i5 bVI5 bIII5 bVII5", "i5 bIII5 iv5 bVI5", "i5 i5 bII5 bIII5", "i5 bVII5 bVI5 i5"),
+        ("i5 bIII5 bVI5 bVII5", "i5 bII5 i5 bVII5", "i5 bVI5 bIII5 bVII5", "i5 bIII5 iv5 bVI5", "i5 i5 bII5 bIII5", "i5 bVII5 bVI5 i5"),
     ),
     "edm": (
         ("I V vi IV", "vi IV I V", "IV V vi I", "I IV vi V"),
@@ -209,6 +209,15 @@ def in_mode(numeral: str, key: Key) -> str:
 def parse_progression(text: str, key: Key) -> tuple[tuple[Chord, ...], ...]:
     """Bars of one or two chords each."""
     return tuple(tuple(chord(numeral, key) for numeral in bar.split("/")) for bar in text.split())
+
+
+def with_third(item: Chord, key: Key) -> Chord:
+    """A power chord with the third that the key gives it, for those who do not play power chords."""
+    if item.intervals != _QUALITIES["5"]:
+        return item
+    scale = {(key.tonic + step) % 12 for step in key.steps}
+    third = 3 if (item.root + 3) % 12 in scale else 4
+    return Chord(item.root, (0, third, 7))
 
 
 #: How far voicings may lie from their centre before they are pulled back, and what a semitone of that costs.

@@ -174,7 +174,7 @@ def _placed(part: Part, voice: Voice, note: Note, number: int) -> tuple[float, f
     if part.instrument.is_drums:
         pan = _KIT_PAN.get(note.pitch, 0.0)
     elif part.role in _WIDE_ROLES:
-        pan = voice.pan + 0.25 * (1 if number % 2 else -1) * (1 - abs(voice.pan))
+        pan = voice.pan + 0.32 * (1 if number % 2 else -1) * (1 - abs(voice.pan))
     else:
         pan = voice.pan
     angle = (pan + 1) * math.pi / 4
@@ -291,7 +291,7 @@ class _Bus:
 _GLUE_POWER: Final = 10 ** (-24 / 10)
 
 
-_CLIP_KNEE: Final = 0.24
+_CLIP_KNEE: Final = 0.22
 
 
 def _soft_clipped(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -323,13 +323,16 @@ def _kicks(score: Score) -> npt.NDArray[np.int64]:
 
 #: Every mix is tilted by these shelves (Hz, dB) towards the balance of finished records: sampled instruments are
 #: recorded close and bright. Chosen so that the mean spectrum of all styles meets that of the reference tracks.
-_HOUSE_TREBLE: Final = (1400.0, -4.0)
-_HOUSE_BASS: Final = (220.0, 1.5)
+_HOUSE_TREBLE: Final = (1100.0, -5.0)
+_HOUSE_BASS: Final = (250.0, 2.0)
+#: … and the air that the first shelf took is given back above this.
+_HOUSE_AIR: Final = (7500.0, 2.5)
 
 
 def _tone_sections(recipe: Recipe) -> npt.NDArray[np.float64]:
-    sections = [butter(2, 28, "high", fs=SAMPLE_RATE_HZ, output="sos")]
+    sections = [butter(2, 36, "high", fs=SAMPLE_RATE_HZ, output="sos")]
     sections.append(_shelf(_HOUSE_TREBLE[0], _HOUSE_TREBLE[1], high=True))
+    sections.append(_shelf(_HOUSE_AIR[0], _HOUSE_AIR[1], high=True))
     sections.append(_shelf(_HOUSE_BASS[0], _HOUSE_BASS[1], high=False))
     sections.append(_shelf(3000, recipe.treble_db, high=True))
     sections.append(_shelf(150, recipe.bass_db, high=False))
@@ -371,12 +374,12 @@ class _Reverb:
         samples = len(send)
         padded = np.zeros(2 * BLOCK, np.float32)
         padded[:samples] = send
-        self._past.insert(0, np.fft.rfft(padded))
+        self._past.insert(0, np.fft.rfft(padded).astype(np.complex64, copy=False))
         del self._past[len(self._partitions) :]
         spectrum = self._past[0] * self._partitions[0]
         for past, partition in zip(self._past[1:], self._partitions[1:], strict=False):
             spectrum += past * partition
-        wet = np.fft.irfft(spectrum, 2 * BLOCK, axis=1)
+        wet: _Block = np.fft.irfft(spectrum, 2 * BLOCK, axis=1).astype(np.float32, copy=False)
         out: _Block = wet[:, :BLOCK] + self._tail
         self._tail = wet[:, BLOCK:]
         return out[:, :samples]
@@ -415,4 +418,5 @@ def _crackle(plan: Plan) -> npt.NDArray[np.float32]:
     clicks = (rng.random(samples) < 4e-5) * rng.standard_normal(samples) * 12
     noise = 0.12 * rng.standard_normal(samples) + clicks
     band = butter(1, [400, 6000], "band", fs=SAMPLE_RATE_HZ, output="sos")
-    return (plan.recipe.crackle * sosfilt(band, noise)).astype(np.float32)
+    record: npt.NDArray[np.float32] = (plan.recipe.crackle * sosfilt(band, noise)).astype(np.float32)
+    return record

@@ -230,9 +230,7 @@ def build_form(bars: int, section_bars: int, energy: float) -> tuple[Section, ..
     return tuple(sections)
 
 
-def _choose_voices(
-    recipe: Recipe, asked: tuple[int, ...], removed: str, rng: np.random.Generator
-) -> tuple[Voice, ...]:
+def _choose_voices(recipe: Recipe, asked: tuple[int, ...], removed: str, rng: np.random.Generator) -> tuple[Voice, ...]:
     """The recipe's voices with the asked lead, less what the negative prompt names."""
     lead = next(voice for voice in recipe.voices if voice.role == "lead")
     accompanying = {voice.program for voice in recipe.voices if voice.role != "lead"}

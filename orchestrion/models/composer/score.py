@@ -134,10 +134,14 @@ def _conductor_track(score: Score) -> mido.MidiTrack:
         (0, 0, mido.MetaMessage("time_signature", numerator=beats, denominator=4)),
         (0, 0, mido.MetaMessage("key_signature", key=key_signature(score.key))),
     ]
-    for beat, bpm in score.tempo.steps:
-        events.append((_ticks(beat), 0, mido.MetaMessage("set_tempo", tempo=round(60_000_000 / bpm))))
-    for section in score.sections:
-        events.append((_ticks(section.first_bar * beats), 0, mido.MetaMessage("marker", text=section.label)))
+    events.extend(
+        (_ticks(beat), 0, mido.MetaMessage("set_tempo", tempo=round(60_000_000 / bpm)))
+        for beat, bpm in score.tempo.steps
+    )
+    events.extend(
+        (_ticks(section.first_bar * beats), 0, mido.MetaMessage("marker", text=section.label))
+        for section in score.sections
+    )
     return _track(events)
 
 

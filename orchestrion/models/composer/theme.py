@@ -124,9 +124,7 @@ def _made(notes: Sequence[Note], tempo_bpm: float, content: bytes) -> Theme:
     if not notes:
         raise _refused(content, "no melody was found; give a single clear voice or a MIDI file")
     first = notes[0].start
-    kept = [
-        Note(n.start - first, max(_GRID, n.length), n.pitch, max(60, n.velocity)) for n in notes[:_MAX_NOTES]
-    ]
+    kept = [Note(n.start - first, max(_GRID, n.length), n.pitch, max(60, n.velocity)) for n in notes[:_MAX_NOTES]]
     return Theme(tuple(kept), find_key(kept), float(np.clip(tempo_bpm, 40, 240)))
 
 
@@ -165,7 +163,9 @@ def _from_audio(content: bytes) -> Theme:
     try:
         audio, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise _refused(content, f"neither MIDI nor audio that can be read ({error}); give MIDI, WAV, FLAC, MP3 or Ogg") from error
+        raise _refused(
+            content, f"neither MIDI nor audio that can be read ({error}); give MIDI, WAV, FLAC, MP3 or Ogg"
+        ) from error
     mono = audio.mean(1)[: round(_MAX_THEME_S * rate_hz)]
     if len(mono) < 0.3 * rate_hz or not np.isfinite(mono).all():
         raise _refused(content, "the audio is shorter than 0.3 s or holds NaN; give a melody of a few seconds")
@@ -179,27 +179,78 @@ def _from_audio(content: bytes) -> Theme:
     return _made(_skyline(notes), tempo_bpm, content)
 
 
-def _tracked_notes(mono: npt.NDArray[np.float32]) -> list[tuple[float, float, int]]:
-    """(start s, length s, pitch) of each note of a one-voice recording at 16 kHz."""
+#: (start s, length s, pitch) of a tracked note.
+_Tracked = tuple[float, float, int]
+_HOP_S: Final = 0.008
+#: Notes shorter than this are slips of the tracker.
+_SHORTEST_S: Final = 0.06
+#: An attack inside a note is a new note when it has this share of the strength of the usual attack.
+_ATTACK_SHARE: Final = 0.5
+
+
+def _tracked_notes(mono: npt.NDArray[np.float32]) -> list[_Tracked]:
+    """The notes of a one-voice recording at 16 kHz."""
     result = _tracker().detect(mono, _TRACKER_RATE_HZ)
-    segments = swift_f0.segment_notes(result)
-    notes = [
-        (float(s.start), float(s.end - s.start), round(69 + 12 * float(np.log2(s.pitch_hz / 440)))) for s in segments
+    found: list[_Tracked] = [
+        (float(s.start), float(s.end - s.start), round(69 + 12 * float(np.log2(s.pitch_hz / 440))))
+        for s in swift_f0.segment_notes(result)
     ]
-    return _without_octave_blips([note for note in notes if note[1] >= 0.06])
+    notes = _without_octave_blips([note for note in found if note[1] >= _SHORTEST_S])
+    return _split_at_attacks(notes, _attacks(mono)) if notes else []
 
 
-def _without_octave_blips(notes: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
-    """Put back notes that stand an octave off both neighbours while their pitch class fits between them."""
-    mended = list(notes)
+def _attacks(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Spectral flux, one value every 8 ms: how much of the sound around it is newly there, 0 … 1 or so."""
+    hop, size = round(_HOP_S * _TRACKER_RATE_HZ), 512
+    padded = np.pad(mono, (size // 2, size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
+    magnitude = np.abs(np.fft.rfft(frames, axis=1))
+    level = magnitude.sum(1)
+    around = np.maximum(level[3:], 0.05 * level.max() + 1e-9)
+    rise = np.maximum(0, magnitude[3:] - magnitude[:-3]).sum(1) / around
+    flux: npt.NDArray[np.float64] = np.concatenate([np.zeros(2), rise, np.zeros(1)])
+    return flux
+
+
+def _split_at_attacks(notes: Sequence[_Tracked], flux: npt.NDArray[np.float64]) -> list[_Tracked]:
+    """Notes cut where one is struck again, and joined where the tracker broke one that was not."""
+
+    def strongest(start_s: float, end_s: float) -> tuple[float, float]:
+        first, last = max(0, round(start_s / _HOP_S)), max(1, round(end_s / _HOP_S))
+        window = flux[first:last]
+        if not len(window):
+            return 0.0, start_s
+        return float(window.max()), (first + int(window.argmax())) * _HOP_S
+
+    usual = float(np.median([strongest(start - 0.05, start + 0.06)[0] for start, _, _ in notes]))
+    split: list[_Tracked] = []
+    for start, length, pitch in notes:
+        struck = strongest(start - 0.05, start + 0.06)[0] >= _ATTACK_SHARE * usual
+        if split and not struck:
+            before_start, before_length, before_pitch = split[-1]
+            if before_pitch == pitch and start - before_start - before_length < 0.05:
+                split[-1] = (before_start, start + length - before_start, pitch)
+                continue
+        while length > 0.24:
+            strength, at = strongest(start + 0.12, start + length - 0.08)
+            if strength < _ATTACK_SHARE * usual:
+                break
+            split.append((start, at - start, pitch))
+            start, length = at, start + length - at
+        split.append((start, length, pitch))
+    return sorted(split)
+
+
+def _without_octave_blips(notes: list[_Tracked]) -> list[_Tracked]:
+    """Put back notes that stand about an octave off the notes around them."""
+    mended = []
     for i, (start, length, pitch) in enumerate(notes):
-        around = [notes[j][2] for j in (i - 2, i - 1, i + 1, i + 2) if 0 <= j < len(notes)]
-        middle = float(np.median(around)) if around else float(pitch)
-        while pitch - middle > 9:
-            pitch -= 12
-        while middle - pitch > 9:
-            pitch += 12
-        mended[i] = (start, length, pitch)
+        around = [note[2] for j, note in enumerate(notes) if 0 < abs(j - i) <= 8]
+        # Blips go up, to a strong partial, far more often than down: a low percentile is not moved by them.
+        middle = float(np.percentile(around, 40)) if around else float(pitch)
+        octaves = round((pitch - middle) / 12)
+        nearer = abs(pitch - 12 * octaves - middle) <= 5
+        mended.append((start, length, pitch - 12 * octaves if nearer else pitch))
     return mended
 
 

@@ -59,7 +59,9 @@ def test_no_two_styles_are_alike() -> None:
     recipes = list(RECIPES.values())
     for one, other in itertools.combinations(recipes, 2):
         same_band = {v.program for v in one.voices} == {v.program for v in other.voices}
-        same_playing = {v.pattern for v in one.voices} == {v.pattern for v in other.voices} and one.groove == other.groove
+        same_playing = {v.pattern for v in one.voices} == {
+            v.pattern for v in other.voices
+        } and one.groove == other.groove
         assert not same_band
         assert not same_playing
 
@@ -85,13 +87,17 @@ def test_midi_has_a_named_track_with_its_program_for_each_part() -> None:
     assert {m.channel for m in drums if not m.is_meta} == {9}
 
 
-@pytest.mark.parametrize("key", [f"{tonic} {mode}" for tonic in ("C", "F#", "Ab") for mode in ("major", "minor", "dorian")])
+@pytest.mark.parametrize(
+    "key", [f"{tonic} {mode}" for tonic in ("C", "F#", "Ab") for mode in ("major", "minor", "dorian")]
+)
 def test_notes_are_in_the_asked_key(key: str) -> None:
     wanted = Key.parse(key)
     scale = {(wanted.tonic + step) % 12 for step in wanted.steps}
     for style in ("pop", "house", "folk", "ambient"):
         score = score_of(style=style, key=wanted)
-        pitches = [n.pitch % 12 for p in score.parts if not p.instrument.is_drums and p.role != "riser" for n in p.notes]
+        pitches = [
+            n.pitch % 12 for p in score.parts if not p.instrument.is_drums and p.role != "riser" for n in p.notes
+        ]
         inside = sum(pitch in scale for pitch in pitches) / len(pitches)
         assert inside > 0.85, (style, inside)
 
@@ -153,7 +159,9 @@ def test_section_melody_is_recognised_when_it_returns() -> None:
     lead = score.part("lead")
     assert lead is not None
     starts = [s.first_bar * 4 for s in score.sections if s.label == "A"]
-    rhythms = [[round((n.start - start) * 2) for n in lead.notes if start - 0.1 <= n.start < start + 7.9] for start in starts]
+    rhythms = [
+        [round((n.start - start) * 2) for n in lead.notes if start - 0.1 <= n.start < start + 7.9] for start in starts
+    ]
     shared = len(set(rhythms[0]) & set(rhythms[1])) / len(set(rhythms[0]) | set(rhythms[1]))
     assert shared > 0.7
 
@@ -218,7 +226,10 @@ def test_key_of_a_melody() -> None:
     assert find_key(notes) == Key.parse("A minor")
 
 
-@pytest.mark.parametrize("content", [b"", b"MThd", b"MThd" + b"\xff" * 40, b"RIFF\x00\x00", bytes(1000), midi_theme()[:40], midi_theme((), ())])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"MThd", b"MThd" + b"\xff" * 40, b"RIFF\x00\x00", bytes(1000), midi_theme()[:40], midi_theme((), ())],
+)
 def test_broken_theme_is_refused_by_name(content: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         compose(conditioning(theme=content))
