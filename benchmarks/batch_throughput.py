@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,10 @@ from pathlib import Path
 # Before anything that starts threads: a process is a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ray gives its workers a niceness of 15. Where anything else runs, that would be measured instead of Ray.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
+import psutil
 import pyarrow.parquet as pq
 import ray
 from prometheus_client import CollectorRegistry
@@ -55,7 +59,32 @@ class Run:
     #: steady rate.
     startup_s: float
     tracks_per_s: float
+    #: CPU time of every process of that side for one more track, at the steady rate. Robust where the rate is not: on a
+    #: machine that others use too.
+    cpu_s_per_track: float
     identities: frozenset[Identity]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Some tracks came back: when, how many, and the CPU time that this process and its children had used by then."""
+
+    at_s: float
+    tracks: int
+    cpu_s: float
+
+
+def arrival(tracks: int) -> Arrival:
+    """Tracks that came back just now."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return Arrival(time.perf_counter(), tracks, sum(_cpu_s(process) for process in family))
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def specs(count: int) -> list[dict[str, object]]:
@@ -67,13 +96,15 @@ def specs(count: int) -> list[dict[str, object]]:
     ]
 
 
-def measured(arrivals: list[tuple[float, int]], started_s: float, workers: int, found: Iterable[Identity]) -> Run:
-    """A run whose outcomes arrived at these times (seconds, number of tracks), in order."""
-    assert all(a[0] <= b[0] for a, b in pairwise(arrivals)), "arrivals are out of order"
-    warm_s, ended_s = arrivals[workers - 1][0], arrivals[-1][0]
-    rate = sum(count for _, count in arrivals[workers:]) / (ended_s - warm_s)
-    wall_s = ended_s - started_s
-    return Run(wall_s, wall_s - sum(count for _, count in arrivals) / rate, rate, frozenset(found))
+def measured(arrivals: list[Arrival], started_s: float, workers: int, found: Iterable[Identity]) -> Run:
+    """A run whose outcomes came back like this, in order."""
+    assert all(a.at_s <= b.at_s for a, b in pairwise(arrivals)), "arrivals are out of order"
+    warm, end = arrivals[workers - 1], arrivals[-1]
+    steady = sum(one.tracks for one in arrivals[workers:])
+    rate = steady / (end.at_s - warm.at_s)
+    wall_s = end.at_s - started_s
+    startup_s = wall_s - sum(one.tracks for one in arrivals) / rate
+    return Run(wall_s, startup_s, rate, (end.cpu_s - warm.cpu_s) / steady, frozenset(found))
 
 
 # The plain loop
@@ -102,7 +133,7 @@ def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
         for identities in pool.imap_unordered(_render, batches):
             found += identities
-            arrivals.append((time.perf_counter(), len(identities)))
+            arrivals.append(arrival(len(identities)))
     return measured(arrivals, started_s, workers, found)
 
 
@@ -113,12 +144,12 @@ def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
     catalog = folder / "catalog.jsonl"
     catalog.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    arrivals: list[tuple[float, int]] = []
+    arrivals: list[Arrival] = []
     seen = 0
 
     def arrived(progress) -> None:  # noqa: ANN001
         nonlocal seen
-        arrivals.append((time.perf_counter(), progress.done - seen))
+        arrivals.append(arrival(progress.done - seen))
         seen = progress.done
 
     options = RenderOptions(
@@ -144,8 +175,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short pair: shows that it works, not how fast")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=5)
     arguments = parser.parse_args()
-    pairs, rows = (1, specs(12)) if arguments.quick else (5, specs(58))
+    pairs, rows = (1, specs(12)) if arguments.quick else (arguments.pairs, specs(29))
 
     started_s = time.perf_counter()
     ray.init(
@@ -184,6 +216,7 @@ def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int,
             "tracks_per_s": round(statistics.median(run.tracks_per_s for run in runs), 3),
             "startup_s": round(statistics.median(run.startup_s for run in runs), 2),
             "wall_s": round(statistics.median(run.wall_s for run in runs), 2),
+            "cpu_s_per_track": round(statistics.median(run.cpu_s_per_track for run in runs), 4),
         }
 
     per_track_s = [workers / r.tracks_per_s - workers / p.tracks_per_s for p, r in zip(plain, on_ray, strict=True)]
@@ -193,7 +226,12 @@ def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int,
             "benchmark": "batch_throughput",
             "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
             "quick": quick,
-            "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": {
+                "cpu": platform.machine(),
+                "cores": os.cpu_count(),
+                "load_average": os.getloadavg(),
+                "python": platform.python_version(),
+            },
             "ray": ray.__version__,
             "workers": workers,
             "batch_size": BATCH_SIZE,
@@ -208,6 +246,13 @@ def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int,
                 "ray_start_s": round(ray_start_s, 2),
                 "job_startup_s": round(
                     statistics.median(r.startup_s - p.startup_s for p, r in zip(plain, on_ray, strict=True)), 2
+                ),
+                "cpu_per_track_ms": round(
+                    1000
+                    * statistics.median(
+                        r.cpu_s_per_track - p.cpu_s_per_track for p, r in zip(plain, on_ray, strict=True)
+                    ),
+                    1,
                 ),
                 "per_track_ms": round(1000 * statistics.median(per_track_s), 1),
                 "rate_percent": round(100 * (1 - statistics.median(ratios)), 2),
