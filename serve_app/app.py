@@ -32,6 +32,8 @@ INGRESS_ONGOING_REQUESTS: Final = 512
 DRAIN_S: Final = 60.0
 
 _POLICIES: Final = {Pool.LOW_LATENCY: low_latency_policy, Pool.BATCH: batch_policy}
+#: What a policy sees of the look-back window: a rush of listeners counts at once, a backlog when it lasts.
+_AGGREGATIONS: Final = {Pool.LOW_LATENCY: "max", Pool.BATCH: "mean"}
 
 
 def build_app(config: dict[str, Any]) -> Application:
@@ -84,6 +86,7 @@ def _pool(pool: Pool, config: ServeConfig, profile: PoolProfile) -> Application:
             upscale_delay_s=0,
             downscale_delay_s=0,
             look_back_period_s=15,
+            aggregation_function=_AGGREGATIONS[pool],
             policy=AutoscalingPolicy.model_validate({"policy_function": _POLICIES[pool]}),
         ),
     )

@@ -40,7 +40,7 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class HttpProblem(Exception):
     """Raised by a route to end it with an error answer. `headers` are added to the answer."""
 

@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const PRESETS = [
-  ["Rainy study", "warm lofi with vinyl mood, 78 bpm, 24 seconds"],
+  ["Rainy study", "warm lofi, 78 bpm, 24 seconds"],
   ["Neon drive", "nostalgic synthwave in A minor, 100 bpm, 24 seconds"],
   ["Last waltz", "romantic waltz in Eb major, 20 seconds"],
   ["Boss fight", "triumphant chiptune, 150 bpm, 16 seconds"],

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @dataclass(frozen=True)
 class Service:
     url: str
-    #: One slot, one place in the queue.
+    #: One slot, one place in the queue; streams are sent 2 s ahead and then at 8 times their speed.
     tiny_url: str
     metrics_url: str
     store: Path
@@ -44,7 +44,12 @@ def service(tmp_path_factory):
     store, signing_key = folder / "store", folder / "signing-key.pem"
     port, metrics_port = free_port(), free_port()
     places = {"store_url": str(store), "signing_key_path": str(signing_key)}
-    tiny = places | {"store_url": str(folder / "tiny"), "low_latency": {"slots": 1, "queue_limit": 1}}
+    tiny = places | {
+        "store_url": str(folder / "tiny"),
+        "low_latency": {"slots": 1, "queue_limit": 1},
+        "stream_lead_s": 2,
+        "stream_pace": 8,
+    }
     settings = {
         "port": port,
         "metrics_port": metrics_port,
