@@ -28,4 +28,4 @@ class RenderConfig(BaseModel):
     models: tuple[str, ...] = Field(default=("composer",), min_length=1, description="Models a replica loads.")
     node_type: str = Field(default="local-cpu", description="Row of the price table that this process runs on.")
     market: str = Field(default="on-demand", pattern="^(on-demand|spot)$")
-    prices_path: str | None = Field(default=None, description="Price table; the one that ships with the project if not given.")
+    prices_path: str | None = Field(default=None, description="Price table; the project's own if not given.")
