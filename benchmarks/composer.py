@@ -1,4 +1,4 @@
-"""Does the composer do what it is asked, fast enough, and does it sound like music?
+"""Measure whether the composer does what it is asked, fast enough, and sounds like music.
 
     OMP_NUM_THREADS=1 python benchmarks/composer.py [--out benchmarks/results/composer.json] [--prompts N]
 

@@ -136,7 +136,7 @@ def _lead_centre(program: int, plan: Plan) -> int:
 def _melody(
     plan: Plan, theme: Theme | None, bars: Sequence[Bar], labels: Sequence[str], scale: Sequence[int]
 ) -> list[Note]:
-    lead = next((voice for voice in plan.recipe.voices if voice.role == "lead"))
+    lead = next(voice for voice in plan.recipe.voices if voice.role == "lead")
     lead = next((voice for voice in plan.voices if voice.role == "lead"), lead)
     ends = [i + 1 == len(labels) or bars[i + 1].index == 0 for i in range(len(labels))]
     centre = _lead_centre(lead.program, plan)

@@ -9,6 +9,7 @@ second from short pieces of each style, so that the unmastered mix of each lands
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +51,7 @@ def main(passes: int = _PASSES) -> None:
 
 
 def measure_notes(synth: NoteSynth) -> dict[str, dict[int, float]]:
-    """ "bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
+    """Loudness of notes: "bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
     programs = {voice.program for recipe in RECIPES.values() for voice in recipe.voices} | set(electronic.VOICES)
     programs |= {p for recipe in RECIPES.values() for p in recipe.other_leads} | set(INSTRUMENT_WORDS.values())
     kits = {recipe.kit for recipe in RECIPES.values()}
@@ -84,6 +85,13 @@ def piece_lufs(style: str, seed: int, synth: NoteSynth) -> float:
     return float(pyloudnorm.Meter(SAMPLE_RATE_HZ).integrated_loudness(audio.astype(np.float64)))
 
 
+def _entry(name: str, table: dict[int, float]) -> list[str]:
+    cells = ", ".join(f"{pitch}: {lufs}" for pitch, lufs in table.items())
+    indent = " " * 8
+    rows = textwrap.wrap(f"{cells},", 110, initial_indent=indent, subsequent_indent=indent)
+    return [f'    "{name}": {{', *rows, "    },"]
+
+
 def _module_text(notes: dict[str, dict[int, float]], trims: dict[str, float]) -> str:
     lines = [
         '"""Measured loudness; written by `python -m orchestrion.models.composer.calibrate`, not by hand."""',
@@ -94,7 +102,7 @@ def _module_text(notes: dict[str, dict[int, float]], trims: dict[str, float]) ->
         "",
         '#: "bank:program" → pitch → LUFS of a note of 0.5 s at velocity 100, unity gain.',
         "NOTE_LUFS: Final[dict[str, dict[int, float]]] = {",
-        *(f'    "{name}": {table},' for name, table in notes.items()),
+        *(line for name, table in notes.items() for line in _entry(name, table)),
         "}  # fmt: skip",
         "",
         "#: Style → dB that bring its unmastered mix to `mixer.TARGET_LUFS`.",

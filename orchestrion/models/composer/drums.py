@@ -60,7 +60,8 @@ FILLS: Final[dict[str, tuple[tuple[tuple[int, float, int], ...], ...]]] = {
         ((CLAP, 1.0, 6), (CLAP, 0.5, 7), (CLAP, 0.25, 8)),
         tuple((CLAP, 2.0 - step / 4, 3 + step // 2) for step in range(8)),
     ),
-    "soft": (((SNARE, 0.5, 4), (SNARE, 0.25, 5)), ((STICK, 1.0, 4), (STICK, 0.5, 5)), ((SNARE, 0.75, 3), (SNARE, 0.25, 5))),
+    "soft": (((SNARE, 0.5, 4), (SNARE, 0.25, 5)), ((STICK, 1.0, 4), (STICK, 0.5, 5)), ((SNARE, 0.75, 3), (SNARE, 0.25,
+    5))),
     "toms": (
         ((TOM_1, 2.0, 7), (TOM_2, 1.5, 7), (TOM_3, 1.0, 8), (TOM_3, 0.75, 7), (TOM_4, 0.5, 9), (TOM_4, 0.25, 8)),
         ((TOM_4, 1.0, 7), (TOM_4, 0.75, 7), (TOM_4, 0.5, 8), (TOM_4, 0.25, 9)),

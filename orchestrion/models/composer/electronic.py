@@ -59,7 +59,7 @@ def _envelope(samples: int, hold_s: float, attack_s: float, release_s: float, de
 def _saw(frequency_hz: float, samples: int, phase: float) -> _Samples:
     step = frequency_hz / SAMPLE_RATE_HZ
     position = (phase + step * np.arange(samples)) % 1.0
-    wave = 2 * position - 1
+    wave = np.asarray(2 * position - 1, np.float64)
     after = position < step
     before = position > 1 - step
     x = position[after] / step

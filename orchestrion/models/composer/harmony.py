@@ -28,7 +28,8 @@ _DEGREES: Final = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 1
 _NUMERAL = re.compile(r"(?P<accidental>[b#]?)(?P<degree>[ivIV]+)(?P<suffix>.*)")
 #: Suffix → quality for upper-case and lower-case numerals.
 _UPPER: Final = {"": "maj", "7": "dom7", "maj7": "maj7", "maj9": "maj9", "9": "dom9", "sus4": "sus4", "sus2": "sus2",
-                 "add9": "add9", "6": "6", "5": "5", "+": "aug", "7sus4": "7sus4", "13": "13", "7b9": "7b9"}  # fmt: skip
+                 "add9": "add9", "6": "6", "5": "5", "+": "aug", "7sus4": "7sus4", "13": "13",
+                 "7b9": "7b9"}  # fmt: skip
 _LOWER: Final = {"": "min", "7": "min7", "9": "min9", "o": "dim", "o7": "dim7", "h7": "m7b5", "6": "min6",
                  "add9": "madd9", "5": "5"}  # fmt: skip
 
@@ -53,7 +54,8 @@ class Chord:
 def chord(numeral: str, key: Key) -> Chord:
     """The chord that a Roman numeral names in `key`, counted from the tonic in semitones of the major scale."""
     match = _NUMERAL.fullmatch(numeral)
-    assert match is not None, numeral
+    if match is None:
+        raise ValueError(f"{numeral!r} is no Roman numeral; write for example 'ii7', 'bVII' or 'V7sus4'")
     degree = match["degree"]
     qualities = _UPPER if degree.isupper() else _LOWER
     shift = {"": 0, "b": -1, "#": 1}[match["accidental"]]
@@ -115,7 +117,8 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "metal": (
         ("I5 bVI5 bVII5 I5", "I5 V5 vi5 IV5", "I5 IV5 bVII5 I5"),
-        ("i5 bIII5 bVI5 bVII5", "i5 bII5 i5 bVII5", "i5 bVI5 bIII5 bVII5", "i5 bIII5 iv5 bVI5", "i5 i5 bII5 bIII5", "i5 bVII5 bVI5 i5"),
+        ("i5 bIII5 bVI5 bVII5", "i5 bII5 i5 bVII5", "i5 bVI5 bIII5 bVII5", "i5 bIII5 iv5 bVI5", "i5 i5 bII5 bIII5",
+        "i5 bVII5 bVI5 i5"),
     ),
     "edm": (
         ("I V vi IV", "vi IV I V", "IV V vi I", "I IV vi V"),
@@ -193,7 +196,8 @@ _NUMERAL_IN_TEXT: Final = re.compile(r"[^\s/]+")
 def in_mode(numeral: str, key: Key) -> str:
     """`numeral` with the degree that the key's mode has there; tones outside the mode are left off the triad."""
     match = _NUMERAL.fullmatch(numeral)
-    assert match is not None, numeral
+    if match is None:
+        raise ValueError(f"{numeral!r} is no Roman numeral; write for example 'ii7', 'bVII' or 'V7sus4'")
     degree = match["accidental"] + match["degree"]
     degree = _MODE_DEGREES.get(key.mode, {}).get(degree, degree)
     suffixes = _UPPER if match["degree"] == match["degree"].upper() else _LOWER

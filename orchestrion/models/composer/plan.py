@@ -25,7 +25,8 @@ _NEUTRAL: Final = (0.0, 0.5)
 _DARK_BELOW, _BRIGHT_ABOVE = -0.15, 0.35
 #: The style that an instrument suggests when no style was named.
 _STYLE_OF_PROGRAM: Final = {
-    0: "piano", 4: "soul", 10: "piano", 11: "jazz", 14: "cinematic", 16: "soul", 21: "tango", 22: "blues", 24: "bossa-nova",
+    0: "piano", 4: "soul", 10: "piano", 11: "jazz", 14: "cinematic", 16: "soul", 21: "tango", 22: "blues",
+    24: "bossa-nova",
     25: "folk", 26: "jazz", 27: "pop", 29: "rock", 30: "rock", 40: "classical", 41: "classical", 42: "classical",
     46: "ambient", 48: "cinematic", 52: "cinematic", 56: "jazz", 60: "cinematic", 61: "cinematic", 66: "jazz",
     68: "classical", 71: "classical", 73: "folk", 75: "ambient", 81: "synthwave", 104: "ambient", 105: "country",
@@ -47,7 +48,8 @@ _ROLE_WORDS: Final = {
 }  # fmt: skip
 #: Words in a negative prompt that silence a family of programs.
 _FAMILY_WORDS: Final = {
-    "guitar": (24, 25, 26, 27, 29, 30), "guitars": (24, 25, 26, 27, 29, 30), "synth": (38, 39, 50, 80, 81, 87, 89, 90, 91),
+    "guitar": (24, 25, 26, 27, 29, 30), "guitars": (24, 25, 26, 27, 29, 30), "synth": (38, 39, 50, 80, 81, 87, 89, 90,
+    91),
     "synths": (38, 39, 50, 80, 81, 87, 89, 90, 91), "strings": (40, 41, 42, 43, 48, 49, 50), "brass": (56, 60, 61),
     "piano": (0, 4), "organ": (16, 18), "vocals": (52,), "voice": (52, 91), "choir": (52,),
     "distortion": (29, 30), "distorted guitar": (29, 30), "electric guitar": (26, 27, 29, 30),

@@ -130,7 +130,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "ambient": Recipe(
-        tempo_bpm=(56, 72), mode="lydian", progressions="ambient", looseness_ms=18, glue=0.4, reverb_s=4.5, treble_db=-2,
+        tempo_bpm=(56, 72), mode="lydian", progressions="ambient", looseness_ms=18, glue=0.4, reverb_s=4.5,
+        treble_db=-2,
         slows_at_end=True, other_leads=(10, 73, 11, 108),
         voices=(
             V("lead", 0, "sparse", -3, 0.15, 0.7, 2, echo=0.35),
@@ -142,7 +143,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "cinematic": Recipe(
-        tempo_bpm=(84, 124), mode="minor", progressions="cinematic", groove="epic", kit=48, drums_level=4, drums_send=0.3,
+        tempo_bpm=(84, 124), mode="minor", progressions="cinematic", groove="epic", kit=48, drums_level=4,
+        drums_send=0.3,
         glue=0.7, reverb_s=2.8, slows_at_end=True, looseness_ms=9, other_leads=(56, 48, 42),
         voices=(
             V("lead", 60, "heroic", 0, 0.15, 0.45),
@@ -201,7 +203,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "techno": Recipe(
-        tempo_bpm=(126, 136), mode="minor", progressions="techno", groove="techno", kit=25, drums_level=3, looseness_ms=1,
+        tempo_bpm=(126, 136), mode="minor", progressions="techno", groove="techno", kit=25, drums_level=3,
+        looseness_ms=1,
         reverb_s=2.2, duck=0.6, bass_db=1, rises=True, other_leads=(87,),
         voices=(
             V("lead", 81, "hook", -5, 0.1, 0.4, 3, -1, echo=0.4),
@@ -224,7 +227,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "drum-and-bass": Recipe(
-        tempo_bpm=(170, 176), mode="minor", progressions="lofi", groove="breaks", kit=24, drums_level=2.5, looseness_ms=3,
+        tempo_bpm=(170, 176), mode="minor", progressions="lofi", groove="breaks", kit=24, drums_level=2.5,
+        looseness_ms=3,
         reverb_s=1.8, bass_db=1, duck=0.3, rises=True, other_leads=(SUPERSAW, 4),
         voices=(
             V("lead", PLUCK, "sparse", -1, 0.1, 0.45, 2, echo=0.35),
@@ -235,7 +239,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "synthwave": Recipe(
-        tempo_bpm=(84, 116), mode="minor", progressions="edm", groove="synthwave", kit=24, drums_level=1, drums_send=0.2,
+        tempo_bpm=(84, 116), mode="minor", progressions="edm", groove="synthwave", kit=24, drums_level=1,
+        drums_send=0.2,
         looseness_ms=2, reverb_s=2.2, duck=0.4, treble_db=-1, other_leads=(80, 87),
         voices=(
             V("lead", SUPERSAW, "anthem", 0, 0.05, 0.4, echo=0.35),
@@ -269,8 +274,10 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "jazz": Recipe(
-        tempo_bpm=(108, 168), mode="major", progressions="jazz", groove="swing", kit=32, drums_level=-3, drums_send=0.12,
-        swing=0.645, looseness_ms=10, glue=0.6, reverb_s=1.2, treble_db=-1, slows_at_end=True, other_leads=(56, 26, 11, 71),
+        tempo_bpm=(108, 168), mode="major", progressions="jazz", groove="swing", kit=32, drums_level=-3,
+        drums_send=0.12,
+        swing=0.645, looseness_ms=10, glue=0.6, reverb_s=1.2, treble_db=-1, slows_at_end=True, other_leads=(56, 26,
+        11, 71),
         voices=(
             V("lead", 66, "swing", 1, 0.1, 0.25),
             V("comp", 0, "jazz", 0, -0.35, 0.2),
@@ -279,7 +286,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "bossa-nova": Recipe(
-        tempo_bpm=(116, 140), mode="major", progressions="bossa", groove="bossa", kit=32, drums_level=-5, looseness_ms=9,
+        tempo_bpm=(116, 140), mode="major", progressions="bossa", groove="bossa", kit=32, drums_level=-5,
+        looseness_ms=9,
         glue=0.6, reverb_s=1.4, treble_db=-1, slows_at_end=True, other_leads=(66, 11, 0),
         voices=(
             V("lead", 73, "bossa", 0, 0.2, 0.3),
@@ -290,7 +298,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "latin": Recipe(
-        tempo_bpm=(92, 108), mode="minor", progressions="latin", groove="salsa", drums_level=1, drums_send=0.1, looseness_ms=7,
+        tempo_bpm=(92, 108), mode="minor", progressions="latin", groove="salsa", drums_level=1, drums_send=0.1,
+        looseness_ms=7,
         reverb_s=1.2, other_leads=(73, 61),
         voices=(
             V("lead", 56, "syncopated", 0, 0.15, 0.25),
@@ -300,7 +309,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "tango": Recipe(
-        tempo_bpm=(112, 128), mode="minor", progressions="tango", groove="tango", kit=48, drums_level=-8, looseness_ms=9,
+        tempo_bpm=(112, 128), mode="minor", progressions="tango", groove="tango", kit=48, drums_level=-8,
+        looseness_ms=9,
         glue=0.5, reverb_s=1.6, slows_at_end=True, other_leads=(40,),
         voices=(
             V("lead", 21, "tango", 1, 0.1, 0.25),
@@ -333,7 +343,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "soul": Recipe(
-        tempo_bpm=(72, 98), mode="major", progressions="soulful", groove="soul", drums_level=0, swing=0.55, swing_grid=0.25,
+        tempo_bpm=(72, 98), mode="major", progressions="soulful", groove="soul", drums_level=0, swing=0.55,
+        swing_grid=0.25,
         looseness_ms=9, backbeat_late_ms=9, reverb_s=1.3, treble_db=-1, other_leads=(56, 18, 26),
         voices=(
             V("lead", 66, "lyrical", 0, 0.1, 0.25),
@@ -345,7 +356,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "reggae": Recipe(
-        tempo_bpm=(68, 84), mode="major", progressions="reggae", groove="onedrop", drums_level=0, drums_send=0.14, swing=0.55,
+        tempo_bpm=(68, 84), mode="major", progressions="reggae", groove="onedrop", drums_level=0, drums_send=0.14,
+        swing=0.55,
         swing_grid=0.25, looseness_ms=7, reverb_s=1.6, bass_db=3, treble_db=-2, other_leads=(66, 73),
         voices=(
             V("lead", 56, "lyrical", -1, 0.15, 0.35, 2, echo=0.35),
@@ -356,7 +368,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "folk": Recipe(
-        tempo_bpm=(88, 116), mode="major", progressions="folk", groove="folk", drums_level=-5, looseness_ms=10, glue=0.7, reverb_s=1.2,
+        tempo_bpm=(88, 116), mode="major", progressions="folk", groove="folk", drums_level=-5, looseness_ms=10,
+        glue=0.7, reverb_s=1.2,
         other_leads=(73, 22, 40),
         voices=(
             V("lead", 22, "lyrical", -1, 0.2, 0.25),
@@ -367,7 +380,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "country": Recipe(
-        tempo_bpm=(104, 132), mode="major", progressions="country", groove="train", drums_level=-3, looseness_ms=7, reverb_s=1.1,
+        tempo_bpm=(104, 132), mode="major", progressions="country", groove="train", drums_level=-3, looseness_ms=7,
+        reverb_s=1.1,
         other_leads=(22, 27, 25),
         voices=(
             V("lead", 40, "straight", 0, 0.2, 0.2),
@@ -378,7 +392,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "celtic": Recipe(
-        tempo_bpm=(104, 124), mode="dorian", progressions="celtic", groove="celtic", kit=48, drums_level=-2, drums_send=0.2,
+        tempo_bpm=(104, 124), mode="dorian", progressions="celtic", groove="celtic", kit=48, drums_level=-2,
+        drums_send=0.2,
         swing=0.66, looseness_ms=7, glue=0.7, reverb_s=1.8, other_leads=(40, 75),
         voices=(
             V("lead", 73, "jig", 0, 0.15, 0.3),
@@ -390,7 +405,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "classical": Recipe(
-        tempo_bpm=(84, 120), mode="major", progressions="classical", looseness_ms=9, glue=0.35, reverb_s=2.2, slows_at_end=True,
+        tempo_bpm=(84, 120), mode="major", progressions="classical", looseness_ms=9, glue=0.35, reverb_s=2.2,
+        slows_at_end=True,
         other_leads=(68, 73, 71),
         voices=(
             V("lead", 40, "classical", 1, 0.4, 0.4),
@@ -402,7 +418,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "waltz": Recipe(
-        tempo_bpm=(132, 172), mode="major", progressions="waltz", groove="waltz", kit=48, drums_level=-8, beats_per_bar=3,
+        tempo_bpm=(132, 172), mode="major", progressions="waltz", groove="waltz", kit=48, drums_level=-8,
+        beats_per_bar=3,
         looseness_ms=9, glue=0.4, reverb_s=2.0, slows_at_end=True, other_leads=(73, 71, 21),
         voices=(
             V("lead", 40, "waltz", 1, 0.3, 0.4),
@@ -414,7 +431,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "piano": Recipe(
-        tempo_bpm=(64, 88), mode="major", progressions="piano", looseness_ms=12, glue=0.35, reverb_s=2.4, slows_at_end=True,
+        tempo_bpm=(64, 88), mode="major", progressions="piano", looseness_ms=12, glue=0.35, reverb_s=2.4,
+        slows_at_end=True,
         voices=(
             V("lead", 0, "lyrical", 1, 0.1, 0.35),
             V("comp", 0, "arp8", 0, -0.1, 0.35),
@@ -422,7 +440,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "chiptune": Recipe(
-        tempo_bpm=(128, 160), mode="major", progressions="chiptune", groove="chip", kit=24, drums_level=-2, drums_send=0.0,
+        tempo_bpm=(128, 160), mode="major", progressions="chiptune", groove="chip", kit=24, drums_level=-2,
+        drums_send=0.0,
         looseness_ms=0, reverb_s=0.6, treble_db=-2, other_leads=(80,),
         voices=(
             V("lead", PULSE, "arcade", 0, 0.15, 0.03, echo=0.2),

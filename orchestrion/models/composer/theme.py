@@ -131,8 +131,10 @@ def _made(notes: Sequence[Note], tempo_bpm: float, content: bytes) -> Theme:
 def find_key(notes: Sequence[Note]) -> Key:
     """The major or minor key that fits best: by the profile of note lengths, by notes outside it, by its close."""
     lengths = np.zeros(12)
-    for note in notes:
-        lengths[note.pitch % 12] += note.length
+    for note, following in zip(notes, (*notes[1:], None), strict=True):
+        # To the next note, so that plucked notes count as much as sung ones.
+        length = note.length if following is None else following.start - note.start
+        lengths[note.pitch % 12] += min(length, 2.0)
     lengths /= lengths.sum()
     fits = {}
     for key in (Key(tonic, mode) for mode in ("major", "minor") for tonic in range(12)):
@@ -149,7 +151,7 @@ def find_key(notes: Sequence[Note]) -> Key:
 
 
 #: What ending on the tonic and beginning on a note of its triad are worth, in correlation.
-_CLOSE: Final = 0.06
+_CLOSE: Final = 0.05
 _OPEN: Final = 0.04
 
 

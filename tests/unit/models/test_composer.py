@@ -47,9 +47,16 @@ def test_info_names_a_licence_and_a_revision(composer: Composer) -> None:
     assert composer.info.revision == Composer().info.revision
 
 
+@pytest.fixture(scope="session")
+def renders(composer: Composer) -> dict[str, Generation]:
+    """Every style in one key and tempo, 6 s."""
+    asked = [conditioning(style, 6.0, tempo_bpm=110.0, key=Key(0, "minor")) for style in STYLES]
+    return dict(zip(STYLES, map(generation, composer.generate(asked)), strict=True))
+
+
 @pytest.mark.parametrize("style", STYLES)
-def test_every_style_sounds(composer: Composer, style: str) -> None:
-    made = generation(composer.generate([conditioning(style, 6.0)])[0])
+def test_every_style_sounds(renders: dict[str, Generation], style: str) -> None:
+    made = renders[style]
     audio = made.audio
     assert audio.shape == (6 * SAMPLE_RATE_HZ, 2)
     assert audio.dtype == np.float32
@@ -65,12 +72,11 @@ def test_every_style_sounds(composer: Composer, style: str) -> None:
     assert made.choices["style"] == style
 
 
-def test_styles_sound_different(composer: Composer) -> None:
+def test_styles_sound_different(renders: dict[str, Generation]) -> None:
     """No two styles have the same spectrum over time, even in one key and tempo."""
     prints = []
     for style in STYLES:
-        audio = audio_of(composer, conditioning(style, 6.0, tempo_bpm=110.0, key=Key(0, "minor")))
-        frames = audio.mean(1)[: 256 * 1024].reshape(-1, 4096)
+        frames = renders[style].audio.mean(1)[: 256 * 1024].reshape(-1, 4096)
         bands = np.log10(np.abs(np.fft.rfft(frames, axis=1))[:, :1024].reshape(len(frames), 32, 32).mean(2) + 1e-4)
         prints.append(bands - bands.mean())
     for i, one in enumerate(prints):

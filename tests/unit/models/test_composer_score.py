@@ -173,7 +173,10 @@ def test_prompt_chooses_the_lead() -> None:
         assert lead.instrument.program == program
 
 
-@pytest.mark.parametrize(("negative", "prompt"), [("drums", "pop"), ("no drums, vocals", "pop"), ("", "pop without drums"), ("percussion", "rock")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("negative", "prompt"),
+    [("drums", "pop"), ("no drums, vocals", "pop"), ("", "pop without drums"), ("percussion", "rock")],
+)
 def test_unwanted_drums_stay_away(negative: str, prompt: str) -> None:
     assert score_of(prompt, negative_prompt=negative, style="pop").part("drums") is None
 
