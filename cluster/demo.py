@@ -27,6 +27,8 @@ from typing import Any, Final
 # Ray reads this when it is imported. Everything here listens on loopback only, and a token in the home folder would
 # lock later `ray start` commands out of their own cluster.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ray Data keeps its actors' arguments in the object store, and Ray's C++ core complains of that on the terminal.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import httpx
 import pyarrow.parquet as pq
