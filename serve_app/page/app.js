@@ -166,7 +166,7 @@ class Player {
     this.paused = false;
   }
 
-  // Must be called in a click: browsers let sound begin only then.
+  // Must be called soon after a click: browsers let sound begin only then.
   unlock() {
     this.context ??= new AudioContext();
     this.context.resume();
@@ -286,7 +286,6 @@ async function make() {
   running?.abort();
   const mine = (running = new AbortController());
   player.reset();
-  player.unlock();
   setState("streaming");
   $("record").hidden = $("figures").hidden = true;
   $("title").textContent = $("prompt").value.trim();
@@ -295,7 +294,9 @@ async function make() {
   try {
     const body = JSON.stringify(await request());
     const headers = { "Content-Type": "application/json" };
-    const response = await checked(await fetch("v1/tracks/stream?format=pcm", { method: "POST", body, headers, signal: mine.signal }));
+    const asked = fetch("v1/tracks/stream?format=pcm", { method: "POST", body, headers, signal: mine.signal });
+    player.unlock(); // Making an AudioContext takes tens of milliseconds: the server works meanwhile.
+    const response = await checked(await asked);
     const rate = Number(response.headers.get("X-Sample-Rate")), channels = Number(response.headers.get("X-Channels"));
     const total = Math.round(Number(response.headers.get("X-Duration-Seconds")) * rate);
     player.begin(total, rate);
