@@ -3,7 +3,8 @@
 Both sides render the same requests with the same Renderer, in batches of the same size, into a fresh store each run.
 The plain side is `multiprocessing` (spawn) with one Renderer a process and nothing else: no ledger, no retries, no
 progress. Runs come in pairs, the order turned each time, so that a drifting machine hits both alike. The rate is taken
-after both workers have delivered once; what came before is start-up. The machine's ceiling is the plain loop itself.
+where the tracks are made, after each worker's first batch; what came before is start-up.
+The ceiling is the plain loop itself. On a machine that others use, trust `cpu_s_per_track`, not the rates.
 
     python benchmarks/batch_throughput.py [--quick] [--out benchmarks/results/batch_throughput.json]
 """
@@ -19,11 +20,11 @@ import platform
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 # Before anything that starts threads: a process is a core.
@@ -32,6 +33,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ray gives its workers a niceness of 15. Where anything else runs, that would be measured instead of Ray.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import ray
@@ -55,8 +57,7 @@ class Run:
     """One run of one side. `identities`: (track id, hash of the audio) of each track."""
 
     wall_s: float
-    #: From the call to the moment at which every worker had delivered once, less the time that this work takes at the
-    #: steady rate.
+    #: The part of `wall_s` that the tracks at the steady rate do not explain.
     startup_s: float
     tracks_per_s: float
     #: CPU time of every process of that side for one more track, at the steady rate. Robust where the rate is not: on a
@@ -65,19 +66,33 @@ class Run:
     identities: frozenset[Identity]
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """Some tracks came back: when, how many, and the CPU time that this process and its children had used by then."""
+class CpuMeter(threading.Thread):
+    """The CPU time that this process and its children have used, looked at four times a second while it is entered."""
 
-    at_s: float
-    tracks: int
-    cpu_s: float
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._stopped = threading.Event()
+        self._samples: list[tuple[float, float]] = []
 
+    def run(self) -> None:
+        """Look until it is stopped."""
+        while not self._stopped.wait(0.25):
+            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            self._samples.append((time.time(), sum(_cpu_s(process) for process in family)))
 
-def arrival(tracks: int) -> Arrival:
-    """Tracks that came back just now."""
-    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return Arrival(time.perf_counter(), tracks, sum(_cpu_s(process) for process in family))
+    def __enter__(self) -> CpuMeter:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self.join()
+
+    def used_s(self, start: float, end: float) -> float:
+        """CPU seconds between two moments (seconds since the epoch)."""
+        at, used = zip(*self._samples, strict=True)
+        first, last = np.interp([start, end], at, used)
+        return float(last - first)
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -96,15 +111,14 @@ def specs(count: int) -> list[dict[str, object]]:
     ]
 
 
-def measured(arrivals: list[Arrival], started_s: float, workers: int, found: Iterable[Identity]) -> Run:
-    """A run whose outcomes came back like this, in order."""
-    assert all(a.at_s <= b.at_s for a, b in pairwise(arrivals)), "arrivals are out of order"
-    warm, end = arrivals[workers - 1], arrivals[-1]
-    steady = sum(one.tracks for one in arrivals[workers:])
-    rate = steady / (end.at_s - warm.at_s)
-    wall_s = end.at_s - started_s
-    startup_s = wall_s - sum(one.tracks for one in arrivals) / rate
-    return Run(wall_s, startup_s, rate, (end.cpu_s - warm.cpu_s) / steady, frozenset(found))
+def measured(finished: list[float], started: float, workers: int, meter: CpuMeter, found: Iterable[Identity]) -> Run:
+    """A run whose tracks were finished, in their workers, at these moments (seconds since the epoch)."""
+    finished = sorted(finished)
+    before = BATCH_SIZE * workers
+    warm, end, steady = finished[before - 1], finished[-1], len(finished) - before
+    rate = steady / (end - warm)
+    startup_s = end - started - len(finished) / rate
+    return Run(end - started, startup_s, rate, meter.used_s(warm, end) / steady, frozenset(found))
 
 
 # The plain loop
@@ -117,10 +131,10 @@ def _start_worker(config: RenderConfig) -> None:
     _renderer = build_renderer(config, "batch", PrometheusRecorder(CollectorRegistry()))
 
 
-def _render(batch: list[dict[str, object]]) -> list[Identity]:
+def _render(batch: list[dict[str, object]]) -> tuple[float, list[Identity]]:
     outcomes = _renderer.render([TrackSpec.from_json(spec).resolve() for spec in batch])
     assert all(isinstance(outcome, Track) for outcome in outcomes), outcomes
-    return [(o.track_id, o.record.audio_sha256) for o in outcomes if isinstance(o, Track)]
+    return time.time(), [(o.track_id, o.record.audio_sha256) for o in outcomes if isinstance(o, Track)]
 
 
 def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
@@ -128,13 +142,13 @@ def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     config = RenderOptions(catalog="", out=str(folder)).render_config()
     batches = [rows[i : i + BATCH_SIZE] for i in range(0, len(rows), BATCH_SIZE)]
     found: list[Identity] = []
-    arrivals = []
-    started_s = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
-        for identities in pool.imap_unordered(_render, batches):
+    finished: list[float] = []
+    started = time.time()
+    with CpuMeter() as meter, multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
+        for moment, identities in pool.imap_unordered(_render, batches):
             found += identities
-            arrivals.append(arrival(len(identities)))
-    return measured(arrivals, started_s, workers, found)
+            finished += [moment] * len(identities)
+    return measured(finished, started, workers, meter, found)
 
 
 # The Ray Data job
@@ -144,23 +158,17 @@ def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
     catalog = folder / "catalog.jsonl"
     catalog.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    arrivals: list[Arrival] = []
-    seen = 0
-
-    def arrived(progress) -> None:  # noqa: ANN001
-        nonlocal seen
-        arrivals.append(arrival(progress.done - seen))
-        seen = progress.done
-
     options = RenderOptions(
         catalog=str(catalog), out=str(folder), min_workers=workers, max_workers=workers, batch_size=BATCH_SIZE
     )
-    started_s = time.perf_counter()
-    summary = render_catalog(options, arrived)
+    started = time.time()
+    with CpuMeter() as meter:
+        summary = render_catalog(options)
     assert summary.track_count == len(rows), summary.describe()
-    table = pq.read_table(folder / "tracks", columns=["track_id", "audio_sha256"])
+    table = pq.read_table(folder / "tracks", columns=["track_id", "audio_sha256", "settled_at"])
+    finished = [moment.timestamp() for moment in table["settled_at"].to_pylist()]
     found = zip(table["track_id"].to_pylist(), table["audio_sha256"].to_pylist(), strict=True)
-    return measured(arrivals, started_s, workers, found)
+    return measured(finished, started, workers, meter, found)
 
 
 def fresh(run: Callable[[list[dict[str, object]], Path, int], Run], rows: list[dict[str, object]], workers: int) -> Run:
