@@ -26,8 +26,8 @@ from orchestrion.models.composer.score import Instrument, Note, Part, Score
 from orchestrion.models.composer.synth import ELECTRONIC_BANK, SAMPLE_RATE_HZ, Mono, NoteSynth
 from orchestrion.models.protocol import Pcm
 
-#: Samples of one chunk: 0.5 s.
-BLOCK: Final = 22_050
+#: Samples of one chunk: 0.25 s.
+BLOCK: Final = 11_025
 #: What the unmastered mix is calibrated to.
 TARGET_LUFS: Final = -18.0
 #: Each role's loudness in the mix while it plays, in LUFS, before the recipe's own level.
@@ -124,7 +124,7 @@ def _driven(block: _Block, drive: float) -> _Block:
 
 
 def mix(plan: Plan, score: Score, synth: NoteSynth) -> Iterator[Pcm]:
-    """The whole track in chunks of 0.5 s; together exactly round(duration · 44 100) samples."""
+    """The whole track in chunks of 0.25 s; together exactly round(duration · 44 100) samples."""
     total = round(plan.duration_s * SAMPLE_RATE_HZ)
     strips = _strips(plan, score)
     bus = _Bus(plan, score)
