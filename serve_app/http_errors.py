@@ -95,9 +95,9 @@ def framework_response(status: int, headers: Mapping[str, str] | None) -> Respon
     """The answer for a 404 or 405 that the router gave, and for any other status the framework raises."""
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (headers or {}).get("Allow", "another method")
-        return problem_response("method-not-allowed", f"use {allowed}; see /openapi.json", headers=headers)
+        return problem_response("method-not-allowed", f"use {allowed}; see /docs", headers=headers)
     if status == HTTPStatus.NOT_FOUND:
-        return problem_response("not-found", "there is nothing at this address; see /openapi.json for those that exist")
+        return problem_response("not-found", "there is nothing at this address; see /docs for those that exist")
     if 400 <= status < 500:
-        return problem_response("malformed", "the request cannot be read; see /openapi.json for what is expected")
+        return problem_response("malformed", "the request cannot be read; see /docs for what is expected")
     return problem_response("internal", "the request could not be answered")

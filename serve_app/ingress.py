@@ -66,6 +66,9 @@ IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _TRACK_ID: Final = re.compile(r"trk_[a-z2-7]{32}")
 _PAGE_FILES: Final = {
     "index.html": "text/html; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+    "docs.html": "text/html; charset=utf-8",
+    "docs.js": "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
 }
@@ -354,8 +357,15 @@ def build_routes(api: Ingress) -> FastAPI:
     page = {name: (files("serve_app") / "page" / name).read_bytes() for name in _PAGE_FILES}
 
     @app.get("/", include_in_schema=False)
+    async def get_start_page() -> Response:
+        return await get_page("index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def get_docs_page() -> Response:
+        return await get_page("docs.html")
+
     @app.get("/page/{name}", include_in_schema=False)
-    async def get_page(name: str = "index.html") -> Response:
+    async def get_page(name: str) -> Response:
         if name not in page:
             raise NotFound(f"the page has no file {shown(name)}")
         return Response(page[name], 200, {"Cache-Control": "no-cache"}, _PAGE_FILES[name])

@@ -74,6 +74,16 @@ def test_a_track_is_made_heard_and_drawn(browser, service, tmp_path_factory):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+def test_the_reference_shows_every_route(browser, service, client):
+    browser.get(f"{service.url}/docs")
+
+    WebDriverWait(browser, 10).until(lambda _: browser.find_elements(By.CSS_SELECTOR, ".route h2 code"))
+    shown = {heading.text for heading in browser.find_elements(By.CSS_SELECTOR, ".route h2 code")}
+    paths = client.get("/openapi.json").json()["paths"]
+    assert shown == {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_a_mistake_is_explained_at_its_field(browser, service):
     browser.get(service.url)
 
