@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from orchestrion import __version__
 from orchestrion.encode import MEDIA_TYPES
 from orchestrion.request import TrackSpec
-from serve_app.http_errors import PROBLEM_MEDIA_TYPE
+from serve_app.http_errors import PROBLEM_MEDIA_TYPE, STATUS_OF_REASON
 
 EXAMPLE_TRACK_ID: Final = "trk_5xh6zv2q3k7rj4ml2pa6cw3d7ye5tbn4"
 EXAMPLE_THEME: Final = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -115,7 +115,8 @@ def audio_answer(description: str) -> dict[str, Any]:
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route."""
     content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _REF + "Problem"}, "example": PROBLEM_EXAMPLE}}
-    return {status: {"description": "Problem", "content": content} for status in statuses}
+    titles = {status: [t for s, t in STATUS_OF_REASON.values() if s == status] for status in statuses}
+    return {status: {"description": " / ".join(titles[status]), "content": content} for status in statuses}
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
