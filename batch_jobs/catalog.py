@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import stat
 import unicodedata
@@ -26,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from orchestrion.errors import InvalidRequest, NotFound, shown
 from orchestrion.request import TrackRequest, TrackSpec
+from orchestrion.strict_json import parse_json_object
 
 #: A longer line is a broken file, not a request: the longest valid row is about 15 kB of UTF-8.
 MAX_LINE_BYTES: Final = 64 * 1024
@@ -277,31 +277,9 @@ def _jsonl_rows(file: IO[bytes]) -> Iterator[tuple[int, _Read]]:
         if not line.data.strip():
             continue
         try:
-            yield line.number, _json_object(line.text())
+            yield line.number, parse_json_object(line.text(), "row")
         except InvalidRequest as error:
             yield line.number, str(error)
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        message = "too deeply nested" if isinstance(error, RecursionError) else error
-        raise InvalidRequest.of("row", text.rstrip(), f"is not a JSON object: {message}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest.of("row", value, "is not a JSON object; write one {…} a line")
-    return value
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError("a key is given twice")
-    return dict(pairs)
 
 
 # Parquet

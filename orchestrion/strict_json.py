@@ -19,24 +19,16 @@ MAX_INTEGER_DIGITS: Final = 32
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{}\]]', re.DOTALL)
 
 
-def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`.
-
-    Args:
-        data: UTF-8 text.
-        what: how messages call it, e.g. "body" or "row".
+def parse_json_object(text: str, what: str) -> dict[str, Any]:
+    """The JSON object in `text`; `what` is how messages call the text, e.g. "body" or "row".
 
     Raises:
-        InvalidRequest: it is not UTF-8, not JSON, not an object, holds NaN, a key given twice, a number of absurd
-            length, or is nested too deeply.
+        InvalidRequest: it is not JSON, not an object, holds NaN, a key given twice, a number of absurd length, or is
+            nested too deeply.
     """
     try:
-        text = data.decode("utf-8")
         _check_depth(text)
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer)
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8: byte {error.start} is {data[error.start]:#04x}"
-        raise InvalidRequest.of(what, data[max(0, error.start - 16) : error.start + 16], message) from None
     except json.JSONDecodeError as error:
         message = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise InvalidRequest.of(what, text, message) from None
@@ -59,7 +51,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, member in pairs:
         if key in value:
-            raise ValueError(f"gives the field {shown(key)} twice; give it once")
+            raise InvalidRequest.of(shown(key).strip("'"), member, "is given twice; give it once")
         value[key] = member
     return value
 

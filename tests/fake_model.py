@@ -37,7 +37,7 @@ class ToneModel:
         if "fail" in conditioning.prompt:
             raise ModelFailed("the tone model was asked to fail")
         self.performed += 1
-        return Performance(self._chunks(conditioning), MIDI, expected_lufs=-18.0, choices={"tempo_bpm": 60.0})
+        return Performance(self._chunks(conditioning), lambda: MIDI, expected_lufs=-18.0, choices={"tempo_bpm": 60.0})
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
         """The joined chunks of each."""
@@ -49,7 +49,7 @@ class ToneModel:
             performance = self.perform(conditioning)
         except ModelFailed as error:
             return error
-        return Generation(np.concatenate(list(performance.chunks)), performance.midi, performance.choices)
+        return Generation.of(performance, list(performance.chunks))
 
     def _chunks(self, conditioning: Conditioning) -> Iterator[Pcm]:
         rate_hz = self.info.sample_rate_hz

@@ -6,7 +6,7 @@ chunks collected. So `generate` must equal the joined chunks of `perform`, sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,8 +56,9 @@ class Performance:
 
     #: Each [samples, channels] at the model's rate; together exactly round(duration_s · sample_rate_hz) samples.
     chunks: Iterator[Pcm]
-    #: Standard MIDI File of the whole piece, for models that have a score.
-    midi: bytes | None = None
+    #: Writes the Standard MIDI File of the whole piece, for models that have a score. A function, because nobody who
+    #: waits for the first chunk should wait for a file.
+    write_midi: Callable[[], bytes] | None = None
     #: Integrated loudness this piece is expected to have before mastering, in LUFS; None when the model can't say.
     expected_lufs: float | None = None
     #: What the model chose or found (tempo, key, style, form …), for provenance.
@@ -71,6 +72,12 @@ class Generation:
     audio: Pcm
     midi: bytes | None
     choices: Mapping[str, str | float]
+
+    @classmethod
+    def of(cls, performance: Performance, chunks: Sequence[Pcm]) -> Generation:
+        """The piece whose `chunks` have all been taken from `performance`."""
+        midi = performance.write_midi() if performance.write_midi else None
+        return cls(np.concatenate(chunks), midi, performance.choices)
 
 
 class MusicModel(Protocol):

@@ -3,8 +3,9 @@
 import shutil
 import subprocess
 
-import matplotlib.image
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from batch_jobs.cost_report import write_report
@@ -28,7 +29,7 @@ def test_the_page_draws_itself_in_both_colour_schemes(ledger, tmp_path, scheme, 
 
     dom = chromium(setting, f"--screenshot={picture}", "--dump-dom", page.as_uri())
 
-    pixels = matplotlib.image.imread(picture)[..., :3]
+    pixels = np.asarray(Image.open(picture).convert("RGB")) / 255
     assert pixels.shape[:2] == (1400, 1200)
     assert pixels[2, 2].mean() == pytest.approx(background, abs=0.03)
     green = (pixels[..., 1] > pixels[..., 0] + 0.15).mean()

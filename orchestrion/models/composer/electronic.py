@@ -19,6 +19,8 @@ from scipy.signal import butter, sosfilt
 from orchestrion.models.composer.chance import seeded
 
 SAMPLE_RATE_HZ: Final = 44_100
+#: One turn of a phase.
+_TURN: Final = 2**32
 _Samples = npt.NDArray[np.float64]
 
 SUPERSAW, PLUCK, ANALOG_PAD, SUB_BASS, REESE_BASS, ACID_BASS, PULSE, TRIANGLE, RISER = range(200, 209)
@@ -57,14 +59,16 @@ def _envelope(samples: int, hold_s: float, attack_s: float, release_s: float, de
 
 
 def _saw(frequency_hz: float, samples: int, phase: float) -> _Samples:
-    step = frequency_hz / SAMPLE_RATE_HZ
-    position = (phase + step * np.arange(samples)) % 1.0
-    wave = np.asarray(2 * position - 1, np.float64)
-    after = position < step
-    before = position > 1 - step
+    # The phase is a 32-bit integer that wraps by itself: a pad chord is 28 saws of several seconds, and a listener
+    # waits for them.
+    step = round(frequency_hz / SAMPLE_RATE_HZ * _TURN)
+    position = np.arange(samples, dtype=np.uint32) * np.uint32(step) + np.uint32(round(phase * _TURN) % _TURN)
+    wave = np.asarray(position * (2.0 / _TURN) - 1.0, np.float64)
+    after = np.flatnonzero(position < step)
+    before = np.flatnonzero(position > _TURN - step)
     x = position[after] / step
     wave[after] -= 2 * x - x * x - 1
-    x = (position[before] - 1) / step
+    x = (position[before] - float(_TURN)) / step
     wave[before] -= x * x + 2 * x + 1
     return wave
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.composer.arrange import arrange
@@ -55,7 +54,7 @@ class Composer:
         plan, score = compose(conditioning)
         return Performance(
             chunks=mix(plan, score, self._synth),
-            midi=midi_bytes(score),
+            write_midi=partial(midi_bytes, score),
             expected_lufs=TARGET_LUFS,
             choices=_choices(plan, score),
         )
@@ -66,11 +65,8 @@ class Composer:
         Raises:
             InvalidRequest: one of the requests cannot be used.
         """
-        return [self._finished(self.perform(conditioning)) for conditioning in batch]
-
-    def _finished(self, performance: Performance) -> Generation:
-        audio = np.concatenate(list(performance.chunks))
-        return Generation(audio, performance.midi, performance.choices)
+        performances = map(self.perform, batch)
+        return [Generation.of(performance, list(performance.chunks)) for performance in performances]
 
 
 def compose(conditioning: Conditioning) -> tuple[Plan, Score]:
@@ -99,11 +95,11 @@ def _choices(plan: Plan, score: Score) -> dict[str, str | float]:
 
 
 def _revision() -> str:
-    """SHA-256 over what decides the output: the composer's source, the sound font and the synthesiser's version."""
+    """SHA-256 over what decides the output: the composer's source, the sound font and the libraries' versions."""
     digest = hashlib.sha256()
     for path in (*sorted(Path(__file__).parent.glob("*.py")), SOUND_FONT):
         digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    for package in ("tinysoundfont", "numpy", "scipy"):
+    for package in ("tinysoundfont", "numpy", "scipy", "soundfile", "soxr", "swift-f0"):
         digest.update(f"{package} {version(package)}\0".encode())
     return f"sha256:{digest.hexdigest()}"

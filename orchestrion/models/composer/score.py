@@ -74,12 +74,13 @@ class TempoMap:
 
     def seconds(self, beat: float) -> float:
         """When `beat` sounds, in seconds from the start."""
-        elapsed_s = 0.0
-        for (start, bpm), (end, _) in zip(self.steps, (*self.steps[1:], (float("inf"), 0.0)), strict=True):
-            if beat <= end:
-                return elapsed_s + (beat - start) * 60.0 / bpm
-            elapsed_s += (end - start) * 60.0 / bpm
-        raise AssertionError("the last step has no end")
+        elapsed_s, (start, bpm) = 0.0, self.steps[0]
+        for next_start, next_bpm in self.steps[1:]:
+            if beat <= next_start:
+                break
+            elapsed_s += (next_start - start) * 60.0 / bpm
+            start, bpm = next_start, next_bpm
+        return elapsed_s + (beat - start) * 60.0 / bpm
 
 
 @dataclass(frozen=True, slots=True)
