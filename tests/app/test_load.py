@@ -45,6 +45,7 @@ def test_links_stay_below_the_prefix_of_the_application(service):
 def test_a_client_that_disconnects_frees_its_slot_and_nothing_is_stored(service):
     body = {"prompt": "trance", "duration_s": 170}
     with httpx.stream("POST", f"{service.tiny_url}/v1/tracks/stream", json=body, timeout=60) as left:
+        assert left.status_code == 200, left.read()
         next(left.iter_raw())
         track_id = left.headers["x-track-id"]
 
