@@ -73,7 +73,7 @@ def check(audio: Pcm, sample_rate_hz: int, spec: FinishSpec) -> list[Finding]:
     """Measure finished audio ([samples, channels]) against what it must be; every figure, passed or not."""
     broken = int(np.count_nonzero(~np.isfinite(audio)))
     findings = [
-        _at_most("values that are not numbers", broken, 0, "samples"),
+        _at_most("non-finite samples", broken, 0, "samples"),
         _between("length", len(audio), spec.samples - 1, spec.samples + 1, "samples"),
         _between("sampling rate", sample_rate_hz, spec.sample_rate_hz, spec.sample_rate_hz, "Hz"),
         _between("channels", audio.shape[1], 1, 2, "channels"),
@@ -98,13 +98,13 @@ def check_encoded(data: bytes, format: AudioFormat, spec: FinishSpec, channels: 
             codec = (file.format, file.subtype)
         audio, sample_rate_hz = decode(data)
     except (soundfile.SoundFileError, ValueError):
-        return [_at_most("unreadable files", 1, 0, "files")]
+        return [_at_most("decoding errors", 1, 0, "files")]
     lossless = format in _LOSSLESS
     slack = 0 if lossless else round(CODEC_PADDING_S * spec.sample_rate_hz)
     peak_limit_dbtp = spec.true_peak_ceiling_dbtp if lossless else MAX_DECODED_TRUE_PEAK_DBTP
     findings = [
-        _at_most("unreadable files", 0, 0, "files"),
-        _at_most("other container or codec than asked", int(codec != _EXPECTED_CODECS[format]), 0, "files"),
+        _at_most("decoding errors", 0, 0, "files"),
+        _at_most("codec mismatches", int(codec != _EXPECTED_CODECS[format]), 0, "files"),
         _between("decoded sampling rate", sample_rate_hz, spec.sample_rate_hz, spec.sample_rate_hz, "Hz"),
         _between("decoded channels", audio.shape[1], channels, channels, "channels"),
         _between("decoded length", len(audio), spec.samples - slack, spec.samples + slack, "samples"),

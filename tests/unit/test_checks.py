@@ -35,7 +35,7 @@ def test_finished_audio_passes(good):
 def test_not_a_number_is_counted(good):
     good[100, 0], good[200, 1] = np.nan, np.inf
     finding = next(f for f in check(good, RATE_HZ, SPEC) if not f.passed)
-    assert (finding.name, finding.measured) == ("values that are not numbers", 2.0)
+    assert (finding.name, finding.measured) == ("non-finite samples", 2.0)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_encoded_audio_passes(good, format):
 
 def test_a_file_of_another_format_channel_count_rate_or_length_fails(good):
     flac = encode(good, RATE_HZ, AudioFormat.FLAC)
-    assert failed(check_encoded(flac, AudioFormat.WAV, SPEC, 2)) == {"other container or codec than asked"}
+    assert failed(check_encoded(flac, AudioFormat.WAV, SPEC, 2)) == {"codec mismatches"}
     assert failed(check_encoded(flac, AudioFormat.FLAC, SPEC, 1)) == {"decoded channels"}
     slow = encode(good, 44_100, AudioFormat.FLAC)
     assert failed(check_encoded(slow, AudioFormat.FLAC, SPEC, 2)) == {"decoded sampling rate"}
@@ -93,4 +93,4 @@ def test_a_file_of_another_format_channel_count_rate_or_length_fails(good):
 
 
 def test_bytes_that_are_no_audio_fail():
-    assert failed(check_encoded(b"nothing", AudioFormat.MP3, SPEC, 2)) == {"unreadable files"}
+    assert failed(check_encoded(b"nothing", AudioFormat.MP3, SPEC, 2)) == {"decoding errors"}
