@@ -139,43 +139,17 @@ def request_for(prompt: str, duration_s: float, seed: int = 0) -> TrackRequest:
     return TrackSpec.from_json({"prompt": prompt, "duration_s": duration_s, "seed": seed}).resolve()
 
 
-def conditioning_for(request: TrackRequest) -> Conditioning:
-    """The part of a request that the model hears."""
-    return Conditioning(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        style=request.style,
-        mood=request.mood,
-        tempo_bpm=request.tempo_bpm,
-        key=request.key,
-        duration_s=request.duration_s,
-        seed=request.seed,
-        theme=None,
-    )
-
-
-def spec_for(request: TrackRequest) -> FinishSpec:
-    """How the track is mastered."""
-    return FinishSpec(
-        duration_s=request.duration_s,
-        sample_rate_hz=request.sample_rate_hz,
-        loudness_lufs=request.loudness_lufs,
-        fade_in_s=request.fade_in_s,
-        fade_out_s=request.fade_out_s,
-    )
-
-
 def measure_prompt(composer: Composer, prompt: str) -> Result:
     """Render, master and measure one prompt."""
     request = request_for(prompt, DURATION_S)
     if request.tempo_bpm is None or request.key is None:
         raise ValueError(f"{prompt!r} asks for no tempo or no key")
     started = time.process_time()
-    performance = composer.perform(conditioning_for(request))
+    performance = composer.perform(Conditioning.of(request, None))
     raw = np.concatenate(list(performance.chunks))
-    master = finish(raw, composer.info.sample_rate_hz, spec_for(request))
+    master = finish(raw, composer.info.sample_rate_hz, FinishSpec.of(request))
     cpu_s = time.process_time() - started
-    finisher = StreamFinisher(composer.info.sample_rate_hz, 2, spec_for(request), performance.expected_lufs)
+    finisher = StreamFinisher(composer.info.sample_rate_hz, 2, FinishSpec.of(request), performance.expected_lufs)
     streamed = np.concatenate([finisher.push(raw), finisher.flush()])
     rate_hz = request.sample_rate_hz
     meter = pyloudnorm.Meter(rate_hz)
@@ -293,18 +267,18 @@ def first_chunk_fractions(composer: Composer, prompts: Sequence[str]) -> list[fl
     for prompt in prompts:
         request = request_for(prompt, STREAM_DURATION_S, seed=7)
         started = time.process_time()
-        performance = composer.perform(conditioning_for(request))
+        performance = composer.perform(Conditioning.of(request, None))
         chunks = [next(performance.chunks)]
         first_s = time.process_time() - started
         chunks += performance.chunks
-        finish(np.concatenate(chunks), composer.info.sample_rate_hz, spec_for(request))
+        finish(np.concatenate(chunks), composer.info.sample_rate_hz, FinishSpec.of(request))
         fractions.append(first_s / (time.process_time() - started))
     return fractions
 
 
 def check_measurement(composer: Composer) -> None:
     """The same prompt twice gives the same bits, also chunk by chunk, and the key finder knows a key."""
-    conditioning = conditioning_for(request_for(PROMPTS[0], 6.0))
+    conditioning = Conditioning.of(request_for(PROMPTS[0], 6.0), None)
     once, twice = composer.generate([conditioning, conditioning])
     joined = np.concatenate(list(composer.perform(conditioning).chunks))
     if not (np.array_equal(once.audio, twice.audio) and np.array_equal(once.audio, joined)):
@@ -326,7 +300,7 @@ def main() -> None:
     # As a replica does after loading, so that no collection of what is loaded falls into a measurement.
     gc.freeze()
     check_measurement(composer)
-    composer.generate([conditioning_for(request_for("warm up, pop", 5.0))])
+    composer.generate([Conditioning.of(request_for("warm up, pop", 5.0), None)])
     results = []
     for prompt in prompts:
         result = measure_prompt(composer, prompt)

@@ -7,7 +7,6 @@ can be audited. Figures are finite for JSON's sake: a level of silence (−inf) 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import soundfile
 
 from orchestrion.encode import decode
+from orchestrion.finding import Finding
 from orchestrion.finish import FinishSpec
 from orchestrion.loudness import integrated_lufs, true_peak_dbtp
 from orchestrion.models.protocol import Pcm
@@ -45,28 +45,6 @@ _EXPECTED_CODECS: Final[dict[AudioFormat, tuple[str, str]]] = {
     AudioFormat.OPUS: ("OGG", "OPUS"),
 }
 _LOSSLESS: Final = (AudioFormat.WAV, AudioFormat.FLAC)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One figure of a track, what it may be, and whether it is."""
-
-    name: str
-    measured: float
-    #: The least that is allowed; None where only the most is limited.
-    lowest: float | None
-    #: The most that is allowed.
-    highest: float
-    unit: str
-    passed: bool
-
-    def describe(self) -> str:
-        """In words: "true peak is -0.2 dBTP, may be at most -1 dBTP"."""
-        if self.lowest is None:
-            allowed = f"may be at most {self.highest:g} {self.unit}"
-        else:
-            allowed = f"must be between {self.lowest:g} and {self.highest:g} {self.unit}"
-        return f"{self.name} is {self.measured:.6g} {self.unit}, {allowed}"
 
 
 def check(audio: Pcm, sample_rate_hz: int, spec: FinishSpec) -> list[Finding]:

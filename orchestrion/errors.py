@@ -19,10 +19,9 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from orchestrion.checks import Finding
+from orchestrion.finding import Finding
 
 
 class OrchestrionError(Exception):

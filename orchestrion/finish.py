@@ -33,6 +33,7 @@ from orchestrion.loudness import (
     power_to_lufs,
 )
 from orchestrion.models.protocol import Pcm
+from orchestrion.request import TrackRequest
 
 #: Part of every track's id. Raise it whenever the same model output would finish to different audio.
 RECIPE_VERSION: Final = "1"
@@ -80,6 +81,17 @@ class FinishSpec:
     fade_in_s: float
     fade_out_s: float
     true_peak_ceiling_dbtp: float = -1.0
+
+    @classmethod
+    def of(cls, request: TrackRequest) -> FinishSpec:
+        """What `request` asks its finished track to be."""
+        return cls(
+            duration_s=request.duration_s,
+            sample_rate_hz=request.sample_rate_hz,
+            loudness_lufs=request.loudness_lufs,
+            fade_in_s=request.fade_in_s,
+            fade_out_s=request.fade_out_s,
+        )
 
     @property
     def samples(self) -> int:

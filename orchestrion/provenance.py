@@ -29,8 +29,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from orchestrion.checks import Finding
 from orchestrion.errors import InvalidRequest, VerificationFailed, shown
+from orchestrion.finding import Finding
 
 SCHEMA_VERSION: Final = 1
 #: Records are a few kB; a longer envelope is refused before it is parsed.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrion import __version__
-from orchestrion.checks import Finding, check, check_encoded
+from orchestrion.checks import check, check_encoded
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import Node, PriceTable, cost_usd, describe_node
@@ -30,6 +30,7 @@ from orchestrion.errors import (
     RightsRefused,
     Transient,
 )
+from orchestrion.finding import Finding
 from orchestrion.finish import RECIPE_VERSION, FinishSpec, finish
 from orchestrion.loudness import integrated_lufs, true_peak_dbtp
 from orchestrion.metrics import (
@@ -207,14 +208,7 @@ class Renderer:
             raise InvalidRequest.of(
                 "duration_s", request.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
             )
-        spec = FinishSpec(
-            duration_s=request.duration_s,
-            sample_rate_hz=request.sample_rate_hz,
-            loudness_lufs=request.loudness_lufs,
-            fade_in_s=request.fade_in_s,
-            fade_out_s=request.fade_out_s,
-        )
-        return Job(request, self.track_id(request), info, spec, batch_size, Stopwatch(self.clock))
+        return Job(request, self.track_id(request), info, FinishSpec.of(request), batch_size, Stopwatch(self.clock))
 
     def _outcome_without_rendering(self, request: TrackRequest, batch_size: int) -> Job | Track | Failure:
         """The job to do, unless the store has the track or the request is refused."""
@@ -260,17 +254,7 @@ class Renderer:
             return [error] * len(batch)
 
     def _conditioning(self, request: TrackRequest) -> Conditioning:
-        return Conditioning(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            style=request.style,
-            mood=request.mood,
-            tempo_bpm=request.tempo_bpm,
-            key=request.key,
-            duration_s=request.duration_s,
-            seed=request.seed,
-            theme=self.store.theme(request.theme) if request.theme else None,
-        )
+        return Conditioning.of(request, self.store.theme(request.theme) if request.theme else None)
 
     def complete(self, job: Job, generation: Generation) -> Track | Failure:
         """Finish, check, encode, store, sign and account for one generated piece."""

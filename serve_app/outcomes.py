@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrion.checks import Finding
 from orchestrion.errors import REASONS, CheckFailed, InvalidRequest, OrchestrionError, Overloaded, Problem
+from orchestrion.finding import Finding
 from orchestrion.render import Failure
 
 #: Seconds to suggest when something that may pass went wrong and nobody can say for how long.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from orchestrion.errors import ModelFailed
 from orchestrion.musical_key import Key
+from orchestrion.request import TrackRequest
 
 #: [samples, channels], float32, full scale at ±1 (not yet mastered, so it may exceed that).
 Pcm = npt.NDArray[np.float32]
@@ -48,6 +49,21 @@ class Conditioning:
     seed: int
     #: The bytes of an audio or MIDI file with the theme melody.
     theme: bytes | None
+
+    @classmethod
+    def of(cls, request: TrackRequest, theme: bytes | None) -> Conditioning:
+        """What a model is told of `request`; `theme` is the file that `request.theme` refers to."""
+        return cls(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            style=request.style,
+            mood=request.mood,
+            tempo_bpm=request.tempo_bpm,
+            key=request.key,
+            duration_s=request.duration_s,
+            seed=request.seed,
+            theme=theme,
+        )
 
 
 @dataclass(slots=True)

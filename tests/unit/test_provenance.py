@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrion.checks import Finding
 from orchestrion.errors import InvalidRequest, VerificationFailed
+from orchestrion.finding import Finding
 from orchestrion.provenance import (
     RECORD_FIELDS,
     RECORD_SCHEMA,
