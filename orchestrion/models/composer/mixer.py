@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from heapq import merge
 from typing import Final
 
 import numpy as np
@@ -69,19 +70,21 @@ class _Sounding:
 
 @dataclass(slots=True)
 class _Strip:
-    """One part's channel strip: its hits to come and its sounding notes."""
+    """One part's channel strip: its hits to come, in order of time, and its sounding notes."""
 
     part: Part
     voice: Voice
-    hits: list[_Hit]
-    next_hit: int = 0
+    hits: Iterator[_Hit]
+    upcoming: _Hit | None = None
     sounding: list[_Sounding] = field(default_factory=list)
 
     def block(self, start: int, samples: int, synth: NoteSynth) -> _Block | None:
         """[2, samples] of this part from `start` on; None while it is silent."""
-        while self.next_hit < len(self.hits) and self.hits[self.next_hit].start < start + samples:
-            self._begin(self.hits[self.next_hit], synth)
-            self.next_hit += 1
+        if start == 0:
+            self.upcoming = next(self.hits, None)
+        while self.upcoming is not None and self.upcoming.start < start + samples:
+            self._begin(self.upcoming, synth)
+            self.upcoming = next(self.hits, None)
         if not self.sounding:
             return None
         out = np.zeros((2, samples), np.float32)
@@ -140,25 +143,29 @@ def _strips(plan: Plan, score: Score) -> list[_Strip]:
     return [_Strip(part, voices[part.role], _hits(score, part, voices[part.role])) for part in score.parts]
 
 
-def _hits(score: Score, part: Part, voice: Voice) -> list[_Hit]:
+def _hits(score: Score, part: Part, voice: Voice) -> Iterator[_Hit]:
+    """What a part plays, echoes included, in order of time; worked out as it is needed, for a listener waits."""
     gain = 10 ** ((ROLE_LUFS[part.role] + voice.level - part_lufs(score, part)) / 20)
-    hits = []
-    echo_s = 0.75 * 60 / score.tempo.bpm
+    repeats = [_repeated(score, part, voice, gain, repeat) for repeat in range(4 if voice.echo else 1)]
+    return merge(*repeats, key=lambda hit: hit.start)
+
+
+def _repeated(score: Score, part: Part, voice: Voice, gain: float, repeat: int) -> Iterator[_Hit]:
+    """The notes (`repeat` 0) or their first, second or third echo."""
+    delay_s = repeat * 0.75 * 60 / score.tempo.bpm
     for number, note in enumerate(part.notes):
         start_s = score.tempo.seconds(note.start)
         length_s = score.tempo.seconds(note.start + note.length) - start_s
-        left, right = _placed(part, voice, note, number)
-        choke = _choke(score, part, number, start_s)
-        start = round(start_s * SAMPLE_RATE_HZ)
-        loudness = gain * touch(part.instrument, note.velocity)
-        hits.append(_Hit(start, note, length_s, loudness * left, loudness * right, choke))
-        for repeat in range(1, 4 if voice.echo else 1):
+        level = gain * touch(part.instrument, note.velocity)
+        if repeat:
             # The echo bounces between the sides.
-            level = loudness * voice.echo**repeat
-            sides = (0.35, 1.0) if repeat % 2 else (1.0, 0.35)
-            at = round((start_s + repeat * echo_s) * SAMPLE_RATE_HZ)
-            hits.append(_Hit(at, note, length_s, level * sides[0], level * sides[1], 0))
-    return sorted(hits, key=lambda hit: (hit.start, hit.note.pitch))
+            level *= voice.echo**repeat
+            left, right = (0.35, 1.0) if repeat % 2 else (1.0, 0.35)
+        else:
+            left, right = _placed(part, voice, note, number)
+        choke = 0 if repeat else _choke(score, part, number, start_s)
+        start = round((start_s + delay_s) * SAMPLE_RATE_HZ)
+        yield _Hit(start, note, length_s, level * left, level * right, choke)
 
 
 #: Where the pieces of a kit stand, seen by the listener.
@@ -240,7 +247,7 @@ class _Bus:
         self._tone = _tone_sections(plan.recipe)
         self._tone_state = np.zeros((len(self._tone), 2, 2))
         self._level_state = np.zeros(1)
-        self._crackle = _crackle(plan) if plan.recipe.crackle else None
+        self._crackle = _crackle(plan.style, plan.recipe.crackle) if plan.recipe.crackle else None
 
     def process(self, strips: Sequence[_Strip], start: int, samples: int, total: int, synth: NoteSynth) -> Pcm:
         """The finished samples [samples, 2] from `start` on."""
@@ -385,10 +392,12 @@ class _Reverb:
         return out[:, :samples]
 
 
-def build_rooms() -> None:
-    """Compute the rooms of all recipes now, so that no first chunk waits for one."""
-    for recipe in RECIPES.values():
+def warm_up() -> None:
+    """Compute the rooms and worn records of all recipes now, so that no first chunk waits for one."""
+    for style, recipe in RECIPES.items():
         _room(recipe.reverb_s)
+        if recipe.crackle:
+            _crackle(style, recipe.crackle)
 
 
 @cache
@@ -411,12 +420,13 @@ def _room(decay_s: float) -> npt.NDArray[np.complex64]:
     return spectra
 
 
-def _crackle(plan: Plan) -> npt.NDArray[np.float32]:
+@cache
+def _crackle(style: str, level: float) -> npt.NDArray[np.float32]:
     """Ten seconds of a worn record: hiss and sparse clicks, [samples], looped."""
-    rng = seeded("crackle", plan.style)
+    rng = seeded("crackle", style)
     samples = 10 * SAMPLE_RATE_HZ
     clicks = (rng.random(samples) < 4e-5) * rng.standard_normal(samples) * 12
     noise = 0.12 * rng.standard_normal(samples) + clicks
     band = butter(1, [400, 6000], "band", fs=SAMPLE_RATE_HZ, output="sos")
-    record: npt.NDArray[np.float32] = (plan.recipe.crackle * sosfilt(band, noise)).astype(np.float32)
+    record: npt.NDArray[np.float32] = (level * sosfilt(band, noise)).astype(np.float32)
     return record

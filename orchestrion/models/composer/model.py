@@ -11,7 +11,7 @@ from typing import Final
 
 from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.composer.arrange import arrange
-from orchestrion.models.composer.mixer import TARGET_LUFS, build_rooms, mix
+from orchestrion.models.composer.mixer import TARGET_LUFS, mix, warm_up
 from orchestrion.models.composer.plan import Plan, make_plan
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
@@ -29,7 +29,7 @@ class Composer:
 
     def __init__(self) -> None:
         self._synth = NoteSynth()
-        build_rooms()
+        warm_up()
         self._info = ModelInfo(
             name="composer",
             revision=_revision(),
