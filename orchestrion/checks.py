@@ -23,6 +23,10 @@ from orchestrion.request import AudioFormat
 #: Stands for −inf dB and for levels below it.
 SILENCE_FLOOR_DB: Final = -120.0
 
+#: The two findings whose figures a record also carries by themselves.
+LOUDNESS: Final = "loudness"
+TRUE_PEAK: Final = "true peak"
+
 LOUDNESS_TOLERANCE_LU: Final = 0.5
 #: A lossy decoder's reading of loudness moves by less than this; peaks are not held by lossy codecs.
 MAX_DECODED_TRUE_PEAK_DBTP: Final = 3.0
@@ -62,7 +66,7 @@ def check(audio: Pcm, sample_rate_hz: int, spec: FinishSpec) -> list[Finding]:
     return [
         *findings,
         _loudness(audio, sample_rate_hz, spec),
-        _at_most("true peak", _level(true_peak_dbtp(audio, sample_rate_hz)), spec.true_peak_ceiling_dbtp, "dBTP"),
+        _at_most(TRUE_PEAK, _level(true_peak_dbtp(audio, sample_rate_hz)), spec.true_peak_ceiling_dbtp, "dBTP"),
         _at_most("longest clipped run", _longest_clipped_run(audio), CLIPPED_RUN_SAMPLES - 1, "samples"),
         _at_most("longest silence", longest_silence_s(audio, sample_rate_hz), MAX_SILENCE_S, "s"),
         _at_most("DC offset", dc_offset, MAX_DC_OFFSET, "of full scale"),
@@ -111,7 +115,7 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
 def _loudness(audio: Pcm, sample_rate_hz: int, spec: FinishSpec) -> Finding:
     measured = _level(integrated_lufs(audio, sample_rate_hz))
     target = spec.loudness_lufs
-    return _between("loudness", measured, target - LOUDNESS_TOLERANCE_LU, target + LOUDNESS_TOLERANCE_LU, "LUFS")
+    return _between(LOUDNESS, measured, target - LOUDNESS_TOLERANCE_LU, target + LOUDNESS_TOLERANCE_LU, "LUFS")
 
 
 def _level(decibels: float) -> float:

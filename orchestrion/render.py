@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrion import __version__
-from orchestrion.checks import check, check_encoded
+from orchestrion.checks import LOUDNESS, TRUE_PEAK, check, check_encoded
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import Node, PriceTable, cost_usd, describe_node
@@ -32,7 +32,6 @@ from orchestrion.errors import (
 )
 from orchestrion.finding import Finding
 from orchestrion.finish import RECIPE_VERSION, FinishSpec, finish
-from orchestrion.loudness import integrated_lufs, true_peak_dbtp
 from orchestrion.metrics import (
     CACHE_HITS,
     COST_USD,
@@ -266,8 +265,6 @@ class Renderer:
             with job.watch.stage("check"):
                 findings = check(audio, job.spec.sample_rate_hz, job.spec)
                 _pass(findings)
-                loudness_lufs = integrated_lufs(audio, job.spec.sample_rate_hz)
-                true_peak_dbtp_ = true_peak_dbtp(audio, job.spec.sample_rate_hz)
             stage = "encode"
             with job.watch.stage("encode"):
                 data = encode(audio, job.spec.sample_rate_hz, job.request.format)
@@ -279,7 +276,7 @@ class Renderer:
             with job.watch.stage("store"):
                 audio_key = self.store.put_blob(data, FILE_SUFFIXES[job.request.format])
                 midi_key = self.store.put_blob(generation.midi, ".mid") if generation.midi else None
-            record = self._record(job, generation, data, audio_key, midi_key, loudness_lufs, true_peak_dbtp_, findings)
+            record = self._record(job, generation, data, audio_key, midi_key, findings)
             published = self.store.publish(job.track_id, self.signer.sign(record).to_bytes())
         except OrchestrionError as error:
             self._account(job)
@@ -294,11 +291,10 @@ class Renderer:
         data: bytes,
         audio_key: str,
         midi_key: str | None,
-        loudness_lufs: float,
-        true_peak_dbtp: float,
         findings: Sequence[Finding],
     ) -> TrackRecord:
         request, seconds, device_seconds = job.request, job.watch.seconds, self._device_seconds(job)
+        measured = {finding.name: finding.measured for finding in findings}
         return TrackRecord(
             schema_version=SCHEMA_VERSION,
             track_id=job.track_id,
@@ -347,8 +343,8 @@ class Renderer:
             audio_bytes=len(data),
             midi_key=midi_key,
             midi_sha256=hashlib.sha256(generation.midi).hexdigest() if generation.midi else None,
-            measured_loudness_lufs=loudness_lufs,
-            measured_true_peak_dbtp=true_peak_dbtp,
+            measured_loudness_lufs=measured[LOUDNESS],
+            measured_true_peak_dbtp=measured[TRUE_PEAK],
             findings=tuple(findings),
         )
 
