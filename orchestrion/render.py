@@ -135,22 +135,16 @@ class Renderer:
 
         Nothing that is wrong with one request stops another.
         """
-        outcomes: dict[int, Track | Failure] = {}
+        found = [self._outcome_without_rendering(request, len(requests)) for request in requests]
         jobs: dict[str, Job] = {}
-        for index, request in enumerate(requests):
-            found = self._outcome_without_rendering(request, len(requests))
-            if isinstance(found, Job):
-                jobs.setdefault(found.track_id, found)
-            else:
-                outcomes[index] = found
+        for job in found:
+            if isinstance(job, Job):
+                jobs.setdefault(job.track_id, job)
         rendered: dict[str, Track | Failure] = {}
         for model in dict.fromkeys(job.request.model for job in jobs.values()):
             batch = [job for job in jobs.values() if job.request.model == model]
             rendered |= zip((job.track_id for job in batch), self._render_batch(batch), strict=True)
-        for index, request in enumerate(requests):
-            if index not in outcomes:
-                outcomes[index] = rendered[self.track_id(request)]
-        return [outcomes[index] for index in range(len(requests))]
+        return [rendered[one.track_id] if isinstance(one, Job) else one for one in found]
 
     def open(self, request: TrackRequest) -> Rendering:
         """Start one track, chunk by chunk.
@@ -175,7 +169,9 @@ class Renderer:
             InvalidRequest: the model is not loaded here, or cannot make this length.
             RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
         """
-        track_id = self._job(request, batch_size=1).track_id
+        return self._stored(self._job(request, batch_size=1).track_id)
+
+    def _stored(self, track_id: str) -> Track | None:
         versions = self.store.versions(track_id)
         if not versions:
             return None
@@ -213,7 +209,7 @@ class Renderer:
         """The job to do, unless the store has the track or the request is refused."""
         try:
             job = self._job(request, batch_size)
-            track = self.find(request)
+            track = self._stored(job.track_id)
         except OrchestrionError as error:
             return self.failed(error, "request", None, request.model)
         if track is None:

@@ -254,8 +254,7 @@ class StreamMaster:
         rendering = job.opened
         spec = rendering.spec
         self._finisher = StreamFinisher(rendering.source_rate_hz, rendering.channels, spec, rendering.expected_lufs)
-        total_samples = round(spec.duration_s * spec.sample_rate_hz)
-        self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, total_samples)
+        self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, spec.samples)
 
     def push(self, chunks: list[Pcm]) -> bytes:
         """Take raw chunks; give the bytes that are ready (maybe none)."""
