@@ -1,0 +1,1 @@
+"""MusicGen as a served model: checkpoint → conditions → continuous batching over slots → streaming codec."""
