@@ -73,7 +73,7 @@ $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
 	echo "== $(VENV): installing requirements.lock (a few minutes the first time)"; \
 	$$pip install --requirement requirements.lock; \
 	echo "== $(VENV): installing requirements-nodeps.txt and this project"; \
-	$$pip install --quiet --no-deps --requirement requirements-nodeps.txt; \
+	$$pip install --quiet --no-deps --no-build-isolation --requirement requirements-nodeps.txt; \
 	$$pip install --quiet --no-deps --no-build-isolation --editable .; \
 	echo "== $(VENV): trying it"; \
 	$(VENV)/bin/python -c '$(SMOKE)' || { rm -f $@; echo "$(VENV) is broken; the next make builds it anew" >&2; exit 1; }; \
