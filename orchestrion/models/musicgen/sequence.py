@@ -69,7 +69,7 @@ class Sequence:
         self._windows = windows
         self._window_index = 0
         #: Frames from the beginning whose codes are all known.
-        self.ready_frames = min(prompt.shape[1], total_frames)
+        self.ready_frames: int = min(prompt.shape[1], total_frames)
         self._lay_out()
 
     @property

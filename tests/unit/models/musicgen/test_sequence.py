@@ -1,4 +1,4 @@
-"""The delay pattern and the windows, against the pattern written out by hand and against what any caller can count on."""
+"""The delay pattern and the windows, against the pattern written out and against what a caller can count on."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,425 @@
+"""Continuous batching: pieces join and leave the decoder's slots at any step, and their audio streams out meanwhile.
+
+`Engine.step` reads top to bottom: collect audio → admit → plan → run the decoder → take the codes → hand frames to the
+codec. Nothing in it changes what a piece sounds like: scheduling, memory shortage and neighbours only change when it is
+ready. The surprising thing: a piece can be thrown out of its slot, or its codec state lost, at any moment; what was
+drawn is kept, and feeding it again gives the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+import torch
+
+from orchestrion.clock import Clock
+from orchestrion.errors import ModelFailed
+from orchestrion.models.musicgen.decoder import Condition, Decoder, Draws, Floats, Ints, Rows
+from orchestrion.models.musicgen.scheduler import (
+    Capacity,
+    SlotState,
+    after_shortage,
+    after_success,
+    choose_victim,
+    plan_step,
+)
+from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
+from orchestrion.models.musicgen.sequence import Window
+from orchestrion.models.protocol import Pcm
+
+logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY: Final = (MemoryError, torch.OutOfMemoryError)
+_NO_SLOT: Final = -1
+
+
+class AudioStream(Protocol):
+    """The codec's state of one piece."""
+
+    def close(self) -> None:
+        """Free it."""
+        ...
+
+
+class AudioDecoder(Protocol):
+    """`codec.Codec`, as far as the engine uses it."""
+
+    @property
+    def look_ahead_frames(self) -> int: ...  # noqa: D102
+
+    def open(self) -> AudioStream: ...  # noqa: D102
+
+    def push(self, items: Sequence[tuple[AudioStream, Ints, bool]], /) -> list[Pcm]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How audio is cut. It decides when a listener gets what, never what it is."""
+
+    #: Frames of the first chunk: as few as are worth sending.
+    first_chunk_frames: int = 10
+    #: Frames of a chunk once the piece runs; chunks double up to that. The codec takes at most so many at once.
+    chunk_frames: int = 50
+    #: A piece that is so many frames ahead of whoever takes its chunks rests.
+    max_ahead_frames: int = 1500
+
+
+@dataclass(eq=False, slots=True)
+class Piece:
+    """One request in the engine, from `submit` to its last chunk. Everything but `request` is the engine's own."""
+
+    sequence: CodeSequence
+    condition: Callable[[Window], Condition]
+    samples: int
+    seed: int
+    temperature: float
+    top_k: int
+    top_p: float
+    interactive: bool
+    slot: int = _NO_SLOT
+    prefix_columns: int = 0
+    passed_over: int = 0
+    stream: AudioStream | None = None
+    pushed_frames: int = 0
+    next_chunk_frames: int = 0
+    #: Samples that came out of the codec since it last began this piece, and samples that were given on.
+    decoded_samples: int = 0
+    given_samples: int = 0
+    #: Whether the codec has it in hand just now.
+    in_codec: bool = False
+    chunks: deque[Pcm] = field(default_factory=deque)
+    #: Seconds of the device that this piece used: its share of every step and of every codec batch it was in.
+    device_s: float = 0.0
+    failure: ModelFailed | None = None
+    is_over: bool = False
+
+    @property
+    def ready_frames(self) -> int:
+        """Frames that the codec could be given now."""
+        return self.sequence.ready_frames - self.pushed_frames
+
+    def untaken_frames(self, hop: int) -> int:
+        """Frames drawn that nobody has taken as audio yet."""
+        return self.sequence.ready_frames - (self.given_samples - sum(map(len, self.chunks))) // hop
+
+
+class Engine:
+    """One loaded model: its decoder, its codec, and every piece in progress. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        codec: AudioDecoder,
+        *,
+        codec_streams: int,
+        codec_thread: Executor,
+        hop: int,
+        pacing: Pacing,
+        clock: Clock,
+    ) -> None:
+        """An engine without pieces.
+
+        Args:
+            decoder: its `slots` are how many pieces are decoded at the same time.
+            codec: used by one thread at a time.
+            codec_streams: streams that the codec can have open; at least `decoder.slots`.
+            codec_thread: where the codec works, one thread, so that the decoder does not wait for it.
+            hop: samples per frame.
+            pacing: sizes of chunks.
+            clock: for the shares of device time.
+        """
+        self._decoder = decoder
+        self._codec = codec
+        self._free_streams = codec_streams
+        self._hop = hop
+        self._pacing = pacing
+        self._clock = clock
+        self._full = self._capacity = Capacity(decoder.slots, decoder.max_rows)
+        self._codec_batch = self._full_codec_batch = codec_streams
+        self._free_slots = list(range(decoder.slots))
+        self._waiting: deque[Piece] = deque()
+        self._occupied: list[Piece] = []  # In order of arrival.
+        self._draining: list[Piece] = []  # All codes drawn, audio not yet.
+        self._codec_thread = codec_thread
+        self._in_codec: list[Piece] = []
+        self._codec_call: Future[tuple[list[Pcm], float]] | None = None
+
+    @property
+    def active(self) -> int:
+        """Pieces that are in slots, wait for one, or whose audio is still being made."""
+        return len(self._occupied) + len(self._waiting) + len(self._draining)
+
+    def submit(self, piece: Piece) -> None:
+        """Put a piece in the line for a slot."""
+        piece.next_chunk_frames = self._pacing.first_chunk_frames + self._codec.look_ahead_frames
+        self._waiting.append(piece)
+
+    def cancel(self, piece: Piece) -> None:
+        """Give a piece up: its slot is free for the very next step."""
+        if not piece.is_over:
+            self._retire(piece)
+
+    def next_chunk(self, piece: Piece) -> Pcm | None:
+        """The piece's next audio, stepping everybody until it is there: [samples, channels]; None at the end.
+
+        Raises:
+            ModelFailed: this piece cannot be made.
+        """
+        while not piece.chunks:
+            if piece.failure is not None:
+                raise piece.failure
+            if piece.is_over:
+                return None
+            if not self.step():
+                self._wait_for_codec()
+        return piece.chunks.popleft()
+
+    def step(self) -> bool:
+        """Advance every piece that can be advanced; False when all that is left to do is waiting for the codec."""
+        collected = self._collect_audio()
+        self._admit()
+        counts = plan_step([self._state(piece) for piece in self._occupied], self._capacity.rows)
+        planned = [(piece, count) for piece, count in zip(self._occupied, counts, strict=True) if count]
+        for piece, count in zip(self._occupied, counts, strict=True):
+            piece.passed_over = 0 if count else piece.passed_over + 1
+        if planned:
+            self._run(planned)
+        self._hand_to_codec()
+        return collected or bool(planned)
+
+    def close(self) -> None:
+        """Give up every piece in progress and wait for the codec."""
+        for piece in [*self._occupied, *self._waiting, *self._draining]:
+            self._retire(piece)
+        if self._codec_call is not None:
+            self._wait_for_codec()
+
+    # ---- slots -------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        while self._waiting and self._free_slots and len(self._occupied) < self._capacity.slots:
+            piece = min(self._waiting, key=lambda one: not one.interactive)  # The first of the most urgent.
+            if piece.stream is None and not self._open_stream(piece):
+                return
+            self._waiting.remove(piece)
+            piece.slot = self._free_slots.pop()
+            self._occupied.append(piece)
+            self._bind(piece)
+
+    def _bind(self, piece: Piece) -> None:
+        """Let the decoder begin the piece's present window, or begin it again."""
+        condition = piece.condition(piece.sequence.window)
+        self._decoder.bind(piece.slot, condition)
+        piece.prefix_columns = condition.prefix_columns
+        piece.sequence.restart()
+
+    def _leave_slot(self, piece: Piece) -> None:
+        self._occupied.remove(piece)
+        self._free_slots.append(piece.slot)
+        piece.slot = _NO_SLOT
+
+    def _state(self, piece: Piece) -> SlotState:
+        rests = piece.untaken_frames(self._hop) > self._pacing.max_ahead_frames
+        pending = 0 if rests else piece.sequence.pending(piece.prefix_columns)
+        return SlotState(pending, piece.interactive, piece.passed_over)
+
+    # ---- the decoder -------------------------------------------------------------------------------------------
+
+    def _run(self, planned: list[tuple[Piece, int]]) -> None:
+        """One decoder step for these pieces and as many of their pending columns."""
+        drawing = [piece for piece, count in planned if count == piece.sequence.pending(piece.prefix_columns)]
+        started_s = self._clock.monotonic_s()
+        try:
+            tokens = self._decoder.step(_rows(planned, drawing), _draws(drawing))
+        except _OUT_OF_MEMORY:
+            self._give_way(planned)
+            return
+        step_s = self._clock.monotonic_s() - started_s
+        rows = sum(count for _, count in planned)
+        for piece, count in planned:
+            piece.device_s += step_s * count / rows
+            piece.sequence.fed(count)
+        for piece, drawn in zip(drawing, tokens, strict=True):
+            self._take(piece, drawn)
+        self._capacity = after_success(self._capacity, self._full)
+
+    def _take(self, piece: Piece, tokens: Ints) -> None:
+        if (tokens < 0).any():
+            self._fail(
+                piece, ModelFailed("the model's logits are not numbers: its weights or its precision are broken")
+            )
+        elif piece.sequence.accept(tokens):
+            if piece.sequence.is_done:
+                self._leave_slot(piece)
+                self._draining.append(piece)
+            else:
+                self._bind(piece)
+
+    def _give_way(self, planned: list[tuple[Piece, int]]) -> None:
+        """The device had no room for this step: shrink, and begin the windows of those who were in it again."""
+        rows = sum(count for _, count in planned)
+        shrunk = after_shortage(self._capacity, len(planned), rows)
+        logger.warning("no memory for a step of %d rows in %d slots; going on with %s", rows, len(planned), shrunk)
+        if shrunk is None:
+            self._fail(planned[0][0], ModelFailed("the device has no memory for even one piece"))
+            return
+        self._capacity = shrunk
+        while len(self._occupied) > shrunk.slots:
+            piece = self._occupied[choose_victim([self._state(one) for one in self._occupied])]
+            self._leave_slot(piece)
+            self._waiting.appendleft(piece)
+        for piece, _ in planned:
+            if piece.slot != _NO_SLOT:
+                self._bind(piece)
+
+    # ---- the codec ---------------------------------------------------------------------------------------------
+
+    def _open_stream(self, piece: Piece) -> bool:
+        if not self._free_streams:
+            return False
+        piece.stream = self._codec.open()
+        self._free_streams -= 1
+        return True
+
+    def _close_stream(self, piece: Piece) -> None:
+        """Free the piece's codec state, unless the codec is at it: then `_collect_audio` does."""
+        if piece.stream is not None and not piece.in_codec:
+            piece.stream.close()
+            piece.stream = None
+            self._free_streams += 1
+
+    def _hand_to_codec(self) -> None:
+        """Give the codec its next batch if it has none: those with a chunk's worth of frames, or with their last."""
+        if self._codec_call is not None:
+            return
+        self._in_codec = [piece for piece in [*self._draining, *self._occupied] if self._is_due(piece)]
+        del self._in_codec[self._codec_batch :]
+        if self._in_codec:
+            items = [self._next_frames(piece) for piece in self._in_codec]
+            self._codec_call = self._codec_thread.submit(self._decode, items)
+
+    def _next_frames(self, piece: Piece) -> tuple[AudioStream, Ints, bool]:
+        if piece.stream is None:
+            raise RuntimeError("a piece without a codec stream was handed to the codec")
+        begin = piece.pushed_frames
+        end = begin + min(piece.ready_frames, self._pacing.chunk_frames)
+        piece.pushed_frames = end
+        piece.next_chunk_frames = min(2 * piece.next_chunk_frames, self._pacing.chunk_frames)
+        piece.in_codec = True
+        return piece.stream, piece.sequence.codes[:, begin:end].copy(), end == piece.sequence.codes.shape[1]
+
+    def _is_due(self, piece: Piece) -> bool:
+        waits_for_more = piece.ready_frames < piece.next_chunk_frames and not piece.sequence.is_done
+        return piece.stream is not None and piece.ready_frames > 0 and not waits_for_more
+
+    def _decode(self, items: Sequence[tuple[AudioStream, Ints, bool]]) -> tuple[list[Pcm], float]:
+        """In the codec's thread: the audio, and the seconds it took."""
+        started_s = self._clock.monotonic_s()
+        return self._codec.push(items), self._clock.monotonic_s() - started_s
+
+    def _wait_for_codec(self) -> None:
+        if self._codec_call is None:
+            raise RuntimeError("a piece is not over, and there is nothing left to do for it")
+        self._codec_call.exception()
+        self._collect_audio()
+
+    def _collect_audio(self) -> bool:
+        """Take what the codec has finished; whether it has."""
+        if self._codec_call is None or not self._codec_call.done():
+            return False
+        call, pieces = self._codec_call, self._in_codec
+        self._codec_call, self._in_codec = None, []
+        for piece in pieces:
+            piece.in_codec = False
+        error = call.exception()
+        if error is not None:
+            self._codec_broke(pieces, error)
+            return True
+        self._codec_batch = min(self._full_codec_batch, self._codec_batch + 1)
+        chunks, codec_s = call.result()
+        for piece, chunk in zip(pieces, chunks, strict=True):
+            piece.device_s += codec_s / len(pieces)
+            self._give_on(piece, chunk)
+        return True
+
+    def _give_on(self, piece: Piece, chunk: Pcm) -> None:
+        if piece.is_over:  # Cancelled while the codec was at it.
+            self._close_stream(piece)
+            return
+        begin, end = piece.decoded_samples, min(piece.decoded_samples + len(chunk), piece.samples)
+        piece.decoded_samples += len(chunk)
+        # After a fresh start of the codec, what was given on before comes again and is dropped.
+        fresh = chunk[max(begin, piece.given_samples) - begin : max(end - begin, 0)]
+        if len(fresh):
+            piece.chunks.append(fresh)
+            piece.given_samples += len(fresh)
+        if piece.sequence.is_done and piece.pushed_frames == piece.sequence.codes.shape[1]:
+            self._retire(piece)
+
+    def _codec_broke(self, pieces: list[Piece], error: BaseException) -> None:
+        """Begin the audio of these pieces again if it was memory, fewer at a time; otherwise they fail."""
+        shortage = isinstance(error, _OUT_OF_MEMORY) and len(pieces) > 1
+        logger.warning("the codec failed on %d pieces: %r", len(pieces), error)
+        self._codec_batch = max(1, len(pieces) // 2) if shortage else self._codec_batch
+        for piece in pieces:
+            self._close_stream(piece)
+            if piece.is_over:
+                continue
+            if shortage and self._open_stream(piece):
+                piece.pushed_frames = piece.decoded_samples = 0
+            else:
+                self._fail(piece, ModelFailed(f"the codec failed: {type(error).__name__}: {error}"))
+
+    # ---- the end of a piece ------------------------------------------------------------------------------------
+
+    def _fail(self, piece: Piece, failure: ModelFailed) -> None:
+        piece.failure = failure
+        self._retire(piece)
+
+    def _retire(self, piece: Piece) -> None:
+        """Take a piece out, finished or not."""
+        if piece.slot != _NO_SLOT:
+            self._leave_slot(piece)
+        if piece in self._waiting:
+            self._waiting.remove(piece)
+        if piece in self._draining:
+            self._draining.remove(piece)
+        piece.is_over = True
+        self._close_stream(piece)
+
+
+def _rows(planned: list[tuple[Piece, int]], drawing: list[Piece]) -> Rows:
+    slots, positions, tokens, wanted = [], [], [], []
+    rows = 0
+    for piece, count in planned:
+        at, columns = piece.sequence.rows(count, piece.prefix_columns)
+        slots.append(np.full(count, piece.slot, np.int64))
+        positions.append(at)
+        tokens.append(columns)
+        rows += count
+        if piece in drawing:
+            wanted.append(rows - 1)
+    return Rows(
+        np.concatenate(slots), np.concatenate(positions), np.concatenate(tokens), np.asarray(wanted, dtype=np.int64)
+    )
+
+
+def _draws(drawing: Iterable[Piece]) -> Draws:
+    pieces = list(drawing)
+
+    def floats(values: list[float]) -> Floats:
+        return np.asarray(values, dtype=np.float32)
+
+    return Draws(
+        seed=np.asarray([piece.seed for piece in pieces], dtype=np.uint64),
+        column=np.asarray([piece.sequence.next_column() for piece in pieces], dtype=np.int64),
+        temperature=floats([piece.temperature for piece in pieces]),
+        top_k=np.asarray([piece.top_k for piece in pieces], dtype=np.int64),
+        top_p=floats([piece.top_p for piece in pieces]),
+    )

@@ -1,0 +1,119 @@
+"""What one step does and who comes in: decisions over plain values, without a model, a clock or memory of their own.
+
+Policy in one paragraph: decoding slots step every time, so nobody's music stalls; what is left of a step's rows goes to
+prefill, people who wait before batch work, and beside decoding slots only in portions, so that one long prompt does not
+stop the others. When the device has no room, prefill shrinks first; then the youngest batch piece leaves its slot and
+is fed again later. The surprising thing: that costs time and never changes a note, because a piece's codes depend on
+nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+#: Rows of prefill in one step while others decode: about what doubles such a step on a CPU, less on a GPU.
+PREFILL_ROWS_BESIDE_DECODING: Final = 32
+#: Steps without trouble after which a share of the capacity that was given up is tried again.
+RECOVERY_STEPS: Final = 50
+#: Times that the smallest possible step is tried before its piece fails: memory may belong to somebody else just now.
+LAST_TRIES: Final = 3
+#: A batch slot that was passed over so many steps comes before people's next one.
+PATIENCE_STEPS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """What the plan of a step depends on. Slots are listed in order of arrival."""
+
+    #: Columns known but not yet fed: 1 while decoding, more before that; 0 for one that rests.
+    pending: int
+    #: Whether somebody waits for this piece.
+    interactive: bool
+    #: Steps since it last had a row.
+    passed_over: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the device is trusted with at present."""
+
+    #: Pieces in slots.
+    slots: int
+    #: Rows of one step.
+    rows: int
+    #: Steps since it last shrank.
+    steady_steps: int = 0
+    #: Shortages one after the other with nothing left to give up.
+    tries: int = 0
+
+
+def plan_step(slots: Sequence[SlotState], rows: int) -> list[int]:
+    """Columns that each slot feeds in this step; 0 for those that wait.
+
+    Args:
+        slots: in order of arrival.
+        rows: at most so many columns together.
+    """
+    plan = [0] * len(slots)
+
+    def urgency(index: int) -> tuple[bool, bool, int]:
+        slot = slots[index]
+        return slot.passed_over < PATIENCE_STEPS, not slot.interactive, index
+
+    in_order = sorted(range(len(slots)), key=urgency)
+    for index in in_order:
+        if slots[index].pending == 1 and rows:
+            plan[index] = 1
+            rows -= 1
+    if any(plan):
+        rows = min(rows, PREFILL_ROWS_BESIDE_DECODING)
+    for index in in_order:
+        if slots[index].pending > 1:
+            plan[index] = min(slots[index].pending, rows)
+            rows -= plan[index]
+    return plan
+
+
+def after_shortage(capacity: Capacity, occupied: int, planned_rows: int) -> Capacity | None:
+    """The capacity to go on with when a step found no memory; None when there is nothing left to give up.
+
+    Args:
+        capacity: as it was.
+        occupied: pieces in slots; at least one.
+        planned_rows: rows of the step that failed.
+    """
+    if planned_rows > occupied:
+        return Capacity(capacity.slots, rows=max(occupied, planned_rows // 2))
+    if occupied > 1:
+        return Capacity(slots=occupied - 1, rows=occupied - 1)
+    if capacity.tries + 1 < LAST_TRIES:
+        return Capacity(slots=1, rows=1, tries=capacity.tries + 1)
+    return None
+
+
+def after_success(capacity: Capacity, full: Capacity) -> Capacity:
+    """The capacity after a step that went well: now and then a little nearer to `full`."""
+    if (capacity.slots, capacity.rows) == (full.slots, full.rows):
+        return capacity
+    if capacity.steady_steps + 1 < RECOVERY_STEPS:
+        return replace(capacity, steady_steps=capacity.steady_steps + 1, tries=0)
+    return Capacity(slots=min(full.slots, capacity.slots + 1), rows=min(full.rows, 2 * capacity.rows))
+
+
+def choose_victim(slots: Sequence[SlotState]) -> int:
+    """Who leaves its slot when there are too many: the youngest batch piece, or the youngest of all."""
+    batch = [index for index, slot in enumerate(slots) if not slot.interactive]
+    return batch[-1] if batch else len(slots) - 1
+
+
+def slots_that_fit(wanted: int, budget_bytes: int, bytes_for: Callable[[int], int]) -> int:
+    """The most slots, up to `wanted`, whose predicted memory is within the budget; 0 when not even one is.
+
+    Args:
+        wanted: slots that are asked for.
+        budget_bytes: memory that the model may have, weights included.
+        bytes_for: predicted bytes of weights, cache, codec and scratch for a number of slots.
+    """
+    return next((slots for slots in range(wanted, 0, -1) if bytes_for(slots) <= budget_bytes), 0)

@@ -1,0 +1,346 @@
+"""The engine over a decoder that hashes what it is fed: whatever happens around a piece, its audio is what it is alone."""
+
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from orchestrion.errors import ModelFailed
+from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
+from orchestrion.models.musicgen.scheduler import RECOVERY_STEPS
+from orchestrion.models.musicgen.sequence import Sequence, plan_windows
+from tests.musicgen_checkpoints import TINY
+from tests.unit.models.musicgen.fakes import HOP, EchoCodec, HistoryDecoder, condition
+
+PACING = Pacing(first_chunk_frames=3, chunk_frames=8, max_ahead_frames=1000)
+
+
+class Ticks:
+    """A clock on which every look is a second later."""
+
+    def __init__(self) -> None:
+        self.time_s = 0.0
+
+    def monotonic_s(self) -> float:
+        self.time_s += 1.0
+        return self.time_s
+
+
+class AtOnce(Executor):
+    """Runs what is submitted before `submit` returns, so that a test's steps can be counted."""
+
+    def submit(self, work, /, *arguments):
+        future = Future()
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def make_engine(slots=4, max_rows=64, pacing=PACING, codec_thread=None):
+    decoder, codec = HistoryDecoder(slots, max_rows), EchoCodec()
+    engine = Engine(
+        decoder,
+        codec,
+        codec_streams=2 * slots,
+        codec_thread=codec_thread or AtOnce(),
+        hop=HOP,
+        pacing=pacing,
+        clock=Ticks(),
+    )
+    return engine, decoder, codec
+
+
+def piece(seed=1, frames=20, prompt_frames=0, interactive=True, prefix_columns=0, window=30, stride=18):
+    prompt = np.random.default_rng(seed).integers(0, TINY.card, (4, prompt_frames))
+    windows = plan_windows(frames, prompt_frames, window, stride)
+    return Piece(
+        sequence=Sequence(TINY, frames, prompt, windows),
+        condition=lambda window: condition(seed + window.start_frame / 100, prefix_columns),
+        samples=frames * HOP - 1,
+        seed=seed,
+        temperature=1.0,
+        top_k=250,
+        top_p=0.0,
+        interactive=interactive,
+    )
+
+
+def take_all(engine, one):
+    chunks = []
+    while (chunk := engine.next_chunk(one)) is not None:
+        chunks.append(chunk)
+    return np.concatenate(chunks)
+
+
+def alone(**wish):
+    engine, _, _ = make_engine(slots=1)
+    one = piece(**wish)
+    engine.submit(one)
+    audio = take_all(engine, one)
+    engine.close()
+    return audio
+
+
+def assert_nothing_is_held(engine, codec):
+    assert engine.active == 0
+    assert codec.open_streams == 0
+    assert sorted(engine._free_slots) == list(range(engine._decoder.slots))
+
+
+WISHES = [
+    {"seed": 1, "frames": 20},
+    {"seed": 2, "frames": 75},
+    {"seed": 3, "frames": 40, "prompt_frames": 11},
+    {"seed": 4, "frames": 9, "prefix_columns": 13},
+    {"seed": 5, "frames": 64, "prompt_frames": 5, "prefix_columns": 40, "interactive": False},
+    {"seed": 6, "frames": 1},
+    {"seed": 7, "frames": 33, "interactive": False},
+]
+
+
+@pytest.mark.parametrize("slots, max_rows", [(1, 1), (2, 5), (4, 64), (7, 7)])
+def test_every_piece_sounds_as_it_does_alone(slots, max_rows):
+    engine, _, codec = make_engine(slots, max_rows)
+    pieces = [piece(**wish) for wish in WISHES]
+    for one in pieces:
+        engine.submit(one)
+
+    audio = [take_all(engine, one) for one in pieces]
+
+    for wish, heard in zip(WISHES, audio, strict=True):
+        assert len(heard) == wish["frames"] * HOP - 1
+        assert np.array_equal(heard, alone(**wish))
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_the_audio_is_that_of_the_codes_and_comes_in_chunks():
+    engine, _, codec = make_engine()
+    one = piece(frames=40)
+    engine.submit(one)
+    chunks = []
+    while (chunk := engine.next_chunk(one)) is not None:
+        chunks.append(chunk)
+
+    assert np.array_equal(np.concatenate(chunks)[::HOP, 0], codec.audio(one.sequence.codes))
+    assert len(chunks[0]) == PACING.first_chunk_frames * HOP
+    assert max(map(len, chunks)) <= (PACING.chunk_frames + codec.look_ahead_frames) * HOP
+    engine.close()
+
+
+def test_a_newcomer_is_heard_while_a_long_piece_runs():
+    engine, decoder, _ = make_engine(slots=2)
+    long, short = piece(seed=1, frames=3000, window=3000, stride=1800), piece(seed=2, frames=10)
+    decoder.max_positions = 4000
+    engine.submit(long)
+    engine.next_chunk(long)
+    engine.submit(short)
+    before = len(decoder.steps)
+
+    take_all(engine, short)
+
+    assert len(decoder.steps) - before <= 20
+    engine.close()
+
+
+def test_pieces_share_steps_instead_of_taking_turns():
+    engine, decoder, _ = make_engine(slots=4)
+    pieces = [piece(seed=seed, frames=50) for seed in range(4)]
+    for one in pieces:
+        engine.submit(one)
+    for one in pieces:
+        take_all(engine, one)
+
+    assert len(decoder.steps) <= 50 + 10
+    engine.close()
+
+
+def test_a_cancelled_piece_frees_its_slot_at_once_and_changes_nobody():
+    engine, _, codec = make_engine(slots=2)
+    stays, goes, comes = piece(seed=1, frames=30), piece(seed=2, frames=3000), piece(seed=3, frames=12)
+    for one in (stays, goes, comes):
+        engine.submit(one)
+    engine.next_chunk(goes)
+    engine.cancel(goes)
+    engine.cancel(goes)
+
+    assert np.array_equal(take_all(engine, comes), alone(seed=3, frames=12))
+    assert np.array_equal(take_all(engine, stays), alone(seed=1, frames=30))
+    assert engine.next_chunk(goes) is not None or goes.is_over
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_people_get_the_next_slot_before_batch_work():
+    engine, _, _ = make_engine(slots=1)
+    first, batch, person = piece(seed=1, frames=5), piece(seed=2, interactive=False), piece(seed=3)
+    for one in (first, batch, person):
+        engine.submit(one)
+    take_all(engine, first)
+
+    take_all(engine, person)
+
+    assert batch.sequence.ready_frames == 0
+    engine.close()
+
+
+def test_a_piece_that_nobody_takes_rests_and_goes_on():
+    pacing = Pacing(first_chunk_frames=3, chunk_frames=8, max_ahead_frames=20)
+    engine, _, _ = make_engine(slots=2, pacing=pacing)
+    slow, quick = piece(seed=1, frames=200, window=300), piece(seed=2, frames=200, window=300)
+    engine.submit(slow)
+    engine.submit(quick)
+
+    take_all(engine, quick)
+
+    assert slow.sequence.ready_frames <= 20 + 8
+    assert np.array_equal(take_all(engine, slow), alone(seed=1, frames=200, window=300))
+    engine.close()
+
+
+def test_logits_that_are_no_numbers_fail_their_piece_only():
+    engine, decoder, codec = make_engine()
+    decoder.poisoned_seeds = {2}
+    good, bad = piece(seed=1), piece(seed=2)
+    engine.submit(good)
+    engine.submit(bad)
+
+    with pytest.raises(ModelFailed, match="not numbers"):
+        take_all(engine, bad)
+    assert np.array_equal(take_all(engine, good), alone(seed=1))
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_a_shortage_of_memory_shrinks_the_steps_and_recovers():
+    engine, decoder, codec = make_engine(slots=4)
+    room = {"rows": 6}
+
+    def limited(rows):
+        if len(rows.slot) > room["rows"]:
+            raise MemoryError
+
+    decoder.before_step = limited
+    wishes = [{"seed": seed, "frames": 12, "prompt_frames": 9} for seed in range(1, 5)]
+    pieces = [piece(**wish) for wish in wishes]
+    for one in pieces:
+        engine.submit(one)
+    audio = [take_all(engine, one) for one in pieces]
+
+    assert all(np.array_equal(heard, alone(**wish)) for heard, wish in zip(audio, wishes, strict=True))
+    room["rows"] = 1000
+    later = piece(seed=9, frames=8 * RECOVERY_STEPS, window=8 * RECOVERY_STEPS + 1)
+    engine.submit(later)
+    take_all(engine, later)
+    assert (engine._capacity.slots, engine._capacity.rows) == (4, 64)
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_with_no_memory_at_all_pieces_fail_and_the_engine_lives():
+    engine, decoder, codec = make_engine(slots=2)
+
+    def nothing(rows):
+        raise MemoryError
+
+    decoder.before_step = nothing
+    pieces = [piece(seed=seed) for seed in (1, 2, 3)]
+    for one in pieces:
+        engine.submit(one)
+    for one in pieces:
+        with pytest.raises(ModelFailed, match="no memory"):
+            take_all(engine, one)
+    decoder.before_step = lambda rows: None
+    after = piece(seed=4)
+    engine.submit(after)
+
+    assert np.array_equal(take_all(engine, after), alone(seed=4))
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_a_codec_that_breaks_fails_those_it_was_decoding():
+    engine, _, codec = make_engine()
+    one = piece(seed=1)
+    engine.submit(one)
+
+    def broken(items):
+        raise ValueError("codes out of range")
+
+    codec.before_push = broken
+    with pytest.raises(ModelFailed, match="codes out of range"):
+        take_all(engine, one)
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_device_time_is_shared_out_completely():
+    engine, _, _ = make_engine(slots=2)
+    pieces = [piece(seed=seed, frames=30) for seed in (1, 2)]
+    for one in pieces:
+        engine.submit(one)
+    for one in pieces:
+        take_all(engine, one)
+
+    # Same length, same neighbours: the same share.
+    assert pieces[0].device_s == pytest.approx(pieces[1].device_s, rel=0.2)
+    engine.close()
+
+
+def test_a_thousand_faults_leave_no_slot_no_stream_and_no_wrong_sample():
+    engine, decoder, codec = make_engine(slots=5, max_rows=32, codec_thread=ThreadPoolExecutor(1))
+    chance = np.random.default_rng(3)
+    # The codec's thread draws from its own, so that what happens does not depend on which thread is quicker.
+    codec_chance = np.random.default_rng(4)
+    faults = {"decoder": 0, "codec": 0, "cancel": 0}
+
+    def decoder_fault(rows):
+        if chance.random() < 0.02:
+            faults["decoder"] += 1
+            raise MemoryError
+
+    def codec_fault(items):
+        if len(items) > 1 and codec_chance.random() < 0.3:
+            faults["codec"] += 1
+            raise MemoryError
+
+    decoder.before_step, codec.before_push = decoder_fault, codec_fault
+    wishes = [wish | {"seed": 10 * index + wish["seed"]} for index in range(3) for wish in WISHES]
+    expected = [alone(**wish) for wish in wishes]
+    active: list[tuple[int, Piece, list]] = []
+    finished = 0
+    while sum(faults.values()) < 1000:
+        while len(active) < 8:
+            wish = int(chance.integers(len(wishes)))
+            one = piece(**wishes[wish])
+            engine.submit(one)
+            active.append((wish, one, []))
+        at = int(chance.integers(len(active)))
+        wish, one, heard = active[at]
+        if chance.random() < 0.04:
+            engine.cancel(one)
+            faults["cancel"] += 1
+            del active[at]
+            continue
+        try:
+            chunk = engine.next_chunk(one)
+        except ModelFailed as failure:
+            # One piece, one row, and still no memory: the only excuse.
+            assert "no memory" in str(failure)
+            del active[at]
+            continue
+        if chunk is not None:
+            heard.append(chunk)
+        else:
+            assert np.array_equal(np.concatenate(heard), expected[wish])
+            finished += 1
+            del active[at]
+    for _, one, _ in active:
+        engine.cancel(one)
+    engine.close()
+
+    assert min(faults.values()) > 20
+    assert finished > 100
+    assert_nothing_is_held(engine, codec)
