@@ -17,7 +17,7 @@ def condition(number: float = 0.0, prefix_columns: int = 0) -> Condition:
 
 
 class HistoryDecoder:
-    """Draws codes from a hash of everything its slot was fed: one wrong, lost or foreign column changes all the rest."""
+    """Draws from a hash of everything its slot was fed: one wrong, lost or foreign column changes all the rest."""
 
     geometry = TINY
     max_positions = 400

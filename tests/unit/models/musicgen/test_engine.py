@@ -1,4 +1,4 @@
-"""The engine over a decoder that hashes what it is fed: whatever happens around a piece, its audio is what it is alone."""
+"""The engine over a decoder that hashes what it is fed: whatever happens around a piece, it sounds as it does alone."""
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
