@@ -29,15 +29,17 @@ from orchestrion.strict_json import parse_json_object
 
 #: A longer line is a broken file, not a request: the longest valid row is about 15 kB of UTF-8.
 MAX_LINE_BYTES: Final = 64 * 1024
-MAX_THEME_BYTES: Final = 20 * 1024 * 1024
+MAX_UPLOAD_BYTES: Final = 20 * 1024 * 1024
 MAX_LABEL_CHARACTERS: Final = 500
-#: Themes whose reference is remembered, so that a catalog on one theme reads its file once.
-REMEMBERED_THEMES: Final = 1024
+#: Files whose reference is remembered, so that a catalog on one theme reads its file once.
+REMEMBERED_FILES: Final = 1024
 PARQUET_BATCH_ROWS: Final = 64
 
 #: Columns that are the caller's own and go to the ledger as they are.
 LABELS: Final = ("row_id", "title")
 COLUMNS: Final = (*LABELS, *TrackSpec.model_fields)
+#: Columns that may name a file beside the catalog instead of an upload.
+UPLOADS: Final = ("theme", "continuation")
 
 Cells = Mapping[str, Any]
 
@@ -79,12 +81,12 @@ def catalog_sha256(url: str, storage_options: Mapping[str, Any]) -> str:
 def read_catalog(
     url: str, storage_options: Mapping[str, Any], put_theme: Callable[[bytes], str]
 ) -> Iterator[CatalogRow | RefusedRow]:
-    """Each row of the catalog, in order. Themes given as paths beside the catalog are handed to `put_theme`.
+    """Each row of the catalog, in order. Themes and continuations given as paths are handed to `put_theme`.
 
     Args:
         url: Path or fsspec URL that ends in .csv, .jsonl, .ndjson or .parquet.
         storage_options: Passed to fsspec.
-        put_theme: Stores a theme's bytes and returns its "sha256:…" reference.
+        put_theme: Stores a theme's or a continuation's bytes and returns its "sha256:…" reference.
 
     Raises:
         InvalidRequest: the catalog as a whole cannot be used (kind, header, columns); raised with the first row.
@@ -94,10 +96,10 @@ def read_catalog(
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".parquet": _parquet_rows}
     if suffix not in readers:
         raise InvalidRequest.of("catalog", url, "is no catalog; its name must end in " + ", ".join(readers))
-    themes = ThemeFolder(url, storage_options, put_theme)
+    uploads = CatalogFolder(url, storage_options, put_theme)
     with _opened(url, storage_options) as file:
         for line, cells in readers[suffix](file):
-            yield _row(line, cells, themes)
+            yield _row(line, cells, uploads)
 
 
 def _opened(url: str, storage_options: Mapping[str, Any]) -> IO[bytes]:
@@ -118,7 +120,7 @@ class _Text:
 _Read = dict[str, Any] | _Text | str
 
 
-def _row(line: int, read: _Read, themes: ThemeFolder) -> CatalogRow | RefusedRow:
+def _row(line: int, read: _Read, folder: CatalogFolder) -> CatalogRow | RefusedRow:
     if isinstance(read, str):
         return RefusedRow(line, None, None, read)
     cells: dict[str, Any] = dict(read.cells) if isinstance(read, _Text) else dict(read)
@@ -128,12 +130,12 @@ def _row(line: int, read: _Read, themes: ThemeFolder) -> CatalogRow | RefusedRow
         given = {name: cells.pop(name, None) for name in LABELS}
         for name, value in given.items():
             labels[name] = _label(name, value)
-        theme_path = cells.pop("theme") if _is_path(cells.get("theme")) else None
+        paths = {name: cells.pop(name) for name in UPLOADS if _is_path(cells.get(name))}
         spec = TrackSpec.from_text(cells) if isinstance(read, _Text) else TrackSpec.from_json(cells)
         request = spec.resolve()
-        if theme_path is not None:
+        if paths:
             # Last, so that only rows that will be rendered put anything into the store.
-            spec = spec.model_copy(update={"theme": themes.reference(theme_path)})
+            spec = spec.model_copy(update={name: folder.reference(name, path) for name, path in paths.items()})
             request = spec.resolve()
     except InvalidRequest as error:
         return RefusedRow(line, labels["row_id"], labels["title"], str(error))
@@ -313,66 +315,66 @@ def _cells_of(batch: pa.RecordBatch, index: int) -> Iterator[tuple[str, Any]]:
         yield name, int(cell) if whole else cell
 
 
-_WHOLE_NUMBERS: Final = frozenset({"seed", "sample_rate_hz"})
+_WHOLE_NUMBERS: Final = frozenset({"seed", "sample_rate_hz", "top_k"})
 
 
-# Themes
+# Files beside the catalog
 
 
-def _is_path(theme: object) -> bool:
-    return isinstance(theme, str) and bool(theme.strip()) and not theme.startswith("sha256:")
+def _is_path(cell: object) -> bool:
+    return isinstance(cell, str) and bool(cell.strip()) and not cell.startswith("sha256:")
 
 
 @dataclass(slots=True)
-class ThemeFolder:
-    """The folder of the catalog: the only place that a row's `theme` may name a file in."""
+class CatalogFolder:
+    """The folder of the catalog: the only place that a row's `theme` or `continuation` may name a file in."""
 
     catalog_url: str
     storage_options: Mapping[str, Any]
     put: Callable[[bytes], str]
     known: dict[str, str] = field(default_factory=dict)
 
-    def reference(self, theme: str) -> str:
-        """Store the file that `theme` names and return its "sha256:…" reference.
+    def reference(self, column: str, name: str) -> str:
+        """Store the file of this name, which stands in this column, and return its "sha256:…" reference.
 
         Raises:
             InvalidRequest: the path leaves the folder, or the file cannot be read or is too large.
             StoreUnavailable: the store did not take it.
         """
-        if theme not in self.known:
-            if len(self.known) >= REMEMBERED_THEMES:
+        if name not in self.known:
+            if len(self.known) >= REMEMBERED_FILES:
                 self.known.clear()
-            self.known[theme] = self.put(self._read(_plain_relative(theme)))
-        return self.known[theme]
+            self.known[name] = self.put(self._read(column, _plain_relative(column, name)))
+        return self.known[name]
 
-    def _read(self, path: PurePosixPath) -> bytes:
+    def _read(self, column: str, path: PurePosixPath) -> bytes:
         fs, catalog = fsspec.url_to_fs(self.catalog_url, **self.storage_options)
         folder = str(PurePosixPath(catalog).parent)
         full = str(PurePosixPath(folder) / path)
         try:
             if isinstance(fs, LocalFileSystem):
-                _check_inside(full, folder)
+                _check_inside(column, full, folder)
             with fs.open(full, "rb") as file:
-                data: bytes = file.read(MAX_THEME_BYTES + 1)
+                data: bytes = file.read(MAX_UPLOAD_BYTES + 1)
         except OSError as error:
-            raise InvalidRequest.of("theme", str(path), f"cannot be read: {error.strerror or error}") from None
-        if len(data) > MAX_THEME_BYTES:
-            raise InvalidRequest.of("theme", str(path), f"is larger than {MAX_THEME_BYTES // 2**20} MiB")
+            raise InvalidRequest.of(column, str(path), f"cannot be read: {error.strerror or error}") from None
+        if len(data) > MAX_UPLOAD_BYTES:
+            raise InvalidRequest.of(column, str(path), f"is larger than {MAX_UPLOAD_BYTES // 2**20} MiB")
         return data
 
 
-def _plain_relative(theme: str) -> PurePosixPath:
-    path = PurePosixPath(theme)
-    strange = any(unicodedata.category(c) in ("Cc", "Cs") or c in "\\:?#%*" for c in theme)
-    if strange or path.is_absolute() or ".." in path.parts or len(theme) > 1000:
-        raise InvalidRequest.of("theme", theme, "must be 'sha256:…' or a plain path below the catalog's folder")
+def _plain_relative(column: str, name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    strange = any(unicodedata.category(c) in ("Cc", "Cs") or c in "\\:?#%*" for c in name)
+    if strange or path.is_absolute() or ".." in path.parts or len(name) > 1000:
+        raise InvalidRequest.of(column, name, "must be 'sha256:…' or a plain path below the catalog's folder")
     return path
 
 
-def _check_inside(path: str, folder: str) -> None:
+def _check_inside(column: str, path: str, folder: str) -> None:
     """Follow links now, so that none leads out of the folder; refuse pipes and devices, which may never end."""
     real, real_folder = os.path.realpath(path), os.path.realpath(folder)
     if os.path.commonpath([real, real_folder]) != real_folder:
-        raise InvalidRequest.of("theme", path, "is a link out of the catalog's folder")
+        raise InvalidRequest.of(column, path, "is a link out of the catalog's folder")
     if not stat.S_ISREG(Path(real).stat().st_mode):
-        raise InvalidRequest.of("theme", path, "is not a regular file")
+        raise InvalidRequest.of(column, path, "is not a regular file")

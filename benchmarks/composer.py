@@ -145,7 +145,7 @@ def measure_prompt(composer: Composer, prompt: str) -> Result:
     if request.tempo_bpm is None or request.key is None:
         raise ValueError(f"{prompt!r} asks for no tempo or no key")
     started = time.process_time()
-    performance = composer.perform(Conditioning.of(request, None))
+    performance = composer.perform(Conditioning.of(request, None, None))
     raw = np.concatenate(list(performance.chunks))
     master = finish(raw, composer.info.sample_rate_hz, FinishSpec.of(request))
     cpu_s = time.process_time() - started
@@ -267,7 +267,7 @@ def first_chunk_fractions(composer: Composer, prompts: Sequence[str]) -> list[fl
     for prompt in prompts:
         request = request_for(prompt, STREAM_DURATION_S, seed=7)
         started = time.process_time()
-        performance = composer.perform(Conditioning.of(request, None))
+        performance = composer.perform(Conditioning.of(request, None, None))
         chunks = [next(performance.chunks)]
         first_s = time.process_time() - started
         chunks += performance.chunks
@@ -278,7 +278,7 @@ def first_chunk_fractions(composer: Composer, prompts: Sequence[str]) -> list[fl
 
 def check_measurement(composer: Composer) -> None:
     """The same prompt twice gives the same bits, also chunk by chunk, and the key finder knows a key."""
-    conditioning = Conditioning.of(request_for(PROMPTS[0], 6.0), None)
+    conditioning = Conditioning.of(request_for(PROMPTS[0], 6.0), None, None)
     once, twice = composer.generate([conditioning, conditioning])
     joined = np.concatenate(list(composer.perform(conditioning).chunks))
     if not (np.array_equal(once.audio, twice.audio) and np.array_equal(once.audio, joined)):
@@ -300,7 +300,7 @@ def main() -> None:
     # As a replica does after loading, so that no collection of what is loaded falls into a measurement.
     gc.freeze()
     check_measurement(composer)
-    composer.generate([Conditioning.of(request_for("warm up, pop", 5.0), None)])
+    composer.generate([Conditioning.of(request_for("warm up, pop", 5.0), None, None)])
     results = []
     for prompt in prompts:
         result = measure_prompt(composer, prompt)

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -20,6 +21,11 @@ from orchestrion.store import TrackStore
 from orchestrion.vocabulary import MOODS, STYLES
 
 DEFAULT_STORE = "out/store"
+#: Fields of a request that are given as files here.
+_FILES: Final = {
+    "theme": "Audio or MIDI file with the theme melody.",
+    "continuation": "Audio file that the track begins with and goes on from.",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="render one track into the store and copy it to --output")
     render.add_argument("prompt")
     for name, field in TrackSpec.model_fields.items():
-        if name not in ("prompt", "theme"):
+        if name not in ("prompt", *_FILES):
             render.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=field.description)
-    render.add_argument("--theme", type=Path, metavar="FILE", help="Audio or MIDI file with the theme melody.")
+    for name, what in _FILES.items():
+        render.add_argument("--" + name, type=Path, metavar="FILE", help=what)
     render.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
     render.add_argument("--output", type=Path, help="Where to copy the audio; its folder must exist.")
     render.set_defaults(run=_render)
@@ -68,11 +75,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _render(arguments: argparse.Namespace) -> int:
-    cells = {name: getattr(arguments, name) or "" for name in TrackSpec.model_fields if name != "theme"}
+    cells = {name: getattr(arguments, name) or "" for name in TrackSpec.model_fields if name not in _FILES}
     config = local_config(arguments.store)
     renderer = build_renderer(config, "local", PrometheusRecorder(CollectorRegistry()))
-    if arguments.theme is not None:
-        cells["theme"] = renderer.store.put_theme(_read(arguments.theme, "theme"))
+    for name in _FILES:
+        if (path := getattr(arguments, name)) is not None:
+            cells[name] = renderer.store.put_theme(_read(path, name))
     outcome = renderer.render([TrackSpec.from_text(cells).resolve()])[0]
     if isinstance(outcome, Failure):
         print(f"{outcome.reason} at {outcome.stage}: {outcome.message}", file=sys.stderr)

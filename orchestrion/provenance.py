@@ -4,6 +4,9 @@
 signed envelope and `docs/records.md` all follow from it. What is signed is the record as RFC 8785 canonical JSON, with
 Ed25519 (RFC 8032), so any language can verify it. The surprising thing: the public key inside an envelope proves
 nothing and is never trusted; a verifier brings the keys that it trusts.
+
+The list of fields grows: a field that came later names the version it came with, and a record of an older version is
+read, signed and verified without it.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from orchestrion.errors import InvalidRequest, VerificationFailed, shown
 from orchestrion.finding import Finding
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 #: Records are a few kB; a longer envelope is refused before it is parsed.
 MAX_ENVELOPE_BYTES: Final = 1 << 20
 _UTC_MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
@@ -44,14 +47,22 @@ def utc_timestamp(moment: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """The version of the record that a field came with; records of older versions hold null there."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrackRecord:
     """Everything there is to know about one track. Each field's annotation is its documentation.
 
     Raises:
-        ValueError: a value is of another type than declared (NumPy's bool is no bool), or a number is not finite.
+        ValueError: a value is of another type than declared (NumPy's bool is no bool), a number is not finite, or the
+            record's version has no such field or is unknown.
     """
 
-    schema_version: Annotated[int, "Version of this list of fields; 1."]
+    schema_version: Annotated[int, "Version of this list of fields; 2."]
     track_id: Annotated[str, "Hash of what determines the audio: request, model revision, recipe version."]
     created_at: Annotated[str, "When the render ended: ISO 8601, UTC, microseconds. A timestamp column in Parquet."]
     prompt: Annotated[str, "What was asked for, in words, as given."]
@@ -63,6 +74,13 @@ class TrackRecord:
     duration_s: Annotated[float, "Length asked for, in seconds."]
     seed: Annotated[int, "Seed of the take, 0 to 2^53 - 1."]
     theme: Annotated[str | None, "Theme melody, 'sha256:' and the hash of its file; null: none."]
+    continuation: Annotated[
+        str | None, "Audio that the track begins with, 'sha256:' and the hash of its file; null: none.", Since(2)
+    ]
+    guidance: Annotated[float | None, "Strength of guidance asked for; null: the model's own.", Since(2)]
+    temperature: Annotated[float | None, "Temperature of the draws asked for; null: the model's own.", Since(2)]
+    top_k: Annotated[int | None, "How many of the likeliest codes to draw among; null: the model's own.", Since(2)]
+    top_p: Annotated[float | None, "Probability of the likeliest codes to draw among; null: the model's own.", Since(2)]
     model: Annotated[str, "Model asked for."]
     format: Annotated[str, "Container and codec of the audio: wav, flac, mp3, ogg or opus."]
     sample_rate_hz: Annotated[int, "Sampling rate of the audio, in Hz."]
@@ -108,6 +126,9 @@ class TrackRecord:
         values = _json_values(self)
         for field in RECORD_FIELDS:
             _read_field(field, values[field.name])
+        newer = set(values) - {field.name for field in fields_of_version(self.schema_version)}
+        if wrong := sorted(name for name in newer if values[name] is not None):
+            raise ValueError(f"version {self.schema_version} has no field {', '.join(wrong)}")
         if _UTC_MICROSECONDS.fullmatch(self.created_at) is None:
             raise ValueError(f"created_at is {shown(self.created_at)}; make it with utc_timestamp()")
 
@@ -141,6 +162,8 @@ class RecordField:
     type: object
     nullable: bool
     description: str
+    #: Version of the record that it came with.
+    since: int
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -157,13 +180,18 @@ def _record_fields() -> tuple[RecordField, ...]:
     hints = get_type_hints(TrackRecord, include_extras=True)
     found = []
     for declared in fields(TrackRecord):
-        hint, description = get_args(hints[declared.name])
+        hint, description, *since = get_args(hints[declared.name])
         nullable = get_origin(hint) in (Union, types.UnionType)
-        found.append(RecordField(declared.name, get_args(hint)[0] if nullable else hint, nullable, description))
+        kind = get_args(hint)[0] if nullable else hint
+        found.append(RecordField(declared.name, kind, nullable, description, since[0].version if since else 1))
     return tuple(found)
 
 
 RECORD_FIELDS: Final = _record_fields()
+_FIELDS_BY_VERSION: Final = {
+    version: tuple(field for field in RECORD_FIELDS if field.since <= version)
+    for version in range(1, SCHEMA_VERSION + 1)
+}
 #: One row per track. The metadata key "description" of each field says what it is.
 RECORD_SCHEMA: Final = pa.schema(
     [
@@ -171,6 +199,17 @@ RECORD_SCHEMA: Final = pa.schema(
         for field in RECORD_FIELDS
     ]
 )
+
+
+def fields_of_version(version: int) -> tuple[RecordField, ...]:
+    """The fields that a record of this version has.
+
+    Raises:
+        ValueError: there is no such version, or it is of a later release.
+    """
+    if version not in _FIELDS_BY_VERSION:
+        raise ValueError(f"schema_version is {version}, this release knows 1 to {SCHEMA_VERSION}; use a newer release")
+    return _FIELDS_BY_VERSION[version]
 
 
 def to_row(record: TrackRecord) -> dict[str, Any]:
@@ -182,8 +221,11 @@ def to_row(record: TrackRecord) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> TrackRecord:
-    """The record of a row that `Table.to_pylist()` gave; `from_row(to_row(record)) == record`, also through Parquet."""
-    values = {field.name: row[field.name] for field in RECORD_FIELDS}
+    """The record of a row that `Table.to_pylist()` gave; `from_row(to_row(record)) == record`, also through Parquet.
+
+    Rows of older versions may lack the columns that came later.
+    """
+    values = {field.name: row[field.name] for field in fields_of_version(row["schema_version"])}
     values["created_at"] = utc_timestamp(row["created_at"])
     values["choices"] = dict(row["choices"])
     return _from_json_values(values)
@@ -195,7 +237,7 @@ def canonical_bytes(record: TrackRecord) -> bytes:
     Raises:
         ValueError: a number in it is not finite, or an integer is beyond ±(2^53 - 1).
     """
-    return rfc8785.dumps(_json_values(record))
+    return rfc8785.dumps(_signed_values(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +256,7 @@ class SignedRecord:
         """The JSON envelope, itself in canonical form: there is one spelling of each signed record."""
         return rfc8785.dumps(
             {
-                "record": _json_values(self.record),
+                "record": _signed_values(self.record),
                 "signature": {
                     "algorithm": "ed25519",
                     "key_id": self.key_id,
@@ -403,10 +445,19 @@ def _json_values(record: TrackRecord) -> dict[str, Any]:
     return values
 
 
-def _from_json_values(values: Mapping[str, Any]) -> TrackRecord:
-    _exactly(values, {field.name for field in RECORD_FIELDS}, "the record")
-    read: dict[str, Any] = {field.name: _read_field(field, values[field.name]) for field in RECORD_FIELDS}
-    return TrackRecord(**read)
+def _signed_values(record: TrackRecord) -> dict[str, Any]:
+    """The values that a record of its version has."""
+    values = _json_values(record)
+    return {field.name: values[field.name] for field in fields_of_version(record.schema_version)}
+
+
+def _from_json_values(values: object) -> TrackRecord:
+    if not isinstance(values, dict):
+        raise ValueError("the record is not an object")
+    of_version = fields_of_version(_read_int(values.get("schema_version"), "schema_version"))
+    _exactly(values, {field.name for field in of_version}, "the record")
+    absent: dict[str, Any] = {field.name: None for field in RECORD_FIELDS}
+    return TrackRecord(**absent | {field.name: _read_field(field, values[field.name]) for field in of_version})
 
 
 def _read_field(field: RecordField, value: object) -> object:
@@ -478,12 +529,11 @@ _READERS: Final[dict[object, Callable[[object, str], object]]] = {
 
 def _parse_envelope(value: object) -> SignedRecord:
     envelope = _exactly(value, {"record", "signature"}, "the envelope")
-    record = _exactly(envelope["record"], {field.name for field in RECORD_FIELDS}, "the record")
     signature = _exactly(envelope["signature"], {"algorithm", "key_id", "public_key", "value"}, "the signature")
     if signature["algorithm"] != "ed25519":
         raise ValueError(f"the algorithm is {shown(signature['algorithm'])}, only ed25519 is known")
     return SignedRecord(
-        record=_from_json_values(record),
+        record=_from_json_values(envelope["record"]),
         key_id=_read_str(signature["key_id"], "key_id"),
         public_key=_read_base64(signature["public_key"], "public_key", 32),
         signature=_read_base64(signature["value"], "value", 64),

@@ -43,7 +43,7 @@ from orchestrion.metrics import (
 from orchestrion.models import load_model
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
 from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
-from orchestrion.request import Purpose, TrackRequest, track_id
+from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
 from orchestrion.store import TrackStore
 
 logger = logging.getLogger(__name__)
@@ -150,11 +150,11 @@ class Renderer:
         """Start one track, chunk by chunk.
 
         Raises:
-            InvalidRequest: the model is not loaded here, or cannot use the theme or the length.
-            NotFound: the theme is not in the store.
+            InvalidRequest: the model is not loaded here, or cannot use a field of the request.
+            NotFound: the theme or the continuation is not in the store.
             RightsRefused: the weights' licence forbids the purpose.
             ModelFailed: the model cannot make this piece.
-            StoreUnavailable: the theme could not be read.
+            StoreUnavailable: the theme or the continuation could not be read.
         """
         job = self._job(request, batch_size=1)
         conditioning = self._conditioning(request)
@@ -166,7 +166,7 @@ class Renderer:
         """The track of this request if it is in the store already.
 
         Raises:
-            InvalidRequest: the model is not loaded here, or cannot make this length.
+            InvalidRequest: the model is not loaded here, or cannot use a field of the request.
             RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
         """
         return self._stored(self._job(request, batch_size=1).track_id)
@@ -203,6 +203,12 @@ class Renderer:
             raise InvalidRequest.of(
                 "duration_s", request.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
             )
+        for name in CONTROLS:
+            given = getattr(request, name)
+            if given is not None and name not in info.controls:
+                raise InvalidRequest.of(
+                    name, given, f"{info.name} cannot follow this; leave it out or change the model"
+                )
         return Job(request, self.track_id(request), info, FinishSpec.of(request), batch_size, Stopwatch(self.clock))
 
     def _outcome_without_rendering(self, request: TrackRequest, batch_size: int) -> Job | Track | Failure:
@@ -249,7 +255,10 @@ class Renderer:
             return [error] * len(batch)
 
     def _conditioning(self, request: TrackRequest) -> Conditioning:
-        return Conditioning.of(request, self.store.theme(request.theme) if request.theme else None)
+        return Conditioning.of(request, self._upload(request.theme), self._upload(request.continuation))
+
+    def _upload(self, ref: str | None) -> bytes | None:
+        return None if ref is None else self.store.theme(ref)
 
     def complete(self, job: Job, generation: Generation) -> Track | Failure:
         """Finish, check, encode, store, sign and account for one generated piece."""
@@ -304,6 +313,11 @@ class Renderer:
             duration_s=request.duration_s,
             seed=request.seed,
             theme=request.theme,
+            continuation=request.continuation,
+            guidance=request.guidance,
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
             model=request.model,
             format=request.format.value,
             sample_rate_hz=request.sample_rate_hz,

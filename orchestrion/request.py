@@ -32,6 +32,11 @@ MIN_TEMPO_BPM: Final = 30.0
 MAX_TEMPO_BPM: Final = 300.0
 #: The largest integer that JSON, JavaScript and float64 all carry unchanged.
 MAX_SEED: Final = 2**53 - 1
+MIN_GUIDANCE: Final = 1.0
+MAX_GUIDANCE: Final = 10.0
+MAX_TEMPERATURE: Final = 2.0
+#: Codes in a codebook of the largest vocabulary there is: more is no limit.
+MAX_TOP_K: Final = 2048
 DEFAULT_SAMPLE_RATE_HZ: Final = 44_100
 OPUS_SAMPLE_RATE_HZ: Final = 48_000
 
@@ -56,6 +61,13 @@ SAMPLE_RATES_HZ: Final[dict[AudioFormat, tuple[int, ...]]] = {
 }
 
 
+#: Fields that only some models can follow: `ModelInfo.controls` lists a model's own. Always None when not given.
+CONTROLS: Final = ("theme", "continuation", "guidance", "temperature", "top_k", "top_p")
+#: Controls that came after the first stored tracks. Where they are not given they are not part of a track's identity,
+#: so that what was stored before they existed is still found.
+_LATER_CONTROLS: Final = frozenset(CONTROLS) - {"theme"}
+
+
 class Purpose(StrEnum):
     """What the requester will use the track for; decides which weights' licences allow it."""
 
@@ -78,6 +90,16 @@ class TrackRequest:
     seed: int
     #: "sha256:<64 hex digits>" of a theme (audio or MIDI) that is in the store.
     theme: str | None
+    #: The same for audio that the track begins with and goes on from.
+    continuation: str | None
+    #: How strongly the words are followed.
+    guidance: float | None
+    #: How freely codes are drawn; 0 always takes the likeliest.
+    temperature: float | None
+    #: Draw among this many of the likeliest codes; 0: among all.
+    top_k: int | None
+    #: Draw among the likeliest codes that together have this probability; 0: among all.
+    top_p: float | None
     model: str
     format: AudioFormat
     sample_rate_hz: int
@@ -89,8 +111,9 @@ class TrackRequest:
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide how the audio sounds, as JSON values."""
-        fields = {k: v for k, v in asdict(self).items() if k not in ("requester", "purpose")}
-        return fields | {"key": str(self.key) if self.key else None}
+        fields = asdict(self) | {"key": str(self.key) if self.key else None}
+        absent = {name for name in _LATER_CONTROLS if fields[name] is None}
+        return {name: value for name, value in fields.items() if name not in {"requester", "purpose"} | absent}
 
 
 def track_id(request: TrackRequest, model_revision: str, recipe_version: str) -> str:
@@ -154,6 +177,7 @@ def _key_text(text: str) -> str:
 
 
 _Text = Annotated[str, AfterValidator(_printable)]
+_UPLOAD: Final = r"^sha256:[0-9a-f]{64}$"
 
 
 class TrackSpec(BaseModel):
@@ -189,9 +213,36 @@ class TrackSpec(BaseModel):
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Another seed gives another take.")
     theme: str | None = Field(
+        default=None, pattern=_UPLOAD, description="Reference of an uploaded theme melody (audio or MIDI)."
+    )
+    continuation: str | None = Field(
         default=None,
-        pattern=r"^sha256:[0-9a-f]{64}$",
-        description="Reference of an uploaded theme melody (audio or MIDI).",
+        pattern=_UPLOAD,
+        description="Reference of uploaded audio that the track begins with and goes on from; part of `duration_s`.",
+    )
+    guidance: float | None = Field(
+        default=None,
+        ge=MIN_GUIDANCE,
+        le=MAX_GUIDANCE,
+        allow_inf_nan=False,
+        description="How strongly the words are followed (classifier-free guidance); 1 is not at all strengthened.",
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=MAX_TEMPERATURE,
+        allow_inf_nan=False,
+        description="How freely codes are drawn; 0 always takes the likeliest.",
+    )
+    top_k: int | None = Field(
+        default=None, ge=0, le=MAX_TOP_K, description="Draw among this many of the likeliest codes; 0: among all."
+    )
+    top_p: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Draw among the likeliest codes that together have this probability; 0: among all.",
     )
     #: Each part between separators starts with a letter or digit, so that no name can climb out of a folder.
     model: str = Field(
@@ -281,6 +332,11 @@ class TrackSpec(BaseModel):
             duration_s=float(duration_s),
             seed=self.seed,
             theme=self.theme,
+            continuation=self.continuation,
+            guidance=_float(self.guidance),
+            temperature=_float(self.temperature),
+            top_k=self.top_k,
+            top_p=_float(self.top_p),
             model=self.model,
             format=self.format,
             sample_rate_hz=self.sample_rate_hz or default_rate_hz,
@@ -290,6 +346,10 @@ class TrackSpec(BaseModel):
             requester=self.requester,
             purpose=self.purpose,
         )
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _in_range(field: str, value: float | None, low: float, high: float) -> None:
@@ -305,6 +365,7 @@ MAX_PROBLEMS: Final = 5
 #: What to write instead, where pydantic would only quote a regular expression.
 _PATTERN_REMEDIES: Final = {
     "theme": "is not a theme; upload the melody and give its reference, 'sha256:' and 64 lower-case hex digits",
+    "continuation": "is no upload; upload the audio and give its reference, 'sha256:' and 64 lower-case hex digits",
     "model": "is not a model's name; use letters, digits and . _ + - in parts joined by / : or @",
     "requester": "is not a requester; use up to 128 letters, digits and . _ @ : + -, a letter or digit first",
 }

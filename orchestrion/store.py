@@ -1,6 +1,6 @@
 """Where tracks are kept: content-addressed blobs and numbered, signed records, in a folder or an S3 bucket.
 
-    blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and themes, named by what is in them
+    blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and uploads, named by what is in them
     tracks/<2 characters>/<track id>/<version>.json  a track exists once its record does
     tmp/                                             (folders only) files being written; old ones may be deleted
 
@@ -123,11 +123,11 @@ class TrackStore:
             return self._backend.read_range(key, start, end)
 
     def put_theme(self, data: bytes) -> str:
-        """Keep a theme melody (audio or MIDI); returns the reference that a request names it by, "sha256:<hex>"."""
+        """Keep a theme or a continuation; returns the reference that a request names it by, "sha256:<hex>"."""
         return "sha256:" + _blob_sha256(self._put(data, "theme"))
 
     def theme(self, ref: str) -> bytes:
-        """The bytes of a theme.
+        """The bytes of a theme or a continuation.
 
         Raises:
             NotFound: nobody has uploaded it here.
@@ -135,12 +135,12 @@ class TrackStore:
         match = _THEME_REF.fullmatch(ref)
         if match is None:
             raise NotFound(
-                f"theme {shown(ref)} is not 'sha256:' and 64 hex digits; upload it and use the reference given"
+                f"the upload {shown(ref)} is not 'sha256:' and 64 hex digits; upload it and use the reference given"
             )
         try:
             return self.get_blob(_blob_key(match["sha256"], "theme"))
         except NotFound:
-            raise NotFound(f"theme {ref} is not in the store {self.url}; upload it first") from None
+            raise NotFound(f"the upload {ref} is not in the store {self.url}; upload it first") from None
 
     def publish(self, track_id: str, record: bytes) -> int:
         """Make `record` the newest version of a track, which makes the track visible. Its blobs must be in the store.

@@ -288,9 +288,9 @@ def build_routes(api: Ingress) -> FastAPI:
 
     @app.post(
         "/v1/themes",
-        summary="Upload a theme melody",
+        summary="Upload a theme melody, or audio to go on from",
         description="The body is the file itself: audio or MIDI, at most 20 MB and 120 s. Name the reference that you "
-        "get in a request's `theme`.",
+        "get in a request's `theme` or, for audio, in its `continuation`.",
         tags=["themes"],
         openapi_extra=openapi.THEME_BODY,
         status_code=201,
@@ -309,7 +309,9 @@ def build_routes(api: Ingress) -> FastAPI:
         summary="The models that are loaded",
         tags=["about"],
         responses={
-            200: openapi.json_answer("Models", {"models": [{"name": "composer", "commercial_use": True}]}),
+            200: openapi.json_answer(
+                "Models", {"models": [{"name": "composer", "commercial_use": True, "controls": ["theme"]}]}
+            ),
             **openapi.problems(503),
         },
     )

@@ -41,6 +41,18 @@ TRACK_EXAMPLES: Final[dict[str, Any]] = {
         "summary": "Around an uploaded melody",
         "value": {"prompt": "string quartet", "theme": EXAMPLE_THEME, "duration_s": 45, "format": "mp3"},
     },
+    "continuation": {
+        "summary": "On from uploaded audio, with a model that can",
+        "value": {
+            "prompt": "string quartet",
+            "continuation": EXAMPLE_THEME,
+            "duration_s": 25,
+            "model": "facebook/musicgen-small",
+            "guidance": 4,
+            "temperature": 0.9,
+            "purpose": "research",
+        },
+    },
 }
 
 TRACK_BODY: Final[dict[str, Any]] = {

@@ -27,6 +27,7 @@ class ToneModel:
             sample_rate_hz=sample_rate_hz,
             channels=2,
             max_duration_s=60.0,
+            controls=("theme", "continuation", "guidance"),
         )
         self.performed = 0
         self.batch_sizes: list[int] = []

@@ -33,6 +33,8 @@ class ModelInfo:
     sample_rate_hz: int
     channels: int
     max_duration_s: float
+    #: Those of `request.CONTROLS` that this model can follow; a request that gives another one is refused.
+    controls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,20 @@ class Conditioning:
     seed: int
     #: The bytes of an audio or MIDI file with the theme melody.
     theme: bytes | None
+    #: The bytes of an audio file that the piece begins with; its length is part of `duration_s`.
+    continuation: bytes | None = None
+    #: Strength of classifier-free guidance, 1 to 10.
+    guidance: float | None = None
+    #: 0 to 2; 0 always takes the likeliest code.
+    temperature: float | None = None
+    #: Draw among this many of the likeliest codes; 0: among all.
+    top_k: int | None = None
+    #: Draw among the likeliest codes that together have this probability, 0 to 1; 0: among all.
+    top_p: float | None = None
 
     @classmethod
-    def of(cls, request: TrackRequest, theme: bytes | None) -> Conditioning:
-        """What a model is told of `request`; `theme` is the file that `request.theme` refers to."""
+    def of(cls, request: TrackRequest, theme: bytes | None, continuation: bytes | None) -> Conditioning:
+        """What a model is told of `request`; `theme` and `continuation` are the files that it refers to."""
         return cls(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -63,6 +75,11 @@ class Conditioning:
             duration_s=request.duration_s,
             seed=request.seed,
             theme=theme,
+            continuation=continuation,
+            guidance=request.guidance,
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
         )
 
 
@@ -108,7 +125,7 @@ class MusicModel(Protocol):
         """Start one piece; it is made as its chunks are taken.
 
         Raises:
-            InvalidRequest: the theme cannot be read or the length is beyond the model.
+            InvalidRequest: theme or continuation cannot be read, or the length is beyond the model.
             ModelFailed: the model cannot make this piece.
         """
         ...

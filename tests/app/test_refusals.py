@@ -58,6 +58,8 @@ def test_malformed_bodies(client, name, data, path):
         ("POST", "/v1/tracks", {"json": {"prompt": "calm", "model": "no-such-model"}}, 422),
         ("POST", "/v1/tracks", {"json": {"prompt": "calm", "theme": "sha256:" + "0" * 64}}, 404),
         ("POST", "/v1/tracks/stream", {"json": {"prompt": "calm", "theme": "sha256:" + "0" * 64}}, 404),
+        ("POST", "/v1/tracks", {"json": {"prompt": "calm", "continuation": "sha256:" + "0" * 64}}, 422),
+        ("POST", "/v1/tracks/stream", {"json": {"prompt": "calm", "temperature": 0}}, 422),
         ("POST", "/v1/themes", {"content": b""}, 422),
         ("POST", "/v1/themes", {"content": b"RIFF but not really a wave file"}, 422),
         ("POST", "/v1/themes", {"content": b"MThd" + b"\xff" * 100}, 422),

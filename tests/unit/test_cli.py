@@ -39,6 +39,8 @@ def test_a_track_is_rendered_verified_and_found_again(here, capsys):
     [
         (["render", "piano", "--tempo-bpm", "fast"], "tempo_bpm: "),
         (["render", "piano", "--theme", "no-such.mid"], "theme: cannot be read"),
+        (["render", "piano", "--continuation", "no-such.wav"], "continuation: cannot be read"),
+        (["render", "piano", "--guidance", "4"], "guidance: composer cannot follow this"),
         (["verify"], "track: give a track id"),
         (["verify", "../../etc"], ""),
     ],

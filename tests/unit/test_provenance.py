@@ -41,7 +41,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "records.md"
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 
 RECORD = TrackRecord(
-    schema_version=1,
+    schema_version=2,
     track_id="trk_" + "a" * 32,
     created_at="2026-11-22T15:50:00.123456+00:00",
     prompt="slow sad piano, «très doux» 🎹",
@@ -53,6 +53,11 @@ RECORD = TrackRecord(
     duration_s=20.0,
     seed=2**53 - 1,
     theme=None,
+    continuation="sha256:" + "b" * 64,
+    guidance=3.5,
+    temperature=0.0,
+    top_k=250,
+    top_p=None,
     model="composer",
     format="flac",
     sample_rate_hz=44_100,
@@ -95,7 +100,18 @@ RECORD = TrackRecord(
         Finding("length", 882_000.0, 881_999.0, 882_001.0, "samples", True),
     ),
 )
-BARE = replace(RECORD, style="rock", mood=None, tempo_bpm=None, key=None, choices={}, findings=(), midi_key="m")
+NEW_IN_VERSION_2 = {"continuation", "guidance", "temperature", "top_k", "top_p"}
+BARE = replace(
+    RECORD,
+    **dict.fromkeys(NEW_IN_VERSION_2),
+    style="rock",
+    mood=None,
+    tempo_bpm=None,
+    key=None,
+    choices={},
+    findings=(),
+    midi_key="m",
+)
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 TRUSTED = {SIGNER.key_id: serialization.load_pem_public_key(SIGNER.public_pem)}
@@ -179,6 +195,49 @@ def test_what_was_signed_verifies():
     check_bytes(ENVELOPE)
 
 
+def envelope_with(change):
+    envelope = json.loads(ENVELOPE)
+    change(envelope)
+    return rfc8785.dumps(envelope)
+
+
+# Records of earlier releases
+
+VERSION_1 = replace(RECORD, **dict.fromkeys(NEW_IN_VERSION_2), schema_version=1)
+
+
+def test_a_record_of_version_1_verifies_byte_for_byte_as_it_was_signed():
+    record = {name: value for name, value in json.loads(ENVELOPE)["record"].items() if name not in NEW_IN_VERSION_2}
+    signature = json.loads(ENVELOPE)["signature"]
+    record["schema_version"] = 1
+    signature["value"] = base64.b64encode(SIGNER._private_key.sign(rfc8785.dumps(record))).decode()
+    envelope = rfc8785.dumps({"record": record, "signature": signature})
+
+    # What release 0.1.0 wrote.
+    assert hashlib.sha256(envelope).hexdigest() == ("5fae567bd92c0e3d9fb8ad92311bfef94162f8d3924d37d8278c3d8cec234549")
+    check_bytes(envelope)
+    assert SignedRecord.from_bytes(envelope).record == VERSION_1
+    assert SIGNER.sign(VERSION_1).to_bytes() == envelope
+
+
+def test_a_row_of_version_1_is_read_with_the_later_columns_and_without_them():
+    row = to_row(VERSION_1)
+
+    assert from_row(row) == VERSION_1
+    assert from_row({name: value for name, value in row.items() if name not in NEW_IN_VERSION_2}) == VERSION_1
+
+
+def test_a_record_cannot_claim_a_version_to_leave_a_field_unsigned():
+    with pytest.raises(ValueError, match="version 1 has no field guidance"):
+        replace(VERSION_1, guidance=3.0)
+
+
+@pytest.mark.parametrize("version", [0, 3, -1])
+def test_a_version_that_is_not_known_is_refused_with_the_remedy(version):
+    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 2"):
+        SignedRecord.from_bytes(envelope_with(lambda e: e["record"].update(schema_version=version)))
+
+
 def test_no_byte_of_an_envelope_can_be_changed():
     survived = []
     for position in range(len(ENVELOPE)):
@@ -216,17 +275,15 @@ def test_no_byte_of_the_audio_can_be_changed():
             check_bytes(ENVELOPE, changed)
 
 
-def envelope_with(change):
-    envelope = json.loads(ENVELOPE)
-    change(envelope)
-    return rfc8785.dumps(envelope)
-
-
 @pytest.mark.parametrize(
     "envelope, message",
     [
         (envelope_with(lambda e: e.update(extra=1)), "unknown or missing fields: extra"),
         (envelope_with(lambda e: e["record"].update(extra=1)), "unknown or missing fields: extra"),
+        (envelope_with(lambda e: e["record"].pop("guidance")), "unknown or missing fields: guidance"),
+        (envelope_with(lambda e: e["record"].pop("schema_version")), "schema_version is not a whole number"),
+        (envelope_with(lambda e: e["record"].update(schema_version=1)), "unknown or missing fields: continuation"),
+        (envelope_with(lambda e: e.update(record=[])), "the record is not an object"),
         (envelope_with(lambda e: e["record"].pop("prompt")), "unknown or missing fields: prompt"),
         (envelope_with(lambda e: e["signature"].update(algorithm="none")), "only ed25519"),
         (envelope_with(lambda e: e["signature"].pop("value")), "unknown or missing fields: value"),

@@ -195,9 +195,39 @@ def test_a_track_longer_than_the_model_can_is_refused_before_work(renderer):
         renderer.open(request(duration_s=61.0))
 
 
-def test_an_unknown_theme_is_named(renderer):
-    with pytest.raises(NotFound, match="upload it first"):
-        renderer.open(request(theme="sha256:" + "0" * 64))
+@pytest.mark.parametrize("field", ["theme", "continuation"])
+def test_an_unknown_upload_is_named(renderer, field):
+    with pytest.raises(NotFound, match=r"sha256:000.* upload it first"):
+        renderer.open(request(**{field: "sha256:" + "0" * 64}))
+
+
+def test_a_field_that_the_model_cannot_follow_is_refused_before_work(renderer):
+    with pytest.raises(InvalidRequest, match=r"top_k: tone cannot follow this; leave it out or change the model"):
+        renderer.open(request(top_k=0))
+    with pytest.raises(InvalidRequest, match="temperature"):
+        renderer.find(request(temperature=0.0))
+    [refused, allowed] = renderer.render([request(top_p=0.9), request(guidance=2.0)])
+
+    assert (refused.reason, refused.stage) == ("invalid-request", "request")
+    assert isinstance(allowed, Track)
+
+
+def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
+    heard = []
+
+    class Listener(ToneModel):
+        def perform(self, conditioning):
+            heard.append(conditioning)
+            return super().perform(conditioning)
+
+    renderer.models = {"tone": Listener()}
+    theme, continuation = renderer.store.put_theme(b"MThd"), renderer.store.put_theme(b"RIFF")
+
+    [track] = renderer.render([request(theme=theme, continuation=continuation, guidance=4)])
+
+    assert (heard[0].theme, heard[0].continuation, heard[0].guidance, heard[0].top_k) == (b"MThd", b"RIFF", 4.0, None)
+    record = track.record
+    assert (record.theme, record.continuation, record.guidance, record.top_k) == (theme, continuation, 4.0, None)
 
 
 def test_a_store_that_cannot_write_is_a_transient_failure(renderer):

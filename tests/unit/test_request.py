@@ -76,6 +76,8 @@ def test_the_corpus_is_as_large_as_promised():
         ({"prompt": "x", "mood": "hangry"}, "nostalgic"),
         ({"prompt": "x", "key": "H"}, "D minor"),
         ({"prompt": "x", "theme": "song.mid"}, "64 lower-case hex digits"),
+        ({"prompt": "x", "continuation": "song.wav"}, "upload the audio"),
+        ({"prompt": "x", "guidance": 0}, "greater than or equal to 1"),
         ({"prompt": "x", "format": "mp3", "sample_rate_hz": 96000}, "48000"),
         ({"prompt": "x", "tempo_bpm": 400}, "300"),
         ({"prompt": ""}, "describe the music"),
@@ -104,7 +106,8 @@ def test_many_problems_are_counted_and_not_all_told():
 def test_what_nobody_says_has_defaults_or_is_left_to_the_model():
     assert resolved() == TrackRequest(
         prompt="something", negative_prompt="", style=None, mood=None, tempo_bpm=None, key=None, duration_s=30.0,
-        seed=0, theme=None, model="composer", format=AudioFormat.WAV, sample_rate_hz=44_100, loudness_lufs=-14.0,
+        seed=0, theme=None, continuation=None, guidance=None, temperature=None, top_k=None, top_p=None,
+        model="composer", format=AudioFormat.WAV, sample_rate_hz=44_100, loudness_lufs=-14.0,
         fade_in_s=0.0, fade_out_s=0.0, requester="anonymous", purpose=Purpose.COMMERCIAL,
     )  # fmt: skip
 
@@ -195,6 +198,11 @@ FIELDS_THAT_SOUND = {
     "duration_s": 31,
     "seed": 1,
     "theme": THEME,
+    "continuation": THEME,
+    "guidance": 4.5,
+    "temperature": 0.0,
+    "top_k": 0,
+    "top_p": 0,
     "model": "other",
     "format": "flac",
     "sample_rate_hz": 48_000,
@@ -236,6 +244,15 @@ def test_ids_stay_the_same_from_release_to_release():
         identity(resolved(prompt="slow sad piano in D minor, 70 bpm, 20 seconds", seed=7))
         == "trk_ftboykpbnv5pqaf3um2auaqq6npbc3q4"
     )
+    assert (
+        identity(
+            resolved(
+                prompt="string quartet", negative_prompt="drums", key="Eb major", tempo_bpm=99, theme=THEME,
+                model="other/model", format="mp3", fade_out_s=2,
+            )
+        )
+        == "trk_6tugk27qdf7fc4ee232oo5rwxbpntehn"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -249,6 +266,8 @@ def test_ids_stay_the_same_from_release_to_release():
         ({"duration_s": 30}, {}),
         ({"fade_in_s": -0.0}, {"fade_in_s": 0}),
         ({"tempo_bpm": None, "key": None, "style": None}, {}),
+        ({"continuation": None, "guidance": None, "temperature": None, "top_k": None, "top_p": None}, {}),
+        ({"guidance": 3, "temperature": 1, "top_p": 1}, {"guidance": 3.0, "temperature": 1.0, "top_p": 1.0}),
         ({"prompt": "a\r\nb"}, {"prompt": "a\nb"}),
     ],
     ids=str,
@@ -279,6 +298,11 @@ REQUESTS = st.fixed_dictionaries(
         "duration_s": st.floats(2, 600) | st.integers(2, 600),
         "seed": st.integers(0, MAX_SEED),
         "theme": st.just(THEME),
+        "continuation": st.just(THEME),
+        "guidance": st.floats(1, 10) | st.integers(1, 10),
+        "temperature": st.floats(0, 2) | st.integers(0, 2),
+        "top_k": st.integers(0, 2048),
+        "top_p": st.floats(0, 1) | st.integers(0, 1),
         "format": st.sampled_from(list(AudioFormat)).map(str),
         "loudness_lufs": st.floats(-30, -9),
         "fade_in_s": TENTHS,

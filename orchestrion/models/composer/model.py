@@ -38,6 +38,7 @@ class Composer:
             sample_rate_hz=SAMPLE_RATE_HZ,
             channels=2,
             max_duration_s=MAX_DURATION_S,
+            controls=("theme",),
         )
 
     @property

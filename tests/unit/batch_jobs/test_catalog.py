@@ -224,19 +224,20 @@ def test_a_missing_catalog_is_not_found(tmp_path):
         rows_of(tmp_path / "nowhere.csv")
 
 
-# Themes
+# Files beside the catalog
 
 
-def test_a_theme_beside_the_catalog_goes_to_the_store_once(tmp_path):
+@pytest.mark.parametrize("column", ["theme", "continuation"])
+def test_a_file_beside_the_catalog_goes_to_the_store_once(tmp_path, column):
     (tmp_path / "themes").mkdir()
     write(tmp_path / "themes" / "a.mid", b"MThd")
-    line = json.dumps({"prompt": "a", "theme": "themes/a.mid"}) + "\n"
+    line = json.dumps({"prompt": "a", column: "themes/a.mid"}) + "\n"
     stored = []
 
     rows = rows_of(write(tmp_path / "c.jsonl", line * 2), lambda data: stored.append(data) or put_theme(data))
 
     assert stored == [b"MThd"]
-    assert [row.request.theme for row in rows] == [put_theme(b"MThd")] * 2
+    assert [getattr(row.request, column) for row in rows] == [put_theme(b"MThd")] * 2
 
 
 def test_a_row_that_is_refused_anyway_puts_nothing_into_the_store(tmp_path):
@@ -247,25 +248,26 @@ def test_a_row_that_is_refused_anyway_puts_nothing_into_the_store(tmp_path):
     assert kinds(rows) == "R"
 
 
+@pytest.mark.parametrize("column", ["theme", "continuation"])
 @pytest.mark.parametrize(
-    "theme",
+    "name",
     [
         "../secret.mid", "a/../../secret.mid", "/etc/passwd", "link.mid", "folder", "pipe", "missing.mid",
         "http://example.com/a.mid", "file:///etc/passwd", "c:\\a.mid", "a%2e%2e/b", "a\nb", "x" * 5000,
     ],
 )  # fmt: skip
-def test_a_theme_that_leaves_the_folder_or_is_no_file_is_refused(tmp_path, theme):
+def test_a_name_that_leaves_the_folder_or_is_no_file_is_refused(tmp_path, column, name):
     write(tmp_path / "secret.mid", b"MThd")
     folder = tmp_path / "catalogs"
     folder.mkdir()
     (folder / "folder").mkdir()
     (folder / "link.mid").symlink_to(tmp_path / "secret.mid")
     os.mkfifo(folder / "pipe")
-    path = write(folder / "c.jsonl", json.dumps({"prompt": "a", "theme": theme}) + '\n{"prompt": "b"}\n')
+    path = write(folder / "c.jsonl", json.dumps({"prompt": "a", column: name}) + '\n{"prompt": "b"}\n')
 
     rows = rows_of(path)
 
-    assert kinds(rows) == "R." and "theme" in rows[0].message
+    assert kinds(rows) == "R." and rows[0].message.startswith(f"{column}: ")
 
 
 def test_a_theme_over_20_mib_is_refused(tmp_path):
