@@ -365,6 +365,8 @@ def audiocraft_lm(weights: LmWeights) -> Tensors:
     tensors |= _projection("condition_provider.conditioners.description.output_proj", weights.text)
     if weights.chroma is not None:
         tensors |= _projection("condition_provider.conditioners.self_wav.output_proj", weights.chroma)
+        # torchaudio's spectrogram is part of the exported model.
+        tensors["condition_provider.conditioners.self_wav.chroma.spec.window"] = torch.hann_window(2**14)
     for q, (embedding, head) in enumerate(zip(weights.embeddings, weights.heads, strict=True)):
         tensors |= {f"emb.{q}.weight": embedding.clone(), f"linears.{q}.weight": head.clone()}
     for n, layer in enumerate(weights.layers):
