@@ -1,0 +1,414 @@
+"""The inner loops of the CPU decoder, written as LLVM vector code and compiled by numba on the user's machine.
+
+A step of a language model at small batches is bound by reading weights, and a library's GEMM reads them at a quarter of
+the machine's speed; so weights are packed in panels that a thread reads in sequence, and these loops do little else.
+
+The surprising thing is what they do not have: a choice of method by size. Each output is one chain of fused
+multiply-adds over k in ascending order, whatever the number of rows, threads or panels, so a row's bits never depend
+on its company. Vectors are plain LLVM vectors of 16 lanes, which it splits for AVX2 and NEON.
+
+Addresses are integers (`array.ctypes.data`). Strides are in bytes where rows may overlap or have padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from inspect import Parameter, Signature
+from typing import Any, Final, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES: Final = 16
+#: Outputs of one panel of packed weights: four vectors.
+PANEL: Final = 64
+#: Weights along k that share one scale in int4.
+GROUP: Final = 32
+VECTORS: Final = PANEL // LANES
+
+#: How a product's weights and activations are kept.
+FP32: Final = 0
+BF16: Final = 1
+INT8: Final = 2
+INT4: Final = 3
+
+CPU_FEATURES: Final = llvm.get_host_cpu_features()
+#: Rows whose sums stay in registers together: 32 registers of 16 lanes hold 24 sums; elsewhere four sums fill them.
+TILE_ROWS: Final = 6 if CPU_FEATURES.get("avx512f") else 1
+HAS_VNNI: Final = bool(CPU_FEATURES.get("avx512vnni"))
+#: How far ahead of its use a weight is asked for, in bytes: the time of a memory access at full speed.
+PREFETCH_BYTES: Final = 4096
+
+BYTE: Final = ir.IntType(8)
+HALF: Final = ir.IntType(16)
+INT: Final = ir.IntType(32)
+LONG: Final = ir.IntType(64)
+FLOAT: Final = ir.FloatType()
+FLOATS: Final = ir.VectorType(FLOAT, LANES)
+INTS: Final = ir.VectorType(INT, LANES)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """`function` as machine code that runs without the GIL, kept on disk between processes where that can be written."""
+    # Numba refuses to cache when neither the package's folder nor the user's is writable: compile anew then.
+    with suppress(RuntimeError):
+        return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+
+
+# --- LLVM by hand ----------------------------------------------------------------------------------------------------
+
+
+class Emitter:
+    """Writes vector code at the builder's place: the few shapes of instruction that the loops below consist of."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.builder = builder
+
+    def number(self, value: int) -> ir.Value:
+        return ir.Constant(LONG, value)
+
+    def offset(self, address: ir.Value, step: int) -> ir.Value:
+        return self.builder.add(address, self.number(step)) if step else address
+
+    def load(self, address: ir.Value, kind: ir.Type, align: int = 4) -> ir.Value:
+        return self.builder.load(self.builder.inttoptr(address, kind.as_pointer()), align=align)
+
+    def store(self, value: ir.Value, address: ir.Value) -> None:
+        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()), align=4)
+
+    def same(self, scalar: ir.Value) -> ir.Value:
+        """A vector of `scalar` in every lane."""
+        kind = ir.VectorType(scalar.type, LANES)
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(INT, 0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
+
+    def constant(self, kind: ir.VectorType, value: float) -> ir.Value:
+        return ir.Constant(kind, [value] * LANES)
+
+    def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a · b + c, rounded once."""
+        return self.call("llvm.fma.v16f32", FLOATS, a, b, c)
+
+    def prefetch(self, address: ir.Value) -> None:
+        pointer = self.builder.inttoptr(address, BYTE.as_pointer())
+        read, keep, data = ir.Constant(INT, 0), ir.Constant(INT, 3), ir.Constant(INT, 1)
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, read, keep, data)
+
+    def repeat(
+        self, count: ir.Value, start: Sequence[ir.Value], body: Callable[[list[ir.Value]], list[ir.Value]]
+    ) -> list[ir.Value]:
+        """Runs `body` `count` times; it turns the carried values into the next ones. Returns the last."""
+        builder = self.builder
+        before = builder.block
+        loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
+        builder.cbranch(builder.icmp_signed(">", count, self.number(0)), loop, after)
+        builder.position_at_end(loop)
+        index = builder.phi(LONG)
+        index.add_incoming(self.number(0), before)
+        carried = [builder.phi(value.type) for value in start]
+        following = body(list(carried))
+        next_index = builder.add(index, self.number(1))
+        index.add_incoming(next_index, builder.block)
+        for phi, first, then in zip(carried, start, following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, builder.block)
+        last = builder.block
+        builder.cbranch(builder.icmp_signed("<", next_index, count), loop, after)
+        builder.position_at_end(after)
+        results = [builder.phi(value.type) for value in start]
+        for phi, first, then in zip(results, start, following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, last)
+        return list(results)
+
+
+def native(
+    emit: Callable[..., ir.Value | None],
+    arguments: str,
+    argument: types.Type = types.intp,
+    result: types.Type = types.void,
+) -> Callable[..., Any]:
+    """A function for compiled code, whose body `emit` writes from an `Emitter` and the named arguments."""
+    names = arguments.split()
+    signature = result(*(argument,) * len(names))
+
+    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, values: Any) -> ir.Value:  # noqa: ANN401
+        value = emit(Emitter(builder), *values)
+        return context.get_dummy_value() if value is None else value
+
+    def template(_typing_context: Any, *_types: Any) -> Any:  # noqa: ANN401
+        return signature, generate
+
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ["typing_context", *names]]
+    function: Any = template
+    function.__signature__ = Signature(parameters)  # Numba folds a call's arguments by it.
+    return cast(Callable[..., Any], intrinsic(function))
+
+
+fma: Final = native(
+    lambda emit, a, b, c: emit.call("llvm.fma.f32", FLOAT, a, b, c), "a b c", types.float32, types.float32
+)
+float_of_bits: Final = native(lambda emit, bits: emit.builder.bitcast(bits, FLOAT), "bits", types.int32, types.float32)
+
+
+# --- Arrays at addresses ---------------------------------------------------------------------------------------------
+
+
+def _pointer_to(kind: types.Type, target: ir.Type) -> Callable[..., Any]:
+    return native(
+        lambda emit, address: emit.builder.inttoptr(address, target.as_pointer()),
+        "address",
+        types.intp,
+        types.CPointer(kind),
+    )
+
+
+_float_pointer: Final = _pointer_to(types.float32, FLOAT)
+_int_pointer: Final = _pointer_to(types.int32, INT)
+_byte_pointer: Final = _pointer_to(types.uint8, BYTE)
+
+
+@compiled
+def floats_at(address: int, count: int) -> npt.NDArray[np.float32]:
+    """The float32 array [count] at `address`."""
+    return numba.carray(_float_pointer(address), count)
+
+
+@compiled
+def ints_at(address: int, count: int) -> npt.NDArray[np.int32]:
+    """The int32 array [count] at `address`."""
+    return numba.carray(_int_pointer(address), count)
+
+
+@compiled
+def bytes_at(address: int, count: int) -> npt.NDArray[np.uint8]:
+    """The bytes [count] at `address`."""
+    return numba.carray(_byte_pointer(address), count)
+
+
+# --- Functions of one number: loops over them become vectors, with the same bits in a loop's rest ---------------------
+
+
+F = np.float32
+LOG2_E, LN2_HIGH, LN2_LOW = F(1.4426950408889634), F(0.693145751953125), F(1.42860682030941723212e-6)
+
+
+@compiled
+def exp(x: float) -> float:
+    """e^x to 1 in 10⁷; 0 below -87, where float32 runs out of normal numbers. Not for x above 88."""
+    n = np.floor(x * LOG2_E + F(0.5))
+    r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
+    # Least-maximum fit of e^r - 1 - r over |r| ≤ ln 2 / 2, relative error 3e-9.
+    p = fma(F(0.0013814542908221483), r, F(0.00836870726197958))
+    p = fma(p, r, F(0.04166838899254799))
+    p = fma(p, r, F(0.1666652113199234))
+    p = fma(p, r, F(0.4999999403953552))
+    p = fma(p * r, r, r) + F(1)
+    scale = float_of_bits((np.int32(max(n, F(-127))) + np.int32(127)) << np.int32(23))
+    return p * scale
+
+
+@compiled
+def gelu(x: float) -> float:
+    """x · Φ(x), the Gaussian's own Φ (not the tanh approximation), to 4 in 10⁷ of it."""
+    a = min(abs(x), F(13))
+    t = F(1) / fma(F(0.3), a, F(1))
+    # Φ(-a) = e^(-a²/2) · q(t): a least-maximum fit of q over a in [0, 14], relative error 3e-8.
+    q = fma(F(-0.004510838538408279), t, F(0.0618227981030941))
+    q = fma(q, t, F(-0.22168812155723572))
+    q = fma(q, t, F(0.29506129026412964))
+    q = fma(q, t, F(-0.12858329713344574))
+    q = fma(q, t, F(0.16874593496322632))
+    q = fma(q, t, F(0.08623668551445007))
+    q = fma(q, t, F(0.12359807640314102))
+    q = fma(q, t, F(0.11930154263973236))
+    q = fma(q, t, F(1.5955118215060793e-05))
+    below = q * exp(F(-0.5) * a * a)
+    return x * (F(1) - below if x > F(0) else below)
+
+
+# --- Rows ------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def least_and_largest(row: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """The two ends of `row`'s values."""
+    low = high = row[0]
+    for value in row:
+        low = value if value < low else low
+        high = value if value > high else high
+    return low, high
+
+
+# --- Products with packed weights ------------------------------------------------------------------------------------
+
+
+def fp32_step(emit: Emitter, x: list[ir.Value], weights: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+    """One k: weights [PANEL] float32, x one float32 a row."""
+    columns = [emit.load(emit.offset(weights, 64 * v), FLOATS, 64) for v in range(VECTORS)]
+    return [
+        [emit.fma(value, column, total) for column, total in zip(columns, row, strict=True)]
+        for value, row in zip([emit.same(emit.load(address, FLOAT)) for address in x], sums, strict=True)
+    ]
+
+
+def bf16_step(emit: Emitter, x: list[ir.Value], weights: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+    """Two k: weights [PANEL] pairs of bfloat16, the even k in the lower half; x two float32 a row."""
+    pairs = [emit.load(emit.offset(weights, 64 * v), INTS, 64) for v in range(VECTORS)]
+    shift, upper = emit.constant(INTS, 16), emit.constant(INTS, -65536)
+    even = [emit.builder.bitcast(emit.builder.shl(pair, shift), FLOATS) for pair in pairs]
+    odd = [emit.builder.bitcast(emit.builder.and_(pair, upper), FLOATS) for pair in pairs]
+    for k, columns in enumerate((even, odd)):
+        values = [emit.same(emit.load(emit.offset(address, 4 * k), FLOAT)) for address in x]
+        sums = [
+            [emit.fma(value, column, total) for column, total in zip(columns, row, strict=True)]
+            for value, row in zip(values, sums, strict=True)
+        ]
+    return sums
+
+
+def dot_vnni(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
+    """total + Σ of four products of unsigned bytes of x and signed bytes of the weights, in each lane."""
+    return emit.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, x, weights)
+
+
+def dot_plain(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
+    """The integers of `dot_vnni` on any machine."""
+    builder, low = emit.builder, emit.constant(INTS, 255)
+    for byte in range(4):
+        right = emit.constant(INTS, 8 * byte)
+        unsigned = builder.and_(builder.lshr(x, right), low)
+        signed = builder.ashr(builder.shl(weights, emit.constant(INTS, 24 - 8 * byte)), emit.constant(INTS, 24))
+        total = builder.add(total, builder.mul(unsigned, signed))
+    return total
+
+
+Dot = Callable[[Emitter, ir.Value, ir.Value, ir.Value], ir.Value]
+Step = Callable[[Emitter, list[ir.Value], ir.Value, list[list[ir.Value]]], list[list[ir.Value]]]
+
+
+def int8_step(dot: Dot) -> Step:
+    """Four k: weights [PANEL, 4] signed bytes, x four unsigned bytes a row."""
+
+    def step(emit: Emitter, x: list[ir.Value], weights: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        values = [emit.same(emit.load(address, INT)) for address in x]
+        columns = [emit.load(emit.offset(weights, 64 * v), INTS, 64) for v in range(VECTORS)]
+        return [
+            [dot(emit, total, value, column) for column, total in zip(columns, row, strict=True)]
+            for value, row in zip(values, sums, strict=True)
+        ]
+
+    return step
+
+
+def int4_step(dot: Dot) -> Step:
+    """GROUP k: weights 16 · [PANEL, 4] pairs of nibbles, then [PANEL] scales in float16; x an int32 and GROUP bytes a row.
+
+    Nibbles are unsigned: the int32 that leads x's group takes the excess out, -8 · Σ x.
+    """
+
+    def step(emit: Emitter, x: list[ir.Value], weights: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        builder, mask, four = emit.builder, emit.constant(INTS, 0x0F0F0F0F), emit.constant(INTS, 4)
+        groups = [[emit.same(emit.load(address, INT))] * VECTORS for address in x]
+        for pair in range(GROUP // 8):
+            packed = [emit.load(emit.offset(weights, 256 * pair + 64 * v), INTS, 64) for v in range(VECTORS)]
+            halves = (
+                [builder.and_(column, mask) for column in packed],
+                [builder.and_(builder.lshr(column, four), mask) for column in packed],
+            )
+            for half, columns in enumerate(halves):
+                place = 4 + 8 * pair + 4 * half
+                values = [emit.same(emit.load(emit.offset(address, place), INT)) for address in x]
+                groups = [
+                    [dot(emit, total, value, column) for column, total in zip(columns, group, strict=True)]
+                    for value, group in zip(values, groups, strict=True)
+                ]
+        half_floats = ir.VectorType(ir.HalfType(), LANES)
+        scales = [
+            builder.fpext(emit.load(emit.offset(weights, 32 * GROUP + 32 * v), half_floats), FLOATS)
+            for v in range(VECTORS)
+        ]
+        return [
+            [emit.fma(builder.sitofp(g, FLOATS), scale, t) for g, scale, t in zip(group, scales, row, strict=True)]
+            for group, row in zip(groups, sums, strict=True)
+        ]
+
+    return step
+
+
+def product(step: Step, x_bytes: int, weight_bytes: int, sum_kind: ir.VectorType) -> Callable[..., Any]:
+    """A kernel (x, x_stride, rows, weights, steps, ahead, out): one panel's sums for some rows, to out [rows, PANEL] float32.
+
+    `step` takes `x_bytes` of each row and `weight_bytes` of the panel. `ahead` is how far to prefetch, in bytes: the
+    weights after these when this call is the first to read them, the next panel's when it is the last.
+    """
+
+    zero = ir.Constant(sum_kind, [0] * LANES)
+
+    def tile(emit: Emitter, rows: int, x: list[ir.Value], place: list[ir.Value]) -> None:
+        weights, steps, ahead, out = place
+
+        def body(carried: list[ir.Value]) -> list[ir.Value]:
+            here, offset, *totals = carried
+            for line in range(0, weight_bytes, 64):
+                emit.prefetch(emit.builder.add(here, emit.builder.add(ahead, emit.number(line))))
+            values = [emit.builder.add(address, offset) for address in x]
+            sums = [totals[VECTORS * row : VECTORS * (row + 1)] for row in range(rows)]
+            following = [total for row in step(emit, values, here, sums) for total in row]
+            return [emit.offset(here, weight_bytes), emit.offset(offset, x_bytes), *following]
+
+        _, _, *totals = emit.repeat(steps, [weights, emit.number(0), *[zero] * (VECTORS * rows)], body)
+        for index, total in enumerate(totals):
+            value = total if sum_kind is FLOATS else emit.builder.sitofp(total, FLOATS)
+            emit.store(value, emit.offset(out, 64 * index))
+
+    def emit_all(emit: Emitter, *arguments: ir.Value) -> None:
+        x, stride, rows, weights, steps, ahead, out = arguments
+        builder = emit.builder
+
+        def emit_tile(size: int, first: ir.Value, distance: ir.Value) -> None:
+            start = builder.add(x, builder.mul(stride, first))
+            addresses = [builder.add(start, builder.mul(stride, emit.number(row))) for row in range(size)]
+            target = builder.add(out, builder.mul(first, emit.number(4 * PANEL)))
+            tile(emit, size, addresses, [weights, steps, distance, target])
+
+        def whole_tile(carried: list[ir.Value]) -> list[ir.Value]:
+            emit_tile(TILE_ROWS, carried[0], ahead)
+            return [emit.offset(carried[0], TILE_ROWS)]
+
+        (done,) = emit.repeat(builder.sdiv(rows, emit.number(TILE_ROWS)), [emit.number(0)], whole_tile)
+        for size in (4, 2, 1):
+            if size < TILE_ROWS:
+                left = builder.sub(rows, done)
+                before = builder.block
+                with builder.if_then(builder.icmp_signed(">=", left, emit.number(size))):
+                    emit_tile(size, done, ahead)
+                    then, last = emit.offset(done, size), builder.block
+                joined = builder.phi(LONG)
+                joined.add_incoming(done, before)
+                joined.add_incoming(then, last)
+                done = joined
+
+    return native(emit_all, "x x_stride rows weights steps ahead out")
+
+
+DOT: Final = dot_vnni if HAS_VNNI else dot_plain
+product_fp32: Final = product(fp32_step, 4, 4 * PANEL, FLOATS)
+product_bf16: Final = product(bf16_step, 8, 4 * PANEL, FLOATS)
+product_int8: Final = product(int8_step(DOT), 4, 4 * PANEL, INTS)
+product_int4: Final = product(int4_step(DOT), 4 + GROUP, (GROUP // 2 + 2) * PANEL, FLOATS)
