@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 #: Longer tracks go to the batch pool even when somebody waits: one would hold a low-latency slot for minutes.
 MAX_INTERACTIVE_DURATION_S: Final = 180.0
+#: Whoever has waited this long comes next, whoever they are: nothing starves.
+PATIENCE_S: Final = 60.0
 
 
 class Pool(StrEnum):
@@ -33,6 +36,35 @@ class QueueState:
     queued: int
     queue_limit: int
     mean_service_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """One request that waits for a slot."""
+
+    interactive: bool
+    requester: str
+    waited_s: float
+
+
+def next_in_line(waiting: Sequence[InLine], served: Sequence[str]) -> int:
+    """Index of the request that gets the free slot.
+
+    Those past their patience come first, in order; then people before batch work; then the requester who holds the
+    fewest slots, so that nobody's hundred requests stand before another's one; then the order of arrival.
+
+    Args:
+        waiting: in order of arrival, at least one.
+        served: requesters of the slots in use, one entry for each slot.
+    """
+
+    def rank(index: int) -> tuple[bool, bool, int, int]:
+        request = waiting[index]
+        if request.waited_s >= PATIENCE_S:
+            return False, False, 0, index
+        return True, not request.interactive, served.count(request.requester), index
+
+    return min(range(len(waiting)), key=rank)
 
 
 def pool_for(duration_s: float, priority: Priority) -> Pool:

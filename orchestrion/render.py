@@ -146,8 +146,8 @@ class Renderer:
             rendered |= zip((job.track_id for job in batch), self._render_batch(batch), strict=True)
         return [rendered[one.track_id] if isinstance(one, Job) else one for one in found]
 
-    def open(self, request: TrackRequest) -> Rendering:
-        """Start one track, chunk by chunk.
+    def open(self, request: TrackRequest, *, interactive: bool = True) -> Rendering:
+        """Start one track, chunk by chunk. One that is not `interactive` lets the others of its model go first.
 
         Raises:
             InvalidRequest: the model is not loaded here, or cannot use a field of the request.
@@ -159,8 +159,13 @@ class Renderer:
         job = self._job(request, batch_size=1)
         conditioning = self._conditioning(request)
         with job.watch.stage("generate"), _model_errors(request.model):
-            performance = self.models[request.model].perform(conditioning)
+            performance = self.models[request.model].perform(conditioning, interactive=interactive)
         return Rendering(self, job, performance)
+
+    def shares_steps(self, request: TrackRequest) -> bool:
+        """Whether advancing one open track of the request's model advances all of them."""
+        model = self.models.get(request.model)
+        return model is not None and model.info.shares_steps
 
     def find(self, request: TrackRequest) -> Track | None:
         """The track of this request if it is in the store already.
@@ -237,9 +242,10 @@ class Renderer:
         with watch.stage("generate"):
             generations = self._generate(model, [conditioning for _, conditioning in ready])
         for (job, _), generation in zip(ready, generations, strict=True):
-            # What one track held the device for, when all were made at once: its share by length.
+            # What one track held the device for, when all were made at once: what the model says, or by length.
             share = job.request.duration_s / sum(other.request.duration_s for other, _ in ready)
-            job.watch.seconds["generate"] = watch.seconds["generate"] * share
+            known_s = None if isinstance(generation, ModelFailed) else generation.device_s
+            job.watch.seconds["generate"] = watch.seconds["generate"] * share if known_s is None else known_s
             if isinstance(generation, ModelFailed):
                 outcomes[job.track_id] = self.failed(generation, "generate", job.track_id, job.request.model)
                 self._account(job)
@@ -389,6 +395,7 @@ class Rendering:
         self._renderer = renderer
         self._job = job
         self._performance = performance
+        self._opening_s = job.watch.seconds["generate"]
         self._chunks: list[Pcm] = []
 
     @property
@@ -432,6 +439,7 @@ class Rendering:
         """Finish, check, encode, store, sign and account for the whole piece."""
         generation = Generation.of(self._performance, self._chunks)
         self._chunks.clear()
+        self._settle_device_time()
         return self._renderer.complete(self._job, generation)
 
     def close(self) -> None:
@@ -440,7 +448,13 @@ class Rendering:
         if close is not None:
             close()
         self._chunks.clear()
+        self._settle_device_time()
         self._renderer._account(self._job)
+
+    def _settle_device_time(self) -> None:
+        """Where pieces share the device, count this one's share instead of the time it waited for its chunks."""
+        if self._performance.device_s is not None:
+            self._job.watch.seconds["generate"] = self._opening_s + self._performance.device_s()
 
 
 def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Renderer:

@@ -93,11 +93,12 @@ class Ingress:
         """Called by Serve in the replica."""
         return build_routes(self)
 
-    async def render(self, request: TrackRequest, pool: Pool) -> Track | Refusal:
+    async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
         """One finished track. A replica that dies is replaced by another try: the same request is the same track."""
+        pool = pool_for(request.duration_s, priority)
         for last_try in (False, True):
             try:
-                answer: Track | Refusal = await self.pools[pool].render.remote(request)
+                answer: Track | Refusal = await self.pools[pool].render.remote(request, priority)
                 return answer
             except BackPressureError:
                 return _backed_up(pool)
@@ -107,11 +108,12 @@ class Ingress:
         raise AssertionError("the second try returns")
 
     async def stream(
-        self, request: TrackRequest, pool: Pool, wire_format: StreamFormat
+        self, request: TrackRequest, priority: Priority, wire_format: StreamFormat
     ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
         """The header and the audio that follows it."""
+        pool = pool_for(request.duration_s, priority)
         for last_try in (False, True):
-            call = self.pools[pool].options(stream=True).stream.remote(request, wire_format)
+            call = self.pools[pool].options(stream=True).stream.remote(request, wire_format, priority)
             # Ray's type does not say that `stream=True` makes the answer a generator.
             items = cast("AsyncIterator[Any]", call)
             try:
@@ -173,8 +175,7 @@ def build_routes(api: Ingress) -> FastAPI:
         accept = request.headers.get("accept")
         spec, wants_audio = _spec_and_answer(body, accept)
         track_request = spec.resolve()
-        pool = pool_for(track_request.duration_s, _priority(priority))
-        outcome = await api.render(track_request, pool)
+        outcome = await api.render(track_request, _priority(priority))
         if isinstance(outcome, Refusal):
             return refusal_response(outcome)
         headers = {
@@ -202,8 +203,7 @@ def build_routes(api: Ingress) -> FastAPI:
         body = await _json_body(request)
         spec, wire_format = _spec_and_wire_format(body, format, request.headers.get("accept"))
         track_request = spec.resolve()
-        pool = pool_for(track_request.duration_s, _priority(priority))
-        opened = await api.stream(track_request, pool, wire_format)
+        opened = await api.stream(track_request, _priority(priority), wire_format)
         if isinstance(opened, Refusal):
             return refusal_response(opened)
         header, items = opened

@@ -17,7 +17,7 @@ from typing import Final, TypeVar, cast
 import numpy as np
 import ray.util.metrics
 
-from orchestrion.admission import Pool
+from orchestrion.admission import Pool, Priority
 from orchestrion.clock import SystemClock
 from orchestrion.encode import StreamEncoder, StreamFormat
 from orchestrion.errors import OrchestrionError, Overloaded
@@ -85,13 +85,13 @@ class RenderPool:
         """The models that are loaded here."""
         return tuple(model.info for model in self._renderer.models.values())
 
-    async def render(self, request: TrackRequest) -> Track | Refusal:
+    async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
         """The finished track. Cancelling gives the work up unless somebody else waits for it."""
         arrived_s = self._clock.monotonic_s()
         found = await self._find(request)
         if found is not None:
             return found
-        joined = self._join(request, streaming=False)
+        joined = self._join(request, priority, streaming=False)
         if isinstance(joined, Refusal):
             return joined
         listener, news = joined
@@ -110,7 +110,7 @@ class RenderPool:
             self._loop.leave(listener)
 
     async def stream(
-        self, request: TrackRequest, wire_format: StreamFormat
+        self, request: TrackRequest, wire_format: StreamFormat, priority: Priority
     ) -> AsyncIterator[StreamHeader | Refusal | bytes]:
         """A header, then the encoded audio while it is made; the end waits until the track is in the store.
 
@@ -126,7 +126,7 @@ class RenderPool:
             channels = self._renderer.models[request.model].info.channels
             yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, request.duration_s, cached=found)
             return
-        joined = self._join(request, streaming=True)
+        joined = self._join(request, priority, streaming=True)
         if isinstance(joined, Refusal):
             yield joined
             return
@@ -199,7 +199,7 @@ class RenderPool:
     def _warm_up(self, model: str) -> None:
         """Make and throw away a second of music: the first listener must not pay for lazy imports and cold caches."""
         spec = TrackSpec(prompt="warm-up", model=model, duration_s=1.0, purpose=Purpose.RESEARCH)
-        job = Job("", spec.resolve())
+        job = Job("", spec.resolve(), self._clock.monotonic_s())
         job.rendering = rendering = self._renderer.open(job.request)
         master = StreamMaster(job, AudioFormat.WAV)
         while (chunk := rendering.advance()) is not None:
@@ -219,7 +219,9 @@ class RenderPool:
             self._count(request, "cache_hit")
         return found
 
-    def _join(self, request: TrackRequest, *, streaming: bool) -> tuple[Listener, asyncio.Event] | Refusal:
+    def _join(
+        self, request: TrackRequest, priority: Priority, *, streaming: bool
+    ) -> tuple[Listener, asyncio.Event] | Refusal:
         news = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -228,7 +230,8 @@ class RenderPool:
 
         try:
             track_id = self._renderer.track_id(request)
-            return self._loop.join(request, track_id, streaming=streaming, wake=wake), news
+            listener = self._loop.join(request, track_id, streaming=streaming, wake=wake, priority=priority)
+            return listener, news
         except Overloaded as error:
             self._renderer.failed(error, "queue", None, request.model)
             self._count(request, "refused")

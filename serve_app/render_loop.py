@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from orchestrion.admission import QueueState, retry_after_s
+from orchestrion.admission import InLine, Priority, QueueState, next_in_line, retry_after_s
 from orchestrion.clock import Clock
 from orchestrion.errors import OrchestrionError, Overloaded
 from orchestrion.finish import FinishSpec
@@ -39,8 +39,12 @@ logger = logging.getLogger(__name__)
 class RenderingSource(Protocol):
     """`orchestrion.render.Renderer`, as far as the loop uses it."""
 
-    def open(self, request: TrackRequest, /) -> ActiveRendering:
+    def open(self, request: TrackRequest, /, *, interactive: bool) -> ActiveRendering:
         """Begin a track."""
+        ...
+
+    def shares_steps(self, request: TrackRequest, /) -> bool:
+        """Whether advancing one track of this model advances every open one of it."""
         ...
 
 
@@ -111,6 +115,7 @@ class Job:
 
     track_id: str
     request: TrackRequest
+    arrived_at_s: float
     rendering: ActiveRendering | None = None
     #: Raw chunks so far, for streams that join late; the rendering keeps the same arrays for mastering.
     chunks: list[Pcm] = field(default_factory=list)
@@ -129,6 +134,11 @@ class Job:
             raise RuntimeError(f"{self.track_id} has not been opened yet")
         return self.rendering
 
+    @property
+    def interactive(self) -> bool:
+        """Whether any of its listeners is a person who waits."""
+        return any(listener.priority is Priority.INTERACTIVE for listener in self.listeners)
+
     def state(self) -> JobState:
         """What `choose_next` sees of it."""
         streams = [listener for listener in self.listeners if listener.streaming]
@@ -144,6 +154,7 @@ class Listener:
     job: Job
     wake: Callable[[], None]
     streaming: bool
+    priority: Priority
     sent_s: float = 0.0
 
 
@@ -203,7 +214,15 @@ class RenderLoop:
         """Whether the render thread runs."""
         return self._thread.is_alive()
 
-    def join(self, request: TrackRequest, track_id: str, *, streaming: bool, wake: Callable[[], None]) -> Listener:
+    def join(
+        self,
+        request: TrackRequest,
+        track_id: str,
+        *,
+        streaming: bool,
+        wake: Callable[[], None],
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Listener:
         """Wait for a track together with those who already do, or put it in the queue.
 
         Raises:
@@ -219,10 +238,10 @@ class RenderLoop:
                         f"{state.active} tracks are being made and {state.queued} wait; come back in {wait_s:.0f} s",
                         wait_s,
                     )
-                job = self._jobs[track_id] = Job(track_id, request)
+                job = self._jobs[track_id] = Job(track_id, request, self._clock.monotonic_s())
                 self._queued.append(job)
                 self._on_queue_change(len(self._queued))
-            listener = Listener(job, wake, streaming)
+            listener = Listener(job, wake, streaming, priority)
             job.listeners.append(listener)
             self._tell_thread()
             return listener
@@ -260,15 +279,24 @@ class RenderLoop:
         with self._changed:
             self._drop_abandoned()
             self._begin_queued()
-            chosen = choose_next(
-                [job.state() for job in self._active], self._clock.monotonic_s(), self._steps_since_sync
-            )
-            if chosen is None:
+            job = self._job_to_open() or self._job_to_advance()
+            if job is None:
                 return False
-            job = self._active[chosen]
-            self._steps_since_sync = self._steps_since_sync + 1 if job.state().streamed else 0
         self._advance(job)
         return True
+
+    def _job_to_open(self) -> Job | None:
+        """A job that should be open before others go on, because it could share their steps."""
+        closed = (job for job in self._active if job.rendering is None)
+        return next((job for job in closed if self._source.shares_steps(job.request)), None)
+
+    def _job_to_advance(self) -> Job | None:
+        chosen = choose_next([job.state() for job in self._active], self._clock.monotonic_s(), self._steps_since_sync)
+        if chosen is None:
+            return None
+        job = self._active[chosen]
+        self._steps_since_sync = self._steps_since_sync + 1 if job.state().streamed else 0
+        return job
 
     def _run(self) -> None:
         while not self._stopped:
@@ -293,7 +321,10 @@ class RenderLoop:
     def _begin_queued(self) -> None:
         before = len(self._queued)
         while self._queued and len(self._active) < self._slots and self._completing < MAX_COMPLETING:
-            self._active.append(self._queued.pop(0))
+            now_s = self._clock.monotonic_s()
+            waiting = [InLine(job.interactive, job.request.requester, now_s - job.arrived_at_s) for job in self._queued]
+            chosen = next_in_line(waiting, [job.request.requester for job in self._active])
+            self._active.append(self._queued.pop(chosen))
         if len(self._queued) != before:
             self._on_queue_change(len(self._queued))
 
@@ -301,7 +332,9 @@ class RenderLoop:
         started_s = self._clock.monotonic_s()
         try:
             if job.rendering is None:
-                job.rendering = self._source.open(job.request)
+                job.rendering = self._source.open(job.request, interactive=job.interactive)
+                if self._source.shares_steps(job.request):
+                    return
             chunk = job.rendering.advance()
         except OrchestrionError as error:
             self._give_up(job, Refusal.of_error(error))

@@ -33,7 +33,7 @@ class ToneModel:
         self.batch_sizes: list[int] = []
         self.open_performances = 0
 
-    def perform(self, conditioning: Conditioning) -> Performance:
+    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
         """A plucked tone every second; chunks of half a second."""
         if "fail" in conditioning.prompt:
             raise ModelFailed("the tone model was asked to fail")

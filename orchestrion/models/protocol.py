@@ -35,6 +35,8 @@ class ModelInfo:
     max_duration_s: float
     #: Those of `request.CONTROLS` that this model can follow; a request that gives another one is refused.
     controls: tuple[str, ...]
+    #: Whether all performances in progress advance together when a chunk of one of them is taken.
+    shares_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ class Performance:
     expected_lufs: float | None = None
     #: What the model chose or found (tempo, key, style, form …), for provenance.
     choices: Mapping[str, str | float] = field(default_factory=dict)
+    #: Seconds of the device that this piece has used so far, for models whose pieces share each step; None: all the
+    #: seconds that its chunks took to come.
+    device_s: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +110,15 @@ class Generation:
     audio: Pcm
     midi: bytes | None
     choices: Mapping[str, str | float]
+    #: Seconds of the device that this piece used, if the model knows.
+    device_s: float | None = None
 
     @classmethod
     def of(cls, performance: Performance, chunks: Sequence[Pcm]) -> Generation:
         """The piece whose `chunks` have all been taken from `performance`."""
         midi = performance.write_midi() if performance.write_midi else None
-        return cls(np.concatenate(chunks), midi, performance.choices)
+        device_s = performance.device_s() if performance.device_s else None
+        return cls(np.concatenate(chunks), midi, performance.choices, device_s)
 
 
 class MusicModel(Protocol):
@@ -121,8 +129,12 @@ class MusicModel(Protocol):
         """What this model is."""
         ...
 
-    def perform(self, conditioning: Conditioning) -> Performance:
+    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
         """Start one piece; it is made as its chunks are taken.
+
+        Args:
+            conditioning: what to make.
+            interactive: somebody waits for it; a model that makes several at once lets it go first.
 
         Raises:
             InvalidRequest: theme or continuation cannot be read, or the length is beyond the model.

@@ -2,7 +2,17 @@
 
 import pytest
 
-from orchestrion.admission import MAX_INTERACTIVE_DURATION_S, Pool, Priority, QueueState, pool_for, retry_after_s
+from orchestrion.admission import (
+    MAX_INTERACTIVE_DURATION_S,
+    PATIENCE_S,
+    InLine,
+    Pool,
+    Priority,
+    QueueState,
+    next_in_line,
+    pool_for,
+    retry_after_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +26,21 @@ from orchestrion.admission import MAX_INTERACTIVE_DURATION_S, Pool, Priority, Qu
 )
 def test_long_tracks_and_patient_callers_leave_the_listeners_slots_alone(duration_s, priority, pool):
     assert pool_for(duration_s, priority) is pool
+
+
+@pytest.mark.parametrize(
+    ("waiting", "served", "chosen"),
+    [
+        ([InLine(True, "a", 2), InLine(True, "b", 1)], [], 0),
+        ([InLine(False, "a", 2), InLine(True, "b", 1)], [], 1),
+        ([InLine(True, "a", 3), InLine(True, "a", 2), InLine(True, "b", 1)], ["a", "a", "b"], 2),
+        ([InLine(True, "a", 3), InLine(False, "b", PATIENCE_S)], ["b"], 1),
+        ([InLine(True, "a", 90), InLine(False, "b", 70)], ["a", "a"], 0),
+    ],
+    ids=["order of arrival", "people first", "the fewest slots", "patience ends", "and then arrival counts"],
+)
+def test_who_gets_the_free_slot(waiting, served, chosen):
+    assert next_in_line(waiting, served) == chosen
 
 
 def queue(active, queued, mean_service_s=2.0):

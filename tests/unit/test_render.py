@@ -216,7 +216,7 @@ def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
     heard = []
 
     class Listener(ToneModel):
-        def perform(self, conditioning):
+        def perform(self, conditioning, *, interactive=True):
             heard.append(conditioning)
             return super().perform(conditioning)
 

@@ -46,7 +46,7 @@ class Composer:
         """What this model is."""
         return self._info
 
-    def perform(self, conditioning: Conditioning) -> Performance:
+    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
         """Compose the whole score now; play it as its chunks are taken.
 
         Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from orchestrion.admission import Priority
 from orchestrion.errors import InvalidRequest, ModelFailed, Overloaded
 from orchestrion.finish import FinishSpec
 from orchestrion.render import Failure
@@ -106,8 +107,9 @@ class InlineExecutor(Executor):
 class Bench:
     """A loop with a fake source whose tracks are named by their prompts."""
 
-    def __init__(self, slots=2, queue_limit=2, length_s=3, fails=None):
+    def __init__(self, slots=2, queue_limit=2, length_s=3, fails=None, shared=False):
         self.clock = FakeClock()
+        self.shared = shared
         self.log, self.opened, self.depths = [], {}, []
         self.length_s, self.fails = length_s, fails or {}
         self.loop = RenderLoop(
@@ -119,7 +121,10 @@ class Bench:
             on_queue_change=self.depths.append,
         )
 
-    def open(self, request):
+    def shares_steps(self, request):
+        return self.shared
+
+    def open(self, request, *, interactive=True):
         name = request.prompt
         error = self.fails.get(name)
         if isinstance(error, InvalidRequest):
@@ -127,10 +132,14 @@ class Bench:
         self.opened[name] = FakeRendering(self.clock, name, self.length_s, self.log, error)
         return self.opened[name]
 
-    def join(self, name, streaming=True):
+    def join(self, name, streaming=True, requester="anonymous", priority=Priority.INTERACTIVE):
         woken = []
         listener = self.loop.join(
-            TrackSpec(prompt=name).resolve(), name, streaming=streaming, wake=lambda: woken.append(name)
+            TrackSpec(prompt=name, requester=requester).resolve(),
+            name,
+            streaming=streaming,
+            wake=lambda: woken.append(name),
+            priority=priority,
         )
         return listener, woken
 
@@ -181,6 +190,33 @@ def test_streams_take_turns_and_first_chunks_come_first():
     bench.run(3)
 
     assert bench.log == ["a", "b", "c"]
+
+
+def test_tracks_that_share_steps_are_all_open_before_one_is_advanced():
+    bench = Bench(slots=3, queue_limit=3, shared=True)
+    for name in "abc":
+        bench.join(name)
+
+    bench.run(3)
+
+    assert set(bench.opened) == {"a", "b", "c"}
+    assert bench.log == []
+    bench.run(1)
+    assert bench.log == ["a"]
+
+
+def test_people_come_before_batch_work_and_nobody_takes_all_the_slots():
+    bench = Bench(slots=1, queue_limit=9)
+    bench.join("first", requester="studio")
+    bench.loop.step()
+    bench.join("batch", priority=Priority.BATCH, requester="school")
+    bench.join("second", requester="studio")
+    bench.join("other", requester="school")
+
+    bench.run()
+
+    in_order = list(dict.fromkeys(bench.log))
+    assert in_order == ["first", "second", "other", "batch"]
 
 
 def test_a_full_queue_is_refused_with_a_forecast():
