@@ -1,0 +1,315 @@
+"""Open a MusicGen checkpoint: what it is (sizes, revision, licence) at once, its weights when they are asked for.
+
+It may be a folder or a hub's name, in transformers' format or in audiocraft's. The surprising thing: the revision is a
+hash of what the files hold, not of where they came from, so that a folder and a download of the same model make the
+same tracks by the same ids.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+import yaml
+
+from orchestrion.clock import SystemClock
+from orchestrion.models.musicgen import checkpoint_geometry
+from orchestrion.models.musicgen.checkpoint_files import Source, Tensors, digest, read_json, read_pickle, refused
+from orchestrion.models.musicgen.checkpoint_geometry import T5Geometry, section_of_json, section_of_yaml
+from orchestrion.models.musicgen.checkpoint_weights import (
+    AUDIOCRAFT_CODEC,
+    AUDIOCRAFT_LM,
+    ENCODEC,
+    HUGGING_FACE_CODEC,
+    HUGGING_FACE_LM,
+    CodecNames,
+    LmNames,
+    read_codec,
+    read_lm,
+)
+from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
+from orchestrion.models.musicgen.text import TextEncoder
+from orchestrion.models.musicgen.weights import CodecWeights, LmWeights
+
+logger = logging.getLogger(__name__)
+
+_Loaded = TypeVar("_Loaded")
+_CLOCK: Final = SystemClock()
+
+_STATE: Final = "state_dict.bin"
+_CODEC_STATE: Final = "compression_state_dict.bin"
+_CONFIG: Final = "config.json"
+_GENERATION: Final = "generation_config.json"
+_TOKENIZER: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+)
+#: Weights of transformers' format, the one to prefer first: whole or, by its index, in several files.
+_WHOLE_OR_INDEX: Final = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+
+#: Licences as SPDX writes them, by the names that model cards use, and whether they allow commercial use.
+_LICENCES: Final = {
+    "cc-by-nc-4.0": ("CC-BY-NC-4.0", False),
+    "cc-by-nc-sa-4.0": ("CC-BY-NC-SA-4.0", False),
+    "cc-by-4.0": ("CC-BY-4.0", True),
+    "cc-by-sa-4.0": ("CC-BY-SA-4.0", True),
+    "cc0-1.0": ("CC0-1.0", True),
+    "apache-2.0": ("Apache-2.0", True),
+    "mit": ("MIT", True),
+    "bsd-3-clause": ("BSD-3-Clause", True),
+}
+#: By what the text of a LICENSE file says of itself in its first lines.
+_LICENCE_TITLES: Final = {
+    "attribution-noncommercial 4.0": "cc-by-nc-4.0",
+    "attribution-noncommercial-sharealike 4.0": "cc-by-nc-sa-4.0",
+    "attribution 4.0": "cc-by-4.0",
+    "attribution-sharealike 4.0": "cc-by-sa-4.0",
+    "cc0 1.0": "cc0-1.0",
+    "apache license": "apache-2.0",
+    "mit license": "mit",
+}
+_CARD: Final = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE_weights")
+UNKNOWN_LICENCE: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The files of one of the networks, and under which key torch's files have its tensors."""
+
+    files: tuple[Path, ...]
+    entry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The text encoder's part."""
+
+    part: _Part
+    prefix: str
+    geometry: T5Geometry
+    tokenizer: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A MusicGen on disk, opened and checked but not loaded."""
+
+    #: As it was asked for, without the hub's revision.
+    name: str
+    #: SHA-256 over the content of all files that decide the music: weights, configuration, tokenizer.
+    revision: str
+    #: The hub's commit; None for a folder.
+    commit: str | None
+    #: SPDX, or "unknown".
+    licence: str
+    #: Whether the licence allows commercial use; an unknown one does not.
+    commercial_use: bool
+    lm: LmGeometry
+    codec: CodecGeometry
+    _lm_part: _Part
+    _lm_names: LmNames
+    _codec_part: _Part
+    _codec_names: CodecNames
+    _text: _Text
+
+    def load_lm(self) -> LmWeights:
+        """The language model's weights.
+
+        Raises:
+            InvalidRequest: files are damaged, or the weights are not those of a MusicGen that we support.
+        """
+        return self._load("language model", self._lm_part, lambda found: read_lm(found, self._lm_names, self.lm))
+
+    def load_codec(self) -> CodecWeights:
+        """The codec's weights. Raises as `load_lm`."""
+        return self._load("codec", self._codec_part, lambda found: read_codec(found, self._codec_names, self.codec))
+
+    def load_text(self) -> TextEncoder:
+        """The text encoder, ready to run. Raises as `load_lm`."""
+        text = self._text
+        return self._load(
+            "text encoder", text.part, lambda found: TextEncoder(text.geometry, found, text.prefix, text.tokenizer)
+        )
+
+    def _load(self, what: str, part: _Part, read: Callable[[Tensors], _Loaded]) -> _Loaded:
+        logger.info("loading the %s of %s from %s", what, self.name, ", ".join(file.name for file in part.files))
+        began_s = _CLOCK.monotonic_s()
+        tensors = Tensors.open(part.files, part.entry)
+        loaded = read(tensors)
+        took_s = _CLOCK.monotonic_s() - began_s
+        logger.info("loaded the %s of %s: %.0f MB in %.1f s", what, self.name, tensors.megabytes, took_s)
+        return loaded
+
+
+def open_checkpoint(source: str, hub_cache: Path | None = None) -> Checkpoint:
+    """The checkpoint that `source` names: a folder, `facebook/musicgen-small`, or that with `@` and a revision.
+
+    A name on the hub is downloaded as far as it is needed and not yet in the cache (`hub_cache`; None: where HF_HOME
+    says), or taken from the cache alone where HF_HUB_OFFLINE is set.
+
+    Raises:
+        InvalidRequest: it cannot be had, cannot be read safely, or is not a MusicGen that we support.
+    """
+    place = Source.of(source, hub_cache)
+    found, commit = place.fetch(_CONFIG, _GENERATION, *_CARD, *_TOKENIZER, *(index for _, index in _WHOLE_OR_INDEX))
+    # What is fetched next shall be of the same commit, though the hub's branch may move meanwhile.
+    place = replace(place, revision=commit)
+    if _CONFIG in found and (weights := _weights(place, found)):
+        return _open_hugging_face(place, commit, found, weights)
+    states, _ = place.fetch(_STATE, _CODEC_STATE)
+    if set(states) != {_STATE, _CODEC_STATE}:
+        raise refused(
+            source,
+            f"it has neither {_CONFIG} with model.safetensors (transformers' format) nor {_STATE} with {_CODEC_STATE}"
+            " (audiocraft's)",
+        )
+    return _open_audiocraft(place, commit, found | states)
+
+
+def _open_hugging_face(
+    place: Source, commit: str | None, found: Mapping[str, Path], weights: tuple[Path, ...]
+) -> Checkpoint:
+    config = section_of_json(found[_CONFIG], read_json(found[_CONFIG]))
+    generation = read_json(found[_GENERATION]) if _GENERATION in found else {}
+    lm, codec = checkpoint_geometry.hugging_face(config, section_of_json(found[_CONFIG], generation))
+    part = _Part(weights)
+    text = _Text(part, "text_encoder.", checkpoint_geometry.t5(config.section("text_encoder")), found[_CONFIG].parent)
+    licence, commercial_use = _licence(place, found)
+    deciding = _named(found, _CONFIG, _GENERATION, *_TOKENIZER) | {path.name: path for path in weights}
+    return Checkpoint(
+        name=place.name,
+        revision=digest(deciding),
+        commit=commit,
+        licence=licence,
+        commercial_use=commercial_use,
+        lm=lm,
+        codec=codec,
+        _lm_part=part,
+        _lm_names=HUGGING_FACE_LM,
+        _codec_part=part,
+        _codec_names=HUGGING_FACE_CODEC,
+        _text=text,
+    )
+
+
+def _open_audiocraft(place: Source, commit: str | None, found: Mapping[str, Path]) -> Checkpoint:
+    """Its text encoder, and perhaps its codec, is another repository, or a folder `t5`, `encodec` beside the states."""
+    lm_config = section_of_yaml(found[_STATE], read_pickle(found[_STATE]).get("xp.cfg"))
+    codec_package = read_pickle(found[_CODEC_STATE])
+    deciding = {_STATE: found[_STATE], _CODEC_STATE: found[_CODEC_STATE]}
+    licence, commercial_use = _licence(place, found)
+    pretrained = codec_package.get("pretrained")
+    if pretrained is None:
+        codec_config = section_of_yaml(found[_CODEC_STATE], codec_package.get("xp.cfg"))
+        codec_part, codec_names = _Part((found[_CODEC_STATE],), "best_state"), AUDIOCRAFT_CODEC
+    else:
+        beside = _beside(place, "encodec", str(pretrained))
+        files, _ = beside.fetch(_CONFIG, *_CARD, *(index for _, index in _WHOLE_OR_INDEX))
+        codec_files = _weights_needed(beside, files)
+        codec_config = section_of_json(files[_CONFIG], read_json(files[_CONFIG]))
+        codec_part, codec_names = _Part(codec_files), ENCODEC
+        deciding |= {f"encodec/{path.name}": path for path in (files[_CONFIG], *codec_files)}
+    lm, codec = checkpoint_geometry.audiocraft(lm_config, codec_config, codec_from_hub=pretrained is not None)
+
+    t5 = _beside(place, "t5", checkpoint_geometry.text_encoder_name(lm_config))
+    files, _ = t5.fetch(_CONFIG, *_TOKENIZER, *(index for _, index in _WHOLE_OR_INDEX))
+    t5_weights = _weights_needed(t5, files)
+    deciding |= {f"t5/{path.name}": path for path in (*_named(files, _CONFIG, *_TOKENIZER).values(), *t5_weights)}
+    geometry = checkpoint_geometry.t5(section_of_json(files[_CONFIG], read_json(files[_CONFIG])))
+    if geometry.dim != lm.text_dim:
+        raise refused(files[_CONFIG], f"its states are {geometry.dim} wide, but the model was trained on {lm.text_dim}")
+    return Checkpoint(
+        name=place.name,
+        revision=digest(deciding),
+        commit=commit,
+        licence=licence,
+        commercial_use=commercial_use,
+        lm=lm,
+        codec=codec,
+        _lm_part=_Part((found[_STATE],), "best_state"),
+        _lm_names=AUDIOCRAFT_LM,
+        _codec_part=codec_part,
+        _codec_names=codec_names,
+        _text=_Text(_Part(t5_weights), "", geometry, files[_CONFIG].parent),
+    )
+
+
+def _beside(place: Source, folder: str, hub_name: str) -> Source:
+    if place.folder is not None and (place.folder / folder).is_dir():
+        return Source.of(str(place.folder / folder))
+    return Source.of(hub_name, place.cache)
+
+
+def _named(found: Mapping[str, Path], *names: str) -> dict[str, Path]:
+    return {name: found[name] for name in names if name in found}
+
+
+def _weights_needed(place: Source, found: Mapping[str, Path]) -> tuple[Path, ...]:
+    weights = _weights(place, found)
+    if _CONFIG not in found or not weights:
+        raise refused(place.name, f"it should have {_CONFIG} and model.safetensors, and has not: download it again")
+    return weights
+
+
+def _weights(place: Source, found: Mapping[str, Path]) -> tuple[Path, ...]:
+    """The files with the weights in transformers' format; none if there are none."""
+    for whole, index in _WHOLE_OR_INDEX:
+        names = _shards(found[index]) if index in found else (whole,)
+        files, _ = place.fetch(*names)
+        if len(files) == len(names):
+            return tuple(files.values())
+        if index in found:
+            raise refused(place.name, f"of the files in {index}, {sorted(set(names) - set(files))} are missing")
+    return ()
+
+
+def _shards(index: Path) -> tuple[str, ...]:
+    places = read_json(index).get("weight_map")
+    names = set(places.values()) if isinstance(places, dict) else set()
+    # A name with a folder could lead out of the checkpoint.
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise refused(index, "it should have a weight_map from tensors to files beside it; download it again")
+    return tuple(sorted(names))
+
+
+def _licence(place: Source, found: Mapping[str, Path]) -> tuple[str, bool]:
+    """What the model card says, else what the LICENSE file is, else unknown, which does not allow commercial use."""
+    declared = _declared_licence(found)
+    known = _LICENCES.get(declared.lower())
+    if known is not None:
+        return known
+    logger.warning("the licence of %s is %s: commercial use is refused", place.name, declared)
+    return declared, False
+
+
+def _declared_licence(found: Mapping[str, Path]) -> str:
+    if "README.md" in found:
+        declared = _front_matter(found["README.md"]).get("license")
+        if isinstance(declared, str) and declared:
+            return declared
+    for name in _CARD[1:]:
+        if name in found:
+            head = " ".join(found[name].read_text(errors="replace")[:400].lower().split())
+            return next((licence for title, licence in _LICENCE_TITLES.items() if title in head), UNKNOWN_LICENCE)
+    return UNKNOWN_LICENCE
+
+
+def _front_matter(readme: Path) -> Mapping[str, object]:
+    """The YAML between the first two lines of `---`, where model cards have their metadata."""
+    text = readme.read_text(errors="replace")
+    if not text.startswith("---\n"):
+        return {}
+    try:
+        metadata = yaml.safe_load(text[4:].partition("\n---")[0])
+    except (yaml.YAMLError, ValueError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}

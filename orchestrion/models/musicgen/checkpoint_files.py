@@ -1,0 +1,230 @@
+"""Where a checkpoint's files lie, and how they are read without trusting them.
+
+A source is a folder here or a name on the Hugging Face hub; of the latter only what is asked for is downloaded. The
+surprising thing: a `.bin` is a pickle, which can run code when it is read. These are read by torch's restricted
+unpickler only, which knows tensors and plain values, and whatever holds more is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from orchestrion.errors import InvalidRequest
+
+logger = logging.getLogger(__name__)
+
+_HUB_NAME: Final = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+#: What torch raises for files that are cut short, mangled or made to do harm.
+_UNREADABLE: Final = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+
+
+def refused(where: str | Path, message: str) -> InvalidRequest:
+    """The error for a checkpoint that cannot be had or used; `message` says why and what to do."""
+    return InvalidRequest.of("model", str(where), message)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder, or a name on the hub with the revision wanted."""
+
+    name: str
+    folder: Path | None
+    revision: str | None
+    #: Where the hub's files are kept; None for the place that HF_HOME says.
+    cache: Path | None
+
+    @classmethod
+    def of(cls, text: str, cache: Path | None = None) -> Source:
+        """A source from what a config says: a folder, or `owner/name`, or `owner/name@revision`.
+
+        Raises:
+            InvalidRequest: it is neither.
+        """
+        if Path(text).expanduser().is_dir():
+            return cls(text, Path(text).expanduser(), None, cache)
+        if hub := _HUB_NAME.fullmatch(text):
+            return cls(hub["name"], None, hub["revision"], cache)
+        raise refused(text, "there is no such folder, and it is not a hub name such as facebook/musicgen-small")
+
+    def fetch(self, *names: str) -> tuple[dict[str, Path], str | None]:
+        """Those of the named files that there are, and the commit they are of (None for a folder).
+
+        Raises:
+            InvalidRequest: the hub does not answer and the cache has nothing of this name, or it may not be read.
+        """
+        folder, commit = (self.folder, None) if self.folder else self._download(names)
+        return {name: folder / name for name in names if (folder / name).is_file()}, commit
+
+    def _download(self, names: Sequence[str]) -> tuple[Path, str]:
+        logger.info("looking for %s of %s on the hub or in its cache", ", ".join(names), self.name)
+        try:
+            snapshot = snapshot_download(
+                self.name, revision=self.revision, cache_dir=self.cache, allow_patterns=list(names)
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise refused(
+                self.name if self.revision is None else f"{self.name}@{self.revision}",
+                f"it is not in the hub's cache and cannot be downloaded ({reason}). Give a local folder, or download it"
+                f" first (`hf download {self.name}`) and set HF_HOME to where it was put; if it needs an account, set"
+                " HF_TOKEN",
+            ) from error
+        # The hub's client puts each commit into a folder of its name.
+        return Path(snapshot), Path(snapshot).name
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file.
+
+    Raises:
+        InvalidRequest: it is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise refused(path, f"it is not JSON ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise refused(path, "it should hold a JSON object; download it again")
+    return content
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in one of torch's files, its tensors mapped from the file.
+
+    Raises:
+        InvalidRequest: it is damaged, older than torch 1.6, or holds anything but tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it holds more than tensors and plain values. Such a file can run code, so it is not opened"
+        raise refused(path, f"{reason}; use a checkpoint from a source you trust, best as safetensors") from error
+    except _UNREADABLE as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise refused(path, f"it cannot be read ({reason}); it may be cut short: download it again") from error
+    if not isinstance(content, dict):
+        raise refused(path, f"it should hold a dictionary but holds a {type(content).__name__}")
+    return content
+
+
+def digest(files: Mapping[str, Path]) -> str:
+    """SHA-256 (hex) over the content of files by their roles: the same wherever they lie.
+
+    OpenSSL takes 1 to 2 GB a second on one core, so a musicgen-small costs about a second.
+    """
+    total = hashlib.sha256()
+    for role, path in sorted(files.items()):
+        with path.open("rb") as file:
+            total.update(f"{role} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+class Tensors:
+    """The tensors of some files by name. What is taken is there, of the shape that was asked for, float32, and finite.
+
+    Taking keeps count, so that `check_all_taken` can say what a checkpoint has beyond the architecture we know.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], where: Path) -> None:
+        self._tensors = tensors
+        self._where = where
+        self._taken: set[str] = set()
+        self.megabytes = 0.0
+
+    @classmethod
+    def open(cls, files: Sequence[Path], entry: str | None = None) -> Tensors:
+        """Safetensors, or torch's files with the tensors at the top or under the key `entry`; all mapped.
+
+        Raises:
+            InvalidRequest: a file cannot be read safely.
+        """
+        tensors: dict[str, Any] = {}
+        for path in files:
+            if path.suffix == ".safetensors":
+                tensors |= _safetensors(path)
+            else:
+                content = read_pickle(path)
+                tensors |= content if entry is None else content.get(entry, {})
+        kept = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+        return cls(kept, files[0] if len(files) == 1 else files[0].parent)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The tensor of this name, contiguous float32 on the CPU: mapped from the file if it is so there.
+
+        Raises:
+            InvalidRequest: there is none, it has another shape, is not of floating point, or has NaN or infinity.
+        """
+        if name not in self._tensors:
+            raise refused(self._where, f"the tensor {name} {list(shape)} is missing; download the checkpoint again")
+        tensor = self._tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise refused(
+                self._where,
+                f"the tensor {name} is {list(tensor.shape)} but by the configuration it should be {list(shape)}: "
+                "weights and configuration are not of one model",
+            )
+        if not tensor.is_floating_point():
+            raise refused(self._where, f"the tensor {name} is {tensor.dtype}; only floating point is supported")
+        taken = tensor.to(torch.float32).contiguous()
+        low, high = taken.aminmax()
+        if not (low.isfinite() and high.isfinite()):
+            raise refused(self._where, f"the tensor {name} has values that are no numbers; use another checkpoint")
+        self._taken.add(name)
+        self.megabytes += taken.nbytes / 1e6
+        return taken
+
+    def check_all_taken(self, prefixes: Iterable[str], ignored: re.Pattern[str]) -> None:
+        """Make sure that nothing under the prefixes was left but what may be `ignored`.
+
+        Raises:
+            InvalidRequest: the model has parts that we would silently leave out.
+        """
+        starts = tuple(prefixes)
+        left = sorted(
+            name
+            for name in self._tensors
+            if name.startswith(starts) and name not in self._taken and not ignored.search(name)
+        )
+        if left:
+            raise refused(
+                self._where,
+                f"the model has parts that are not supported: {', '.join(left[:3])}"
+                + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+                + "; the backend audiocraft: may run it",
+            )
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise refused(path, f"it cannot be read ({error}); it may be cut short: download it again") from error
