@@ -79,7 +79,7 @@ def catalog_sha256(url: str, storage_options: Mapping[str, Any]) -> str:
 
 
 def read_catalog(
-    url: str, storage_options: Mapping[str, Any], put_theme: Callable[[bytes], str]
+    url: str, storage_options: Mapping[str, Any], put_theme: Callable[[bytes], str], default_model: str = "composer"
 ) -> Iterator[CatalogRow | RefusedRow]:
     """Each row of the catalog, in order. Themes and continuations given as paths are handed to `put_theme`.
 
@@ -87,6 +87,7 @@ def read_catalog(
         url: Path or fsspec URL that ends in .csv, .jsonl, .ndjson or .parquet.
         storage_options: Passed to fsspec.
         put_theme: Stores a theme's or a continuation's bytes and returns its "sha256:…" reference.
+        default_model: For rows that name none.
 
     Raises:
         InvalidRequest: the catalog as a whole cannot be used (kind, header, columns); raised with the first row.
@@ -99,7 +100,7 @@ def read_catalog(
     uploads = CatalogFolder(url, storage_options, put_theme)
     with _opened(url, storage_options) as file:
         for line, cells in readers[suffix](file):
-            yield _row(line, cells, uploads)
+            yield _row(line, cells, uploads, default_model)
 
 
 def _opened(url: str, storage_options: Mapping[str, Any]) -> IO[bytes]:
@@ -120,10 +121,12 @@ class _Text:
 _Read = dict[str, Any] | _Text | str
 
 
-def _row(line: int, read: _Read, folder: CatalogFolder) -> CatalogRow | RefusedRow:
+def _row(line: int, read: _Read, folder: CatalogFolder, default_model: str) -> CatalogRow | RefusedRow:
     if isinstance(read, str):
         return RefusedRow(line, None, None, read)
     cells: dict[str, Any] = dict(read.cells) if isinstance(read, _Text) else dict(read)
+    if cells.get("model") in (None, ""):
+        cells["model"] = default_model
     labels: dict[str, str | None] = {"row_id": None, "title": None}
     try:
         # All labels first: a row that is refused for another reason can still be found by its id.

@@ -44,6 +44,7 @@ from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import PriceTable, describe_node
 from orchestrion.errors import REASONS, InvalidRequest, ModelFailed, NotFound, StoreUnavailable
+from orchestrion.models import public_name
 from orchestrion.provenance import utc_timestamp
 from orchestrion.render import Failure
 from orchestrion.request import TrackSpec
@@ -76,6 +77,7 @@ class RenderOptions:
     #: fsspec's options for `catalog`, `out` and the store.
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ("composer",)
+    precision: str = "auto"
     node_type: str = "local-cpu"
     market: str = "on-demand"
     prices_path: str | None = None
@@ -88,6 +90,11 @@ class RenderOptions:
     gpus_per_worker: float = 0.0
     #: Custom Ray resources of one worker, e.g. {"pool_batch": 1}: keeps it off the nodes of other pools.
     resources_per_worker: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def threads_per_worker(self) -> int:
+        """One for each whole CPU of a worker: a second one would take the core of another worker."""
+        return max(1, int(self.cpus_per_worker))
 
     def render_config(self) -> RenderConfig:
         """What each render process needs to know.
@@ -103,6 +110,9 @@ class RenderOptions:
                 storage_options=dict(self.storage_options),
                 signing_key_path=_absolute(self.signing_key_path or str(beside / "signing-key.pem")),
                 models=self.models,
+                precision=self.precision,
+                slots=self.batch_size,
+                threads=self.threads_per_worker,
                 node_type=self.node_type,
                 market=self.market,
                 prices_path=_absolute(self.prices_path) if self.prices_path else None,
@@ -214,7 +224,8 @@ def _read_into(
 ) -> None:
     """The catalog's good rows into the plan, its bad rows into the ledger."""
     refused: list[dict[str, Any]] = []
-    for row in read_catalog(options.catalog, options.storage_options, store.put_theme):
+    default_model = public_name(options.models[0])
+    for row in read_catalog(options.catalog, options.storage_options, store.put_theme, default_model):
         if not isinstance(row, RefusedRow):
             plan.add(row)
             continue
@@ -264,8 +275,7 @@ def _execute(
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,
             resources=dict(options.resources_per_worker),
-            # One process per core: a second thread in one of them takes the core of another.
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads_per_worker)}},
             # Ray Data's own default retries a block for ever, also one that kills every process it comes to.
             max_restarts=-1,
             max_task_retries=BLOCK_RETRIES,
@@ -371,6 +381,12 @@ def _parser() -> argparse.ArgumentParser:
         "--storage-options", type=_json_object, default={}, help="JSON for fsspec, e.g. an endpoint_url"
     )
     parser.add_argument("--model", action="append", dest="models", help="model to load; repeat for more (composer)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "int8", "int4", "fp8"),
+        help="of the models' weights (default: %(default)s)",
+    )
     parser.add_argument("--workers", type=_workers, default=(1, None), metavar="N|MIN:MAX", help="render processes")
     parser.add_argument("--batch-size", type=_at_least_one, default=4, help="requests per batch (default: %(default)s)")
     parser.add_argument("--cpus-per-worker", type=float, default=1.0)
@@ -394,6 +410,7 @@ def _options(arguments: argparse.Namespace) -> RenderOptions:
         signing_key_path=arguments.signing_key,
         storage_options=arguments.storage_options,
         models=tuple(arguments.models or ("composer",)),
+        precision=arguments.precision,
         node_type=arguments.node_type,
         market=arguments.market,
         prices_path=arguments.prices,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from orchestrion.models import ModelSettings
 
 
 def _absolute_or_url(value: str) -> str:
@@ -17,15 +19,44 @@ def _absolute_or_url(value: str) -> str:
 AbsoluteLocation = Annotated[str, AfterValidator(_absolute_or_url)]
 
 
-class RenderConfig(BaseModel):
-    """The part that is the same for both Serve pools and for catalog jobs."""
+class SharedRenderConfig(BaseModel):
+    """What all render processes of a deployment have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     store_url: AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description="Passed to fsspec, e.g. an endpoint URL.")
     signing_key_path: AbsoluteLocation = Field(description="Ed25519 private key (PEM); made on first use if absent.")
-    models: tuple[str, ...] = Field(default=("composer",), min_length=1, description="Models a replica loads.")
+    models: tuple[str, ...] = Field(
+        default=("composer",),
+        min_length=1,
+        description="Models a replica loads: 'composer', a hub name, a folder, 'audiocraft:' and either, or 'name=' "
+        "and any of these. A request that names none gets the first.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"] = Field(
+        default="auto",
+        description="Of the models' weights; auto: int8 on a CPU, bf16 on a GPU. Other precision, other music.",
+    )
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$", description="Where the models run.")
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="What each model may use, weights included; what the device has free if not given.",
+    )
     node_type: str = Field(default="local-cpu", description="Row of the price table that this process runs on.")
     market: str = Field(default="on-demand", pattern="^(on-demand|spot)$")
     prices_path: str | None = Field(default=None, description="Price table; the project's own if not given.")
+
+
+class RenderConfig(SharedRenderConfig):
+    """Everything that one render process is built from; the same for both Serve pools and for catalog jobs."""
+
+    slots: int = Field(default=4, ge=1, le=256, description="Tracks that one process makes at the same time.")
+    threads: int = Field(default=1, ge=1, description="Threads of numeric code (models, OMP, MKL) per process.")
+    chunk_s: float = Field(
+        default=1.0, ge=0.1, le=30.0, description="Length of the chunks that a running track comes in."
+    )
+
+    def model_settings(self) -> ModelSettings:
+        """How its models are run."""
+        return ModelSettings(self.precision, self.device, self.slots, self.threads, self.memory_gib, self.chunk_s)

@@ -40,7 +40,7 @@ from orchestrion.metrics import (
     RENDER_SECONDS_PER_AUDIO_SECOND,
     Recorder,
 )
-from orchestrion.models import load_model
+from orchestrion.models import load_model, public_name
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
 from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
 from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
@@ -466,7 +466,8 @@ def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Rende
     node = describe_node(config.node_type, config.market, PriceTable.load(config.prices_path))
     signer = Signer.load_or_create(config.signing_key_path)
     signer.publish_key(config.signing_key_path)
-    models = {name: load_model(name) for name in config.models}
+    clock = SystemClock()
+    models = {public_name(entry): load_model(entry, config.model_settings(), clock) for entry in config.models}
     # What is loaded now lives as long as the process. Left to the garbage collector, looking through it takes 30 to
     # 40 ms, and falls into somebody's first chunk.
     gc.freeze()
@@ -477,7 +478,7 @@ def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Rende
         node=node,
         pool=pool,
         recorder=recorder,
-        clock=SystemClock(),
+        clock=clock,
     )
 
 

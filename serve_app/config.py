@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orchestrion.config import RenderConfig
+from orchestrion.config import RenderConfig, SharedRenderConfig
 
 #: The environment's names for settings; `serve run` arguments and a config file's `args` come before them.
 ENVIRONMENT: Final[dict[str, str]] = {
@@ -22,6 +22,7 @@ ENVIRONMENT: Final[dict[str, str]] = {
     "ORCHESTRION_STORE_URL": "store_url",
     "ORCHESTRION_SIGNING_KEY": "signing_key_path",
     "ORCHESTRION_MODEL": "models",
+    "ORCHESTRION_PRECISION": "precision",
     "ORCHESTRION_NODE_TYPE": "node_type",
     "ORCHESTRION_MARKET": "market",
     "ORCHESTRION_PRICES": "prices_path",
@@ -34,6 +35,7 @@ class PoolProfile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slots: int = Field(ge=1, le=256, description="Tracks that one replica renders at the same time, chunk by chunk.")
+    chunk_s: float = Field(default=1.0, ge=0.1, le=30.0, description="Length of the chunks that models make audio in.")
     queue_limit: int = Field(ge=0, le=10_000, description="Requests that may wait in one replica; the next gets 503.")
     min_replicas: int = Field(ge=0, description="Replicas kept when idle; with 0 the first request waits for a start.")
     max_replicas: int = Field(ge=1, description="Replicas at most.")
@@ -59,8 +61,8 @@ class PoolProfile(BaseModel):
         return self
 
 
-class ServeConfig(RenderConfig):
-    """Everything that `build_app` needs; the fields of `RenderConfig` and these."""
+class ServeConfig(SharedRenderConfig):
+    """Everything that `build_app` needs; the fields of `SharedRenderConfig` and these."""
 
     profile: Literal["local", "gpu"] = Field(default="local", description="The named profile this was made from.")
     low_latency: PoolProfile = Field(description="The pool for listeners who wait.")
@@ -75,9 +77,10 @@ class ServeConfig(RenderConfig):
 
     def render_config(self, pool: PoolProfile) -> RenderConfig:
         """What the renderer of a replica in that pool is built from."""
-        settings = {name: getattr(self, name) for name in RenderConfig.model_fields}
+        settings = {name: getattr(self, name) for name in SharedRenderConfig.model_fields}
         settings["node_type"] = pool.node_type or self.node_type
         settings["market"] = pool.market or self.market
+        settings |= {"slots": pool.slots, "threads": pool.threads, "chunk_s": pool.chunk_s}
         return RenderConfig(**settings)
 
 

@@ -26,6 +26,7 @@ from starlette.exceptions import HTTPException as FrameworkError
 from orchestrion.admission import Pool, Priority, pool_for
 from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, StreamEncoder, StreamFormat, decode
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, Problem, shown
+from orchestrion.models import public_name
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.provenance import SignedRecord, TrackRecord
 from orchestrion.render import Track
@@ -87,6 +88,7 @@ class Ingress:
         #: A pool that may be empty starts with its first request and is always ready for it.
         self.awaited = [pool for pool, profile in profiles.items() if profile.min_replicas > 0]
         self.store = TrackStore.open(config.store_url, config.storage_options)
+        self.default_model = public_name(config.models[0])
         self.models: tuple[ModelInfo, ...] = ()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -126,6 +128,10 @@ class Ingress:
             else:
                 return first if isinstance(first, Refusal) else (first, items)
         raise AssertionError("the second try returns")
+
+    def with_model(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A request that names no model gets the first that this service has."""
+        return {"model": self.default_model} | body
 
     async def load_models(self) -> tuple[ModelInfo, ...]:
         """What the pools have loaded; raises HttpProblem while one of them is not there."""
@@ -171,7 +177,7 @@ def build_routes(api: Ingress) -> FastAPI:
         },
     )
     async def create_track(request: Request, priority: str = "interactive") -> Response:
-        body = await _json_body(request)
+        body = api.with_model(await _json_body(request))
         accept = request.headers.get("accept")
         spec, wants_audio = _spec_and_answer(body, accept)
         track_request = spec.resolve()
@@ -200,7 +206,7 @@ def build_routes(api: Ingress) -> FastAPI:
         responses={200: openapi.audio_answer("The audio"), **openapi.problems(400, 403, 406, 413, 415, 422, 500, 503)},
     )
     async def stream_track(request: Request, priority: str = "interactive", format: str | None = None) -> Response:
-        body = await _json_body(request)
+        body = api.with_model(await _json_body(request))
         spec, wire_format = _spec_and_wire_format(body, format, request.headers.get("accept"))
         track_request = spec.resolve()
         opened = await api.stream(track_request, _priority(priority), wire_format)

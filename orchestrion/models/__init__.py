@@ -1,19 +1,73 @@
-"""The models that make music, each behind the one protocol of `protocol.py`."""
+"""The models that make music, each behind the one protocol of `protocol.py`, and how a name becomes one of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final
+
+from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.protocol import MusicModel
 
+_AUDIOCRAFT: Final = "audiocraft:"
 
-def load_model(name: str) -> MusicModel:
-    """Load the model of this name, ready to perform.
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model is run here. Only `precision` and `device` can change what it sounds like."""
+
+    #: "auto": the fastest that the device does well; else one of `musicgen.decoder.Precision`.
+    precision: str = "auto"
+    #: "auto": "cuda" where there is one, else "cpu".
+    device: str = "auto"
+    #: Pieces that are made at the same time.
+    slots: int = 4
+    #: CPU threads.
+    threads: int = 1
+    #: What the model may use at most, in GiB, weights included; None: what the device has free.
+    memory_gib: float | None = None
+    #: Length of the chunks that a running piece comes in; the first ones are shorter.
+    chunk_s: float = 1.0
+
+
+def public_name(entry: str) -> str:
+    """The name by which requests ask for a model that the configuration lists as `entry`.
+
+    An entry is "composer", a hub name, a folder (called by its last part), "audiocraft:" and either of them, or
+    "name=" and any of those.
+    """
+    name, given, source = entry.partition("=")
+    if given:
+        return name
+    prefix = _AUDIOCRAFT if entry.startswith(_AUDIOCRAFT) else ""
+    source = entry.removeprefix(_AUDIOCRAFT)
+    return prefix + (PurePath(source).name if PurePath(source).is_absolute() else source)
+
+
+def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
+    """Load the model of this entry (see `public_name`), ready to perform.
 
     Raises:
-        InvalidRequest: no model has this name.
+        InvalidRequest: there is no such model, it cannot be read, or it cannot run with these settings.
     """
-    if name == "composer":
+    name = public_name(entry)
+    source = entry.partition("=")[2] or entry
+    if source == "composer":
         from orchestrion.models.composer import Composer
 
-        return Composer()
-    raise InvalidRequest.of("model", name, "is not a model of this installation; use 'composer'")
+        return Composer(name)
+    if source.startswith(_AUDIOCRAFT):
+        from orchestrion.models.audiocraft.backend import AudiocraftModel
+
+        return AudiocraftModel.load(name, source.removeprefix(_AUDIOCRAFT), settings)
+    if "/" not in source:
+        raise InvalidRequest.of(
+            "model",
+            entry,
+            "is not a model of this installation; use 'composer', a hub name such as 'facebook/musicgen-small', a "
+            "folder with a checkpoint, or 'audiocraft:' and one of these",
+        )
+    from orchestrion.models.musicgen.model import MusicGen
+
+    return MusicGen.load(name, source, settings, clock)

@@ -27,11 +27,11 @@ class Composer:
     Loading takes about a second and 260 MiB (the sound font, decoded). One thread at a time may use an instance.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "composer") -> None:
         self._synth = NoteSynth()
         warm_up()
         self._info = ModelInfo(
-            name="composer",
+            name=name,
             revision=_revision(),
             weights_licence="MIT",
             commercial_use=True,
