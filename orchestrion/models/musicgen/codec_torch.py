@@ -1,0 +1,247 @@
+"""EnCodec in torch: the decoder half for devices other than the CPU, and the encoder half for all of them.
+
+Between pushes a lane keeps what cannot be had again, the LSTM's state, and the few frames around the seam; the stages
+run over those a second time. Lanes that are equally far along run as one batch. A library chooses its algorithms by
+shape, so here how a piece is cut changes its last bits, never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from orchestrion.models.musicgen.codec_window import Part, Reach, frames_ahead, frames_behind
+from orchestrion.models.musicgen.geometry import CodecGeometry
+from orchestrion.models.musicgen.weights import CodecWeights, Conv, LstmLayer, Residual, Seanet, Stage
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+def padded(x: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """`x` [batch, channels, samples] longer at both ends; what is too short to be reflected is as if zeros followed."""
+    if mode != "reflect":
+        return functional.pad(x, (left, right))
+    missing = max(0, max(left, right) + 1 - x.shape[-1])
+    reflected = functional.pad(functional.pad(x, (0, missing)), (left, right), mode="reflect")
+    return reflected[..., : reflected.shape[-1] - missing]
+
+
+def lstm_module(layers: Sequence[LstmLayer]) -> nn.LSTM:
+    """`layers` as torch's own module, over [batch, time, width]."""
+    width = layers[0].hidden_weight.shape[1]
+    with torch.device("meta"):
+        module = nn.LSTM(width, width, len(layers), batch_first=True)
+    named = {
+        f"{name}_l{index}": tensor
+        for index, layer in enumerate(layers)
+        for name, tensor in (
+            ("weight_ih", layer.input_weight),
+            ("weight_hh", layer.hidden_weight),
+            ("bias_ih", layer.input_bias),
+            ("bias_hh", layer.hidden_bias),
+        )
+    }
+    module.load_state_dict(named, assign=True)
+    return module
+
+
+def placed(seanet: Seanet, device: torch.device) -> Seanet:
+    """The convolutions of `seanet` on `device`."""
+
+    def conv(one: Conv) -> Conv:
+        return Conv(one.weight.to(device), one.bias.to(device))
+
+    def residual(one: Residual) -> Residual:
+        return Residual(conv(one.inner), conv(one.outer), None if one.skip is None else conv(one.skip))
+
+    stages = tuple(Stage(conv(s.resample), tuple(residual(r) for r in s.residuals)) for s in seanet.stages)
+    return Seanet(conv(seanet.first), seanet.lstm, stages, conv(seanet.last))
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Convolutions and LSTMs on CUDA in float32 all through: its default rounds their inputs to 10 bits."""
+    with torch.backends.cudnn.flags(allow_tf32=False), torch.inference_mode():
+        yield
+
+
+class Half:
+    """What encoder and decoder share: weights on a device, and the layers that keep the rate."""
+
+    def __init__(self, geometry: CodecGeometry, weights: CodecWeights, seanet: Seanet, device: torch.device) -> None:
+        self.geometry = geometry
+        self.device = device
+        self.codebooks = weights.codebooks.to(device)
+        self.seanet = placed(seanet, device)
+        self.lstm = lstm_module(seanet.lstm).to(device)
+
+    def conv(self, x: Tensor, conv: Conv, *, stride: int = 1, dilation: int = 1) -> Tensor:
+        """A convolution to ceil(samples / stride) samples; of an odd number of padded rows the start gets more."""
+        surplus = (conv.weight.shape[2] - 1) * dilation + 1 - stride
+        filling = -x.shape[-1] % stride
+        x = padded(x, surplus - surplus // 2, surplus // 2 + filling, self.geometry.pad_mode)
+        return functional.conv1d(x, conv.weight, conv.bias, stride=stride, dilation=dilation)
+
+    def residuals(self, x: Tensor, residuals: Sequence[Residual]) -> Tensor:
+        """The residual blocks of a stage, one after the other."""
+        for layer, block in enumerate(residuals):
+            inner = self.conv(functional.elu(x), block.inner, dilation=self.geometry.dilation_base**layer)
+            skipped = x if block.skip is None else self.conv(x, block.skip)
+            x = skipped + self.conv(functional.elu(inner), block.outer)
+        return x
+
+
+def encoder_bytes(geometry: CodecGeometry) -> int:
+    """Memory of an encoder's weights."""
+    width, values = geometry.filters, geometry.kernel * geometry.filters
+    for ratio in reversed(geometry.ratios):
+        inner = width // geometry.compress
+        skip = 0 if geometry.identity_skip else width * width
+        values += geometry.residual_layers * (inner * width * (geometry.residual_kernel + 1) + skip)
+        values += 2 * width * width * 2 * ratio
+        width *= 2
+    return 4 * (values + geometry.lstm_layers * 8 * width * width + geometry.dim * width * geometry.last_kernel)
+
+
+class Encoder(Half):
+    """Audio to codes, a whole piece at a time."""
+
+    def __init__(self, geometry: CodecGeometry, weights: CodecWeights, device: torch.device) -> None:
+        super().__init__(geometry, weights, weights.encoder, device)
+
+    def encode(self, pcm: Floats) -> Ints:
+        """Codes [channels, codebooks, frames] of audio [channels, samples]; each channel as if alone."""
+        with exact():
+            return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])
+
+    def _encode_mono(self, samples: Tensor) -> Ints:
+        x = self.conv(samples.to(self.device)[None, None], self.seanet.first)
+        for stage in self.seanet.stages:
+            x = functional.elu(self.residuals(x, stage.residuals))
+            x = self.conv(x, stage.resample, stride=stage.resample.weight.shape[2] // 2)
+        states = x.transpose(1, 2)
+        states = self.lstm(states)[0] + states
+        rest = self.conv(functional.elu(states.transpose(1, 2)), self.seanet.last)[0].T
+        codes = []
+        for book in self.codebooks:
+            # Squared distances, summed in the reference's order: nearly equal ones are to fall the same way.
+            distance = rest.pow(2).sum(1, keepdim=True) - 2 * rest @ book.T + book.T.pow(2).sum(0, keepdim=True)
+            nearest = distance.argmin(dim=1)
+            rest = rest - book[nearest]
+            codes.append(nearest)
+        return torch.stack(codes).cpu().numpy()
+
+
+@dataclass(slots=True)
+class Kept:
+    """Frames of one lane, the last axis of `frames`, of which the first may have been let go."""
+
+    #: [..., frames], up to frame `known` of the piece.
+    frames: Tensor
+    known: int = 0
+    #: Frames that have gone on to the next layers.
+    done: int = 0
+
+    def append(self, frames: Tensor) -> None:
+        """Frames that have come."""
+        self.frames = torch.cat([self.frames, frames], dim=-1)
+        self.known += frames.shape[-1]
+
+    def take(self, behind: int, ahead: int, last: bool) -> Seam:
+        """What can go on now with `ahead` frames after it, and `behind` frames before it."""
+        end = self.known if last else max(self.done, self.known - ahead)
+        first, stop = max(0, self.done - behind), min(self.known, end + ahead)
+        gone = self.known - self.frames.shape[-1]
+        seam = Seam(self.frames[..., first - gone : stop - gone], self.done - first, end - self.done)
+        self.done = end
+        self.frames = self.frames[..., max(0, end - behind) - gone :].clone()
+        return seam
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """Frames to work on, of which `count` from `skip` on are new and the others there for their sake."""
+
+    frames: Tensor
+    skip: int
+    count: int
+
+
+def alike(seams: Sequence[Seam]) -> Iterable[list[int]]:
+    """Indices of the seams that can be worked on as one batch."""
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for index, seam in enumerate(seams):
+        if seam.count:
+            groups.setdefault((seam.frames.shape[-1], seam.skip, seam.count), []).append(index)
+    return groups.values()
+
+
+class TorchDecoder(Half):
+    """Codes of up to `lanes` mono pieces to their samples."""
+
+    def __init__(self, geometry: CodecGeometry, weights: CodecWeights, lanes: int, device: torch.device) -> None:
+        super().__init__(geometry, weights, weights.decoder, device)
+        width = self.seanet.first.weight.shape[0]
+        self._memory = torch.zeros(2, len(weights.decoder.lstm), lanes, width, device=device)
+        self._no_codes = torch.empty(geometry.codebooks, 0, dtype=torch.int64, device=device)
+        self._no_states = torch.empty(width, 0, device=device)
+        self._codes: dict[int, Kept] = {}
+        self._states: dict[int, Kept] = {}
+        self._entrance = Reach.of_conv(geometry.kernel)
+        self._behind = frames_behind(geometry)
+        self._ahead = frames_ahead(geometry) - self._entrance.right
+
+    def open(self, lane: int) -> None:
+        """Begin a piece in `lane`."""
+        self._memory[:, :, lane] = 0
+        self._codes[lane], self._states[lane] = Kept(self._no_codes), Kept(self._no_states)
+
+    def decode(self, parts: Sequence[Part]) -> list[Floats]:
+        """The samples of each part's lane that have become final, [samples]."""
+        made: list[Floats] = [np.empty(0, np.float32)] * len(parts)
+        with exact():
+            for part in parts:
+                self._codes[part.lane].append(torch.from_numpy(part.codes).to(self.device))
+            reach = self._entrance
+            seams = [self._codes[part.lane].take(reach.left, reach.right, part.last) for part in parts]
+            for group in alike(seams):
+                self._remember([parts[i].lane for i in group], [seams[i] for i in group])
+            seams = [self._states[part.lane].take(self._behind, self._ahead, part.last) for part in parts]
+            for group in alike(seams):
+                for index, samples in zip(group, self._sound([seams[i] for i in group]), strict=True):
+                    made[index] = samples
+        return made
+
+    def _remember(self, lanes: list[int], seams: Sequence[Seam]) -> None:
+        """Codes through the first convolution and the LSTM, to the lanes' states."""
+        codes = torch.stack([seam.frames for seam in seams])  # [lanes, codebooks, frames]
+        frames = torch.zeros(1, device=self.device)
+        for index, book in enumerate(self.codebooks):
+            frames = frames + book[codes[:, index]]
+        first, count = seams[0].skip, seams[0].count
+        x = self.conv(frames.transpose(1, 2), self.seanet.first)[..., first : first + count].transpose(1, 2)
+        memory = self._memory[:, :, lanes]
+        states, (hidden, cell) = self.lstm(x.contiguous(), (memory[0], memory[1]))
+        self._memory[:, :, lanes] = torch.stack([hidden, cell])
+        for lane, state in zip(lanes, (states + x).transpose(1, 2), strict=True):
+            self._states[lane].append(state)
+
+    def _sound(self, seams: Sequence[Seam]) -> Floats:
+        """States to samples, [lanes, samples]."""
+        x = torch.stack([seam.frames for seam in seams])
+        for stage in self.seanet.stages:
+            weight, stride = stage.resample.weight, stage.resample.weight.shape[2] // 2
+            raised = functional.conv_transpose1d(functional.elu(x), weight, stage.resample.bias, stride=stride)
+            late = stride // 2
+            x = self.residuals(raised[..., stride - late : raised.shape[-1] - late], stage.residuals)
+        samples = self.conv(functional.elu(x), self.seanet.last)[:, 0]
+        first, count = (frames * self.geometry.hop for frames in (seams[0].skip, seams[0].count))
+        return samples[:, first : first + count].cpu().numpy()
