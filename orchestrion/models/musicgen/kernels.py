@@ -12,6 +12,7 @@ Addresses are integers (`array.ctypes.data`). Strides are in bytes where rows ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from inspect import Parameter, Signature
@@ -245,14 +246,178 @@ def gelu(x: float) -> float:
 # --- Rows ------------------------------------------------------------------------------------------------------------
 
 
+def _reduction(
+    start: float, combine: Callable[[Emitter, ir.Value, ir.Value], ir.Value], join: str
+) -> Callable[..., Any]:
+    """A kernel (row, vectors) → float32 over rows of whole vectors: lane by lane, and then the lanes in order."""
+
+    def emit_all(emit: Emitter, row: ir.Value, vectors: ir.Value) -> ir.Value:
+        def body(carried: list[ir.Value]) -> list[ir.Value]:
+            place, total = carried
+            return [emit.offset(place, 4 * LANES), combine(emit, total, emit.load(place, FLOATS))]
+
+        _, total = emit.repeat(vectors, [row, emit.constant(FLOATS, start)], body)
+        if join == "fadd":
+            return emit.call("llvm.vector.reduce.fadd.v16f32", FLOAT, ir.Constant(FLOAT, 0), total)
+        return emit.call(f"llvm.vector.reduce.{join}.v16f32", FLOAT, total)
+
+    return native(emit_all, "row vectors", result=types.float32)
+
+
+def _larger(emit: Emitter, a: ir.Value, b: ir.Value) -> ir.Value:
+    return emit.builder.select(emit.builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _smaller(emit: Emitter, a: ir.Value, b: ir.Value) -> ir.Value:
+    return emit.builder.select(emit.builder.fcmp_ordered("<", a, b), a, b)
+
+
+row_sum: Final = _reduction(0, lambda emit, total, x: emit.builder.fadd(total, x), "fadd")
+row_square_sum: Final = _reduction(0, lambda emit, total, x: emit.fma(x, x, total), "fadd")
+row_largest: Final = _reduction(-math.inf, _larger, "fmax")
+row_least: Final = _reduction(math.inf, _smaller, "fmin")
+
+
+# --- Attention over a cache --------------------------------------------------------------------------------------------
+# Of one head, keys lie as [positions / LANES, head_dim, LANES] and values as [positions, head_dim], in float32 or
+# float16. A score is one chain over head_dim and an output one chain over positions, both ascending.
+
+
+def _cache_kind(half: bool) -> tuple[ir.Type, int, Callable[[Emitter, ir.Value], ir.Value]]:
+    """Element, its bytes, and how a vector of it is loaded as float32."""
+    if not half:
+        return FLOAT, 4, lambda emit, address: emit.load(address, FLOATS, 4)
+    halves = ir.VectorType(ir.HalfType(), LANES)
+    return ir.HalfType(), 2, lambda emit, address: emit.builder.fpext(emit.load(address, halves, 2), FLOATS)
+
+
+def _scores(half: bool) -> Callable[..., Any]:
+    """A kernel (query, keys, head_dim, blocks, out): query · key for blocks of LANES positions, to out float32."""
+    _, size, load = _cache_kind(half)
+
+    def emit_all(emit: Emitter, *arguments: ir.Value) -> None:
+        query, keys, head_dim, blocks, out = arguments
+        builder = emit.builder
+        block_bytes = builder.mul(head_dim, emit.number(size * LANES))
+
+        def some(count: int, keys: ir.Value, out: ir.Value) -> list[ir.Value]:
+            starts = [keys]
+            for _ in range(count - 1):
+                starts.append(builder.add(starts[-1], block_bytes))
+
+            def body(carried: list[ir.Value]) -> list[ir.Value]:
+                place, offset, *totals = carried
+                q = emit.same(emit.load(place, FLOAT))
+                columns = [load(emit, builder.add(start, offset)) for start in starts]
+                following = [emit.fma(q, column, total) for column, total in zip(columns, totals, strict=True)]
+                return [emit.offset(place, 4), emit.offset(offset, size * LANES), *following]
+
+            zero = emit.constant(FLOATS, 0)
+            _, _, *totals = emit.repeat(head_dim, [query, emit.number(0), *[zero] * count], body)
+            for index, total in enumerate(totals):
+                emit.store(total, emit.offset(out, 4 * LANES * index))
+            return [builder.add(starts[-1], block_bytes), emit.offset(out, 4 * LANES * count)]
+
+        # Four blocks at a time, for the chains of one block alone wait for each other.
+        four = emit.number(4)
+        place = emit.repeat(builder.sdiv(blocks, four), [keys, out], lambda carried: some(4, *carried))
+        emit.repeat(builder.srem(blocks, four), place, lambda carried: some(1, *carried))
+
+    return native(emit_all, "query keys head_dim blocks out")
+
+
+def _mix(half: bool) -> Callable[..., Any]:
+    """A kernel (weights, values, head_dim, positions, out): Σ weight · value over positions, to out [head_dim] float32."""
+    _, size, load = _cache_kind(half)
+
+    def emit_all(emit: Emitter, *arguments: ir.Value) -> None:
+        weights, values, head_dim, positions, out = arguments
+        builder = emit.builder
+        row_bytes = builder.mul(head_dim, emit.number(size))
+
+        def some(count: int, values: ir.Value, out: ir.Value) -> list[ir.Value]:
+            def body(carried: list[ir.Value]) -> list[ir.Value]:
+                weight, place, *totals = carried
+                w = emit.same(emit.load(weight, FLOAT))
+                columns = [load(emit, emit.offset(place, size * LANES * v)) for v in range(count)]
+                following = [emit.fma(w, column, total) for column, total in zip(columns, totals, strict=True)]
+                return [emit.offset(weight, 4), builder.add(place, row_bytes), *following]
+
+            zero = emit.constant(FLOATS, 0)
+            _, _, *totals = emit.repeat(positions, [weights, values, *[zero] * count], body)
+            for index, total in enumerate(totals):
+                emit.store(total, emit.offset(out, 4 * LANES * index))
+            return [emit.offset(values, size * LANES * count), emit.offset(out, 4 * LANES * count)]
+
+        vectors, four = builder.sdiv(head_dim, emit.number(LANES)), emit.number(4)
+        place = emit.repeat(builder.sdiv(vectors, four), [values, out], lambda carried: some(4, *carried))
+        emit.repeat(builder.srem(vectors, four), place, lambda carried: some(1, *carried))
+
+    return native(emit_all, "weights values head_dim positions out")
+
+
+def _keep(half: bool) -> Callable[..., Any]:
+    """A kernel (row, count, to, stride): row [count] float32 into the cache, its elements `stride` bytes apart."""
+    kind, _, _ = _cache_kind(half)
+
+    def emit_all(emit: Emitter, *arguments: ir.Value) -> None:
+        row, count, to, stride = arguments
+
+        def body(carried: list[ir.Value]) -> list[ir.Value]:
+            place, target = carried
+            value = emit.load(place, FLOAT)
+            emit.store(emit.builder.fptrunc(value, kind) if half else value, target)
+            return [emit.offset(place, 4), emit.builder.add(target, stride)]
+
+        emit.repeat(count, [row, to], body)
+
+    return native(emit_all, "row count to stride")
+
+
+scores_fp32, scores_fp16 = _scores(half=False), _scores(half=True)
+mix_fp32, mix_fp16 = _mix(half=False), _mix(half=True)
+keep_fp32, keep_fp16 = _keep(half=False), _keep(half=True)
+
+
+# --- Threads that share a step -----------------------------------------------------------------------------------------
+
+
+def _emit_claim(emit: Emitter, counter: ir.Value) -> ir.Value:
+    pointer = emit.builder.inttoptr(counter, LONG.as_pointer())
+    return emit.builder.atomic_rmw("add", pointer, emit.number(1), "seq_cst")
+
+
+def _emit_look(emit: Emitter, counter: ir.Value) -> ir.Value:
+    return emit.builder.load_atomic(emit.builder.inttoptr(counter, LONG.as_pointer()), "acquire", 8)
+
+
+def _emit_pause(emit: Emitter) -> None:
+    if "x86" in llvm.get_process_triple():
+        emit.call("llvm.x86.sse2.pause", ir.VoidType())
+    elif "aarch64" in llvm.get_process_triple() or "arm64" in llvm.get_process_triple():
+        emit.call("llvm.aarch64.hint", ir.VoidType(), ir.Constant(INT, 1))
+
+
+#: The int64 at an address before one is added to it, by one thread at a time.
+claim: Final = native(_emit_claim, "counter", result=types.intp)
+look: Final = native(_emit_look, "counter", result=types.intp)
+pause: Final = native(_emit_pause, "")
+give_way: Final = native(lambda emit: emit.call("sched_yield", INT), "", result=types.int32)
+
+#: Looks at a counter before the core is offered to others: about 20 µs, far more than threads with a core each need.
+PATIENCE: Final = 1000
+
+
 @compiled
-def least_and_largest(row: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """The two ends of `row`'s values."""
-    low = high = row[0]
-    for value in row:
-        low = value if value < low else low
-        high = value if value > high else high
-    return low, high
+def wait_for(counter: int, value: int) -> None:
+    """Returns when the int64 at `counter` has reached `value`."""
+    looks = 0
+    while look(counter) < value:
+        looks += 1
+        if looks < PATIENCE:
+            pause()
+        else:
+            give_way()
 
 
 # --- Products with packed weights ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from orchestrion.models.musicgen.kernels import (
     GROUP,
     INT4,
     INT8,
+    LANES,
     PANEL,
     PREFETCH_BYTES,
     bytes_at,
@@ -33,11 +34,12 @@ from orchestrion.models.musicgen.kernels import (
     floats_at,
     gelu,
     ints_at,
-    least_and_largest,
     product_bf16,
     product_fp32,
     product_int4,
     product_int8,
+    row_largest,
+    row_least,
 )
 
 Bytes = npt.NDArray[np.uint8]
@@ -182,6 +184,16 @@ PACKERS: Final = {FP32: pack_fp32, BF16: pack_bf16, INT8: pack_int8, INT4: pack_
 
 
 # --- Products --------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def least_and_largest(row: Floats) -> tuple[float, float]:
+    """The two ends of `row`'s values."""
+    vectors = row.size // LANES
+    low, high = row_least(row.ctypes.data, vectors), row_largest(row.ctypes.data, vectors)
+    for value in row[vectors * LANES :]:
+        low, high = min(low, value), max(high, value)
+    return low, high
 
 
 @compiled
