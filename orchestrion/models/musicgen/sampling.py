@@ -69,11 +69,11 @@ class DeviceDraws:
     seed: Tensor
     #: int64.
     column: Tensor
-    #: float32.
+    #: Floating.
     temperature: Tensor
     #: int64.
     top_k: Tensor
-    #: float32.
+    #: Floating.
     top_p: Tensor
 
     @classmethod

@@ -1,0 +1,78 @@
+"""Steps of decoding as CUDA graphs: hundreds of kernels by one launch, which would be most of the time of a small step.
+
+A graph is recorded for a number of rows and replayed for fewer, the rest padded. It was written without a card at
+hand: nothing in this module has been run yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+#: Steps up to these numbers of rows share a graph; above them one for each further 64.
+GRAPH_ROWS: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+GRAPH_STEP: Final = 64
+
+Shape = TypeVar("Shape", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    graph: torch.cuda.CUDAGraph
+    #: [rows, fields], where the graph reads.
+    table: Tensor
+    #: [rows, codebooks], where it writes.
+    codes: Tensor
+
+
+class CudaGraphs(Generic[Shape]):
+    """Replays `step(table, shape)`, recorded when a number of rows and a shape are first met.
+
+    `step` takes an int64 table [rows, fields] on the device and must neither wait for it nor allocate what outlives the
+    call; `padding`, [fields] on the CPU, is a row that does no harm.
+    """
+
+    def __init__(
+        self, step: Callable[[Tensor, Shape], Tensor], padding: Tensor, *, most_rows: int, device: torch.device
+    ) -> None:
+        self._step = step
+        self._padding = padding
+        self._device = device
+        #: Where a table is put together for the device to fetch.
+        self._staging = padding.repeat(graph_rows(most_rows), 1).pin_memory()
+        self._recorded: dict[tuple[int, Shape], _Recorded] = {}
+        # All share their memory, because they never run at the same time.
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def replay(self, table: Tensor, shape: Shape) -> Tensor:
+        """The codes for `table` [n, fields] on the CPU: [n, codebooks] on the device, until the next replay.
+
+        Wait for them before the next replay: it fills the place from which the device fetches this table.
+        """
+        n, rows = len(table), graph_rows(len(table))
+        if (rows, shape) not in self._recorded:
+            self._recorded[rows, shape] = self._record(rows, shape)
+        recorded = self._recorded[rows, shape]
+        self._staging[:n], self._staging[n:rows] = table, self._padding
+        recorded.table.copy_(self._staging[:rows], non_blocking=True)
+        recorded.graph.replay()
+        return recorded.codes[:n]
+
+    def _record(self, rows: int, shape: Shape) -> _Recorded:
+        table = self._padding.repeat(rows, 1).to(self._device)
+        # Once outside the graph, so that kernels are compiled and loaded before it is recorded.
+        self._step(table, shape)
+        torch.cuda.synchronize(self._device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            codes = self._step(table, shape)
+        return _Recorded(graph, table, codes)
+
+
+def graph_rows(n: int) -> int:
+    """The number of rows of the smallest graph that takes `n`."""
+    return next((rows for rows in GRAPH_ROWS if rows >= n), -(-n // GRAPH_STEP) * GRAPH_STEP)

@@ -1,0 +1,265 @@
+"""The torch decoder equals a forward pass over the whole sequence, and no request changes another's bits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from orchestrion.errors import InvalidRequest
+from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
+from orchestrion.models.musicgen.torch_arithmetic import PlainArithmetic, quantise
+from orchestrion.models.musicgen.torch_decoder import TorchDecoder
+from tests.musicgen_checkpoints import TINY, TINY_MELODY, TINY_STEREO, random_lm
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+PRECISIONS = [Precision.FP32, Precision.BF16] + ([Precision.FP8] if torch.cuda.is_available() else [])
+#: Small enough to be quick, large enough that a wrong mask, position or codebook shows.
+GEOMETRIES = {
+    "mono": replace(TINY, card=64),
+    "stereo": replace(TINY_STEREO, card=64),
+    "melody": replace(TINY_MELODY, card=64, chroma_frames=5),
+}
+WEIGHTS = {name: random_lm(geometry) for name, geometry in GEOMETRIES.items()}
+
+
+def decoder(name="mono", device="cpu", precision=Precision.FP32, slots=3, **sizes) -> TorchDecoder:
+    sizes = {"max_positions": 40, "max_rows": 64, "max_text": 16} | sizes
+    return TorchDecoder(GEOMETRIES[name], WEIGHTS[name], slots=slots, precision=precision, device=device, **sizes)
+
+
+def condition(name, rng, *, guidance=3.0, text=7, null_text=0) -> Condition:
+    def states(n):
+        return rng.normal(size=(n, GEOMETRIES[name].dim)).astype(np.float32) if n else None
+
+    if name == "melody":
+        prefix = text + GEOMETRIES[name].chroma_frames
+        return Condition(None, None, states(prefix), states(prefix) if null_text else None, guidance)
+    return Condition(states(text), states(null_text), None, None, guidance)
+
+
+def one_slot(slot, position, tokens, wanted=None) -> Rows:
+    n = len(position)
+    return Rows(np.full(n, slot), position, tokens, np.arange(n) if wanted is None else wanted)
+
+
+def full_sequence(geometry, weights, tokens, cross, prefix) -> torch.Tensor:
+    """Logits [columns, codebooks, card] of one stream, the whole sequence at once and nothing cached."""
+    heads, dim = geometry.heads, geometry.dim
+
+    def attention(queries, keys, values, mask):
+        q, k, v = (t.view(len(t), heads, -1).transpose(0, 1) for t in (queries, keys, values))
+        scores = q @ k.transpose(1, 2) * geometry.head_dim**-0.5
+        return (scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v).transpose(0, 1).reshape(len(queries), dim)
+
+    def normal(x, norm):
+        return F.layer_norm(x, (dim,), norm.weight, norm.bias)
+
+    x = sum(weights.embeddings[q][torch.from_numpy(tokens[:, q])] for q in range(geometry.codebooks))
+    x = torch.cat([prefix, x])
+    half = torch.arange(dim // 2)
+    phase = torch.arange(len(x))[:, None] / 10_000 ** (half / (dim // 2 - 1))
+    x = x + torch.cat([phase.cos(), phase.sin()], 1)
+    causal = torch.ones(len(x), len(x), dtype=torch.bool).tril()
+    for layer in weights.layers:
+        q, k, v = F.linear(normal(x, layer.attention_norm), layer.qkv).chunk(3, dim=1)
+        x = x + F.linear(attention(q, k, v, causal), layer.out)
+        if cross is not None:
+            queries = F.linear(normal(x, layer.cross.norm), layer.cross.query)
+            everything = torch.ones(len(x), len(cross), dtype=torch.bool)
+            keys, values = F.linear(cross, layer.cross.key), F.linear(cross, layer.cross.value)
+            x = x + F.linear(attention(queries, keys, values, everything), layer.cross.out)
+        x = x + F.linear(F.gelu(F.linear(normal(x, layer.feed_forward_norm), layer.up)), layer.down)
+    return torch.einsum("td,qcd->tqc", normal(x, weights.out_norm)[len(prefix) :], weights.heads)
+
+
+def reference(name, heard: Condition, tokens) -> np.ndarray:
+    geometry, weights = GEOMETRIES[name], WEIGHTS[name]
+    as_tensor = lambda a: None if a is None else torch.from_numpy(a)  # noqa: E731
+    prefix = torch.zeros(0, geometry.dim) if heard.prefix is None else torch.from_numpy(heard.prefix)
+    conditional = full_sequence(geometry, weights, tokens, as_tensor(heard.cross), prefix)
+    if heard.guidance == 1:
+        return conditional.numpy()
+    null_prefix = torch.zeros_like(prefix) if heard.null_prefix is None else torch.from_numpy(heard.null_prefix)
+    null = full_sequence(geometry, weights, tokens, as_tensor(heard.null_cross), null_prefix)
+    return (null + (conditional - null) * heard.guidance).numpy()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize(
+    "choice",
+    [{}, {"null_text": 4}, {"guidance": 1.0}, {"text": 0, "guidance": 1.0}],
+    ids=["empty null", "negative prompt", "no guidance", "unconditional"],
+)
+def test_logits_are_those_of_the_whole_sequence_at_once(name, device, choice):
+    """Half of it prefilled in two chunks, the rest column by column."""
+    rng = np.random.default_rng(3)
+    heard = condition(name, rng, **choice)
+    columns = 12
+    tokens = rng.integers(0, GEOMETRIES[name].card + 1, (columns, GEOMETRIES[name].codebooks))
+    prefix = heard.prefix_columns
+    padded = np.concatenate([np.full((prefix, tokens.shape[1]), -1), tokens])
+    theirs = decoder(name, device)
+    theirs.bind(2, condition(name, rng))
+    theirs.bind(2, heard)
+    got = []
+    ends = [4, prefix + 6, *range(prefix + 7, prefix + columns + 1)]
+    for begin, end in zip([0, *ends], ends, strict=False):
+        places = np.arange(begin, end)
+        got.append(theirs.logits(one_slot(2, places, padded[begin:end], np.flatnonzero(places >= prefix))))
+    expected = reference(name, heard, tokens)
+    assert np.abs(np.concatenate(got) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+class Request:
+    """A piece as a schedule sees it: what it hears, its next column, the codes so far."""
+
+    def __init__(self, name, seed) -> None:
+        rng = np.random.default_rng(seed)
+        self.seed = seed
+        guidance = (1.0, 2.0, 3.0)[seed % 3]
+        self.heard = condition(name, rng, guidance=guidance, text=int(rng.integers(0, 16)), null_text=seed % 2 * 3)
+        self.columns = self.heard.prefix_columns + int(rng.integers(3, 12))
+        self.prompt = rng.integers(0, GEOMETRIES[name].card, (self.columns, GEOMETRIES[name].codebooks))
+        self.temperature, self.top_k, self.top_p = [(0.0, 0, 0.0), (1.0, 20, 0.0), (0.8, 0, 0.9)][seed % 3]
+        # Given columns, prefilled in chunks: the prefix and a few codes.
+        self.given = self.heard.prefix_columns + int(rng.integers(1, 4))
+        self.done = 0
+        self.codes: list[np.ndarray] = []
+
+    def chunk(self, limit: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Positions and tokens of its next rows, and whether the last of them is drawn from."""
+        end = min(self.done + limit, self.given) if self.done < self.given else self.done + 1
+        positions = np.arange(self.done, end)
+        tokens = np.stack([self.prompt[p] if p < self.given else self.codes[p - self.given] for p in positions])
+        self.done = end
+        return positions, tokens, end >= self.given
+
+
+def run(theirs: TorchDecoder, requests: list[Request], rng: np.random.Generator) -> None:
+    """Play all requests through `theirs` in random company, slots and chunks."""
+    waiting, playing = list(requests), {}
+    while waiting or playing:
+        free = [s for s in range(theirs.slots) if s not in playing]
+        while free and waiting and (not playing or rng.random() < 0.5):
+            slot = free.pop(rng.integers(len(free)))
+            playing[slot] = waiting.pop(0)
+            theirs.bind(slot, playing[slot].heard)
+        active = [s for s in rng.permutation(list(playing)) if rng.random() < 0.8] or list(playing)[:1]
+        chunks = {slot: playing[slot].chunk(int(rng.integers(1, 9))) for slot in active}
+        ends = np.cumsum([len(positions) for positions, _, _ in chunks.values()])
+        rows = Rows(
+            slot=np.repeat(list(chunks), [len(positions) for positions, _, _ in chunks.values()]),
+            position=np.concatenate([positions for positions, _, _ in chunks.values()]),
+            tokens=np.concatenate([tokens for _, tokens, _ in chunks.values()]),
+            wanted=np.array([end - 1 for end, chunk in zip(ends, chunks.values(), strict=True) if chunk[2]], np.int64),
+        )
+        drawn = [playing[slot] for slot in chunks if chunks[slot][2]]
+        draws = Draws(
+            seed=np.array([r.seed for r in drawn], np.uint64),
+            column=np.array([r.done for r in drawn], np.int64),
+            temperature=np.array([r.temperature for r in drawn], np.float32),
+            top_k=np.array([r.top_k for r in drawn], np.int64),
+            top_p=np.array([r.top_p for r in drawn], np.float32),
+        )
+        for request, codes in zip(drawn, theirs.step(rows, draws), strict=True):
+            request.codes.append(codes)
+        playing = {slot: r for slot, r in playing.items() if r.done < r.columns}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_codes_do_not_depend_on_company_slot_or_chunks(name, precision, device):
+    theirs = decoder(name, device, precision, slots=4)
+    together = [Request(name, seed) for seed in range(9)]
+    run(theirs, together, np.random.default_rng(4))
+    for seed, request in enumerate(together):
+        alone = Request(name, seed)
+        run(theirs, [alone], np.random.default_rng(100 + seed))
+        assert np.array_equal(request.codes, alone.codes)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_logits_do_not_depend_on_company_bit_by_bit(precision, device):
+    """Codes forgive a last bit; logits do not. Twenty requests in one step, against each of them alone."""
+    rng = np.random.default_rng(5)
+    theirs = decoder("mono", device, precision, slots=20)
+    tokens = rng.integers(0, 64, (20, 6, 4))
+    for slot in range(20):
+        theirs.bind(slot, condition("mono", rng, guidance=1.0 if slot % 5 == 0 else 3.0, null_text=slot % 3))
+    alone = [theirs.logits(one_slot(s, np.arange(6), tokens[s], np.array([5]))) for s in range(20)]
+    for column in range(6):
+        order = rng.permutation(20)
+        together = theirs.logits(Rows(order, np.full(20, column), tokens[order, column], np.arange(20)))
+    assert np.array_equal(together, np.concatenate(alone)[order])
+
+
+def test_bf16_is_close_to_fp32_and_fp8_not_far():
+    rng = np.random.default_rng(6)
+    heard, tokens = condition("mono", rng), rng.integers(0, 64, (20, 4))
+    logits = {}
+    for precision in (Precision.FP32, Precision.BF16, Precision.FP8):
+        theirs = decoder("mono", precision=precision)
+        theirs.bind(0, heard)
+        logits[precision] = theirs.logits(one_slot(0, np.arange(20), tokens))
+    spread = logits[Precision.FP32].std()
+    assert (logits[Precision.BF16] - logits[Precision.FP32]).std() < 0.05 * spread
+    assert (logits[Precision.FP8] - logits[Precision.FP32]).std() < 0.3 * spread
+
+
+def test_fp8_keeps_a_row_within_the_format_s_rounding():
+    rows = torch.randn(4, 100, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-6, 1, 1e6, 0])[:, None]
+    quantised, scale = quantise(rows)
+    # Three bits of mantissa: half of 2**-3, and below the smallest normal number an absolute step.
+    assert torch.all((quantised.float() * scale[:, None] - rows).abs() <= rows.abs() / 16 + scale[:, None] * 2**-10)
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+def test_a_precision_of_the_other_decoder_is_refused(precision):
+    with pytest.raises(InvalidRequest, match=r"fp32, bf16, fp8.*int"):
+        decoder(precision=precision)
+
+
+def test_too_long_a_text_or_prefix_is_refused():
+    rng = np.random.default_rng(7)
+    with pytest.raises(InvalidRequest, match="shorten it to 16 tokens"):
+        decoder().bind(0, condition("mono", rng, text=17))
+    with pytest.raises(InvalidRequest, match="negative_prompt"):
+        decoder().bind(0, condition("mono", rng, null_text=17))
+    with pytest.raises(InvalidRequest, match="share 12"):
+        decoder("melody", max_positions=12).bind(0, condition("melody", rng))
+
+
+def test_steps_beyond_the_caches_are_refused_before_they_write():
+    rng = np.random.default_rng(8)
+    theirs = decoder(max_positions=8, max_rows=4)
+    theirs.bind(0, condition("mono", rng))
+    tokens = rng.integers(0, 64, (5, 4))
+    with pytest.raises(ValueError, match="5 rows; this decoder takes 1 to 4"):
+        theirs.logits(one_slot(0, np.arange(5), tokens))
+    with pytest.raises(ValueError, match="position 8"):
+        theirs.logits(one_slot(0, np.arange(6, 9), tokens[:3]))
+
+
+class NoRoom(PlainArithmetic):
+    def attend(self, *arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_no_room_on_the_device_is_a_memory_error_and_a_new_bind_mends_it():
+    rng = np.random.default_rng(9)
+    heard, tokens = condition("mono", rng), rng.integers(0, 64, (3, 4))
+    theirs = decoder()
+    theirs.bind(0, heard)
+    rows = one_slot(0, np.arange(3), tokens)
+    expected = theirs.logits(rows)
+    able, theirs._arithmetic = theirs._arithmetic, NoRoom(Precision.FP32)
+    with pytest.raises(MemoryError):
+        theirs.logits(rows)
+    theirs._arithmetic = able
+    theirs.bind(0, heard)
+    assert np.array_equal(theirs.logits(rows), expected)
