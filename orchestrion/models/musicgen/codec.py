@@ -83,8 +83,8 @@ class Codec:
     def memory_bytes(geometry: CodecGeometry, slots: int, max_frames_per_push: int) -> int:
         """Memory of a codec on the CPU while all its slots are open and get up to that many frames in one push."""
         lanes = slots * geometry.channels
-        # A push's samples exist twice when its blocks are joined, and again when its channels are.
-        samples = 4 * 3 * lanes * (max_frames_per_push + frames_ahead(geometry)) * geometry.hop
+        # A push's samples exist twice while blocks are joined, and while channels are.
+        samples = 4 * 2 * lanes * (max_frames_per_push + frames_ahead(geometry)) * geometry.hop
         return codec_cpu.memory_bytes(geometry, lanes) + codec_torch.encoder_bytes(geometry) + samples
 
     @property
