@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 import ray
@@ -41,7 +41,7 @@ from batch_jobs.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
 from batch_jobs.render_stage import RenderStage
 from orchestrion.clock import Clock, SystemClock
-from orchestrion.config import RenderConfig
+from orchestrion.config import PrecisionName, RenderConfig
 from orchestrion.cost import PriceTable, describe_node
 from orchestrion.errors import REASONS, InvalidRequest, ModelFailed, NotFound, StoreUnavailable
 from orchestrion.models import public_name
@@ -77,7 +77,7 @@ class RenderOptions:
     #: fsspec's options for `catalog`, `out` and the store.
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ("composer",)
-    precision: str = "auto"
+    precision: PrecisionName = "auto"
     node_type: str = "local-cpu"
     market: str = "on-demand"
     prices_path: str | None = None
@@ -384,7 +384,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=("auto", "fp32", "bf16", "int8", "int4", "fp8"),
+        choices=get_args(PrecisionName),
         help="of the models' weights (default: %(default)s)",
     )
     parser.add_argument("--workers", type=_workers, default=(1, None), metavar="N|MIN:MAX", help="render processes")

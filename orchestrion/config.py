@@ -16,6 +16,7 @@ def _absolute_or_url(value: str) -> str:
     return value
 
 
+PrecisionName = Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"]
 AbsoluteLocation = Annotated[str, AfterValidator(_absolute_or_url)]
 
 
@@ -24,16 +25,18 @@ class SharedRenderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    store_url: AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
+    store_url: PrecisionName = Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"]
+AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description="Passed to fsspec, e.g. an endpoint URL.")
-    signing_key_path: AbsoluteLocation = Field(description="Ed25519 private key (PEM); made on first use if absent.")
+    signing_key_path: PrecisionName = Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"]
+AbsoluteLocation = Field(description="Ed25519 private key (PEM); made on first use if absent.")
     models: tuple[str, ...] = Field(
         default=("composer",),
         min_length=1,
         description="Models a replica loads: 'composer', a hub name, a folder, 'audiocraft:' and either, or 'name=' "
         "and any of these. A request that names none gets the first.",
     )
-    precision: Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"] = Field(
+    precision: PrecisionName = Field(
         default="auto",
         description="Of the models' weights; auto: int8 on a CPU, bf16 on a GPU. Other precision, other music.",
     )

@@ -244,16 +244,18 @@ class Renderer:
         for (job, _), generation in zip(ready, generations, strict=True):
             # What one track held the device for, when all were made at once: what the model says, or by length.
             share = job.request.duration_s / sum(other.request.duration_s for other, _ in ready)
-            known_s = None if isinstance(generation, ModelFailed) else generation.device_s
+            known_s = None if isinstance(generation, OrchestrionError) else generation.device_s
             job.watch.seconds["generate"] = watch.seconds["generate"] * share if known_s is None else known_s
-            if isinstance(generation, ModelFailed):
+            if isinstance(generation, OrchestrionError):
                 outcomes[job.track_id] = self.failed(generation, "generate", job.track_id, job.request.model)
                 self._account(job)
             else:
                 outcomes[job.track_id] = self.complete(job, generation)
         return [outcomes[job.track_id] for job in batch]
 
-    def _generate(self, model: MusicModel, batch: list[Conditioning]) -> Sequence[Generation | ModelFailed]:
+    def _generate(
+        self, model: MusicModel, batch: list[Conditioning]
+    ) -> Sequence[Generation | ModelFailed | InvalidRequest]:
         try:
             with _model_errors(model.info.name):
                 return model.generate(batch) if batch else []

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from orchestrion.errors import ModelFailed
+from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.musical_key import Key
 from orchestrion.request import TrackRequest
 
@@ -142,6 +142,6 @@ class MusicModel(Protocol):
         """
         ...
 
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
         """Make a batch; one outcome per input, in order. No piece depends on its neighbours."""
         ...

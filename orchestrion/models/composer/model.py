@@ -60,14 +60,16 @@ class Composer:
             choices=_choices(plan, score),
         )
 
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
-        """Make each piece in turn; each equals the joined chunks of its own performance.
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
+        """Make each piece in turn; each equals the joined chunks of its own performance."""
+        return [self._made(conditioning) for conditioning in batch]
 
-        Raises:
-            InvalidRequest: one of the requests cannot be used.
-        """
-        performances = map(self.perform, batch)
-        return [Generation.of(performance, list(performance.chunks)) for performance in performances]
+    def _made(self, conditioning: Conditioning) -> Generation | InvalidRequest:
+        try:
+            performance = self.perform(conditioning)
+        except InvalidRequest as error:
+            return error
+        return Generation.of(performance, list(performance.chunks))
 
 
 def compose(conditioning: Conditioning) -> tuple[Plan, Score]:

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
 
 from orchestrion.clock import Clock
 from orchestrion.errors import ModelFailed
+from orchestrion.models.musicgen.codec import Codec, DecodeStream
 from orchestrion.models.musicgen.decoder import Condition, Decoder, Draws, Floats, Ints, Rows
 from orchestrion.models.musicgen.scheduler import (
     Capacity,
@@ -37,25 +38,6 @@ logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY: Final = (MemoryError, torch.OutOfMemoryError)
 _NO_SLOT: Final = -1
-
-
-class AudioStream(Protocol):
-    """The codec's state of one piece."""
-
-    def close(self) -> None:
-        """Free it."""
-        ...
-
-
-class AudioDecoder(Protocol):
-    """`codec.Codec`, as far as the engine uses it."""
-
-    @property
-    def look_ahead_frames(self) -> int: ...  # noqa: D102
-
-    def open(self) -> AudioStream: ...  # noqa: D102
-
-    def push(self, items: Sequence[tuple[AudioStream, Ints, bool]], /) -> list[Pcm]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +67,7 @@ class Piece:
     slot: int = _NO_SLOT
     prefix_columns: int = 0
     passed_over: int = 0
-    stream: AudioStream | None = None
+    stream: DecodeStream | None = None
     pushed_frames: int = 0
     next_chunk_frames: int = 0
     #: Samples that came out of the codec since it last began this piece, and samples that were given on.
@@ -115,7 +97,7 @@ class Engine:
     def __init__(
         self,
         decoder: Decoder,
-        codec: AudioDecoder,
+        codec: Codec,
         *,
         codec_streams: int,
         codec_thread: Executor,
@@ -304,7 +286,7 @@ class Engine:
             items = [self._next_frames(piece) for piece in self._in_codec]
             self._codec_call = self._codec_thread.submit(self._decode, items)
 
-    def _next_frames(self, piece: Piece) -> tuple[AudioStream, Ints, bool]:
+    def _next_frames(self, piece: Piece) -> tuple[DecodeStream, Ints, bool]:
         if piece.stream is None:
             raise RuntimeError("a piece without a codec stream was handed to the codec")
         begin = piece.pushed_frames
@@ -318,7 +300,7 @@ class Engine:
         waits_for_more = piece.ready_frames < piece.next_chunk_frames and not piece.sequence.is_done
         return piece.stream is not None and piece.ready_frames > 0 and not waits_for_more
 
-    def _decode(self, items: Sequence[tuple[AudioStream, Ints, bool]]) -> tuple[list[Pcm], float]:
+    def _decode(self, items: Sequence[tuple[DecodeStream, Ints, bool]]) -> tuple[list[Pcm], float]:
         """In the codec's thread: the audio, and the seconds it took."""
         started_s = self._clock.monotonic_s()
         return self._codec.push(items), self._clock.monotonic_s() - started_s

@@ -1,0 +1,404 @@
+"""A loaded MusicGen as a `MusicModel`: what a request says becomes conditions, prompt codes and a place in the engine.
+
+`perform` puts a piece in the engine and gives its chunks; taking a chunk steps every piece that is in there, so
+performances that are interleaved, or a whole `generate` batch, share each step. The surprising thing: precision and
+kind of device belong to the revision, because they decide which codes are drawn; slots, threads and chunk lengths do
+not, because they cannot.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+import torch
+
+from orchestrion.clock import Clock
+from orchestrion.errors import InvalidRequest, ModelFailed
+from orchestrion.models.musicgen import cpu_decoder, torch_decoder
+from orchestrion.models.musicgen.checkpoint import Checkpoint, open_checkpoint
+from orchestrion.models.musicgen.codec import Codec
+from orchestrion.models.musicgen.cpu_decoder import CpuDecoder
+from orchestrion.models.musicgen.decoder import Condition, Decoder, Floats, Ints, Precision
+from orchestrion.models.musicgen.description import description
+from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
+from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
+from orchestrion.models.musicgen.melody import Recording, Score, melody_prefix, read_theme
+from orchestrion.models.musicgen.scheduler import slots_that_fit
+from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
+from orchestrion.models.musicgen.sequence import Window, plan_windows
+from orchestrion.models.musicgen.text import TextEncoder, project
+from orchestrion.models.musicgen.torch_decoder import TorchDecoder
+from orchestrion.models.musicgen.weights import LmWeights, Projection
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance
+from orchestrion.request import CONTROLS, MAX_DURATION_S
+from orchestrion.uploads import read_continuation
+
+if TYPE_CHECKING:
+    from orchestrion.models import ModelSettings
+
+logger = logging.getLogger(__name__)
+
+_Number = TypeVar("_Number", int, float)
+
+#: What MusicGen is published and evaluated with (Copet et al., 2023, section 4).
+DEFAULT_GUIDANCE: Final = 3.0
+DEFAULT_TEMPERATURE: Final = 1.0
+DEFAULT_TOP_K: Final = 250
+DEFAULT_TOP_P: Final = 0.0
+#: By how much each further window of a long piece moves on; the other twelve seconds are kept as context.
+STRIDE_S: Final = 18.0
+#: The first chunk: short enough to come at once, long enough to be worth a packet.
+FIRST_CHUNK_S: Final = 0.2
+#: A piece that is so far ahead of its listener rests.
+MAX_AHEAD_S: Final = 30.0
+#: Tokens of a prompt. English has about one to four characters.
+MAX_TEXT_TOKENS: Final = 256
+#: Rows of one step while nothing but prefill is to do.
+PREFILL_ROWS: Final = 128
+#: Of a GPU's free memory, the share that is not left to the runtime's own needs.
+_USABLE_SHARE: Final = 0.9
+_GIB: Final = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What a checkpoint makes conditions from."""
+
+    text: TextEncoder
+    text_projection: Projection
+    #: None for models without a melody prefix.
+    chroma_projection: Projection | None
+
+
+class MusicGen:
+    """One checkpoint, its decoder, codec and engine. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        geometry: LmGeometry,
+        codec_geometry: CodecGeometry,
+        hearing: Hearing,
+        decoder: Decoder,
+        codec: Codec,
+        *,
+        codec_streams: int,
+        chunk_s: float,
+        clock: Clock,
+    ) -> None:
+        """A model from its loaded parts; `load` makes them. `codec_streams` are the codec's slots."""
+        self._info = info
+        self._geometry = geometry
+        self._codec_geometry = codec_geometry
+        self._hearing = hearing
+        self._codec = codec
+        self._codec_thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="codec")
+        self._engine = Engine(
+            decoder,
+            codec,
+            codec_streams=codec_streams,
+            codec_thread=self._codec_thread,
+            hop=codec_geometry.hop,
+            pacing=Pacing(
+                first_chunk_frames=self._frames(FIRST_CHUNK_S),
+                chunk_frames=self._frames(chunk_s),
+                max_ahead_frames=self._frames(MAX_AHEAD_S),
+            ),
+            clock=clock,
+        )
+
+    @classmethod
+    def load(cls, name: str, source: str, settings: ModelSettings, clock: Clock) -> MusicGen:
+        """Load the checkpoint at `source` (a hub name or a folder), to be called `name`.
+
+        Raises:
+            InvalidRequest: it cannot be had or read, or cannot run with these settings.
+        """
+        checkpoint = open_checkpoint(source)
+        lm, codec = checkpoint.lm, checkpoint.codec
+        place = _Place.of(settings)
+        slots = place.slots_that_fit(checkpoint, settings)
+        lm_weights = checkpoint.load_lm()
+        decoder = place.decoder(lm, lm_weights, slots, settings.threads)
+        hearing = Hearing(
+            checkpoint.load_text(),
+            _copied(lm_weights.text),
+            None if lm_weights.chroma is None else _copied(lm_weights.chroma),
+        )
+        # The decoder has packed its own copy.
+        del lm_weights
+        streams = _codec_streams(slots)
+        audio = Codec(codec, checkpoint.load_codec(), slots=streams, threads=settings.threads, device=place.device)
+        info = ModelInfo(
+            name=name,
+            revision=f"{checkpoint.revision}+{place.precision}+{torch.device(place.device).type}",
+            weights_licence=checkpoint.licence,
+            commercial_use=checkpoint.commercial_use,
+            sample_rate_hz=codec.sample_rate_hz,
+            channels=codec.channels,
+            max_duration_s=MAX_DURATION_S,
+            controls=tuple(control for control in CONTROLS if control != "theme" or lm.chroma_bins),
+            shares_steps=True,
+        )
+        logger.info("%s is ready: %s on %s, %d slots", name, place.precision, place.device, slots)
+        return cls(
+            info, lm, codec, hearing, decoder, audio, codec_streams=streams, chunk_s=settings.chunk_s, clock=clock
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model is."""
+        return self._info
+
+    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+        """Put one piece into the engine; taking its chunks makes it, and everybody else's.
+
+        Raises:
+            InvalidRequest: theme or continuation cannot be used, or the text or the piece is too long.
+        """
+        if conditioning.duration_s > self._info.max_duration_s:
+            raise InvalidRequest.of(
+                "duration_s", conditioning.duration_s, f"make it at most {self._info.max_duration_s:g} s"
+            )
+        frames = self._frames(conditioning.duration_s)
+        prompt = self._prompt(conditioning, frames)
+        window_frames = self._frames(self._geometry.window_s)
+        windows = plan_windows(frames, prompt.shape[1], window_frames, self._frames(STRIDE_S))
+        text = description(conditioning)
+        guidance = _or(conditioning.guidance, DEFAULT_GUIDANCE)
+        piece = Piece(
+            sequence=CodeSequence(self._geometry, frames, prompt, windows),
+            condition=self._conditions(conditioning, text, guidance, goes_on=len(windows) > 1),
+            samples=round(conditioning.duration_s * self._info.sample_rate_hz),
+            seed=conditioning.seed,
+            temperature=_or(conditioning.temperature, DEFAULT_TEMPERATURE),
+            top_k=_or(conditioning.top_k, DEFAULT_TOP_K),
+            top_p=_or(conditioning.top_p, DEFAULT_TOP_P),
+            interactive=interactive,
+        )
+        self._engine.submit(piece)
+        choices: dict[str, str | float] = {
+            "text": text,
+            "guidance": guidance,
+            "temperature": piece.temperature,
+            "top_k": piece.top_k,
+            "top_p": piece.top_p,
+            "windows": len(windows),
+        }
+        return Performance(_Chunks(self._engine, piece), choices=choices, device_s=lambda: piece.device_s)
+
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
+        """Make a batch; one outcome per input, in order. More than there are slots wait for one."""
+        begun: list[Performance | InvalidRequest] = []
+        try:
+            begun.extend(self._begun(conditioning) for conditioning in batch)
+            return [one if isinstance(one, InvalidRequest) else _made(one) for one in begun]
+        finally:
+            for one in begun:
+                if isinstance(one, Performance):
+                    _close(one)
+
+    def _begun(self, conditioning: Conditioning) -> Performance | InvalidRequest:
+        try:
+            return self.perform(conditioning, interactive=False)
+        except InvalidRequest as error:
+            return error
+
+    def _frames(self, seconds: float) -> int:
+        """Whole frames that hold so many seconds; what floating point adds to a whole number does not count."""
+        return max(1, math.ceil(seconds * self._codec_geometry.frame_rate_hz - 1e-6))
+
+    def _prompt(self, conditioning: Conditioning, frames: int) -> Ints:
+        """Codes that the piece begins with: [codebooks, frames], no frames without a continuation."""
+        if conditioning.continuation is None:
+            return np.zeros((self._geometry.codebooks, 0), np.int64)
+        pcm = read_continuation(conditioning.continuation, self._info.sample_rate_hz, self._info.channels)
+        if self._frames(len(pcm) / self._info.sample_rate_hz) >= frames:
+            raise InvalidRequest.of(
+                "duration_s",
+                conditioning.duration_s,
+                f"the continuation alone is {len(pcm) / self._info.sample_rate_hz:g} s long; ask for more than that",
+            )
+        # In the codec's own thread: it may be decoding for others just now.
+        return self._codec_thread.submit(self._codec.encode, pcm).result()
+
+    def _conditions(
+        self, conditioning: Conditioning, text: str, guidance: float, *, goes_on: bool
+    ) -> Callable[[Window], Condition]:
+        said = self._said(text, "prompt")
+        null_said = self._said(conditioning.negative_prompt, "negative_prompt")
+        projection = self._hearing.chroma_projection
+        if projection is None:
+            fixed = Condition(said, null_said, None, None, guidance)
+            return lambda window: fixed
+        theme = None
+        if conditioning.theme is not None:
+            theme = read_theme(conditioning.theme, self._info.sample_rate_hz)
+        nothing = np.zeros((0, self._geometry.dim), np.float32)
+
+        def condition(window: Window) -> Condition:
+            chroma = self._chroma(theme, window, goes_on=goes_on)
+            prefix, null_prefix = melody_prefix(
+                chroma, nothing if said is None else said, null_said, projection, self._geometry.chroma_frames
+            )
+            return Condition(None, None, prefix, null_prefix, guidance)
+
+        return condition
+
+    def _chroma(self, theme: Recording | Score | None, window: Window, *, goes_on: bool) -> Floats | None:
+        """What is heard of the theme in this window. A piece of several windows hears it over and over."""
+        if theme is None:
+            return None
+        if goes_on:
+            start_s = window.start_frame / self._codec_geometry.frame_rate_hz
+            theme = theme.window(start_s, self._geometry.window_s)
+        return theme.chroma(self._geometry.chroma_frames)
+
+    def _said(self, text: str, field: str) -> Floats | None:
+        states = self._hearing.text.encode(text)
+        if states is None:
+            return None
+        if len(states) > MAX_TEXT_TOKENS:
+            raise InvalidRequest.of(
+                field, text, f"is {len(states)} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
+            )
+        return project(states, self._hearing.text_projection)
+
+
+class _Chunks:
+    """The audio of one piece. Closing it gives the piece up, also before its first chunk was taken."""
+
+    def __init__(self, engine: Engine, piece: Piece) -> None:
+        self._engine = engine
+        self._piece = piece
+
+    def __iter__(self) -> Iterator[Pcm]:
+        return self
+
+    def __next__(self) -> Pcm:
+        chunk = self._engine.next_chunk(self._piece)
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        self._engine.cancel(self._piece)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where and how the model runs."""
+
+    device: str
+    precision: Precision
+
+    @classmethod
+    def of(cls, settings: ModelSettings) -> _Place:
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device != "cpu" and not torch.cuda.is_available():
+            raise InvalidRequest.of("device", device, "this machine has no usable CUDA device; use 'cpu' or 'auto'")
+        if settings.precision == "auto":
+            return cls(device, Precision.INT8 if device == "cpu" else Precision.BF16)
+        return cls(device, Precision(settings.precision))
+
+    def decoder(self, lm: LmGeometry, weights: LmWeights, slots: int, threads: int) -> Decoder:
+        """The decoder for this place."""
+        positions, rows = _positions(lm), max(PREFILL_ROWS, slots)
+        if self.device == "cpu":
+            return CpuDecoder(
+                lm,
+                weights,
+                slots=slots,
+                max_positions=positions,
+                max_rows=rows,
+                precision=self.precision,
+                threads=threads,
+                max_text=MAX_TEXT_TOKENS,
+            )
+        return TorchDecoder(
+            lm,
+            weights,
+            slots=slots,
+            max_positions=positions,
+            max_rows=rows,
+            precision=self.precision,
+            device=self.device,
+            max_text=MAX_TEXT_TOKENS,
+        )
+
+    def slots_that_fit(self, checkpoint: Checkpoint, settings: ModelSettings) -> int:
+        """The slots to open: those that are wanted, or as many as there is memory for.
+
+        Raises:
+            InvalidRequest: there is not memory for one.
+        """
+        lm, codec = checkpoint.lm, checkpoint.codec
+        chunk_frames = math.ceil(settings.chunk_s * codec.frame_rate_hz)
+
+        def bytes_for(slots: int) -> int:
+            rows = max(PREFILL_ROWS, slots)
+            module = cpu_decoder if self.device == "cpu" else torch_decoder
+            decoder = module.memory_bytes(lm, slots, _positions(lm), rows, self.precision, MAX_TEXT_TOKENS)
+            return decoder + Codec.memory_bytes(codec, _codec_streams(slots), chunk_frames)
+
+        budget = self._budget_bytes(settings)
+        slots = settings.slots if budget is None else slots_that_fit(settings.slots, budget, bytes_for)
+        if not slots:
+            raise InvalidRequest.of(
+                "memory_gib",
+                f"{(budget or 0) / _GIB:.2f}",
+                f"{checkpoint.name} in {self.precision} needs {bytes_for(1) / _GIB:.2f} GiB for one slot",
+            )
+        if slots < settings.slots:
+            logger.warning("%s: memory for %d of %d slots", checkpoint.name, slots, settings.slots)
+        logger.info("%s: %.2f GiB predicted for %d slots", checkpoint.name, bytes_for(slots) / _GIB, slots)
+        return slots
+
+    def _budget_bytes(self, settings: ModelSettings) -> int | None:
+        if settings.memory_gib is not None:
+            return round(settings.memory_gib * _GIB)
+        if self.device == "cpu":
+            return None
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        return int(_USABLE_SHARE * int(free_bytes))
+
+
+def _codec_streams(slots: int) -> int:
+    """Streams of the codec: a piece keeps its own while another one has its slot already."""
+    return 2 * slots
+
+
+def _positions(lm: LmGeometry) -> int:
+    """Columns that a slot's cache must hold: the longest prefix and a whole window."""
+    window_columns = math.ceil(lm.window_s * 50) + lm.max_delay + 1
+    prefix_columns = lm.chroma_frames + MAX_TEXT_TOKENS if lm.text_in_prefix else 0
+    return prefix_columns + window_columns
+
+
+def _copied(projection: Projection) -> Projection:
+    """Out of the checkpoint's mapped file, so that the rest of it can be let go."""
+    return replace(projection, weight=projection.weight.clone(), bias=projection.bias.clone())
+
+
+def _made(performance: Performance) -> Generation | ModelFailed:
+    try:
+        return Generation.of(performance, list(performance.chunks))
+    except ModelFailed as failure:
+        return failure
+
+
+def _close(performance: Performance) -> None:
+    if isinstance(performance.chunks, _Chunks):
+        performance.chunks.close()
+
+
+def _or(given: _Number | None, default: _Number) -> _Number:
+    return default if given is None else given
