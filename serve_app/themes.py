@@ -9,9 +9,9 @@ import mido
 import soundfile
 
 from orchestrion.errors import InvalidRequest
+from orchestrion.uploads import MAX_UPLOAD_S, is_midi
 
 MAX_THEME_BYTES: Final = 20 * 1024 * 1024
-MAX_THEME_S: Final = 120.0
 #: A melody of two minutes is a few kB; reading a MIDI file takes about a second per MB.
 MAX_MIDI_BYTES: Final = 512 * 1024
 
@@ -20,17 +20,17 @@ def check_theme(data: bytes) -> None:
     """Decode a theme.
 
     Raises:
-        InvalidRequest: it is neither audio nor MIDI, is empty, or is longer than `MAX_THEME_S`.
+        InvalidRequest: it is neither audio nor MIDI, is empty, or is longer than `MAX_UPLOAD_S`.
     """
-    duration_s = _midi_duration_s(data) if data.startswith(b"MThd") else _audio_duration_s(data)
+    duration_s = _midi_duration_s(data) if is_midi(data) else _audio_duration_s(data)
     if duration_s == 0:
         raise InvalidRequest.of("theme", f"{len(data)} bytes", "holds no music; send a recording or MIDI of a melody")
     _check_length(duration_s)
 
 
 def _check_length(duration_s: float) -> None:
-    if duration_s > MAX_THEME_S:
-        raise InvalidRequest.of("theme", f"{duration_s:.0f} s", f"is longer than {MAX_THEME_S:.0f} s; cut it")
+    if duration_s > MAX_UPLOAD_S:
+        raise InvalidRequest.of("theme", f"{duration_s:.0f} s", f"is longer than {MAX_UPLOAD_S:.0f} s; cut it")
 
 
 def _midi_duration_s(data: bytes) -> float:
@@ -50,7 +50,7 @@ def _audio_duration_s(data: bytes) -> float:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             # The header is asked first: a small file may unpack to hours of silence.
             _check_length(file.frames / file.samplerate)
-            frames = len(file.read(frames=int(MAX_THEME_S * file.samplerate) + 1, dtype="float32", always_2d=True))
+            frames = len(file.read(frames=int(MAX_UPLOAD_S * file.samplerate) + 1, dtype="float32", always_2d=True))
             return frames / float(file.samplerate)
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
         detail = "is neither audio (WAV, FLAC, MP3, Ogg, AIFF …) nor MIDI that can be read"

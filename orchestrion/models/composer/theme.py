@@ -6,7 +6,6 @@ onsets, octave blips are put back, and times are fitted to a grid whose tempo is
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,15 +15,14 @@ from typing import Final
 import mido
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 import swift_f0
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.score import Note
 from orchestrion.musical_key import Key
+from orchestrion.uploads import MAX_UPLOAD_S, is_midi, read_audio, read_midi
 
-_MAX_THEME_S: Final = 120.0
 _MAX_NOTES: Final = 256
 _GRID: Final = 0.25
 _TRACKER_RATE_HZ: Final = 16_000
@@ -65,7 +63,7 @@ def read_theme(content: bytes) -> Theme:
     Raises:
         InvalidRequest: the bytes are neither a MIDI file with notes nor audio with a melody.
     """
-    return _from_midi(content) if content[:4] == b"MThd" else _from_audio(content)
+    return _from_midi(content) if is_midi(content) else _from_audio(content)
 
 
 def _refused(content: bytes, reason: str) -> InvalidRequest:
@@ -73,12 +71,7 @@ def _refused(content: bytes, reason: str) -> InvalidRequest:
 
 
 def _from_midi(content: bytes) -> Theme:
-    try:
-        file = mido.MidiFile(file=io.BytesIO(content))
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise _refused(content, f"the MIDI file cannot be read ({error}); export it again") from error
-    if file.ticks_per_beat <= 0:
-        raise _refused(content, "the MIDI file counts frames, not beats; export it with ticks per quarter note")
+    file = read_midi(content, "theme")
     tempo_bpm = next((60e6 / m.tempo for track in file.tracks for m in track if m.type == "set_tempo"), 120.0)
     candidates = [_track_notes(track, file.ticks_per_beat) for track in file.tracks]
     candidates = [notes for notes in candidates if notes]
@@ -162,15 +155,10 @@ def _tracker() -> swift_f0.SwiftF0:
 
 
 def _from_audio(content: bytes) -> Theme:
-    try:
-        audio, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise _refused(
-            content, f"neither MIDI nor audio that can be read ({error}); give MIDI, WAV, FLAC, MP3 or Ogg"
-        ) from error
-    mono = audio.mean(1)[: round(_MAX_THEME_S * rate_hz)]
-    if len(mono) < 0.3 * rate_hz or not np.isfinite(mono).all():
-        raise _refused(content, "the audio is shorter than 0.3 s or holds NaN; give a melody of a few seconds")
+    audio, rate_hz = read_audio(content, "theme")
+    mono = audio.mean(1)[: round(MAX_UPLOAD_S * rate_hz)]
+    if len(mono) < 0.3 * rate_hz:
+        raise _refused(content, "the audio is shorter than 0.3 s; give a melody of a few seconds")
     mono = soxr.resample(mono, rate_hz, _TRACKER_RATE_HZ).astype(np.float32)
     notes_s = _tracked_notes(mono)
     if len(notes_s) < 2:
