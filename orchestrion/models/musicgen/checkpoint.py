@@ -8,6 +8,7 @@ same tracks by the same ids.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import yaml
 from orchestrion.clock import SystemClock
 from orchestrion.models.musicgen import checkpoint_geometry
 from orchestrion.models.musicgen.checkpoint_files import Source, Tensors, digest, read_json, read_pickle, refused
-from orchestrion.models.musicgen.checkpoint_geometry import T5Geometry, section_of_json, section_of_yaml
+from orchestrion.models.musicgen.checkpoint_geometry import Section, T5Geometry, section_of_json, section_of_yaml
 from orchestrion.models.musicgen.checkpoint_weights import (
     AUDIOCRAFT_CODEC,
     AUDIOCRAFT_LM,
@@ -77,6 +78,7 @@ _LICENCE_TITLES: Final = {
     "apache license": "apache-2.0",
     "mit license": "mit",
 }
+_LICENCE_NAME: Final = re.compile(r"[\w.+-]{1,64}")
 _CARD: Final = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE_weights")
 UNKNOWN_LICENCE: Final = "unknown"
 
@@ -159,36 +161,66 @@ def open_checkpoint(source: str, hub_cache: Path | None = None) -> Checkpoint:
     Raises:
         InvalidRequest: it cannot be had, cannot be read safely, or is not a MusicGen that we support.
     """
-    place = Source.of(source, hub_cache)
-    found, commit = place.fetch(_CONFIG, _GENERATION, *_CARD, *_TOKENIZER, *(index for _, index in _WHOLE_OR_INDEX))
-    # What is fetched next shall be of the same commit, though the hub's branch may move meanwhile.
-    place = replace(place, revision=commit)
-    if _CONFIG in found and (weights := _weights(place, found)):
-        return _open_hugging_face(place, commit, found, weights)
-    states, _ = place.fetch(_STATE, _CODEC_STATE)
+    repository = _Repository.at(Source.of(source, hub_cache))
+    if _CONFIG in repository.found and repository.weights:
+        return _open_hugging_face(repository)
+    states, _ = repository.place.fetch(_STATE, _CODEC_STATE)
     if set(states) != {_STATE, _CODEC_STATE}:
         raise refused(
             source,
             f"it has neither {_CONFIG} with model.safetensors (transformers' format) nor {_STATE} with {_CODEC_STATE}"
             " (audiocraft's)",
         )
-    return _open_audiocraft(place, commit, found | states)
+    return _open_audiocraft(repository, states)
 
 
-def _open_hugging_face(
-    place: Source, commit: str | None, found: Mapping[str, Path], weights: tuple[Path, ...]
-) -> Checkpoint:
-    config = section_of_json(found[_CONFIG], read_json(found[_CONFIG]))
+@dataclass(frozen=True, slots=True)
+class _Repository:
+    """What a folder or a hub's repository has of transformers' format."""
+
+    #: Pinned to the commit, so that what is fetched later is of the same one though the hub's branch moves meanwhile.
+    place: Source
+    #: All but the weights, by name.
+    found: Mapping[str, Path]
+    weights: tuple[Path, ...]
+
+    @classmethod
+    def at(cls, place: Source) -> _Repository:
+        indices = [index for _, index in _WHOLE_OR_INDEX]
+        found, commit = place.fetch(_CONFIG, _GENERATION, *_CARD, *_TOKENIZER, *indices)
+        pinned = replace(place, revision=commit)
+        return cls(pinned, found, _weights(pinned, found) if _CONFIG in found else ())
+
+    @classmethod
+    def part_of(cls, checkpoint: _Repository, folder: str, hub_name: str) -> _Repository:
+        """What an audiocraft checkpoint takes from elsewhere: a folder beside its own files, or from the hub."""
+        beside = checkpoint.place.folder / folder if checkpoint.place.folder else None
+        part = str(beside) if beside is not None and beside.is_dir() else hub_name
+        repository = cls.at(Source.of(part, checkpoint.place.cache))
+        if not repository.weights:
+            raise refused(part, f"it should have {_CONFIG} and model.safetensors, and has not: download it again")
+        return repository
+
+    @property
+    def config(self) -> Section:
+        return section_of_json(self.found[_CONFIG], read_json(self.found[_CONFIG]))
+
+    def deciding(self, *names: str) -> dict[str, Path]:
+        """The weights and those of the named files that there are: what the music depends on."""
+        named = {name: self.found[name] for name in names if name in self.found}
+        return named | {path.name: path for path in self.weights}
+
+
+def _open_hugging_face(repository: _Repository) -> Checkpoint:
+    found, config = repository.found, repository.config
     generation = read_json(found[_GENERATION]) if _GENERATION in found else {}
     lm, codec = checkpoint_geometry.hugging_face(config, section_of_json(found[_CONFIG], generation))
-    part = _Part(weights)
-    text = _Text(part, "text_encoder.", checkpoint_geometry.t5(config.section("text_encoder")), found[_CONFIG].parent)
-    licence, commercial_use = _licence(place, found)
-    deciding = _named(found, _CONFIG, _GENERATION, *_TOKENIZER) | {path.name: path for path in weights}
+    part = _Part(repository.weights)
+    licence, commercial_use = _licence(found)
     return Checkpoint(
-        name=place.name,
-        revision=digest(deciding),
-        commit=commit,
+        name=repository.place.name,
+        revision=digest(repository.deciding(_CONFIG, _GENERATION, *_TOKENIZER)),
+        commit=repository.place.revision,
         licence=licence,
         commercial_use=commercial_use,
         lm=lm,
@@ -197,67 +229,55 @@ def _open_hugging_face(
         _lm_names=HUGGING_FACE_LM,
         _codec_part=part,
         _codec_names=HUGGING_FACE_CODEC,
-        _text=text,
+        _text=_Text(
+            part, "text_encoder.", checkpoint_geometry.t5(config.section("text_encoder")), found[_CONFIG].parent
+        ),
     )
 
 
-def _open_audiocraft(place: Source, commit: str | None, found: Mapping[str, Path]) -> Checkpoint:
+def _open_audiocraft(repository: _Repository, states: Mapping[str, Path]) -> Checkpoint:
     """Its text encoder, and perhaps its codec, is another repository, or a folder `t5`, `encodec` beside the states."""
-    lm_config = section_of_yaml(found[_STATE], read_pickle(found[_STATE]).get("xp.cfg"))
-    codec_package = read_pickle(found[_CODEC_STATE])
-    deciding = {_STATE: found[_STATE], _CODEC_STATE: found[_CODEC_STATE]}
-    licence, commercial_use = _licence(place, found)
+    lm_config = section_of_yaml(states[_STATE], read_pickle(states[_STATE]).get("xp.cfg"))
+    codec_package = read_pickle(states[_CODEC_STATE])
+    licence, commercial_use = _licence(repository.found)
+    deciding = dict(states)
     pretrained = codec_package.get("pretrained")
     if pretrained is None:
-        codec_config = section_of_yaml(found[_CODEC_STATE], codec_package.get("xp.cfg"))
-        codec_part, codec_names = _Part((found[_CODEC_STATE],), "best_state"), AUDIOCRAFT_CODEC
+        codec_config = section_of_yaml(states[_CODEC_STATE], codec_package.get("xp.cfg"))
+        codec_part, codec_names = _Part((states[_CODEC_STATE],), "best_state"), AUDIOCRAFT_CODEC
     else:
-        beside = _beside(place, "encodec", str(pretrained))
-        files, _ = beside.fetch(_CONFIG, *_CARD, *(index for _, index in _WHOLE_OR_INDEX))
-        codec_files = _weights_needed(beside, files)
-        codec_config = section_of_json(files[_CONFIG], read_json(files[_CONFIG]))
-        codec_part, codec_names = _Part(codec_files), ENCODEC
-        deciding |= {f"encodec/{path.name}": path for path in (files[_CONFIG], *codec_files)}
+        encodec = _Repository.part_of(repository, "encodec", str(pretrained))
+        codec_config, codec_part, codec_names = encodec.config, _Part(encodec.weights), ENCODEC
+        deciding |= {f"encodec/{name}": path for name, path in encodec.deciding(_CONFIG).items()}
+        if encodec.place.folder is None:
+            codec_licence, codec_commercial_use = _licence(encodec.found)
+            licence = licence if licence == codec_licence else f"{licence} AND {codec_licence}"
+            commercial_use &= codec_commercial_use
     lm, codec = checkpoint_geometry.audiocraft(lm_config, codec_config, codec_from_hub=pretrained is not None)
 
-    t5 = _beside(place, "t5", checkpoint_geometry.text_encoder_name(lm_config))
-    files, _ = t5.fetch(_CONFIG, *_TOKENIZER, *(index for _, index in _WHOLE_OR_INDEX))
-    t5_weights = _weights_needed(t5, files)
-    deciding |= {f"t5/{path.name}": path for path in (*_named(files, _CONFIG, *_TOKENIZER).values(), *t5_weights)}
-    geometry = checkpoint_geometry.t5(section_of_json(files[_CONFIG], read_json(files[_CONFIG])))
-    if geometry.dim != lm.text_dim:
-        raise refused(files[_CONFIG], f"its states are {geometry.dim} wide, but the model was trained on {lm.text_dim}")
+    # All text encoders that audiocraft may name are Apache-2.0: they restrict nothing.
+    t5 = _Repository.part_of(repository, "t5", checkpoint_geometry.text_encoder_name(lm_config))
+    deciding |= {f"t5/{name}": path for name, path in t5.deciding(_CONFIG, *_TOKENIZER).items()}
+    text_geometry = checkpoint_geometry.t5(t5.config)
+    if text_geometry.dim != lm.text_dim:
+        raise refused(
+            t5.found[_CONFIG],
+            f"its states are {text_geometry.dim} wide, but the model was trained on {lm.text_dim}",
+        )
     return Checkpoint(
-        name=place.name,
+        name=repository.place.name,
         revision=digest(deciding),
-        commit=commit,
+        commit=repository.place.revision,
         licence=licence,
         commercial_use=commercial_use,
         lm=lm,
         codec=codec,
-        _lm_part=_Part((found[_STATE],), "best_state"),
+        _lm_part=_Part((states[_STATE],), "best_state"),
         _lm_names=AUDIOCRAFT_LM,
         _codec_part=codec_part,
         _codec_names=codec_names,
-        _text=_Text(_Part(t5_weights), "", geometry, files[_CONFIG].parent),
+        _text=_Text(_Part(t5.weights), "", text_geometry, t5.found[_CONFIG].parent),
     )
-
-
-def _beside(place: Source, folder: str, hub_name: str) -> Source:
-    if place.folder is not None and (place.folder / folder).is_dir():
-        return Source.of(str(place.folder / folder))
-    return Source.of(hub_name, place.cache)
-
-
-def _named(found: Mapping[str, Path], *names: str) -> dict[str, Path]:
-    return {name: found[name] for name in names if name in found}
-
-
-def _weights_needed(place: Source, found: Mapping[str, Path]) -> tuple[Path, ...]:
-    weights = _weights(place, found)
-    if _CONFIG not in found or not weights:
-        raise refused(place.name, f"it should have {_CONFIG} and model.safetensors, and has not: download it again")
-    return weights
 
 
 def _weights(place: Source, found: Mapping[str, Path]) -> tuple[Path, ...]:
@@ -281,20 +301,17 @@ def _shards(index: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _licence(place: Source, found: Mapping[str, Path]) -> tuple[str, bool]:
-    """What the model card says, else what the LICENSE file is, else unknown, which does not allow commercial use."""
+def _licence(found: Mapping[str, Path]) -> tuple[str, bool]:
+    """The licence and whether it allows commercial use, which one that we do not know does not."""
     declared = _declared_licence(found)
-    known = _LICENCES.get(declared.lower())
-    if known is not None:
-        return known
-    logger.warning("the licence of %s is %s: commercial use is refused", place.name, declared)
-    return declared, False
+    return _LICENCES.get(declared.lower(), (declared, False))
 
 
 def _declared_licence(found: Mapping[str, Path]) -> str:
+    """What the model card says, else what the LICENSE file is by its title."""
     if "README.md" in found:
         declared = _front_matter(found["README.md"]).get("license")
-        if isinstance(declared, str) and declared:
+        if isinstance(declared, str) and _LICENCE_NAME.fullmatch(declared):
             return declared
     for name in _CARD[1:]:
         if name in found:

@@ -45,7 +45,9 @@ _UNREADABLE: Final = (
 
 def refused(where: str | Path, message: str) -> InvalidRequest:
     """The error for a checkpoint that cannot be had or used; `message` says why and what to do."""
-    return InvalidRequest.of("model", str(where), message)
+    # A long path is shown cut, so the file's own name comes first.
+    named = f"{where.name}: {message}" if isinstance(where, Path) else message
+    return InvalidRequest.of("model", str(where), named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Source:
         Raises:
             InvalidRequest: it is neither.
         """
-        if Path(text).expanduser().is_dir():
+        if text and Path(text).expanduser().is_dir():
             return cls(text, Path(text).expanduser(), None, cache)
         if hub := _HUB_NAME.fullmatch(text):
             return cls(hub["name"], None, hub["revision"], cache)
