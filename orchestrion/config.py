@@ -25,11 +25,9 @@ class SharedRenderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    store_url: PrecisionName = Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"]
-AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
+    store_url: AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description="Passed to fsspec, e.g. an endpoint URL.")
-    signing_key_path: PrecisionName = Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"]
-AbsoluteLocation = Field(description="Ed25519 private key (PEM); made on first use if absent.")
+    signing_key_path: AbsoluteLocation = Field(description="Ed25519 private key (PEM); made on first use if absent.")
     models: tuple[str, ...] = Field(
         default=("composer",),
         min_length=1,
