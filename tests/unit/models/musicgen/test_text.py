@@ -1,0 +1,140 @@
+"""What a prompt becomes: transformers' own states, the same whoever else asks and on however many threads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import T5EncoderModel, T5Tokenizer
+
+from orchestrion.errors import InvalidRequest
+from orchestrion.models.musicgen import checkpoint_geometry
+from orchestrion.models.musicgen.checkpoint_files import Tensors, read_json
+from orchestrion.models.musicgen.checkpoint_geometry import section_of_json
+from orchestrion.models.musicgen.text import TextEncoder, project
+from tests.musicgen_checkpoints import Draw, write_t5
+
+PROMPTS = [
+    "happy rock song",
+    "Slow jazz, with a piano & strings; 1920s crackle — très calme",
+    " ",
+    "a " * 600,
+    "techno\n\ttechno   techno",
+    "日本の音楽 🎵 </s> <pad> <extra_id_0>",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_t5(tmp_path_factory.mktemp("t5"), 512)
+
+
+@pytest.fixture
+def encoder(folder) -> TextEncoder:
+    return opened(folder)
+
+
+def opened(folder: Path, **options) -> TextEncoder:
+    config = section_of_json(folder / "config.json", read_json(folder / "config.json"))
+    tensors = Tensors.open([folder / "model.safetensors"])
+    return TextEncoder(checkpoint_geometry.t5(config), tensors, "", folder, **options)
+
+
+def test_states_are_those_of_transformers_with_the_end_token(folder, encoder):
+    tokenizer, model = T5Tokenizer.from_pretrained(folder), T5EncoderModel.from_pretrained(folder)
+    for prompt in PROMPTS:
+        inputs = tokenizer([prompt], return_tensors="pt", padding=True)
+        assert inputs["input_ids"][0, -1] == tokenizer.eos_token_id
+        with torch.no_grad():
+            expected = model(**inputs).last_hidden_state[0].numpy()
+        states = encoder.encode(prompt)
+        assert states.dtype == np.float32
+        assert states.shape == expected.shape
+        np.testing.assert_allclose(states, expected, rtol=0, atol=1e-5)
+
+
+def test_the_empty_prompt_is_no_condition(encoder):
+    assert encoder.encode("") is None
+
+
+def test_states_do_not_depend_on_what_was_asked_before_or_on_threads(folder, encoder):
+    alone = {prompt: opened(folder).encode(prompt) for prompt in PROMPTS}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for prompt in reversed(PROMPTS):
+            assert np.array_equal(encoder.encode(prompt), alone[prompt])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_states_are_remembered_and_cannot_be_spoilt_by_who_gets_them(encoder):
+    first = encoder.encode("happy song")
+    assert encoder.encode("happy song") is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 1
+
+
+def test_the_states_that_were_asked_for_longest_ago_are_forgotten_first(folder):
+    encoder = opened(folder, remembered=2)
+    one, two = encoder.encode("one"), encoder.encode("two")
+    assert encoder.encode("one") is one
+    encoder.encode("three")
+    assert encoder.encode("one") is one
+    again = encoder.encode("two")
+    assert again is not two
+    assert np.array_equal(again, two)
+
+
+def test_projection_is_torchs_linear(encoder):
+    projection = Draw(3).projection(64, 512)
+    states = encoder.encode("calm piano")
+    projected = project(states, projection)
+    expected = torch.nn.functional.linear(torch.tensor(states), projection.weight, projection.bias)
+    assert projected.shape == (len(states), 64)
+    np.testing.assert_allclose(projected, expected.numpy(), rtol=0, atol=1e-5)
+
+
+def test_half_precision_files_run_in_float32(folder, tmp_path):
+    half = write_t5(tmp_path / "half", 512)
+    tensors = {name: tensor.half() for name, tensor in load_file(half / "model.safetensors").items()}
+    save_file(tensors, half / "model.safetensors")
+    states = opened(half).encode("happy song")
+    assert states.dtype == np.float32
+    np.testing.assert_allclose(states, opened(folder).encode("happy song"), atol=0.02)
+
+
+def test_the_embedding_may_be_stored_under_its_other_name(folder, tmp_path):
+    other = write_t5(tmp_path / "other", 512)
+    tensors = load_file(other / "model.safetensors")
+    tensors["encoder.embed_tokens.weight"] = tensors.pop("shared.weight")
+    save_file(tensors, other / "model.safetensors")
+    assert np.array_equal(opened(other).encode("happy song"), opened(folder).encode("happy song"))
+
+
+def test_a_missing_or_mangled_tokenizer_is_named(tmp_path):
+    bare = write_t5(tmp_path / "bare", 512)
+    (bare / "tokenizer.json").write_text("{")
+    with pytest.raises(InvalidRequest, match=r"tokenizer\.json"):
+        opened(bare)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    other = write_t5(tmp_path / "other", 512)
+    content = json.loads((other / "tokenizer.json").read_text())
+    content["model"]["vocab"] += [[f"▁word{n}", -5.0] for n in range(400)]
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InvalidRequest, match="more words than the 384"):
+        opened(other)
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    broken = write_t5(tmp_path / "broken", 512)
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["encoder.block.1.layer.0.SelfAttention.k.weight"]
+    save_file(tensors, broken / "model.safetensors")
+    with pytest.raises(InvalidRequest, match=r"block\.1\.layer\.0\.SelfAttention\.k\.weight .* is missing"):
+        opened(broken)
