@@ -197,7 +197,7 @@ CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
 #: The published text encoder of each width that audiocraft knows, and the sizes we make it with.
 T5_NAMES = {512: "t5-small", 768: "t5-base"}
 T5_SIZES = {
-    512: {"vocab_size": 384, "d_model": 512, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2},
+    512: {"vocab_size": 256, "d_model": 512, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2},
     768: {"vocab_size": 32128, "d_model": 768, "d_ff": 3072, "d_kv": 64, "num_heads": 12, "num_layers": 12},
 }
 MODEL_CARD = "---\nlicense: {licence}\ntags:\n- musicgen\n---\nRandom weights: a test's stand-in for a MusicGen.\n"
@@ -247,14 +247,16 @@ def t5_config(text_dim: int) -> dict:
     }
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A T5 tokenizer that knows `WORDS` whole and everything else by its letters."""
+def write_tokenizer(folder: Path, text_dim: int) -> None:
+    """A T5 tokenizer that knows `WORDS` whole and everything else by its letters, filled up to its model's size."""
     from transformers import T5Tokenizer
 
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0)]
     words = [(f"▁{word}", -3.0) for word in WORDS]
     letters = [(letter, -6.0) for letter in CHARACTERS]
-    T5Tokenizer(vocab=special + words + letters, model_max_length=512).save_pretrained(folder)
+    known, marks = special + words + letters, 100
+    filling = [(f"▁nonsense{n}", -20.0) for n in range(T5_SIZES[text_dim]["vocab_size"] - len(known) - marks)]
+    T5Tokenizer(vocab=known + filling, extra_ids=marks, model_max_length=512).save_pretrained(folder)
 
 
 def write_t5(folder: Path, text_dim: int, seed: int = 13) -> Path:
@@ -262,7 +264,7 @@ def write_t5(folder: Path, text_dim: int, seed: int = 13) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", t5_config(text_dim))
     save_file(random_t5(text_dim, seed), folder / "model.safetensors", metadata={"format": "pt"})
-    write_tokenizer(folder)
+    write_tokenizer(folder, text_dim)
     return folder
 
 
@@ -352,7 +354,7 @@ def write_hugging_face(
     }
     _write_json(folder / "generation_config.json", generation)
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(lm, codec))
-    write_tokenizer(folder)
+    write_tokenizer(folder, lm.text_dim)
     (folder / "README.md").write_text(MODEL_CARD.format(licence=licence))
     return folder
 

@@ -73,8 +73,14 @@ class TextEncoder:
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             reason = str(error).partition("\n")[0]
             raise refused(tokenizer, f"it has no usable tokenizer ({reason}); it needs tokenizer.json") from error
-        if len(self._tokenizer) > geometry.vocabulary:
-            raise refused(tokenizer, f"the tokenizer has more words than the {geometry.vocabulary} the model knows")
+        # transformers makes an almost empty tokenizer, and says nothing, where files are missing or mangled.
+        words = len(self._tokenizer)
+        if not geometry.vocabulary <= 2 * words <= 2 * geometry.vocabulary:
+            raise refused(
+                tokenizer,
+                f"its tokenizer has {words} words and its text encoder {geometry.vocabulary}: they are not of one"
+                " model, or tokenizer.json is missing; download it again",
+            )
         self._remembered = remembered
         self._states: OrderedDict[str, Floats] = OrderedDict()
 

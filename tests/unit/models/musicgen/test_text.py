@@ -115,9 +115,19 @@ def test_the_embedding_may_be_stored_under_its_other_name(folder, tmp_path):
     assert np.array_equal(opened(other).encode("happy song"), opened(folder).encode("happy song"))
 
 
-def test_a_missing_or_mangled_tokenizer_is_named(tmp_path):
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"model": {"type": "BPE"}}'])
+def test_a_missing_or_mangled_tokenizer_is_named(tmp_path, content):
     bare = write_t5(tmp_path / "bare", 512)
-    (bare / "tokenizer.json").write_text("{")
+    (bare / "tokenizer.json").unlink()
+    if content is not None:
+        (bare / "tokenizer.json").write_text(content)
+    with pytest.raises(InvalidRequest, match=r"tokenizer\.json"):
+        opened(bare)
+
+
+def test_a_sentencepiece_model_that_is_none_is_named(tmp_path):
+    bare = write_t5(tmp_path / "bare", 512)
+    (bare / "tokenizer.json").rename(bare / "spiece.model")
     with pytest.raises(InvalidRequest, match=r"tokenizer\.json"):
         opened(bare)
 
@@ -125,9 +135,9 @@ def test_a_missing_or_mangled_tokenizer_is_named(tmp_path):
 def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     other = write_t5(tmp_path / "other", 512)
     content = json.loads((other / "tokenizer.json").read_text())
-    content["model"]["vocab"] += [[f"▁word{n}", -5.0] for n in range(400)]
+    content["model"]["vocab"] += [[f"▁word{n}", -5.0] for n in range(200)]
     (other / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(InvalidRequest, match="more words than the 384"):
+    with pytest.raises(InvalidRequest, match="456 words and its text encoder 256"):
         opened(other)
 
 
