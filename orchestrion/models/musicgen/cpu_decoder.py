@@ -27,6 +27,7 @@ from orchestrion.models.musicgen.kernels import (
     FP32,
     LANES,
     PANEL,
+    address_of,
     claim,
     compiled,
     exp,
@@ -284,7 +285,7 @@ def run_step(plan: Plan, base: int, step: Step, counters: Ints, threads: int, th
     x, mixed, hidden, qkv = base + plan.x_at, base + plan.mixed_at, base + plan.hidden_at, base + plan.qkv_at
     scratch = base + plan.scratch_at + thread * plan.scratch_stride
     dim, ffn = plan.dim, plan.ffn_dim
-    phase = counters.ctypes.data
+    phase = address_of(counters)
 
     part = claim(phase)
     while part < rows:
@@ -522,8 +523,8 @@ def guide(step: Step, logits: int, outputs: int, wanted: int) -> None:
 def bind_text(plan: Plan, base: int, stream: int, states: Floats, counters: Ints, threads: int, thread: int) -> None:
     """One thread's part of computing the keys and values of a stream's text `states` [text, dim] in every layer."""
     count, dim = states.shape
-    phase = counters.ctypes.data
-    phase = take(plan, base, states.ctypes.data, count, dim, phase, threads)
+    phase = address_of(counters)
+    phase = take(plan, base, address_of(states), count, dim, phase, threads)
     pair = base + plan.qkv_at
     for index in range(plan.layers):
         layer = base + plan.layers_at + index * plan.layer_bytes

@@ -12,10 +12,11 @@ Addresses are integers (`array.ctypes.data`). Strides are in bytes where rows ma
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import llvmlite.binding as llvm
@@ -25,6 +26,8 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 LANES: Final = 16
@@ -58,12 +61,49 @@ INTS: Final = ir.VectorType(INT, LANES)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def _sources() -> str:
+    """Hash of all files here that have compiled code: it calls across files, and numba looks at one file's age only."""
+    texts = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(text for text in texts if b"@compiled" in text)).hexdigest()
+
+
+SOURCES: Final = _sources()
+
+
+class _Cache(FunctionCache):
+    """Machine code on disk, for this CPU and these sources."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:  # noqa: ANN401
+        return super()._index_key(sig, codegen), SOURCES
+
+
+def _cache(function: Callable[..., Any]) -> _Cache | NullCache:
+    # Numba refuses when neither the package's folder nor the user's is writable: compile anew in each process then.
+    try:
+        return _Cache(function)
+    except RuntimeError:
+        return NullCache()
+
+
 def compiled(function: Function) -> Function:
     """`function` as machine code that runs without the GIL, kept on disk between processes where that can be written."""
-    # Numba refuses to cache when neither the package's folder nor the user's is writable: compile anew then.
-    with suppress(RuntimeError):
-        return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-    return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = _cache(function)
+    return cast("Function", dispatcher)
+
+
+def compiled_once(function: Function) -> Function:
+    """`function` of integers, to be called from compiled code, whose machine code its callers do not repeat.
+
+    LLVM would weave a large kernel into every caller, and into their callers again: a minute instead of seconds.
+    """
+    parameters = (types.intp,) * len(signature(function).parameters)
+    callback: Any = CFunc(function, (parameters, types.void), locals={}, options={"error_model": "numpy"})
+    callback._cache = _cache(function)
+    callback.compile()
+    name = f"orchestrion_musicgen_{function.__name__}"
+    llvm.add_symbol(name, callback.address)
+    return cast("Function", types.ExternalFunction(name, types.void(*parameters)))
 
 
 # --- LLVM by hand ----------------------------------------------------------------------------------------------------
@@ -146,14 +186,14 @@ def native(
 ) -> Callable[..., Any]:
     """A function for compiled code, whose body `emit` writes from an `Emitter` and the named arguments."""
     names = arguments.split()
-    signature = result(*(argument,) * len(names))
+    function_type = result(*(argument,) * len(names))
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, values: Any) -> ir.Value:  # noqa: ANN401
         value = emit(Emitter(builder), *values)
         return context.get_dummy_value() if value is None else value
 
     def template(_typing_context: Any, *_types: Any) -> Any:  # noqa: ANN401
-        return signature, generate
+        return function_type, generate
 
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ["typing_context", *names]]
     function: Any = template
@@ -182,6 +222,12 @@ def _pointer_to(kind: types.Type, target: ir.Type) -> Callable[..., Any]:
 _float_pointer: Final = _pointer_to(types.float32, FLOAT)
 _int_pointer: Final = _pointer_to(types.int32, INT)
 _byte_pointer: Final = _pointer_to(types.uint8, BYTE)
+
+
+@compiled
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Where `array` begins. Keep the array: compiled code lets go of one after its last mention."""
+    return np.int64(array.ctypes.data)
 
 
 @compiled
@@ -402,7 +448,7 @@ def _emit_pause(emit: Emitter) -> None:
 claim: Final = native(_emit_claim, "counter", result=types.intp)
 look: Final = native(_emit_look, "counter", result=types.intp)
 pause: Final = native(_emit_pause, "")
-give_way: Final = native(lambda emit: emit.call("sched_yield", INT), "", result=types.int32)
+give_way: Final = types.ExternalFunction("sched_yield", types.int32())
 
 #: Looks at a counter before the core is offered to others: about 20 µs, far more than threads with a core each need.
 PATIENCE: Final = 1000
@@ -573,7 +619,31 @@ def product(step: Step, x_bytes: int, weight_bytes: int, sum_kind: ir.VectorType
 
 
 DOT: Final = dot_vnni if HAS_VNNI else dot_plain
-product_fp32: Final = product(fp32_step, 4, 4 * PANEL, FLOATS)
-product_bf16: Final = product(bf16_step, 8, 4 * PANEL, FLOATS)
-product_int8: Final = product(int8_step(DOT), 4, 4 * PANEL, INTS)
-product_int4: Final = product(int4_step(DOT), 4 + GROUP, (GROUP // 2 + 2) * PANEL, FLOATS)
+_fp32: Final = product(fp32_step, 4, 4 * PANEL, FLOATS)
+_bf16: Final = product(bf16_step, 8, 4 * PANEL, FLOATS)
+_int8: Final = product(int8_step(DOT), 4, 4 * PANEL, INTS)
+_int4: Final = product(int4_step(DOT), 4 + GROUP, (GROUP // 2 + 2) * PANEL, FLOATS)
+
+
+@compiled_once
+def product_fp32(x: int, x_stride: int, rows: int, weights: int, steps: int, ahead: int, out: int) -> None:
+    """Steps of one k."""
+    _fp32(x, x_stride, rows, weights, steps, ahead, out)
+
+
+@compiled_once
+def product_bf16(x: int, x_stride: int, rows: int, weights: int, steps: int, ahead: int, out: int) -> None:
+    """Steps of two k."""
+    _bf16(x, x_stride, rows, weights, steps, ahead, out)
+
+
+@compiled_once
+def product_int8(x: int, x_stride: int, rows: int, weights: int, steps: int, ahead: int, out: int) -> None:
+    """Steps of four k."""
+    _int8(x, x_stride, rows, weights, steps, ahead, out)
+
+
+@compiled_once
+def product_int4(x: int, x_stride: int, rows: int, weights: int, steps: int, ahead: int, out: int) -> None:
+    """Steps of GROUP k."""
+    _int4(x, x_stride, rows, weights, steps, ahead, out)

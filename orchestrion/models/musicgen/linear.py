@@ -29,8 +29,10 @@ from orchestrion.models.musicgen.kernels import (
     LANES,
     PANEL,
     PREFETCH_BYTES,
+    address_of,
     bytes_at,
     compiled,
+    compiled_once,
     floats_at,
     gelu,
     ints_at,
@@ -190,7 +192,8 @@ PACKERS: Final = {FP32: pack_fp32, BF16: pack_bf16, INT8: pack_int8, INT4: pack_
 def least_and_largest(row: Floats) -> tuple[float, float]:
     """The two ends of `row`'s values."""
     vectors = row.size // LANES
-    low, high = row_least(row.ctypes.data, vectors), row_largest(row.ctypes.data, vectors)
+    address = address_of(row)
+    low, high = row_least(address, vectors), row_largest(address, vectors)
     for value in row[vectors * LANES :]:
         low, high = min(low, value), max(high, value)
     return low, high
@@ -233,6 +236,27 @@ def quantise(row: Floats, first: int, last: int, low: float, per_unit: float, ou
 
 
 @compiled
+def rescale(values: Floats, scale: float, low: float, columns: Floats) -> None:
+    """Sums over bytes to what they stand for."""
+    for i in range(PANEL):
+        values[i] = values[i] * (columns[i] * scale) + low * columns[PANEL + i]
+
+
+@compiled
+def put(finish: int, values: Floats, columns: Floats, target: Floats) -> None:
+    """`values` + bias, brought to `target` in the manner of `finish`."""
+    if finish == STORE:
+        for i in range(target.size):
+            target[i] = values[i] + columns[2 * PANEL + i]
+    elif finish == ADD:
+        for i in range(target.size):
+            target[i] += values[i] + columns[2 * PANEL + i]
+    else:
+        for i in range(target.size):
+            target[i] = gelu(values[i] + columns[2 * PANEL + i])
+
+
+@compiled_once
 def linear(
     kind: int,
     finish: int,
@@ -253,7 +277,7 @@ def linear(
     which makes a convolution over [time, channels] a product. The panels split the outputs between threads.
     """
     tile = np.empty((BLOCK, PANEL), np.float32)
-    sums = tile.ctypes.data
+    sums = address_of(tile)
     weights_size, panel_size = weight_bytes(kind, inputs), panel_bytes(kind, inputs)
     for panel in range(first_panel, last_panel):
         weights = packed + panel * panel_size
@@ -278,27 +302,6 @@ def linear(
                     rescale(values, header[0], header[1], columns)
                 target = floats_at(out + (first + row) * out_stride + 4 * PANEL * panel, width)
                 put(finish, values, columns, target)
-
-
-@compiled
-def rescale(values: Floats, scale: float, low: float, columns: Floats) -> None:
-    """Sums over bytes to what they stand for."""
-    for i in range(PANEL):
-        values[i] = values[i] * (columns[i] * scale) + low * columns[PANEL + i]
-
-
-@compiled
-def put(finish: int, values: Floats, columns: Floats, target: Floats) -> None:
-    """`values` + bias, brought to `target` in the manner of `finish`."""
-    if finish == STORE:
-        for i in range(target.size):
-            target[i] = values[i] + columns[2 * PANEL + i]
-    elif finish == ADD:
-        for i in range(target.size):
-            target[i] += values[i] + columns[2 * PANEL + i]
-    else:
-        for i in range(target.size):
-            target[i] = gelu(values[i] + columns[2 * PANEL + i])
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +342,6 @@ class PackedLinear:
             stride = row_bytes(self.kind, self.inputs)
             rows = np.zeros((len(x), stride), np.uint8)
             _write_rows(self.kind, x, rows)
-        # Arrays, not their addresses, pass through here: compiled code lets go of an array after its last mention.
         _apply(self.kind, rows, stride, self.packed, self.inputs, out)
         return out
 
@@ -347,15 +349,15 @@ class PackedLinear:
 @compiled
 def _write_rows(kind: int, x: Floats, rows: Bytes) -> None:
     for row in range(len(x)):
-        write_row(kind, x[row], rows.ctypes.data + row * rows.strides[0])
+        write_row(kind, x[row], address_of(rows) + row * rows.strides[0])
 
 
 @compiled
 def _apply(kind: int, rows: Floats | Bytes, stride: int, packed: Bytes, inputs: int, out: Floats) -> None:
     count, outputs = out.shape
     panels = -(-outputs // PANEL)
-    start, to = rows.ctypes.data, out.ctypes.data
-    linear(kind, STORE, start, stride, count, packed.ctypes.data, inputs, outputs, 0, panels, to, 4 * outputs)
+    start, weights, to = address_of(rows), address_of(packed), address_of(out)
+    linear(kind, STORE, start, stride, count, weights, inputs, outputs, 0, panels, to, 4 * outputs)
 
 
 def aligned_bytes(count: int) -> Bytes:
