@@ -1,9 +1,10 @@
 """Import audiocraft beside a modern torch, without the packages that only its training half calls.
 
 audiocraft 1.3.0 pins torch 2.1 and asks for some thirty packages, so it is installed without any. Of those that are
-absent, making music calls three: torchaudio for a spectrogram, xformers to take a tensor apart, and demucs to find the
-melody in a mix. The surprising thing: the stand-ins are lent, not installed. All but xformers', which audiocraft asks
-for again at every step, are gone when the import ends, so nobody else in the process takes them for the real packages.
+absent, making music calls three: torchaudio for a spectrogram, xformers to take a tensor apart, and demucs for the
+stems that a melody is heard from. The surprising thing: the stand-ins are lent, not installed. All but xformers',
+which audiocraft asks for again at every step, are gone when the import ends, so nobody else in the process takes them
+for the real packages.
 """
 
 from __future__ import annotations
@@ -46,17 +47,16 @@ def import_audiocraft() -> ModuleType:
             return importlib.import_module("audiocraft")
 
 
-@contextmanager
-def melody_source() -> Iterator[str]:
-    """Yields what melodies are heard from: "vocals and other stems", or "whole mix" where demucs is not installed.
+def demucs_is_installed() -> bool:
+    """Whether melodies are heard from the vocals and other stems of a mix, or else from the whole of it."""
+    return importlib.util.find_spec("demucs") is not None
 
-    audiocraft looks for demucs when it builds a melody model and again whenever it hears a melody: both belong inside.
-    """
-    if importlib.util.find_spec("demucs") is not None:
-        yield "vocals and other stems"
-        return
-    with _lent({"demucs": _fill_demucs}):
-        yield "whole mix"
+
+@contextmanager
+def separator() -> Iterator[None]:
+    """While this lasts, a melody model can be built without demucs; it must then be kept from separating anything."""
+    with _lent({} if demucs_is_installed() else {"demucs": _fill_demucs}):
+        yield
 
 
 @contextmanager
@@ -183,23 +183,14 @@ def _xformers() -> dict[str, ModuleType]:
     return modules
 
 
-class _WholeMix:
-    """Stands where a source separator is expected: the mix itself comes out as the vocals, and silence as the rest."""
+class _NoSeparator:
+    """What a melody model wants to know of a separator when it is built."""
 
     sources = ("vocals", "other")
-    samplerate = 32_000
-    audio_channels = 1
 
-    def to(self, device: object) -> _WholeMix:
+    def to(self, device: object) -> _NoSeparator:
         return self
 
 
 def _fill_demucs(module: ModuleType) -> None:
-    def apply_model(model: _WholeMix, mix: Tensor, device: object) -> Tensor:
-        return torch.stack([mix, torch.zeros_like(mix)], dim=1)
-
-    vars(module).update(
-        get_model=lambda name: _WholeMix(),
-        apply_model=apply_model,
-        convert_audio=importlib.import_module("audiocraft.data.audio_utils").convert_audio,
-    )
+    vars(module)["get_model"] = lambda name: _NoSeparator()

@@ -7,29 +7,18 @@ names only; a folder is made known to it as one more name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrion.models.audiocraft.imports import import_audiocraft, melody_source
+from orchestrion.models.audiocraft.imports import demucs_is_installed, import_audiocraft, separator
+from orchestrion.models.musicgen.checkpoint import CARD, CODEC_STATE, CONFIG, STATE, TOKENIZER, Repository, licence_of
 from orchestrion.models.musicgen.checkpoint_files import Source, read_pickle, refused
-
-LM_FILE: Final = "state_dict.bin"
-CODEC_FILE: Final = "compression_state_dict.bin"
-_T5_FILES: Final = (
-    "config.json",
-    "model.safetensors",
-    "spiece.model",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-_ENCODEC_FILES: Final = ("config.json", "model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +31,44 @@ class Checkpoint:
     text_encoder: Path
     #: The folder of the codec's weights where `codec` only names them, as stereo models do.
     hub_codec: Path | None
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """All that decides the output, by names that do not depend on where they lie."""
-        files = {LM_FILE: self.lm, CODEC_FILE: self.codec}
-        files |= {f"t5/{name}": self.text_encoder / name for name in _T5_FILES}
-        if self.hub_codec is not None:
-            files |= {f"encodec/{name}": self.hub_codec / name for name in _ENCODEC_FILES}
-        return {name: path for name, path in files.items() if path.is_file()}
+    #: All that decides the output, by names that do not depend on where they lie.
+    files: Mapping[str, Path]
+    #: SPDX, or "unknown".
+    licence: str
+    commercial_use: bool
 
 
-def find_checkpoint(source: Source) -> Checkpoint:
-    """The files of a checkpoint. What it refers to lies beside it (in `t5` and `encodec`) or else comes from the hub.
+def find_checkpoint(text: str) -> Checkpoint:
+    """The checkpoint in a folder or of a hub's name. What it refers to lies beside it (`t5`, `encodec`) or on the hub.
 
     Raises:
         InvalidRequest: something is missing, or is not of audiocraft's format.
     """
-    found, _ = source.fetch(LM_FILE, CODEC_FILE)
-    for name in (LM_FILE, CODEC_FILE):
-        if name not in found:
-            raise refused(source.name, f"it has no {name}: not of audiocraft's format; try it without 'audiocraft:'")
-    encoders = {name for _, name in _text_encoders(_config(found[LM_FILE]))}
+    place = Source.of(text)
+    found, commit = place.fetch(STATE, CODEC_STATE, *CARD)
+    repository = Repository(replace(place, revision=commit), found, weights=())
+    states = {name: path for name, path in found.items() if name in (STATE, CODEC_STATE)}
+    if len(states) != 2:
+        raise refused(text, f"it has no {STATE} and {CODEC_STATE}, audiocraft's format; try it without 'audiocraft:'")
+    encoders = {name for _, name in _text_encoders(_config(states[STATE]))}
     if len(encoders) != 1:
-        raise refused(source.name, f"it hears words through {sorted(encoders)}; exactly one T5 is supported")
-    hub_codec = read_pickle(found[CODEC_FILE]).get("pretrained")
+        raise refused(text, f"it hears words through {sorted(encoders)}; exactly one T5 is supported")
+    t5 = Repository.part_of(repository, "t5", encoders.pop())
+    files = states | {f"t5/{name}": path for name, path in t5.deciding(CONFIG, *TOKENIZER).items()}
+    licence, commercial_use = licence_of(found)
+    hub_codec = None
+    if published := read_pickle(states[CODEC_STATE]).get("pretrained"):
+        encodec = Repository.part_of(repository, "encodec", str(published))
+        files |= {f"encodec/{name}": path for name, path in encodec.deciding(CONFIG).items()}
+        hub_codec = encodec.found[CONFIG].parent
     return Checkpoint(
-        lm=found[LM_FILE],
-        codec=found[CODEC_FILE],
-        text_encoder=_beside(source, "t5", encoders.pop(), _T5_FILES),
-        hub_codec=_beside(source, "encodec", str(hub_codec), _ENCODEC_FILES) if hub_codec else None,
+        lm=states[STATE],
+        codec=states[CODEC_STATE],
+        text_encoder=t5.found[CONFIG].parent,
+        hub_codec=hub_codec,
+        files=files,
+        licence=licence,
+        commercial_use=commercial_use,
     )
 
 
@@ -94,7 +91,7 @@ def load_generator(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 
         known.MODELS.append(folder)
         known.MODELS_DIMS[folder] = known.MODELS_DIMS[name]
         settings.name = folder
-    with melody_source():
+    with separator():
         lm = audiocraft.models.builders.get_lm_model(config)
     lm.load_state_dict(read_pickle(checkpoint.lm)["best_state"])
     lm.cfg = config
@@ -102,6 +99,9 @@ def load_generator(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 
     if melody is not None:
         # As audiocraft's own loader does: the melody fills the whole prefix, so there is nothing to mask in it.
         melody.match_len_on_eval, melody._use_masking = True, False
+        if not demucs_is_installed():
+            mono = audiocraft.data.audio_utils.convert_audio
+            melody._get_stemmed_wav = lambda wave, rate_hz: mono(wave, rate_hz, melody.sample_rate, 1)
     family = audiocraft.models.AudioGen if config.get("solver") == "audiogen" else audiocraft.models.MusicGen
     return family(folder, _load_codec(audiocraft, checkpoint, device), lm)
 
@@ -133,16 +133,3 @@ def _text_encoders(config: DictConfig) -> Iterator[tuple[DictConfig, str]]:
     for settings in config.get("conditioners", {}).values():
         if settings.get("model") == "t5":
             yield settings.t5, settings.t5.name
-
-
-def _beside(source: Source, folder: str, published: str, names: tuple[str, ...]) -> Path:
-    """The folder of these files: in the checkpoint's own folder, or the hub's files of the published name."""
-    beside = source.folder / folder if source.folder else None
-    if beside is not None and beside.is_dir():
-        return beside
-    found, _ = Source.of(published, source.cache).fetch(*names)
-    if "model.safetensors" not in found:
-        raise refused(
-            published, f"it has no model.safetensors; put its files beside the checkpoint, in a folder {folder}"
-        )
-    return found["model.safetensors"].parent

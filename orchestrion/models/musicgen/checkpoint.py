@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 _Loaded = TypeVar("_Loaded")
 _CLOCK: Final = SystemClock()
 
-_STATE: Final = "state_dict.bin"
-_CODEC_STATE: Final = "compression_state_dict.bin"
-_CONFIG: Final = "config.json"
+STATE: Final = "state_dict.bin"
+CODEC_STATE: Final = "compression_state_dict.bin"
+CONFIG: Final = "config.json"
 _GENERATION: Final = "generation_config.json"
-_TOKENIZER: Final = (
+TOKENIZER: Final = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -79,7 +79,7 @@ _LICENCE_TITLES: Final = {
     "mit license": "mit",
 }
 _LICENCE_NAME: Final = re.compile(r"[\w.+-]{1,64}")
-_CARD: Final = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE_weights")
+CARD: Final = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE_weights")
 UNKNOWN_LICENCE: Final = "unknown"
 
 
@@ -161,21 +161,21 @@ def open_checkpoint(source: str, hub_cache: Path | None = None) -> Checkpoint:
     Raises:
         InvalidRequest: it cannot be had, cannot be read safely, or is not a MusicGen that we support.
     """
-    repository = _Repository.at(Source.of(source, hub_cache))
-    if _CONFIG in repository.found and repository.weights:
+    repository = Repository.at(Source.of(source, hub_cache))
+    if CONFIG in repository.found and repository.weights:
         return _open_hugging_face(repository)
-    states, _ = repository.place.fetch(_STATE, _CODEC_STATE)
-    if set(states) != {_STATE, _CODEC_STATE}:
+    states, _ = repository.place.fetch(STATE, CODEC_STATE)
+    if set(states) != {STATE, CODEC_STATE}:
         raise refused(
             source,
-            f"it has neither {_CONFIG} with model.safetensors (transformers' format) nor {_STATE} with {_CODEC_STATE}"
+            f"it has neither {CONFIG} with model.safetensors (transformers' format) nor {STATE} with {CODEC_STATE}"
             " (audiocraft's)",
         )
     return _open_audiocraft(repository, states)
 
 
 @dataclass(frozen=True, slots=True)
-class _Repository:
+class Repository:
     """What a folder or a hub's repository has of transformers' format."""
 
     #: Pinned to the commit, so that what is fetched later is of the same one though the hub's branch moves meanwhile.
@@ -185,25 +185,27 @@ class _Repository:
     weights: tuple[Path, ...]
 
     @classmethod
-    def at(cls, place: Source) -> _Repository:
+    def at(cls, place: Source) -> Repository:
+        """What is there; a hub's files are downloaded."""
         indices = [index for _, index in _WHOLE_OR_INDEX]
-        found, commit = place.fetch(_CONFIG, _GENERATION, *_CARD, *_TOKENIZER, *indices)
+        found, commit = place.fetch(CONFIG, _GENERATION, *CARD, *TOKENIZER, *indices)
         pinned = replace(place, revision=commit)
-        return cls(pinned, found, _weights(pinned, found) if _CONFIG in found else ())
+        return cls(pinned, found, _weights(pinned, found) if CONFIG in found else ())
 
     @classmethod
-    def part_of(cls, checkpoint: _Repository, folder: str, hub_name: str) -> _Repository:
+    def part_of(cls, checkpoint: Repository, folder: str, hub_name: str) -> Repository:
         """What an audiocraft checkpoint takes from elsewhere: a folder beside its own files, or from the hub."""
         beside = checkpoint.place.folder / folder if checkpoint.place.folder else None
         part = str(beside) if beside is not None and beside.is_dir() else hub_name
         repository = cls.at(Source.of(part, checkpoint.place.cache))
         if not repository.weights:
-            raise refused(part, f"it should have {_CONFIG} and model.safetensors, and has not: download it again")
+            raise refused(part, f"it should have {CONFIG} and model.safetensors, and has not: download it again")
         return repository
 
     @property
     def config(self) -> Section:
-        return section_of_json(self.found[_CONFIG], read_json(self.found[_CONFIG]))
+        """The whole configuration."""
+        return section_of_json(self.found[CONFIG], read_json(self.found[CONFIG]))
 
     def deciding(self, *names: str) -> dict[str, Path]:
         """The weights and those of the named files that there are: what the music depends on."""
@@ -211,15 +213,15 @@ class _Repository:
         return named | {path.name: path for path in self.weights}
 
 
-def _open_hugging_face(repository: _Repository) -> Checkpoint:
+def _open_hugging_face(repository: Repository) -> Checkpoint:
     found, config = repository.found, repository.config
     generation = read_json(found[_GENERATION]) if _GENERATION in found else {}
-    lm, codec = checkpoint_geometry.hugging_face(config, section_of_json(found[_CONFIG], generation))
+    lm, codec = checkpoint_geometry.hugging_face(config, section_of_json(found[CONFIG], generation))
     part = _Part(repository.weights)
-    licence, commercial_use = _licence(found)
+    licence, commercial_use = licence_of(found)
     return Checkpoint(
         name=repository.place.name,
-        revision=digest(repository.deciding(_CONFIG, _GENERATION, *_TOKENIZER)),
+        revision=digest(repository.deciding(CONFIG, _GENERATION, *TOKENIZER)),
         commit=repository.place.revision,
         licence=licence,
         commercial_use=commercial_use,
@@ -230,38 +232,38 @@ def _open_hugging_face(repository: _Repository) -> Checkpoint:
         _codec_part=part,
         _codec_names=HUGGING_FACE_CODEC,
         _text=_Text(
-            part, "text_encoder.", checkpoint_geometry.t5(config.section("text_encoder")), found[_CONFIG].parent
+            part, "text_encoder.", checkpoint_geometry.t5(config.section("text_encoder")), found[CONFIG].parent
         ),
     )
 
 
-def _open_audiocraft(repository: _Repository, states: Mapping[str, Path]) -> Checkpoint:
+def _open_audiocraft(repository: Repository, states: Mapping[str, Path]) -> Checkpoint:
     """Its text encoder, and perhaps its codec, is another repository, or a folder `t5`, `encodec` beside the states."""
-    lm_config = section_of_yaml(states[_STATE], read_pickle(states[_STATE]).get("xp.cfg"))
-    codec_package = read_pickle(states[_CODEC_STATE])
-    licence, commercial_use = _licence(repository.found)
+    lm_config = section_of_yaml(states[STATE], read_pickle(states[STATE]).get("xp.cfg"))
+    codec_package = read_pickle(states[CODEC_STATE])
+    licence, commercial_use = licence_of(repository.found)
     deciding = dict(states)
     pretrained = codec_package.get("pretrained")
     if pretrained is None:
-        codec_config = section_of_yaml(states[_CODEC_STATE], codec_package.get("xp.cfg"))
-        codec_part, codec_names = _Part((states[_CODEC_STATE],), "best_state"), AUDIOCRAFT_CODEC
+        codec_config = section_of_yaml(states[CODEC_STATE], codec_package.get("xp.cfg"))
+        codec_part, codec_names = _Part((states[CODEC_STATE],), "best_state"), AUDIOCRAFT_CODEC
     else:
-        encodec = _Repository.part_of(repository, "encodec", str(pretrained))
+        encodec = Repository.part_of(repository, "encodec", str(pretrained))
         codec_config, codec_part, codec_names = encodec.config, _Part(encodec.weights), ENCODEC
-        deciding |= {f"encodec/{name}": path for name, path in encodec.deciding(_CONFIG).items()}
+        deciding |= {f"encodec/{name}": path for name, path in encodec.deciding(CONFIG).items()}
         if encodec.place.folder is None:
-            codec_licence, codec_commercial_use = _licence(encodec.found)
+            codec_licence, codec_commercial_use = licence_of(encodec.found)
             licence = licence if licence == codec_licence else f"{licence} AND {codec_licence}"
             commercial_use &= codec_commercial_use
     lm, codec = checkpoint_geometry.audiocraft(lm_config, codec_config, codec_from_hub=pretrained is not None)
 
     # All text encoders that audiocraft may name are Apache-2.0: they restrict nothing.
-    t5 = _Repository.part_of(repository, "t5", checkpoint_geometry.text_encoder_name(lm_config))
-    deciding |= {f"t5/{name}": path for name, path in t5.deciding(_CONFIG, *_TOKENIZER).items()}
+    t5 = Repository.part_of(repository, "t5", checkpoint_geometry.text_encoder_name(lm_config))
+    deciding |= {f"t5/{name}": path for name, path in t5.deciding(CONFIG, *TOKENIZER).items()}
     text_geometry = checkpoint_geometry.t5(t5.config)
     if text_geometry.dim != lm.text_dim:
         raise refused(
-            t5.found[_CONFIG],
+            t5.found[CONFIG],
             f"its states are {text_geometry.dim} wide, but the model was trained on {lm.text_dim}",
         )
     return Checkpoint(
@@ -272,11 +274,11 @@ def _open_audiocraft(repository: _Repository, states: Mapping[str, Path]) -> Che
         commercial_use=commercial_use,
         lm=lm,
         codec=codec,
-        _lm_part=_Part((states[_STATE],), "best_state"),
+        _lm_part=_Part((states[STATE],), "best_state"),
         _lm_names=AUDIOCRAFT_LM,
         _codec_part=codec_part,
         _codec_names=codec_names,
-        _text=_Text(_Part(t5.weights), "", text_geometry, t5.found[_CONFIG].parent),
+        _text=_Text(_Part(t5.weights), "", text_geometry, t5.found[CONFIG].parent),
     )
 
 
@@ -301,7 +303,7 @@ def _shards(index: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _licence(found: Mapping[str, Path]) -> tuple[str, bool]:
+def licence_of(found: Mapping[str, Path]) -> tuple[str, bool]:
     """The licence and whether it allows commercial use, which one that we do not know does not."""
     declared = _declared_licence(found)
     return _LICENCES.get(declared.lower(), (declared, False))
@@ -313,7 +315,7 @@ def _declared_licence(found: Mapping[str, Path]) -> str:
         declared = _front_matter(found["README.md"]).get("license")
         if isinstance(declared, str) and _LICENCE_NAME.fullmatch(declared):
             return declared
-    for name in _CARD[1:]:
+    for name in CARD[1:]:
         if name in found:
             head = " ".join(found[name].read_text(errors="replace")[:400].lower().split())
             return next((licence for title, licence in _LICENCE_TITLES.items() if title in head), UNKNOWN_LICENCE)

@@ -1,0 +1,229 @@
+"""Meta's audiocraft as a `MusicModel`: its MusicGen and AudioGen as they are, for what our own engine does not do.
+
+It makes one piece at a time, so that no request depends on its neighbours, and draws from a generator of that request
+alone. The surprising thing: audiocraft gives nothing until a piece is done. Chunks without samples come before that, so
+that whoever takes them can do something else in between, or stop; then the whole piece comes, cut up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orchestrion.errors import InvalidRequest, ModelFailed, OrchestrionError
+from orchestrion.models import ModelSettings
+from orchestrion.models.audiocraft.imports import demucs_is_installed
+from orchestrion.models.audiocraft.loading import Checkpoint, find_checkpoint, load_generator
+from orchestrion.models.audiocraft.turns import Turns
+from orchestrion.models.musicgen.checkpoint_files import digest
+from orchestrion.models.musicgen.description import description
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance
+from orchestrion.uploads import is_midi, read_audio, read_continuation
+
+logger = logging.getLogger(__name__)
+
+#: Steps between chances to do something else: some seconds on a CPU core, a fifth of a second on a GPU.
+_STEPS_PER_TURN: Final = 8
+_MAX_DURATION_S: Final = 600.0
+#: What audiocraft's numbers depend on besides its own code.
+_LIBRARIES: Final = ("audiocraft", "julius", "librosa", "numpy", "soxr", "tokenizers", "torch", "transformers")
+
+
+class AudiocraftModel:
+    """One of audiocraft's generators. One thread at a time may use it."""
+
+    @classmethod
+    def load(cls, name: str, source: str, settings: ModelSettings) -> AudiocraftModel:
+        """Load the checkpoint in a folder or of a hub's name. Of the settings only the device matters here.
+
+        Raises:
+            InvalidRequest: it cannot be had or read, or a precision is asked for that audiocraft does not have.
+        """
+        device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        precision = "fp32" if device == "cpu" else "fp16"
+        if settings.precision not in ("auto", precision):
+            raise InvalidRequest.of("precision", settings.precision, f"audiocraft runs in {precision} on {device} only")
+        checkpoint = find_checkpoint(source)
+        logger.info("loading %s from %s", name, checkpoint.lm.parent)
+        return cls(name, load_generator(checkpoint, device), checkpoint, device)
+
+    def __init__(self, name: str, generator: Any, checkpoint: Checkpoint, device: str) -> None:  # noqa: ANN401
+        """Wrap a generator that `load_generator` gave."""
+        self._generator = generator
+        self._cuda_devices = [torch.cuda.current_device()] if device == "cuda" else []
+        hears_melodies = "self_wav" in generator.lm.condition_provider.conditioners
+        self._choices = {} if not hears_melodies else {"melody": "stems" if demucs_is_installed() else "whole mix"}
+        #: In order of arrival. Only the first is at work: audiocraft keeps a piece's state in the model.
+        self._pieces: deque[Turns[Pcm]] = deque()
+        self._info = ModelInfo(
+            name=name,
+            revision=_revision(checkpoint, device, *self._choices.values()),
+            weights_licence=checkpoint.licence,
+            commercial_use=checkpoint.commercial_use,
+            sample_rate_hz=generator.sample_rate,
+            channels=generator.audio_channels,
+            max_duration_s=_MAX_DURATION_S,
+            controls=(*(["theme"] if hears_melodies else []), "continuation", *_SAMPLING),
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model is."""
+        return self._info
+
+    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+        """Start one piece. Its first chunks are empty; all of its samples come when it is done.
+
+        Raises:
+            InvalidRequest: theme, continuation, length or negative prompt are nothing that audiocraft can follow.
+        """
+        text = description(conditioning)
+        piece = Turns(partial(self._make, conditioning, self._call(conditioning, text)))
+        return Performance(self._chunks(piece), choices={"description": text, **self._choices})
+
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
+        """Make each piece in turn; each equals the joined chunks of its own performance.
+
+        Raises:
+            InvalidRequest: one of the requests cannot be used.
+        """
+        return [self._outcome(performance) for performance in [self.perform(one) for one in batch]]
+
+    def _outcome(self, performance: Performance) -> Generation | ModelFailed:
+        try:
+            return Generation.of(performance, list(performance.chunks))
+        except ModelFailed as error:
+            return error
+
+    def _chunks(self, piece: Turns[Pcm]) -> Iterator[Pcm]:
+        info = self._info
+        try:
+            self._pieces.append(piece)
+            while not piece.is_over:
+                self._advance()
+                yield np.zeros((0, info.channels), np.float32)
+            audio = _result(piece)
+            for start in range(0, len(audio), info.sample_rate_hz):
+                yield audio[start : start + info.sample_rate_hz]
+        finally:
+            if piece in self._pieces:
+                self._pieces.remove(piece)
+            piece.give_up()
+
+    def _advance(self) -> None:
+        """Let the first piece have its turn, whoever asked: it is in the way of the others."""
+        with torch.random.fork_rng(devices=self._cuda_devices):
+            self._pieces[0].advance()
+        if self._pieces[0].is_over:
+            self._pieces.popleft()
+
+    def _make(self, conditioning: Conditioning, call: Callable[[], Tensor], pause: Callable[[], None]) -> Pcm:
+        """The piece, [samples, channels]; its pauses between steps do not change what it draws."""
+        steps = 0
+
+        def after_step(done: int, of: int) -> None:
+            nonlocal steps
+            steps += 1
+            if steps % _STEPS_PER_TURN == 0:
+                drawn = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in self._cuda_devices]
+                pause()
+                torch.set_rng_state(drawn[0])
+                for device, state in zip(self._cuda_devices, drawn[1], strict=True):
+                    torch.cuda.set_rng_state(state, device)
+
+        generator, samples = self._generator, round(conditioning.duration_s * self._info.sample_rate_hz)
+        sampling = {name: getattr(conditioning, field) for field, name in _SAMPLING.items()}
+        generator.set_generation_params(
+            duration=self._length_s(conditioning),
+            **{name: value for name, value in sampling.items() if value is not None},
+        )
+        generator.set_custom_progress_callback(after_step)
+        torch.manual_seed(conditioning.seed)
+        audio: Pcm = call()[0, :, :samples].T.float().cpu().numpy()
+        return np.ascontiguousarray(audio)
+
+    def _call(self, conditioning: Conditioning, text: str) -> Callable[[], Tensor]:
+        """The call of audiocraft's that makes the piece, [1, channels, samples]."""
+        if not 0 < conditioning.duration_s <= _MAX_DURATION_S:
+            raise InvalidRequest.of("duration_s", conditioning.duration_s, f"give at most {_MAX_DURATION_S:g} s")
+        if conditioning.negative_prompt:
+            raise InvalidRequest.of(
+                "negative_prompt",
+                conditioning.negative_prompt,
+                "audiocraft cannot follow one; say in the prompt what to play",
+            )
+        if conditioning.continuation is not None and conditioning.theme is not None:
+            raise InvalidRequest.of("theme", "with a continuation", "audiocraft takes one of the two; leave one out")
+        if conditioning.theme is not None:
+            return partial(self._generator.generate_with_chroma, [text], *_theme(conditioning.theme), progress=True)
+        if conditioning.continuation is not None:
+            prompt = self._prompt(conditioning, conditioning.continuation)
+            rate_hz = self._info.sample_rate_hz
+            return partial(self._generator.generate_continuation, prompt, rate_hz, [text], progress=True)
+        return partial(self._generator.generate, [text], progress=True)
+
+    def _prompt(self, conditioning: Conditioning, continuation: bytes) -> Tensor:
+        """What to go on from, [1, channels, samples]."""
+        info, generator = self._info, self._generator
+        audio = read_continuation(continuation, info.sample_rate_hz, info.channels)
+        longest_s = min(conditioning.duration_s, generator.max_duration)
+        if math.ceil(len(audio) * generator.frame_rate / info.sample_rate_hz) >= int(longest_s * generator.frame_rate):
+            raise InvalidRequest.of(
+                "continuation",
+                f"{len(audio) / info.sample_rate_hz:.2f} s",
+                f"audiocraft goes on from less than {longest_s:g} s; cut it, or use a model without 'audiocraft:'",
+            )
+        return torch.from_numpy(audio.T.copy())[None]
+
+    def _length_s(self, conditioning: Conditioning) -> float:
+        """A length of which audiocraft, which rounds down, makes no frame too few."""
+        frame_rate = self._generator.frame_rate
+        frames = math.ceil(
+            round(conditioning.duration_s * self._info.sample_rate_hz) * frame_rate / self._info.sample_rate_hz
+        )
+        length_s = frames / frame_rate
+        return length_s if int(length_s * frame_rate) == frames else math.nextafter(length_s, math.inf)
+
+
+#: Fields of a request, and what audiocraft calls them; what is not given is left to its own defaults.
+_SAMPLING: Final = {"guidance": "cfg_coef", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+
+
+def _theme(theme: bytes) -> tuple[list[Tensor], int]:
+    """One [channels, samples], and its rate."""
+    if is_midi(theme):
+        raise InvalidRequest.of("theme", f"{len(theme)} bytes", "audiocraft hears sound only; give a recording of it")
+    audio, rate_hz = read_audio(theme, "theme")
+    if not audio.any():
+        raise InvalidRequest.of("theme", f"{len(theme)} bytes", "the audio is silent; give a recording of a melody")
+    return [torch.from_numpy(audio.T.copy())], rate_hz
+
+
+def _result(piece: Turns[Pcm]) -> Pcm:
+    try:
+        return piece.result()
+    except OrchestrionError:
+        raise
+    except Exception as error:
+        # Foreign code: one piece that breaks it in whatever way must not end the others of its batch.
+        logger.exception("audiocraft failed")
+        raise ModelFailed(f"audiocraft failed: {type(error).__name__}: {error}") from error
+
+
+def _revision(checkpoint: Checkpoint, *also: str) -> str:
+    """SHA-256 over what decides the output: the checkpoint's files, our source, the libraries, and what is given."""
+    source = {f"source/{path.name}": path for path in Path(__file__).parent.glob("*.py")}
+    libraries = [f"{library} {version(library)}" for library in _LIBRARIES]
+    parts = [digest({**checkpoint.files, **source}), *libraries, *also]
+    return f"sha256:{hashlib.sha256(repr(parts).encode()).hexdigest()}"
