@@ -126,7 +126,7 @@ def random_lm(geometry: LmGeometry, seed: int = 7) -> LmWeights:
         for _ in range(geometry.layers)
     )
     return LmWeights(
-        embeddings=draw.normal(geometry.codebooks, geometry.card + 1, dim, scale=0.5),
+        embeddings=draw.normal(geometry.codebooks, geometry.card + 1, dim, scale=2.0),
         layers=layers,
         out_norm=draw.norm(dim),
         heads=draw.normal(geometry.codebooks, geometry.card, dim, scale=0.2),

@@ -234,6 +234,8 @@ class MusicGen:
         said = self._said(text, "prompt")
         null_said = self._said(conditioning.negative_prompt, "negative_prompt")
         projection = self._hearing.chroma_projection
+        if said is None and null_said is None and conditioning.theme is None:
+            guidance = 1.0  # Both streams would hear the same nothing.
         if projection is None:
             fixed = Condition(said, null_said, None, None, guidance)
             return lambda window: fixed
