@@ -41,7 +41,7 @@ bench: $(INSTALLED) ## every benchmark, quick form; goes on after a failure and 
 	for script in $(wildcard benchmarks/*.py); do \
 		quick=""; if grep -q -e '--quick' "$$script"; then quick=--quick; fi; \
 		echo "== $$script $$quick"; \
-		$(VENV)/bin/python "$$script" $$quick || failed="$$failed $$script"; \
+		$(VENV)/bin/python -m "benchmarks.$$(basename "$$script" .py)" $$quick || failed="$$failed $$script"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
