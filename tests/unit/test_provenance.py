@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import rfc8785
@@ -225,6 +226,16 @@ def test_a_row_of_version_1_is_read_with_the_later_columns_and_without_them():
 
     assert from_row(row) == VERSION_1
     assert from_row({name: value for name, value in row.items() if name not in NEW_IN_VERSION_2}) == VERSION_1
+
+
+def test_a_ledger_of_two_releases_reads_as_one(tmp_path):
+    older = pa.Table.from_pylist([to_row(VERSION_1)], schema=RECORD_SCHEMA).drop_columns(sorted(NEW_IN_VERSION_2))
+    pq.write_table(older, tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist([to_row(RECORD)], schema=RECORD_SCHEMA), tmp_path / "b.parquet")
+
+    rows = ds.dataset(tmp_path, RECORD_SCHEMA).to_table().to_pylist()
+
+    assert [from_row(row) for row in rows] == [VERSION_1, RECORD]
 
 
 def test_a_record_cannot_claim_a_version_to_leave_a_field_unsigned():
