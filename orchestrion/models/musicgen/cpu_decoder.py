@@ -23,7 +23,6 @@ from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.decoder import Condition, Draws, Floats, Ints, Precision, Rows
 from orchestrion.models.musicgen.geometry import LmGeometry
 from orchestrion.models.musicgen.kernels import (
-    BF16,
     FP32,
     LANES,
     PANEL,
@@ -51,7 +50,6 @@ from orchestrion.models.musicgen.linear import (
     linear,
     pack,
     packed_bytes,
-    panel_bytes,
     row_bytes,
     write_row,
 )
@@ -155,11 +153,8 @@ def plan_of(
     kind = kind_of(precision)
     if geometry.head_dim % LANES or geometry.dim % (2 * LANES) or geometry.ffn_dim % (2 * LANES):
         sizes = (geometry.dim, geometry.heads, geometry.ffn_dim)
-        raise InvalidRequest.of(
-            "model",
-            sizes,
-            "the CPU decoder needs heads in steps of 16 and widths in steps of 32; use the torch decoder for this model",
-        )
+        remedy = "the CPU decoder needs heads in steps of 16 and widths in steps of 32: use the torch decoder"
+        raise InvalidRequest.of("model", sizes, remedy)
     dim, ffn, layers = geometry.dim, geometry.ffn_dim, geometry.layers
     half = kind != FP32
     element = 2 if half else 4
@@ -251,11 +246,11 @@ def _whole_vectors(count: int) -> int:
     return -(-count // LANES) * LANES
 
 
-# --- A step, in compiled code ------------------------------------------------------------------------------------------
+# --- A step, in compiled code ----------------------------------------------------------------------------------------
 
 
 class Step(NamedTuple):
-    """What one step is given: [rows] int64 each unless said otherwise. Rows with something to cross-attend come first."""
+    """What one step is given, [rows] each unless said otherwise. Rows with text to attend to come first."""
 
     #: 2 · slot, + 1 for the null stream.
     stream: Ints
@@ -349,6 +344,7 @@ def finish_phase(phase: int, threads: int) -> int:
 
 @compiled
 def input_row(plan: Plan, base: int, row: int) -> int:
+    """Where the next product reads its row of inputs."""
     return base + plan.input_at + row * plan.input_stride
 
 
@@ -463,6 +459,7 @@ def cross_attend_head(plan: Plan, base: int, step: Step, cache: int, head: int, 
 
 @compiled
 def keep_key(plan: Plan, key: int, keys: int, position: int) -> None:
+    """Puts a key [head_dim] into its head's cache."""
     element = 2 if plan.half else 4
     to = keys + element * (position // LANES * LANES * plan.head_dim + position % LANES)
     if plan.half:
@@ -473,6 +470,7 @@ def keep_key(plan: Plan, key: int, keys: int, position: int) -> None:
 
 @compiled
 def keep_value(plan: Plan, value: int, values: int, position: int) -> None:
+    """Puts a value [head_dim] into its head's cache."""
     if plan.half:
         keep_fp16(value, plan.head_dim, values + 2 * position * plan.head_dim, 2)
     else:
@@ -545,7 +543,7 @@ def bind_text(plan: Plan, base: int, stream: int, states: Floats, counters: Ints
             phase = finish_phase(phase, threads)
 
 
-# --- Threads -----------------------------------------------------------------------------------------------------------
+# --- Threads ---------------------------------------------------------------------------------------------------------
 
 
 class Crew:
@@ -603,7 +601,7 @@ def _dismiss(inboxes: list[SimpleQueue[_Job | None]]) -> None:
         inbox.put(None)
 
 
-# --- The decoder -------------------------------------------------------------------------------------------------------
+# --- The decoder -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -622,16 +620,16 @@ class _Hearing:
     @classmethod
     def of(cls, condition: Condition, dim: int) -> _Hearing:
         none = np.zeros((0, dim), np.float32)
-        prefix = none if condition.prefix is None else np.ascontiguousarray(condition.prefix, np.float32)
+        prefix = none if condition.prefix is None else np.array(condition.prefix, np.float32, order="C")
         null = condition.null_prefix
         return cls(
             guidance=condition.guidance,
             text=(_length(condition.cross), _length(condition.null_cross if condition.has_null else None)),
-            prefixes=(prefix, np.zeros_like(prefix) if null is None else np.ascontiguousarray(null, np.float32)),
+            prefixes=(prefix, np.zeros_like(prefix) if null is None else np.array(null, np.float32, order="C")),
         )
 
     def column(self, stream: int, position: int) -> int:
-        """Address of the prefix's column at `position`; 0 after it."""
+        """Address of the prefix's column at `position`; 0 after the prefix."""
         prefix = self.prefixes[stream]
         return prefix.ctypes.data + position * prefix.strides[0] if position < len(prefix) else 0
 
@@ -703,14 +701,14 @@ class CpuDecoder:
             InvalidRequest: the text or the prefix is longer than this decoder was made for.
         """
         crosses = (condition.cross, condition.null_cross if condition.has_null else None)
-        for states in crosses:
-            if states is not None and len(states) > self._max_text:
-                raise InvalidRequest.of("prompt", len(states), f"must be at most {self._max_text} text tokens")
+        for field, states in zip(("prompt", "negative_prompt"), crosses, strict=True):
+            if _length(states) > self._max_text:
+                raise InvalidRequest.of(field, _length(states), f"must be at most {self._max_text} text tokens")
         if condition.prefix_columns >= self._max_positions:
             limit = self._max_positions - 1
             raise InvalidRequest.of("prefix", condition.prefix_columns, f"must be at most {limit} columns")
         for number, states in enumerate(crosses):
-            if states is not None:
+            if states is not None and len(states):
                 self._bind_text(STREAMS * slot + number, states)
         self._hearing[slot] = _Hearing.of(condition, self._plan.dim)
         self._filled[slot] = 0
@@ -745,7 +743,7 @@ class CpuDecoder:
         streams.sort(key=lambda entry: hearing[entry[0]].text[entry[1]] == 0)
         number_of = {entry: index for index, entry in enumerate(streams)}
 
-        row = np.array([row for row, _ in streams], np.int64)
+        of = np.array([row for row, _ in streams], np.int64)
         text = np.array([hearing[row].text[number] for row, number in streams], np.int64)
         wanted = rows.wanted.tolist()
         guided = [index for index, row in enumerate(wanted) if hearing[row].streams == 2]
@@ -754,13 +752,13 @@ class CpuDecoder:
         final = [number_of[row, 0] for row in wanted] + [number_of[wanted[index], 1] for index in guided]
         np.maximum.at(self._filled, rows.slot, rows.position + 1)
         return Step(
-            stream=STREAMS * rows.slot[row] + np.array([number for _, number in streams], np.int64),
-            position=rows.position[row],
+            stream=STREAMS * rows.slot[of] + np.array([number for _, number in streams], np.int64),
+            position=rows.position[of],
             text=text,
             prefix=np.array(
                 [hearing[row].column(number, int(rows.position[row])) for row, number in streams], np.int64
             ),
-            tokens=np.ascontiguousarray(rows.tokens[row], np.int64),
+            tokens=np.ascontiguousarray(rows.tokens[of], np.int64),
             crossing=int(np.count_nonzero(text)),
             final=np.array(final, np.int64),
             null=null,

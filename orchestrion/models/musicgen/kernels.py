@@ -25,8 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.caching import FunctionCache, NullCache
+from numba.core.caching import Cache, FunctionCache, NullCache
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
@@ -73,20 +72,22 @@ SOURCES: Final = _sources()
 class _Cache(FunctionCache):
     """Machine code on disk, for this CPU and these sources."""
 
-    def _index_key(self, sig: Any, codegen: Any) -> Any:  # noqa: ANN401
-        return super()._index_key(sig, codegen), SOURCES
+    def _index_key(self, *of: Any) -> tuple[Any, str]:  # noqa: ANN401
+        key: Any = Cache._index_key
+        return key(self, *of), SOURCES
 
 
-def _cache(function: Callable[..., Any]) -> _Cache | NullCache:
+def _cache(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+    make: Any = _Cache
     # Numba refuses when neither the package's folder nor the user's is writable: compile anew in each process then.
     try:
-        return _Cache(function)
+        return make(function)
     except RuntimeError:
         return NullCache()
 
 
 def compiled(function: Function) -> Function:
-    """`function` as machine code that runs without the GIL, kept on disk between processes where that can be written."""
+    """`function` as machine code that runs without the GIL, kept on disk between processes where it can be."""
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     dispatcher._cache = _cache(function)
     return cast("Function", dispatcher)
@@ -116,16 +117,20 @@ class Emitter:
         self.builder = builder
 
     def number(self, value: int) -> ir.Value:
+        """A constant for addresses and counts."""
         return ir.Constant(LONG, value)
 
     def offset(self, address: ir.Value, step: int) -> ir.Value:
+        """The address so many bytes on."""
         return self.builder.add(address, self.number(step)) if step else address
 
     def load(self, address: ir.Value, kind: ir.Type, align: int = 4) -> ir.Value:
+        """What lies at `address`."""
         return self.builder.load(self.builder.inttoptr(address, kind.as_pointer()), align=align)
 
-    def store(self, value: ir.Value, address: ir.Value) -> None:
-        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()), align=4)
+    def store(self, value: ir.Value, address: ir.Value, align: int = 4) -> None:
+        """Puts `value` at `address`."""
+        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()), align=align)
 
     def same(self, scalar: ir.Value) -> ir.Value:
         """A vector of `scalar` in every lane."""
@@ -135,17 +140,22 @@ class Emitter:
         return self.builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
 
     def constant(self, kind: ir.VectorType, value: float) -> ir.Value:
+        """A vector of `value` in every lane."""
         return ir.Constant(kind, [value] * LANES)
 
     def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+        """The result of LLVM's function `name`."""
+        module = self.builder.module
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+        function = module.globals[name] if name in module.globals else ir.Function(module, kind, name)
+        return self.builder.call(function, arguments)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """a · b + c, rounded once."""
+        """The sum a · b + c, rounded once."""
         return self.call("llvm.fma.v16f32", FLOATS, a, b, c)
 
     def prefetch(self, address: ir.Value) -> None:
+        """Asks for the cache line of `address`, which need not exist."""
         pointer = self.builder.inttoptr(address, BYTE.as_pointer())
         read, keep, data = ir.Constant(INT, 0), ir.Constant(INT, 3), ir.Constant(INT, 1)
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, read, keep, data)
@@ -198,7 +208,7 @@ def native(
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ["typing_context", *names]]
     function: Any = template
     function.__signature__ = Signature(parameters)  # Numba folds a call's arguments by it.
-    return cast(Callable[..., Any], intrinsic(function))
+    return cast("Callable[..., Any]", intrinsic(function))
 
 
 fma: Final = native(
@@ -211,11 +221,12 @@ float_of_bits: Final = native(lambda emit, bits: emit.builder.bitcast(bits, FLOA
 
 
 def _pointer_to(kind: types.Type, target: ir.Type) -> Callable[..., Any]:
+    make: Any = types.CPointer
     return native(
         lambda emit, address: emit.builder.inttoptr(address, target.as_pointer()),
         "address",
         types.intp,
-        types.CPointer(kind),
+        make(kind),
     )
 
 
@@ -224,10 +235,15 @@ _int_pointer: Final = _pointer_to(types.int32, INT)
 _byte_pointer: Final = _pointer_to(types.uint8, BYTE)
 
 
+#: Numba has addresses of arrays unsigned, and a function once more for each kind of integer it is called with.
+_signed: Final = native(lambda emit, address: address, "address", result=types.intp)
+
+
 @compiled
 def address_of(array: npt.NDArray[Any]) -> int:
     """Where `array` begins. Keep the array: compiled code lets go of one after its last mention."""
-    return np.int64(array.ctypes.data)
+    address: int = _signed(array.ctypes.data)
+    return address
 
 
 @compiled
@@ -256,8 +272,9 @@ LOG2_E, LN2_HIGH, LN2_LOW = F(1.4426950408889634), F(0.693145751953125), F(1.428
 
 
 @compiled
-def exp(x: float) -> float:
-    """e^x to 1 in 10⁷; 0 below -87, where float32 runs out of normal numbers. Not for x above 88."""
+def exp(x: np.float32) -> np.float32:
+    """The exponential e^x to 1 in 10⁷; 0 below -87, where float32 runs out of normal numbers. Not for x above 88."""
+    x = x if x > F(-100) else F(-100)
     n = np.floor(x * LOG2_E + F(0.5))
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
     # Least-maximum fit of e^r - 1 - r over |r| ≤ ln 2 / 2, relative error 3e-9.
@@ -266,14 +283,16 @@ def exp(x: float) -> float:
     p = fma(p, r, F(0.1666652113199234))
     p = fma(p, r, F(0.4999999403953552))
     p = fma(p * r, r, r) + F(1)
-    scale = float_of_bits((np.int32(max(n, F(-127))) + np.int32(127)) << np.int32(23))
-    return p * scale
+    exponent = max(np.int32(n) + np.int32(127), np.int32(0))
+    scale: np.float32 = float_of_bits(exponent << np.int32(23))
+    result: np.float32 = p * scale
+    return result
 
 
 @compiled
-def gelu(x: float) -> float:
-    """x · Φ(x), the Gaussian's own Φ (not the tanh approximation), to 4 in 10⁷ of it."""
-    a = min(abs(x), F(13))
+def gelu(x: np.float32) -> np.float32:
+    """The product x · Φ(x), with the Gaussian's own Φ (not the tanh approximation), to 4 in 10⁷ of it."""
+    a = abs(x) if abs(x) < F(13) else F(13)
     t = F(1) / fma(F(0.3), a, F(1))
     # Φ(-a) = e^(-a²/2) · q(t): a least-maximum fit of q over a in [0, 14], relative error 3e-8.
     q = fma(F(-0.004510838538408279), t, F(0.0618227981030941))
@@ -285,7 +304,7 @@ def gelu(x: float) -> float:
     q = fma(q, t, F(0.12359807640314102))
     q = fma(q, t, F(0.11930154263973236))
     q = fma(q, t, F(1.5955118215060793e-05))
-    below = q * exp(F(-0.5) * a * a)
+    below: np.float32 = q * exp(F(-0.5) * a * a)
     return x * (F(1) - below if x > F(0) else below)
 
 
@@ -324,7 +343,7 @@ row_largest: Final = _reduction(-math.inf, _larger, "fmax")
 row_least: Final = _reduction(math.inf, _smaller, "fmin")
 
 
-# --- Attention over a cache --------------------------------------------------------------------------------------------
+# --- Attention over a cache ------------------------------------------------------------------------------------------
 # Of one head, keys lie as [positions / LANES, head_dim, LANES] and values as [positions, head_dim], in float32 or
 # float16. A score is one chain over head_dim and an output one chain over positions, both ascending.
 
@@ -373,7 +392,7 @@ def _scores(half: bool) -> Callable[..., Any]:
 
 
 def _mix(half: bool) -> Callable[..., Any]:
-    """A kernel (weights, values, head_dim, positions, out): Σ weight · value over positions, to out [head_dim] float32."""
+    """A kernel (weights, values, head_dim, positions, out): Σ weight · value over positions, to out [head_dim]."""
     _, size, load = _cache_kind(half)
 
     def emit_all(emit: Emitter, *arguments: ir.Value) -> None:
@@ -425,7 +444,7 @@ mix_fp32, mix_fp16 = _mix(half=False), _mix(half=True)
 keep_fp32, keep_fp16 = _keep(half=False), _keep(half=True)
 
 
-# --- Threads that share a step -----------------------------------------------------------------------------------------
+# --- Threads that share a step ---------------------------------------------------------------------------------------
 
 
 def _emit_claim(emit: Emitter, counter: ir.Value) -> ir.Value:
@@ -494,7 +513,7 @@ def bf16_step(emit: Emitter, x: list[ir.Value], weights: ir.Value, sums: list[li
 
 
 def dot_vnni(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
-    """total + Σ of four products of unsigned bytes of x and signed bytes of the weights, in each lane."""
+    """The total + Σ of four products of unsigned bytes of x and signed bytes of the weights, in each lane."""
     return emit.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, x, weights)
 
 
@@ -528,7 +547,7 @@ def int8_step(dot: Dot) -> Step:
 
 
 def int4_step(dot: Dot) -> Step:
-    """GROUP k: weights 16 · [PANEL, 4] pairs of nibbles, then [PANEL] scales in float16; x an int32 and GROUP bytes a row.
+    """GROUP k: weights [GROUP / 8, PANEL, 4] pairs of nibbles and [PANEL] scales in float16; x int32 and GROUP bytes.
 
     Nibbles are unsigned: the int32 that leads x's group takes the excess out, -8 · Σ x.
     """
@@ -563,12 +582,10 @@ def int4_step(dot: Dot) -> Step:
 
 
 def product(step: Step, x_bytes: int, weight_bytes: int, sum_kind: ir.VectorType) -> Callable[..., Any]:
-    """A kernel (x, x_stride, rows, weights, steps, ahead, out): one panel's sums for some rows, to out [rows, PANEL] float32.
+    """A kernel (x, x_stride, rows, weights, steps, ahead, out): one panel's sums for some rows, to out [rows, PANEL].
 
-    `step` takes `x_bytes` of each row and `weight_bytes` of the panel. `ahead` is how far to prefetch, in bytes: the
-    weights after these when this call is the first to read them, the next panel's when it is the last.
+    `step` takes `x_bytes` of each row and `weight_bytes` of the panel; `ahead` is how far to prefetch, in bytes.
     """
-
     zero = ir.Constant(sum_kind, [0] * LANES)
 
     def tile(emit: Emitter, rows: int, x: list[ir.Value], place: list[ir.Value]) -> None:

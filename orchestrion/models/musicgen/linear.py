@@ -90,7 +90,7 @@ def panel_bytes(kind: int, inputs: int) -> int:
 @compiled
 def row_bytes(kind: int, inputs: int) -> int:
     """A row of inputs as the kernel reads it, in bytes."""
-    if kind == FP32 or kind == BF16:
+    if kind in (FP32, BF16):
         size = 4 * (inputs + inputs % 2)
     elif kind == INT8:
         size = HEADER + -(-inputs // 4) * 4
@@ -109,7 +109,7 @@ def packed_bytes(kind: int, outputs: int, inputs: int) -> int:
 
 def pack(kind: int, weight: Tensor, bias: Tensor | None, packed: Bytes) -> None:
     """Lays `weight` [outputs, inputs] and `bias` [outputs] out in `packed`, `packed_bytes` long and aligned to 64."""
-    outputs, inputs = weight.shape
+    inputs = weight.shape[1]
     panels = packed.reshape(-1, panel_bytes(kind, inputs))
     for index, panel in enumerate(panels):
         rows = weight[index * PANEL : (index + 1) * PANEL].to(torch.float32)
@@ -123,11 +123,11 @@ def pack(kind: int, weight: Tensor, bias: Tensor | None, packed: Bytes) -> None:
             columns[2, : len(part)] = part.numpy(force=True)
 
 
-def pack_fp32(values: Floats, panel: Bytes, _columns: Floats) -> None:
+def _pack_fp32(values: Floats, panel: Bytes, _columns: Floats) -> None:
     panel.view(np.float32).reshape(-1, PANEL)[:] = values.T
 
 
-def pack_bf16(values: Floats, panel: Bytes, _columns: Floats) -> None:
+def _pack_bf16(values: Floats, panel: Bytes, _columns: Floats) -> None:
     rounded = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
     pairs = panel.view(np.uint16).reshape(-1, PANEL, 2)
     pairs[:] = 0
@@ -135,7 +135,7 @@ def pack_bf16(values: Floats, panel: Bytes, _columns: Floats) -> None:
     pairs[: values.shape[1] // 2, :, 1] = rounded[:, 1::2].T
 
 
-def pack_int8(values: Floats, panel: Bytes, columns: Floats) -> None:
+def _pack_int8(values: Floats, panel: Bytes, columns: Floats) -> None:
     columns[0] = np.maximum(np.abs(values).max(axis=1), np.finfo(np.float32).tiny) / 127
     integers = np.rint(values / columns[0][:, None]).astype(np.int8)
     columns[1] = columns[0] * integers.sum(axis=1, dtype=np.int32)
@@ -143,7 +143,7 @@ def pack_int8(values: Floats, panel: Bytes, columns: Floats) -> None:
     steps[:] = _in_steps(integers, 4)
 
 
-def pack_int4(values: Floats, panel: Bytes, columns: Floats) -> None:
+def _pack_int4(values: Floats, panel: Bytes, columns: Floats) -> None:
     blocks = panel.reshape(-1, PANEL * (GROUP // 2 + 2))
     groups = np.zeros((PANEL, len(blocks), GROUP), np.float32)
     groups.reshape(PANEL, -1)[:, : values.shape[1]] = values
@@ -182,14 +182,14 @@ def _nearest_nibbles(groups: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArr
 
 
 NIBBLE_REACHES: Final = (-8.0, -8.5, -7.5, 7.0, 7.5, 6.5)
-PACKERS: Final = {FP32: pack_fp32, BF16: pack_bf16, INT8: pack_int8, INT4: pack_int4}
+PACKERS: Final = {FP32: _pack_fp32, BF16: _pack_bf16, INT8: _pack_int8, INT4: _pack_int4}
 
 
 # --- Products --------------------------------------------------------------------------------------------------------
 
 
 @compiled
-def least_and_largest(row: Floats) -> tuple[float, float]:
+def least_and_largest(row: Floats) -> tuple[np.float32, np.float32]:
     """The two ends of `row`'s values."""
     vectors = row.size // LANES
     address = address_of(row)
@@ -203,7 +203,7 @@ def least_and_largest(row: Floats) -> tuple[float, float]:
 def write_row(kind: int, row: Floats, to: int) -> None:
     """`row` [inputs] as a kernel reads it, `row_bytes` at the address `to`, where the padding is zero already."""
     inputs = row.size
-    if kind == FP32 or kind == BF16:
+    if kind in (FP32, BF16):
         copy = floats_at(to, inputs)
         for i in range(inputs):
             copy[i] = row[i]
@@ -224,7 +224,7 @@ def write_row(kind: int, row: Floats, to: int) -> None:
 
 
 @compiled
-def quantise(row: Floats, first: int, last: int, low: float, per_unit: float, out: Bytes) -> int:
+def quantise(row: Floats, first: int, last: int, low: np.float32, per_unit: np.float32, out: Bytes) -> np.int32:
     """row[first:last] as bytes; returns their sum."""
     total = np.int32(0)
     for i in range(last - first):
@@ -297,7 +297,7 @@ def linear(
                 product_int4(block + HEADER, x_stride, count, weights, steps, PREFETCH_BYTES, sums)
             for row in range(count):
                 values = tile[row]
-                if kind == INT8 or kind == INT4:
+                if kind in (INT8, INT4):
                     header = floats_at(block + row * x_stride, 2)
                     rescale(values, header[0], header[1], columns)
                 target = floats_at(out + (first + row) * out_stride + 4 * PANEL * panel, width)
@@ -334,15 +334,15 @@ class PackedLinear:
 
     def __call__(self, x: Floats) -> Floats:
         """`x` [rows, inputs] → [rows, outputs]; float rows may overlap, as those of a sliding window do."""
-        assert x.shape[1] == self.inputs, (x.shape, self.inputs)
+        if x.shape[1] != self.inputs:
+            raise ValueError(f"rows of {x.shape[1]} numbers for a layer of {self.inputs} inputs")
         out = np.empty((len(x), self.outputs), np.float32)
         if self.kind == FP32 and x.strides[1] == x.itemsize:
-            rows, stride = x, x.strides[0]
-        else:
-            stride = row_bytes(self.kind, self.inputs)
-            rows = np.zeros((len(x), stride), np.uint8)
-            _write_rows(self.kind, x, rows)
-        _apply(self.kind, rows, stride, self.packed, self.inputs, out)
+            _apply(self.kind, x, x.strides[0], self.packed, self.inputs, out)
+            return out
+        rows = np.zeros((len(x), row_bytes(self.kind, self.inputs)), np.uint8)
+        _write_rows(self.kind, x, rows)
+        _apply(self.kind, rows, rows.strides[0], self.packed, self.inputs, out)
         return out
 
 
