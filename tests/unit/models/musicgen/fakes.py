@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from concurrent.futures import Executor, Future
 
 import numpy as np
 
@@ -98,3 +99,26 @@ class EchoCodec:
     def audio(self, codes: np.ndarray) -> np.ndarray:
         padded = np.pad((codes * np.array([[1], [3], [5], [7]])).sum(0), 2)
         return np.convolve(padded, [1, 2, 3, 4, 5], "valid").astype(np.float32)
+
+
+class Ticks:
+    """A clock on which every look is a second later."""
+
+    def __init__(self) -> None:
+        self.time_s = 0.0
+
+    def monotonic_s(self) -> float:
+        self.time_s += 1.0
+        return self.time_s
+
+
+class AtOnce(Executor):
+    """Runs what is submitted before `submit` returns, so that a test's steps can be counted."""
+
+    def submit(self, work, /, *arguments):
+        future = Future()
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future

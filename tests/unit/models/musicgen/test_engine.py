@@ -1,6 +1,6 @@
 """The engine over a decoder that hashes what it is fed: whatever happens around a piece, it sounds as it does alone."""
 
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,32 +10,9 @@ from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
 from orchestrion.models.musicgen.scheduler import RECOVERY_STEPS
 from orchestrion.models.musicgen.sequence import Sequence, plan_windows
 from tests.musicgen_checkpoints import TINY
-from tests.unit.models.musicgen.fakes import HOP, EchoCodec, HistoryDecoder, condition
+from tests.unit.models.musicgen.fakes import HOP, AtOnce, EchoCodec, HistoryDecoder, Ticks, condition
 
 PACING = Pacing(first_chunk_frames=3, chunk_frames=8, max_ahead_frames=1000)
-
-
-class Ticks:
-    """A clock on which every look is a second later."""
-
-    def __init__(self) -> None:
-        self.time_s = 0.0
-
-    def monotonic_s(self) -> float:
-        self.time_s += 1.0
-        return self.time_s
-
-
-class AtOnce(Executor):
-    """Runs what is submitted before `submit` returns, so that a test's steps can be counted."""
-
-    def submit(self, work, /, *arguments):
-        future = Future()
-        try:
-            future.set_result(work(*arguments))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def make_engine(slots=4, max_rows=64, pacing=PACING, codec_thread=None):
