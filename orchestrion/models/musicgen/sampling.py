@@ -42,23 +42,23 @@ _KEY_STEP_0: Final = 0x9E3779B9
 _KEY_STEP_1: Final = 0xBB67AE85
 _ROUNDS: Final = 10
 
-_LN_2: Final = 0.6931471805599453
-_LOG2_E: Final = 1.4426950408889634
-_MANTISSA_BITS: Final = 52
-_EXPONENT_BIAS: Final = 1023
+LN_2: Final = 0.6931471805599453
+LOG2_E: Final = 1.4426950408889634
+MANTISSA_BITS: Final = 52
+EXPONENT_BIAS: Final = 1023
 #: sqrt(1/2) as the bits of a float64: mantissas are taken from there to sqrt(2).
-_SQRT_HALF_BITS: Final = 0x3FE6A09E667F3BCD
+SQRT_HALF_BITS: Final = 0x3FE6A09E667F3BCD
 #: Half the difference between two of the 2**32 uniform numbers, which stand in the middle of their intervals.
-_HALF_STEP: Final = 2.0**-33
+HALF_STEP: Final = 2.0**-33
 #: log(m) = 2 s (1 + s²/3 + s⁴/5 …), s = (m - 1) / (m + 1): with these it is right to 2e-12 between sqrt(1/2) and
 #: sqrt(2). Highest power first.
-_LOG_SERIES: Final = tuple(1 / n for n in (13, 11, 9, 7, 5, 3, 1))
+LOG_SERIES: Final = tuple(1 / n for n in (13, 11, 9, 7, 5, 3, 1))
 #: exp(r) for r in [0, ln 2), right to 2e-12. Highest power first.
-_EXP_SERIES: Final = tuple(1 / math.factorial(n) for n in (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0))
+EXP_SERIES: Final = tuple(1 / math.factorial(n) for n in (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0))
 #: Relative weights, exp(logit - largest logit), in units of 2**-40: 8,192 of them add up exactly even in a float64.
-_WEIGHT_UNIT: Final = 2.0**40
+WEIGHT_UNIT: Final = 2.0**40
 #: Below this a weight is 0 in those units.
-_LOWEST_EXPONENT: Final = -64.0
+LOWEST_EXPONENT: Final = -64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,27 +152,27 @@ def philox(
 @compiled
 def _log(x: np.float64) -> np.float64:
     bits = _bits_of(x)
-    exponent = (bits - _SQRT_HALF_BITS) >> _MANTISSA_BITS
-    mantissa = _float_of(bits - (exponent << _MANTISSA_BITS))
+    exponent = (bits - SQRT_HALF_BITS) >> MANTISSA_BITS
+    mantissa = _float_of(bits - (exponent << MANTISSA_BITS))
     s = (mantissa - 1.0) / (mantissa + 1.0)
     z = s * s
     series = 0.0
-    for coefficient in _LOG_SERIES:
+    for coefficient in LOG_SERIES:
         series = series * z + coefficient
-    return exponent * _LN_2 + (s + s) * series
+    return exponent * LN_2 + (s + s) * series
 
 
 @compiled
 def _weight(x: np.float64) -> np.int64:
     """exp(x) for x <= 0, in weight units."""
-    x = max(x, np.float64(_LOWEST_EXPONENT))
-    exponent = np.floor(x * _LOG2_E)
-    r = x - exponent * _LN_2
+    x = max(x, np.float64(LOWEST_EXPONENT))
+    exponent = np.floor(x * LOG2_E)
+    r = x - exponent * LN_2
     series = 0.0
-    for coefficient in _EXP_SERIES:
+    for coefficient in EXP_SERIES:
         series = series * r + coefficient
-    scale = _float_of((np.int64(exponent) + _EXPONENT_BIAS) << _MANTISSA_BITS)
-    return np.int64(series * scale * _WEIGHT_UNIT)
+    scale = _float_of((np.int64(exponent) + EXPONENT_BIAS) << MANTISSA_BITS)
+    return np.int64(series * scale * WEIGHT_UNIT)
 
 
 @compiled
@@ -233,7 +233,7 @@ def _uniforms(
     c0, c1 = _u64(column) & _u64(_WORD), _u64(codebook)
     for i in range(len(codes)):
         word = np.int64(philox(key_0, key_1, c0, c1, _u64(codes[i]), _u64(CODES_DOMAIN))[0])
-        uniforms[i] = (2 * word + 1) * _HALF_STEP
+        uniforms[i] = (2 * word + 1) * HALF_STEP
 
 
 @compiled
@@ -343,7 +343,7 @@ def draw_torch(logits: Tensor, draws: DeviceDraws) -> Tensor:
     codebook = torch.arange(codebooks, device=logits.device).view(1, -1, 1)
     domain = torch.full_like(codebook, CODES_DOMAIN)
     word = philox_torch(draws.seed.view(by_request), draws.column.view(by_request), codebook, order, domain)[0]
-    uniform = (2 * word + 1).double() * _HALF_STEP
+    uniform = (2 * word + 1).double() * HALF_STEP
     scores = torch.where(kept, scaled - _log_torch(-_log_torch(uniform)), -torch.inf)
     best = torch.where(scores == scores.amax(-1, keepdim=True), order, card).amin(-1)
     return torch.where(logits.isfinite().all(-1), best, NO_CODE)
@@ -366,22 +366,22 @@ def philox_torch(seed: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -
 
 def _log_torch(x: Tensor) -> Tensor:
     bits = x.view(torch.int64)
-    exponent = (bits - _SQRT_HALF_BITS) >> _MANTISSA_BITS
-    mantissa = (bits - (exponent << _MANTISSA_BITS)).view(torch.float64)
+    exponent = (bits - SQRT_HALF_BITS) >> MANTISSA_BITS
+    mantissa = (bits - (exponent << MANTISSA_BITS)).view(torch.float64)
     s = (mantissa - 1.0) / (mantissa + 1.0)
     z = s * s
     series = torch.zeros_like(z)
-    for coefficient in _LOG_SERIES:
+    for coefficient in LOG_SERIES:
         series = series * z + coefficient
-    return exponent.double() * _LN_2 + (s + s) * series
+    return exponent.double() * LN_2 + (s + s) * series
 
 
 def _weights_torch(x: Tensor) -> Tensor:
-    x = x.clamp(min=_LOWEST_EXPONENT)
-    exponent = torch.floor(x * _LOG2_E)
-    r = x - exponent * _LN_2
+    x = x.clamp(min=LOWEST_EXPONENT)
+    exponent = torch.floor(x * LOG2_E)
+    r = x - exponent * LN_2
     series = torch.zeros_like(r)
-    for coefficient in _EXP_SERIES:
+    for coefficient in EXP_SERIES:
         series = series * r + coefficient
-    scale = ((exponent.long() + _EXPONENT_BIAS) << _MANTISSA_BITS).view(torch.float64)
-    return (series * scale * _WEIGHT_UNIT).long()
+    scale = ((exponent.long() + EXPONENT_BIAS) << MANTISSA_BITS).view(torch.float64)
+    return (series * scale * WEIGHT_UNIT).long()

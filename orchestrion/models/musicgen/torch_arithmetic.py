@@ -49,6 +49,11 @@ class Packed:
 class Arithmetic(Protocol):
     """What a layer is made of. The residual stream `x` is float32 and changed in place; [rows, dim] each."""
 
+    @property
+    def stays_on_device(self) -> bool:
+        """Whether nothing here waits for the device, so that a graph can be recorded."""
+        ...
+
     def linear(self, inputs: Tensor, packed: Packed, *, gelu: bool = False) -> Tensor:
         """`inputs` times the weight: [rows, out], through GELU if asked, in the dtype of activations."""
         ...
@@ -107,9 +112,14 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class PlainArithmetic:
-    """On any device that torch has. Its loops over rows wait for the device, so no graph can be made of it."""
+    """On any device that torch has."""
 
     precision: Precision
+
+    @property
+    def stays_on_device(self) -> bool:
+        """False: the loop over rows of `attend` reads their lengths."""
+        return False
 
     def linear(self, inputs: Tensor, packed: Packed, *, gelu: bool = False) -> Tensor:
         """See `Arithmetic`."""

@@ -97,7 +97,8 @@ class TorchDecoder:
     """See `decoder.Decoder`.
 
     `precision` is fp32, bf16, or fp8 (weights, with a scale for each row of weights and of activations); keys and
-    values are float32 for fp32, else bf16. `max_text` is how many text states a slot can hold.
+    values are float32 for fp32, else bf16. `max_text` is how many text states a slot can hold. `arithmetic` is the best
+    for the device unless given.
 
     Raises:
         InvalidRequest: the precision is not one of these, or the card has no fp8.
@@ -115,6 +116,7 @@ class TorchDecoder:
         precision: Precision,
         device: str,
         max_text: int = MAX_TEXT,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         self.geometry = geometry
         self.slots = slots
@@ -126,14 +128,14 @@ class TorchDecoder:
         unbound = _Bound(False, False, False, torch.zeros(2, 0, geometry.dim, device=device))
         self._bound = [unbound] * slots
         with _memory_errors(), torch.inference_mode():
-            self._arithmetic, has_graphs = _arithmetic(precision, self._device)
+            self._arithmetic = arithmetic or best_arithmetic(precision, self._device)
             self._load(weights, precision)
             self._allocate(activation_dtype(precision))
         # A row of the spare stream: slot `slots`, position 0, codes 0, drawn greedily.
         padding = torch.zeros(ROW_FIELDS + geometry.codebooks + DRAW_FIELDS, dtype=torch.int64)
         padding[0] = slots
         self._graphs: CudaGraphs[_Shape] | None = None
-        if has_graphs:
+        if self._device.type == "cuda" and self._arithmetic.stays_on_device:
             self._graphs = CudaGraphs(self._codes, padding, most_rows=slots, device=self._device)
 
     def _load(self, weights: LmWeights, precision: Precision) -> None:
@@ -364,20 +366,24 @@ def sinusoids(positions: int, dim: int) -> Tensor:
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
 
-def _arithmetic(precision: Precision, device: torch.device) -> tuple[Arithmetic, bool]:
-    """The best arithmetic for `device`, and whether graphs can be made of it."""
+def best_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
+    """The fastest that is right on `device`.
+
+    Raises:
+        InvalidRequest: fp8 on a card without it.
+    """
     if device.type != "cuda":
-        return PlainArithmetic(precision), False
+        return PlainArithmetic(precision)
     capability = torch.cuda.get_device_capability(device)
     if precision is Precision.FP8 and capability < FP8_CAPABILITY:
         needed, has = (".".join(map(str, version)) for version in (FP8_CAPABILITY, capability))
         raise InvalidRequest.of("precision", "fp8", f"this card has capability {has}, fp8 needs {needed}: take bf16")
     if importlib.util.find_spec("triton") is None:
-        return PlainArithmetic(precision), False
+        return PlainArithmetic(precision)
     # Imported here because Triton comes only with torch's builds for CUDA.
     from orchestrion.models.musicgen.cuda_arithmetic import CudaArithmetic
 
-    return CudaArithmetic(precision), True
+    return CudaArithmetic(precision)
 
 
 def _prefix(condition: Condition, dim: int) -> Floats:

@@ -1,20 +1,32 @@
 """The torch decoder equals a forward pass over the whole sequence, and no request changes another's bits."""
 
+import os
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
+from orchestrion.models.musicgen.sampling import DeviceDraws, draw
 from orchestrion.models.musicgen.torch_arithmetic import PlainArithmetic, quantise
 from orchestrion.models.musicgen.torch_decoder import TorchDecoder
 from tests.musicgen_checkpoints import TINY, TINY_MELODY, TINY_STEREO, random_lm
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-PRECISIONS = [Precision.FP32, Precision.BF16] + ([Precision.FP8] if torch.cuda.is_available() else [])
+FP32, BF16, FP8 = Precision.FP32, Precision.BF16, Precision.FP8
+CPU, CUDA, INTERPRETER = "cpu", "cuda", "triton's interpreter"
+PLACES = [(CPU, FP32), (CPU, BF16)]
+if torch.cuda.is_available():
+    PLACES += [(CUDA, FP32), (CUDA, BF16)] + [(CUDA, FP8)] * (torch.cuda.get_device_capability() >= (8, 9))
+EXACT_PLACES = [place for place, precision in PLACES if precision is FP32]
+#: The kernels for CUDA run on a card, or else, where Triton is there, in its interpreter: slow, and in fp32 only.
+KERNEL_PLACES = EXACT_PLACES
+if find_spec("triton") and not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+    KERNEL_PLACES = [CPU, INTERPRETER]
 #: Small enough to be quick, large enough that a wrong mask, position or codebook shows.
 GEOMETRIES = {
     "mono": replace(TINY, card=64),
@@ -24,9 +36,20 @@ GEOMETRIES = {
 WEIGHTS = {name: random_lm(geometry) for name, geometry in GEOMETRIES.items()}
 
 
-def decoder(name="mono", device="cpu", precision=Precision.FP32, slots=3, **sizes) -> TorchDecoder:
-    sizes = {"max_positions": 40, "max_rows": 64, "max_text": 16} | sizes
-    return TorchDecoder(GEOMETRIES[name], WEIGHTS[name], slots=slots, precision=precision, device=device, **sizes)
+def decoder(name="mono", place=CPU, precision=FP32, slots=3, arithmetic=None, **sizes) -> TorchDecoder:
+    if place == INTERPRETER:
+        from orchestrion.models.musicgen.cuda_arithmetic import CudaArithmetic
+
+        arithmetic, place = CudaArithmetic(precision), CPU
+    return TorchDecoder(
+        GEOMETRIES[name],
+        WEIGHTS[name],
+        slots=slots,
+        precision=precision,
+        device=place,
+        arithmetic=arithmetic,
+        **({"max_positions": 40, "max_rows": 64, "max_text": 16} | sizes),
+    )
 
 
 def condition(name, rng, *, guidance=3.0, text=7, null_text=0) -> Condition:
@@ -86,22 +109,30 @@ def reference(name, heard: Condition, tokens) -> np.ndarray:
     return (null + (conditional - null) * heard.guidance).numpy()
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("place", EXACT_PLACES)
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize(
     "choice",
     [{}, {"null_text": 4}, {"guidance": 1.0}, {"text": 0, "guidance": 1.0}],
     ids=["empty null", "negative prompt", "no guidance", "unconditional"],
 )
-def test_logits_are_those_of_the_whole_sequence_at_once(name, device, choice):
+def test_logits_are_those_of_the_whole_sequence_at_once(name, place, choice):
+    equals_the_whole_sequence(name, place, choice, columns=12)
+
+
+@pytest.mark.parametrize("place", KERNEL_PLACES)
+def test_the_kernels_logits_are_those_of_the_whole_sequence_at_once(place):
+    equals_the_whole_sequence("stereo", place, {"null_text": 4}, columns=7)
+
+
+def equals_the_whole_sequence(name, place, choice, columns):
     """Half of it prefilled in two chunks, the rest column by column."""
     rng = np.random.default_rng(3)
     heard = condition(name, rng, **choice)
-    columns = 12
     tokens = rng.integers(0, GEOMETRIES[name].card + 1, (columns, GEOMETRIES[name].codebooks))
     prefix = heard.prefix_columns
     padded = np.concatenate([np.full((prefix, tokens.shape[1]), -1), tokens])
-    theirs = decoder(name, device)
+    theirs = decoder(name, place)
     theirs.bind(2, condition(name, rng))
     theirs.bind(2, heard)
     got = []
@@ -169,11 +200,10 @@ def run(theirs: TorchDecoder, requests: list[Request], rng: np.random.Generator)
         playing = {slot: r for slot, r in playing.items() if r.done < r.columns}
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("place", "precision"), PLACES)
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_codes_do_not_depend_on_company_slot_or_chunks(name, precision, device):
-    theirs = decoder(name, device, precision, slots=4)
+def test_codes_do_not_depend_on_company_slot_or_chunks(name, place, precision):
+    theirs = decoder(name, place, precision, slots=4)
     together = [Request(name, seed) for seed in range(9)]
     run(theirs, together, np.random.default_rng(4))
     for seed, request in enumerate(together):
@@ -182,19 +212,28 @@ def test_codes_do_not_depend_on_company_slot_or_chunks(name, precision, device):
         assert np.array_equal(request.codes, alone.codes)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_logits_do_not_depend_on_company_bit_by_bit(precision, device):
-    """Codes forgive a last bit; logits do not. Twenty requests in one step, against each of them alone."""
+@pytest.mark.parametrize(("place", "precision"), PLACES)
+def test_logits_do_not_depend_on_company_bit_by_bit(place, precision):
+    have_the_same_logits_alone_and_together(place, precision, requests=20, columns=6)
+
+
+@pytest.mark.parametrize("place", KERNEL_PLACES)
+def test_the_kernels_logits_do_not_depend_on_company_bit_by_bit(place):
+    have_the_same_logits_alone_and_together(place, FP32, requests=6, columns=2)
+
+
+def have_the_same_logits_alone_and_together(place, precision, requests, columns):
+    """Codes forgive a last bit; logits do not. All requests column by column, against each of them alone at once."""
     rng = np.random.default_rng(5)
-    theirs = decoder("mono", device, precision, slots=20)
-    tokens = rng.integers(0, 64, (20, 6, 4))
-    for slot in range(20):
+    theirs = decoder("mono", place, precision, slots=requests)
+    tokens = rng.integers(0, 64, (requests, columns, 4))
+    for slot in range(requests):
         theirs.bind(slot, condition("mono", rng, guidance=1.0 if slot % 5 == 0 else 3.0, null_text=slot % 3))
-    alone = [theirs.logits(one_slot(s, np.arange(6), tokens[s], np.array([5]))) for s in range(20)]
-    for column in range(6):
-        order = rng.permutation(20)
-        together = theirs.logits(Rows(order, np.full(20, column), tokens[order, column], np.arange(20)))
+    last = np.array([columns - 1])
+    alone = [theirs.logits(one_slot(s, np.arange(columns), tokens[s], last)) for s in range(requests)]
+    for column in range(columns):
+        order = rng.permutation(requests)
+        together = theirs.logits(Rows(order, np.full(requests, column), tokens[order, column], np.arange(requests)))
     assert np.array_equal(together, np.concatenate(alone)[order])
 
 
@@ -202,13 +241,13 @@ def test_bf16_is_close_to_fp32_and_fp8_not_far():
     rng = np.random.default_rng(6)
     heard, tokens = condition("mono", rng), rng.integers(0, 64, (20, 4))
     logits = {}
-    for precision in (Precision.FP32, Precision.BF16, Precision.FP8):
+    for precision in (FP32, BF16, FP8):
         theirs = decoder("mono", precision=precision)
         theirs.bind(0, heard)
         logits[precision] = theirs.logits(one_slot(0, np.arange(20), tokens))
-    spread = logits[Precision.FP32].std()
-    assert (logits[Precision.BF16] - logits[Precision.FP32]).std() < 0.05 * spread
-    assert (logits[Precision.FP8] - logits[Precision.FP32]).std() < 0.3 * spread
+    spread = logits[FP32].std()
+    assert (logits[BF16] - logits[FP32]).std() < 0.05 * spread
+    assert (logits[FP8] - logits[FP32]).std() < 0.3 * spread
 
 
 def test_fp8_keeps_a_row_within_the_format_s_rounding():
@@ -245,21 +284,45 @@ def test_steps_beyond_the_caches_are_refused_before_they_write():
         theirs.logits(one_slot(0, np.arange(6, 9), tokens[:3]))
 
 
-class NoRoom(PlainArithmetic):
+class Full(PlainArithmetic):
+    """A device whose memory is full while `is_full`."""
+
+    is_full = False
+
     def attend(self, *arguments):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        if Full.is_full:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().attend(*arguments)
 
 
-def test_no_room_on_the_device_is_a_memory_error_and_a_new_bind_mends_it():
+def test_no_room_on_the_device_is_a_memory_error_and_a_new_bind_mends_it(monkeypatch):
     rng = np.random.default_rng(9)
-    heard, tokens = condition("mono", rng), rng.integers(0, 64, (3, 4))
-    theirs = decoder()
+    heard, rows = condition("mono", rng), one_slot(0, np.arange(3), rng.integers(0, 64, (3, 4)))
+    theirs = decoder(arithmetic=Full(FP32))
     theirs.bind(0, heard)
-    rows = one_slot(0, np.arange(3), tokens)
     expected = theirs.logits(rows)
-    able, theirs._arithmetic = theirs._arithmetic, NoRoom(Precision.FP32)
-    with pytest.raises(MemoryError):
-        theirs.logits(rows)
-    theirs._arithmetic = able
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Full, "is_full", True)
+        with pytest.raises(MemoryError):
+            theirs.logits(rows)
     theirs.bind(0, heard)
     assert np.array_equal(theirs.logits(rows), expected)
+
+
+@pytest.mark.parametrize("place", KERNEL_PLACES)
+def test_the_device_draws_the_codes_that_numpy_draws(place):
+    """Through the decoder's own draw: on a card, a kernel."""
+    rng = np.random.default_rng(10)
+    w, card = (6, 20) if place == INTERPRETER else (2000, 500)
+    logits = (rng.normal(size=(w, 4, card)) * 3).astype(np.float16).astype(np.float32)
+    logits[1, 2, 3] = np.nan
+    draws = Draws(
+        seed=rng.integers(0, 2**64, w, np.uint64),
+        column=rng.integers(0, 3000, w),
+        temperature=rng.choice(np.array([0, 0.7, 1, 1.3], np.float32), w),
+        top_k=rng.choice([0, 5, 1000], w),
+        top_p=rng.choice(np.array([0, 0, 0.9], np.float32), w),
+    )
+    device = CUDA if place == CUDA else CPU
+    theirs = decoder(place=place)._arithmetic.draw(torch.from_numpy(logits).to(device), DeviceDraws.of(draws, device))
+    assert np.array_equal(theirs.cpu().numpy(), draw(logits, draws))
