@@ -98,7 +98,7 @@ class TrackRequest:
     temperature: float | None
     #: Draw among this many of the likeliest codes; 0: among all.
     top_k: int | None
-    #: Draw among the likeliest codes that together have this probability; 0: among all.
+    #: Draw among the likeliest codes that together have this probability, whatever `top_k` says; 0: `top_k` decides.
     top_p: float | None
     model: str
     format: AudioFormat
@@ -242,7 +242,7 @@ class TrackSpec(BaseModel):
         ge=0.0,
         le=1.0,
         allow_inf_nan=False,
-        description="Draw among the likeliest codes that together have this probability; 0: among all.",
+        description="Draw among the likeliest codes that together have this probability, not top_k; 0: top_k decides.",
     )
     #: Each part between separators starts with a letter or digit, so that no name can climb out of a folder.
     model: str = Field(

@@ -61,7 +61,7 @@ class Conditioning:
     temperature: float | None = None
     #: Draw among this many of the likeliest codes; 0: among all.
     top_k: int | None = None
-    #: Draw among the likeliest codes that together have this probability, 0 to 1; 0: among all.
+    #: Draw among the likeliest codes that together have this probability, whatever `top_k` says; 0: `top_k` decides.
     top_p: float | None = None
 
     @classmethod
