@@ -42,6 +42,7 @@ from orchestrion.models.musicgen.sampling import (
     DeviceDraws,
 )
 from orchestrion.models.musicgen.torch_arithmetic import (
+    CHUNK,
     FP8_MAX,
     LEAST_SCALE,
     NORM_EPSILON,
@@ -55,8 +56,6 @@ TILE_ROWS: Final = 64
 TILE_OUTPUTS: Final = 32
 TILE_BYTES: Final = 256
 STAGES: Final = 4
-#: Positions that one program attends to; longer sequences take several, put together in order.
-CHUNK: Final = 256
 #: Positions at a time.
 TILE_PLACES: Final = 64
 

@@ -23,6 +23,8 @@ from orchestrion.models.musicgen.weights import Norm
 #: Rows of each product. Measured on a Xeon: a call of 8 costs about half more than a call of 4.
 TILE_ROWS: Final = 8
 NORM_EPSILON: Final = 1e-5
+#: Places that one program of a card attends to; longer sequences take several, put together in order.
+CHUNK: Final = 256
 #: The largest number of float8_e4m3fn.
 FP8_MAX: Final = 448.0
 #: Below this a row is zero and its scale would be, too.

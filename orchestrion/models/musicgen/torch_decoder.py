@@ -28,6 +28,8 @@ from orchestrion.models.musicgen.decoder import Condition, Draws, Floats, Ints, 
 from orchestrion.models.musicgen.geometry import LmGeometry
 from orchestrion.models.musicgen.sampling import DeviceDraws
 from orchestrion.models.musicgen.torch_arithmetic import (
+    CHUNK,
+    WEIGHT_DTYPES,
     Arithmetic,
     Packed,
     PlainArithmetic,
@@ -42,6 +44,9 @@ MAX_TEXT: Final = 256
 ROW_FIELDS: Final = 2
 #: Fields of a draw: seed, column, top-k, then temperature and top-p as the bits of float64.
 DRAW_FIELDS: Final = 5
+FLOAT_BYTES: Final = 4
+#: What drawing takes for each guided logit: both streams', their mix, and for the plain draw a dozen words of 8 bytes.
+LOGIT_BYTES: Final = 128
 #: The first card with fp8 products.
 FP8_CAPABILITY: Final = (8, 9)
 #: Longest wavelength of the sinusoidal positions, in units of 2 pi columns (Vaswani et al. 2017).
@@ -356,6 +361,33 @@ class TorchDecoder:
         conditional, null = logits
         guidance = self._guidance[slot][:, None, None]
         return torch.where(guidance == 1.0, conditional, null + (conditional - null) * guidance)
+
+
+def memory_bytes(
+    geometry: LmGeometry, slots: int, max_positions: int, max_rows: int, precision: Precision, max_text: int = MAX_TEXT
+) -> int:
+    """What a decoder of these sizes takes of its device at most: weights, caches, prefixes and a step's work.
+
+    The last is an upper bound, reckoned from the shapes of a step's intermediates and not measured on a card.
+    """
+    dim, codes = geometry.dim, geometry.codebooks * geometry.card
+    kept, active = WEIGHT_DTYPES[precision].itemsize, activation_dtype(precision).itemsize
+    crosses = 0 if geometry.text_in_prefix else 1
+    outputs = geometry.layers * ((5 + 4 * crosses) * dim + geometry.ffn_dim) + codes
+    linear = geometry.layers * ((4 + 4 * crosses) * dim + 2 * geometry.ffn_dim) * dim + codes * dim
+    norms = FLOAT_BYTES * 2 * dim * (geometry.layers * (2 + crosses) + 1)
+    scales = FLOAT_BYTES * outputs if precision is Precision.FP8 else 0
+    embeddings = active * (codes + geometry.codebooks) * dim
+    weights = kept * linear + scales + norms + embeddings + FLOAT_BYTES * max_positions * dim
+
+    places = max_positions + crosses * max_text
+    caches = active * geometry.layers * 2 * (2 * slots + 1) * places * dim
+    prefix_columns = 0 if crosses else geometry.chroma_frames + max_text
+    prefixes = FLOAT_BYTES * 2 * slots * prefix_columns * dim
+
+    # Of each of a step's rows: the residual stream, what one layer makes of it, and the parts of its attention.
+    row = FLOAT_BYTES * (8 * dim + 2 * geometry.ffn_dim + -(-max_positions // CHUNK) * (dim + 2 * geometry.heads))
+    return weights + caches + prefixes + 2 * max_rows * row + slots * codes * LOGIT_BYTES
 
 
 def sinusoids(positions: int, dim: int) -> Tensor:

@@ -13,7 +13,7 @@ from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
 from orchestrion.models.musicgen.sampling import DeviceDraws, draw
 from orchestrion.models.musicgen.torch_arithmetic import PlainArithmetic, quantise
-from orchestrion.models.musicgen.torch_decoder import TorchDecoder
+from orchestrion.models.musicgen.torch_decoder import TorchDecoder, memory_bytes
 from tests.musicgen_checkpoints import TINY, TINY_MELODY, TINY_STEREO, random_lm
 
 FP32, BF16, FP8 = Precision.FP32, Precision.BF16, Precision.FP8
@@ -282,6 +282,18 @@ def test_steps_beyond_the_caches_are_refused_before_they_write():
         theirs.logits(one_slot(0, np.arange(5), tokens))
     with pytest.raises(ValueError, match="position 8"):
         theirs.logits(one_slot(0, np.arange(6, 9), tokens[:3]))
+
+
+@pytest.mark.parametrize("name", ["mono", "stereo"])
+@pytest.mark.parametrize("precision", [FP32, BF16, FP8])
+def test_its_memory_is_what_was_foretold(name, precision):
+    """What is allocated for good; the foretold work of a step, here of few rows, may come on top."""
+    sizes = {"slots": 6, "max_positions": 600, "max_rows": 1, "max_text": 200}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        _theirs = decoder(name, precision=precision, **sizes)
+    taken = sum(event.self_cpu_memory_usage for event in profiler.key_averages())
+    foretold = memory_bytes(GEOMETRIES[name], precision=precision, **sizes)
+    assert 0.85 * foretold < taken <= foretold
 
 
 class Full(PlainArithmetic):
