@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from transformers import EncodecConfig, MusicgenDecoderConfig, MusicgenMelodyConfig, T5Config
+from transformers import EncodecConfig, MusicgenDecoderConfig, MusicgenMelodyConfig, T5Config, T5Tokenizer
 from transformers.models.musicgen.modeling_musicgen import MusicgenForConditionalGeneration
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 
@@ -89,7 +89,7 @@ def test_transformers_hears_and_answers_the_same(checkpoints, kind):
     family = MusicgenMelodyForConditionalGeneration if kind == "melody" else MusicgenForConditionalGeneration
     model = family.from_pretrained(folder).eval()
     checkpoint = open_checkpoint(str(folder))
-    tokens = checkpoint.load_text()._tokenizer(PROMPT, return_tensors="pt")
+    tokens = T5Tokenizer.from_pretrained(folder)(PROMPT, return_tensors="pt")
     features = {"input_features": chroma(kind)[None]} if kind == "melody" else {}
     theirs = model(**tokens, **features, decoder_input_ids=codes(kind)).logits[:, -COLUMNS:]
     assert_same_logits(our_logits(checkpoint, kind), theirs)

@@ -161,6 +161,22 @@ def open_checkpoint(source: str, hub_cache: Path | None = None) -> Checkpoint:
     Raises:
         InvalidRequest: it cannot be had, cannot be read safely, or is not a MusicGen that we support.
     """
+    began_s = _CLOCK.monotonic_s()
+    checkpoint = _open(source, hub_cache)
+    logger.info(
+        "opened %s in %.1f s: revision %s, licence %s, %d layers of %d, %d codebooks",
+        checkpoint.name,
+        _CLOCK.monotonic_s() - began_s,
+        checkpoint.revision[:12],
+        checkpoint.licence,
+        checkpoint.lm.layers,
+        checkpoint.lm.dim,
+        checkpoint.lm.codebooks,
+    )
+    return checkpoint
+
+
+def _open(source: str, hub_cache: Path | None) -> Checkpoint:
     repository = Repository.at(Source.of(source, hub_cache))
     if CONFIG in repository.found and repository.weights:
         return _open_hugging_face(repository)
@@ -169,7 +185,7 @@ def open_checkpoint(source: str, hub_cache: Path | None = None) -> Checkpoint:
         raise refused(
             source,
             f"it has neither {CONFIG} with model.safetensors (transformers' format) nor {STATE} with {CODEC_STATE}"
-            " (audiocraft's)",
+            " (audiocraft's); if it was downloaded only in part, download the rest",
         )
     return _open_audiocraft(repository, states)
 
@@ -215,8 +231,9 @@ class Repository:
 
 def _open_hugging_face(repository: Repository) -> Checkpoint:
     found, config = repository.found, repository.config
-    generation = read_json(found[_GENERATION]) if _GENERATION in found else {}
-    lm, codec = checkpoint_geometry.hugging_face(config, section_of_json(found[CONFIG], generation))
+    generation = found.get(_GENERATION)
+    lengths = section_of_json(generation or found[CONFIG], read_json(generation) if generation else {})
+    lm, codec = checkpoint_geometry.hugging_face(config, lengths)
     part = _Part(repository.weights)
     licence, commercial_use = licence_of(found)
     return Checkpoint(

@@ -80,10 +80,12 @@ class Source:
             InvalidRequest: the hub does not answer and the cache has nothing of this name, or it may not be read.
         """
         folder, commit = (self.folder, None) if self.folder else self._download(names)
-        return {name: folder / name for name in names if (folder / name).is_file()}, commit
+        found = {name: folder / name for name in names if (folder / name).is_file()}
+        logger.info("of %s there are: %s", self.name, ", ".join(found) or f"none of {', '.join(names)}")
+        return found, commit
 
     def _download(self, names: Sequence[str]) -> tuple[Path, str]:
-        logger.info("looking for %s of %s on the hub or in its cache", ", ".join(names), self.name)
+        logger.info("asking the hub, or its cache, for %s", self.name)
         try:
             snapshot = snapshot_download(
                 self.name, revision=self.revision, cache_dir=self.cache, allow_patterns=list(names)
@@ -171,7 +173,10 @@ class Tensors:
                 tensors |= _safetensors(path)
             else:
                 content = read_pickle(path)
-                tensors |= content if entry is None else content.get(entry, {})
+                inside = content if entry is None else content.get(entry)
+                if not isinstance(inside, Mapping):
+                    raise refused(path, f"it should have tensors under {entry}; download it again")
+                tensors |= inside
         kept = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
         return cls(kept, files[0] if len(files) == 1 else files[0].parent)
 

@@ -124,12 +124,12 @@ class Section:
             raise self._bad(key, f"a whole number from {at_least} to {at_most}")
         return value
 
-    def sizes(self, key: str) -> tuple[int, ...]:
-        """A list of such."""
+    def sizes(self, key: str, *, at_least: int) -> tuple[int, ...]:
+        """A list of such, not empty and not long."""
         values = self.get(key)
-        whole = isinstance(values, list) and all(type(value) is int and 0 <= value <= _LARGEST for value in values)
+        whole = isinstance(values, list) and all(type(v) is int and at_least <= v <= _LARGEST for v in values)
         if not whole or not 1 <= len(values) <= 64:
-            raise self._bad(key, "a list of whole numbers")
+            raise self._bad(key, f"a list of whole numbers from {at_least}")
         return tuple(values)
 
     def flag(self, key: str) -> bool:
@@ -246,7 +246,7 @@ def encodec(config: Section, codebooks: int, channels: int) -> CodecGeometry:
         card=codec.size("codebook_size"),
         dim=codec.size("hidden_size"),
         filters=codec.size("num_filters"),
-        ratios=codec.sizes("upsampling_ratios"),
+        ratios=codec.sizes("upsampling_ratios", at_least=1),
         kernel=codec.size("kernel_size"),
         last_kernel=codec.size("last_kernel_size"),
         residual_kernel=codec.size("residual_kernel_size"),
@@ -319,7 +319,7 @@ def _delays(lm_config: Section) -> tuple[int, ...]:
     pattern.require(modeling="delay")
     delay = pattern.section("delay")
     delay.require(flatten_first=0, empty_initial=0)
-    return delay.sizes("delays")
+    return delay.sizes("delays", at_least=0)
 
 
 def _is_melody(lm_config: Section) -> bool:
@@ -380,7 +380,7 @@ def _audiocraft_codec(config: Section, codebooks: int, channels: int) -> CodecGe
         card=config.section("rvq").size("bins"),
         dim=seanet.size("dimension"),
         filters=seanet.size("n_filters"),
-        ratios=seanet.sizes("ratios"),
+        ratios=seanet.sizes("ratios", at_least=1),
         kernel=seanet.size("kernel_size"),
         last_kernel=seanet.size("last_kernel_size"),
         residual_kernel=seanet.size("residual_kernel_size"),

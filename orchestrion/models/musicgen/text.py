@@ -70,7 +70,7 @@ class TextEncoder:
         self._model.train(False)
         try:
             self._tokenizer = T5Tokenizer.from_pretrained(tokenizer, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        except Exception as error:  # The tokenizers library raises no narrower type for a file that it cannot use.
             reason = str(error).partition("\n")[0]
             raise refused(tokenizer, f"it has no usable tokenizer ({reason}); it needs tokenizer.json") from error
         # transformers makes an almost empty tokenizer, and says nothing, where files are missing or mangled.

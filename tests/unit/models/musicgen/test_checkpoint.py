@@ -348,6 +348,8 @@ class TestUnsupportedArchitectures:
             ("audio_encoder", "use_causal_conv", True),
             ("audio_encoder", "normalize", True),
             ("audio_encoder", "upsampling_ratios", [8, "5"]),
+            ("audio_encoder", "upsampling_ratios", [8, 0, 4, 4]),
+            ("audio_encoder", "upsampling_ratios", []),
             ("audio_encoder", "pad_mode", "replicate"),
             ("text_encoder", "model_type", "bert"),
             ("text_encoder", "feed_forward_proj", "gated-silu"),
@@ -412,6 +414,13 @@ class TestUnsupportedArchitectures:
         )
         with pytest.raises(InvalidRequest, match="supported"):
             open_checkpoint(str(folder))
+
+    def test_an_export_without_tensors_is_refused(self, audiocraft, copy):
+        folder = copy(audiocraft)
+        package = torch.load(folder / "state_dict.bin", weights_only=True)
+        torch.save(package | {"best_state": 5}, folder / "state_dict.bin")
+        with pytest.raises(InvalidRequest, match="best_state"):
+            open_checkpoint(str(folder)).load_lm()
 
     def test_other_exports_of_audiocraft_are_refused(self, audiocraft, copy):
         folder = copy(audiocraft)
