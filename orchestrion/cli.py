@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from orchestrion.config import RenderConfig
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
 from orchestrion.metrics import PrometheusRecorder
+from orchestrion.models import public_name
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
 from orchestrion.render import Failure, build_renderer
 from orchestrion.request import TrackSpec
@@ -76,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _render(arguments: argparse.Namespace) -> int:
     cells = {name: getattr(arguments, name) or "" for name in TrackSpec.model_fields if name not in _FILES}
-    config = local_config(arguments.store)
+    model = arguments.model or "composer"
+    cells["model"] = public_name(model)
+    config = local_config(arguments.store, model)
     renderer = build_renderer(config, "local", PrometheusRecorder(CollectorRegistry()))
     for name in _FILES:
         if (path := getattr(arguments, name)) is not None:
@@ -132,10 +135,10 @@ def _styles(_: argparse.Namespace) -> int:
     return 0
 
 
-def local_config(store: str) -> RenderConfig:
-    """The configuration of a render on this machine: the store, and its signing key in the folder beside it."""
+def local_config(store: str, model: str = "composer") -> RenderConfig:
+    """The configuration of a render on this machine: the store, its signing key in the folder beside it, a model."""
     keys = Path.home() / ".orchestrion" if "://" in store else Path(store).absolute().parent
-    return RenderConfig(store_url=_absolute(store), signing_key_path=str(keys / "signing-key.pem"))
+    return RenderConfig(store_url=_absolute(store), signing_key_path=str(keys / "signing-key.pem"), models=(model,))
 
 
 def _absolute(store: str) -> str:
