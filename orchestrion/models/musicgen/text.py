@@ -24,8 +24,8 @@ from orchestrion.models.musicgen.weights import Projection
 
 Floats = npt.NDArray[np.float32]
 
-#: Prompts whose states are kept: a prompt of 20 tokens takes 60 kB at t5-base's width, and 0.1 core-seconds to make.
-REMEMBERED_PROMPTS: Final = 256
+#: For the states of prompts asked for lately. 20 tokens take 60 kB at t5-base's width, and 0.2 core-seconds to make.
+REMEMBERED_BYTES: Final = 32 << 20
 
 _SHARED: Final = "shared.weight"
 _TIED: Final = "encoder.embed_tokens.weight"
@@ -35,7 +35,12 @@ class TextEncoder:
     """A T5 encoder with its tokenizer. Used by one thread at a time."""
 
     def __init__(
-        self, geometry: T5Geometry, tensors: Tensors, prefix: str, tokenizer: Path, remembered: int = REMEMBERED_PROMPTS
+        self,
+        geometry: T5Geometry,
+        tensors: Tensors,
+        prefix: str,
+        tokenizer: Path,
+        remembered_bytes: int = REMEMBERED_BYTES,
     ) -> None:
         """Weights are the tensors whose names begin with `prefix`; `tokenizer` is the folder of its files.
 
@@ -81,7 +86,7 @@ class TextEncoder:
                 f"its tokenizer has {words} words and its text encoder {geometry.vocabulary}: they are not of one"
                 " model, or tokenizer.json is missing; download it again",
             )
-        self._remembered = remembered
+        self._remembered_bytes = remembered_bytes
         self._states: OrderedDict[str, Floats] = OrderedDict()
 
     def encode(self, prompt: str) -> Floats | None:
@@ -90,10 +95,11 @@ class TextEncoder:
             return None
         if prompt not in self._states:
             self._states[prompt] = self._encode(prompt)
-            if len(self._states) > self._remembered:
-                self._states.popitem(last=False)
         self._states.move_to_end(prompt)
-        return self._states[prompt]
+        states = self._states[prompt]
+        while sum(kept.nbytes for kept in self._states.values()) > self._remembered_bytes:
+            self._states.popitem(last=False)
+        return states
 
     def _encode(self, prompt: str) -> Floats:
         tokens = self._tokenizer(prompt, return_tensors="pt")

@@ -79,14 +79,20 @@ def test_states_are_remembered_and_cannot_be_spoilt_by_who_gets_them(encoder):
 
 
 def test_the_states_that_were_asked_for_longest_ago_are_forgotten_first(folder):
-    encoder = opened(folder, remembered=2)
-    one, two = encoder.encode("one"), encoder.encode("two")
-    assert encoder.encode("one") is one
-    encoder.encode("three")
-    assert encoder.encode("one") is one
-    again = encoder.encode("two")
-    assert again is not two
-    assert np.array_equal(again, two)
+    # "happy", "slow" and "calm" are a word and the end each: there is room for two of them.
+    encoder = opened(folder, remembered_bytes=2 * (2 * 512 * 4))
+    happy, slow = encoder.encode("happy"), encoder.encode("slow")
+    assert encoder.encode("happy") is happy
+    encoder.encode("calm")
+    assert encoder.encode("happy") is happy
+    again = encoder.encode("slow")
+    assert again is not slow
+    assert np.array_equal(again, slow)
+
+
+def test_states_too_large_to_be_remembered_are_given_all_the_same(folder, encoder):
+    forgetful = opened(folder, remembered_bytes=0)
+    assert np.array_equal(forgetful.encode("happy"), encoder.encode("happy"))
 
 
 def test_projection_is_torchs_linear(encoder):
