@@ -20,6 +20,15 @@ from tests.musicgen_checkpoints import (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Torch's threads spin while they wait for each other, which on a busy machine takes minutes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def tune(geometry, seconds: float) -> np.ndarray:
     """Chords with overtones, a beat and some noise: [samples, channels]."""
     draw = np.random.default_rng(1)

@@ -7,9 +7,7 @@ lane is taken through the rest alone, in blocks whose rows stay in the cache.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +16,10 @@ import torch
 
 from orchestrion.models.musicgen import codec_kernels as kernels
 from orchestrion.models.musicgen.codec_kernels import Floats, Packed
+from orchestrion.models.musicgen.codec_products import PackedConv, PackedTransposed, Workers
 from orchestrion.models.musicgen.codec_window import SLACK, Part, Reach, Shape, Window, residual_reaches
 from orchestrion.models.musicgen.geometry import CodecGeometry
-from orchestrion.models.musicgen.kernels import PANEL
-from orchestrion.models.musicgen.weights import CodecWeights, Conv, LstmLayer, Residual, Stage
+from orchestrion.models.musicgen.weights import CodecWeights, LstmLayer, Residual, Stage
 
 #: Frames of a lane that are worked on at a time, up to the first stage …
 BLOCK_FRAMES: Final = 25
@@ -29,75 +27,6 @@ BLOCK_FRAMES: Final = 25
 TAIL_FRAMES: Final = 5
 #: Lanes that are worked on at a time.
 BATCH_LANES: Final = 16
-NOTHING: Final[Floats] = np.empty(0, np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class PackedConv:
-    """A convolution as a product. A narrow one makes `group` samples a row, so that a row fills a panel."""
-
-    packed: Packed
-    inputs: int
-    outputs: int
-    kernel: int
-    dilation: int
-    group: int
-
-    @classmethod
-    def of(cls, conv: Conv, dilation: int = 1) -> PackedConv:
-        """Pack `conv`: weights [outputs, kernel · inputs], repeated one sample later for each sample of a group."""
-        outputs, inputs, kernel = conv.weight.shape
-        group = cls.group_of(outputs, dilation)
-        one = conv.weight.permute(0, 2, 1).reshape(outputs, kernel * inputs)
-        rows = torch.zeros(group, outputs, (group + kernel - 1) * inputs)
-        for sample in range(group):
-            rows[sample, :, sample * inputs : (sample + kernel) * inputs] = one
-        packed = kernels.pack(rows.reshape(group * outputs, -1), conv.bias.repeat(group))
-        return cls(packed, inputs, outputs, kernel, dilation, group)
-
-    @staticmethod
-    def group_of(outputs: int, dilation: int) -> int:
-        """Samples a row."""
-        return max(1, PANEL // outputs) if dilation == 1 else 1
-
-    @classmethod
-    def nbytes(cls, outputs: int, inputs: int, kernel: int, dilation: int = 1) -> int:
-        """Memory of one of these sizes."""
-        group = cls.group_of(outputs, dilation)
-        return Packed.nbytes(group * outputs, (group + kernel - 1) * inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class PackedTransposed:
-    """A transposed convolution as a product: (x[t-1], x[t]) to `stride` samples."""
-
-    packed: Packed
-    stride: int
-    outputs: int
-
-    @classmethod
-    def of(cls, conv: Conv) -> PackedTransposed:
-        """Pack `conv`, whose kernel is twice its stride."""
-        _, outputs, kernel = conv.weight.shape
-        stride = kernel // 2
-        late, early = conv.weight[:, :, stride:], conv.weight[:, :, :stride]
-        rows = torch.cat([late, early]).permute(2, 1, 0).reshape(stride * outputs, -1)
-        return cls(kernels.pack(rows, conv.bias.repeat(stride)), stride, outputs)
-
-    @property
-    def trim_start(self) -> int:
-        """Samples too many at the start; of an odd number the start has more."""
-        return self.stride - self.trim_end
-
-    @property
-    def trim_end(self) -> int:
-        """Samples too many at the end."""
-        return self.stride // 2
-
-    def span(self, row: int, rows: int, early: int, last: bool) -> tuple[int, int]:
-        """First sample and how many, of `rows` outputs from `row` on, without `early` and those beyond the end."""
-        late = self.trim_end if last else 0
-        return row * self.stride + early, max(0, rows * self.stride - early - late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +37,7 @@ class PackedResidual:
     inner: PackedConv
     outer: PackedConv
     skip: PackedConv | None
-    #: Room for the inner signal, flat …
+    #: Room for the inner signal …
     middle: Floats
     #: … and, if there is a `skip`, for what comes through it.
     skipped: Floats
@@ -118,8 +47,8 @@ class PackedResidual:
         """Pack `block`."""
         inner, rows = PackedConv.of(block.inner, dilation), shape.outputs + SLACK
         skip = None if block.skip is None else PackedConv.of(block.skip)
-        middle = np.zeros(rows * inner.outputs, np.float32)
-        skipped = NOTHING if skip is None else np.zeros(rows * skip.outputs, np.float32)
+        middle = np.zeros((rows, inner.outputs), np.float32)
+        skipped = np.zeros((0 if skip is None else rows, block.outer.weight.shape[0]), np.float32)
         return cls(Window(shape, lanes), inner, PackedConv.of(block.outer), skip, middle, skipped)
 
 
@@ -158,11 +87,6 @@ class PackedLstm:
         entering = kernels.pack(layer.input_weight, layer.input_bias + layer.hidden_bias)
         recurrent = kernels.pack(layer.hidden_weight, torch.zeros(4 * width))
         return cls(entering, recurrent, *state)
-
-
-def flat(rows: Floats, first: int) -> Floats:
-    """The values of `rows` from `first` on, as they lie in memory."""
-    return rows[first:].reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +150,7 @@ class CpuDecoder:
 
     def __init__(self, geometry: CodecGeometry, weights: CodecWeights, lanes: int, threads: int) -> None:
         seanet, layout = weights.decoder, Layout.of(geometry)
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._workers = Workers(threads)
         self._codebooks: Floats = weights.codebooks.numpy()
         self._first, self._last = PackedConv.of(seanet.first), PackedConv.of(seanet.last)
         self._lstm = [PackedLstm.of(layer, lanes) for layer in seanet.lstm]
@@ -267,7 +190,7 @@ class CpuDecoder:
                 blocks = [parts[i].between(start, start + BLOCK_FRAMES) for i in batch]
                 for i, samples in zip(batch, self._decode_blocks(blocks), strict=True):
                     made[i] += samples
-        return [np.concatenate([NOTHING, *samples]) for samples in made]
+        return [np.concatenate([self._out[:0], *samples]) for samples in made]
 
     def _decode_blocks(self, parts: Sequence[Part]) -> list[list[Floats]]:
         """At most BLOCK_FRAMES frames of each of at most BATCH_LANES lanes."""
@@ -286,7 +209,7 @@ class CpuDecoder:
             for book, codes in zip(self._codebooks, part.codes, strict=True):
                 frames += book[codes]
             begin, ready = window.take(part.lane, new, part.last)
-            self._convolve(self._first, window.flat(0, begin), ready, raw=flat(self._states[0], at))
+            self._workers.convolve(self._first, window.at(0, begin), ready, raw=self._states[0, at:].ctypes.data)
             counts.append(ready)
             at += ready
         return counts
@@ -300,17 +223,16 @@ class CpuDecoder:
         lanes = [parts[i].lane for i in order]
         x, out = self._states
         for layer in self._lstm:
-            self._product(flat(x, 0), layer.entering.k, layer.entering, total, raw=flat(self._gates, 0))
+            self._workers.product(x.ctypes.data, x.strides[0], layer.entering, total, raw=self._gates.ctypes.data)
             hidden, cell = layer.hidden[lanes], layer.cell[lanes]
+            last, gates = hidden.ctypes.data, self._recurrent.ctypes.data
             for frame in range(max(counts)):
                 rows = np.array([firsts[i] + frame for i in order if counts[i] > frame])
-                packed = layer.recurrent
-                self._product(flat(hidden, 0), packed.k, packed, len(rows), raw=flat(self._recurrent, 0))
+                self._workers.product(last, hidden.strides[0], layer.recurrent, len(rows), raw=gates)
                 kernels.lstm_cells(self._gates, self._recurrent, rows, cell, hidden, out)
             layer.hidden[lanes], layer.cell[lanes] = hidden, cell
             x = out
-        size = total * out.shape[1]
-        kernels.add_elu(flat(out, 0), flat(self._states[0], 0), flat(out, 0)[:size])
+        kernels.add_elu(out[:total], self._states[0], out)
 
     def _raise(self, parts: Sequence[Part], counts: Sequence[int]) -> list[tuple[int, int]]:
         """The first transposed convolution, from `_states[1]` into `_raised`: (first sample, samples) of each lane."""
@@ -326,13 +248,14 @@ class CpuDecoder:
             self._joined[at : at + ready + 1] = window.rows[0, begin : begin + ready + 1]
             spans.append(up.span(at, ready, early, part.last))
             at += ready + 1
-        self._product(
-            flat(self._joined, 0),
-            self._joined.shape[1],
+        joined, (activated, raw) = self._joined, self._raised
+        self._workers.product(
+            joined.ctypes.data,
+            joined.strides[0],
             up.packed,
             max(0, at - 1),
-            elu=flat(self._raised[0], 0),
-            raw=flat(self._raised[1], 0),
+            raw=raw.ctypes.data,
+            activated=activated.ctypes.data,
         )
         return spans
 
@@ -354,96 +277,34 @@ class CpuDecoder:
             if stage is not self._stages[0]:
                 new = self._upsample(stage, lane, new, last)
             for block, after in zip(stage.residuals, [*stage.residuals[1:], None], strict=True):
-                begin, ready = block.window.take(lane, new, last)
                 if after is not None:
-                    elu, raw = (after.window.flat(plane, after.window.front) for plane in (0, 1))
+                    activated, raw = (after.window.at(plane, after.window.front) for plane in (0, 1))
                 else:
                     window = self._samples if following is None else following.window
-                    elu, raw = window.flat(0, window.front), NOTHING
-                self._residual(block, begin, ready, raw, elu)
-                new = ready
+                    activated, raw = window.at(0, window.front), 0
+                new = self._residual(block, lane, new, last, activated, raw)
         begin, ready = self._samples.take(lane, new, last)
-        self._convolve(self._last, self._samples.flat(0, begin), ready, raw=self._out)
+        self._workers.convolve(self._last, self._samples.at(0, begin), ready, raw=self._out.ctypes.data)
         return self._out[:ready].copy()
 
     def _upsample(self, stage: PackedStage, lane: int, new: int, last: bool) -> int:
         """`new` rows in the stage's window to rows in that of its first residual block: how many."""
-        up, target = stage.up, stage.residuals[0].window
-        early = up.trim_start if stage.window.is_fresh(lane) else 0
-        begin, ready = stage.window.take(lane, new, last)
-        elu, raw = (target.flat(plane, target.front - early) for plane in (0, 1))
-        self._product(stage.window.flat(0, begin), stage.window.shape.channels, up.packed, ready, elu=elu, raw=raw)
+        window, up, target = stage.window, stage.up, stage.residuals[0].window
+        early = up.trim_start if window.is_fresh(lane) else 0
+        begin, ready = window.take(lane, new, last)
+        activated, raw = (target.at(plane, target.front - early) for plane in (0, 1))
+        step = window.rows.strides[1]
+        self._workers.product(window.at(0, begin), step, up.packed, ready, activated=activated, raw=raw)
         return up.span(0, ready, early, last)[1]
 
-    def _residual(self, block: PackedResidual, begin: int, ready: int, raw: Floats, elu: Floats) -> None:
-        window = block.window
-        self._convolve(block.inner, window.flat(0, begin), ready, elu=block.middle)
-        unchanged = window.flat(1, begin + window.shape.reach.left)
+    def _residual(self, block: PackedResidual, lane: int, new: int, last: bool, activated: int, raw: int) -> int:
+        """`new` rows in the block's window to rows at the two addresses: how many."""
+        window, workers, middle = block.window, self._workers, block.middle.ctypes.data
+        begin, ready = window.take(lane, new, last)
+        workers.convolve(block.inner, window.at(0, begin), ready, activated=middle)
+        unchanged = window.at(1, begin + window.shape.reach.left)
         if block.skip is not None:
-            self._convolve(block.skip, unchanged, ready, raw=block.skipped)
-            unchanged = block.skipped
-        self._convolve(block.outer, block.middle, ready, addend=unchanged, raw=raw, elu=elu)
-
-    def _convolve(
-        self,
-        conv: PackedConv,
-        x: Floats,
-        rows: int,
-        *,
-        addend: Floats = NOTHING,
-        raw: Floats = NOTHING,
-        elu: Floats = NOTHING,
-    ) -> None:
-        """`rows` outputs of `conv`; x flat, from the first output's first input on."""
-        groups, step = -(-rows // conv.group), conv.group * conv.inputs
-        if conv.dilation > 1:
-            taps = x[: (rows + (conv.kernel - 1) * conv.dilation) * conv.inputs].reshape(-1, conv.inputs)
-            shifted = [taps[k * conv.dilation : k * conv.dilation + rows] for k in range(conv.kernel)]
-            x, step = np.concatenate(shifted, axis=1).reshape(-1), conv.packed.k
-        elif conv.group > 1:
-            # What the last group reads beyond its samples meets zero weights, but must be a number.
-            x[(rows + conv.kernel - 1) * conv.inputs : groups * step + conv.packed.k - step] = 0
-        self._product(x, step, conv.packed, groups, addend=addend, raw=raw, elu=elu)
-
-    def _product(
-        self,
-        x: Floats,
-        step: int,
-        packed: Packed,
-        rows: int,
-        *,
-        addend: Floats = NOTHING,
-        raw: Floats = NOTHING,
-        elu: Floats = NOTHING,
-    ) -> None:
-        """`kernels.product` by all threads: each some of the panels, or, when there are few, some of the rows."""
-
-        def share(first_row: int, last_row: int, first_panel: int, last_panel: int) -> None:
-            to = first_row * packed.n
-            kernels.product(
-                x[first_row * step :],
-                step,
-                packed.weight,
-                packed.k,
-                packed.n,
-                packed.bias,
-                last_row - first_row,
-                first_panel,
-                last_panel,
-                addend[to:],
-                raw[to:],
-                elu[to:],
-            )
-
-        if self._pool is None or rows == 0:
-            return share(0, rows, 0, packed.panels)
-        by_panels = packed.panels >= rows // kernels.TILE
-        size = packed.panels if by_panels else rows
-        edges = [size * i // self._threads for i in range(self._threads + 1)]
-        spans = [(a, b) for a, b in itertools.pairwise(edges) if a < b]
-        tasks = [(0, rows, a, b) if by_panels else (a, b, 0, packed.panels) for a, b in spans]
-        futures = [self._pool.submit(share, *task) for task in tasks[1:]]
-        share(*tasks[0])
-        for future in futures:
-            future.result()
-        return None
+            workers.convolve(block.skip, unchanged, ready, raw=block.skipped.ctypes.data)
+            unchanged = block.skipped.ctypes.data
+        workers.convolve(block.outer, middle, ready, addend=unchanged, activated=activated, raw=raw)
+        return ready

@@ -8,29 +8,27 @@ so that a sample's bits depend on nothing but its own inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from orchestrion.models.musicgen.kernels import PANEL, PREFETCH_BYTES, Function, compiled, product_fp32
+from orchestrion.models.musicgen.kernels import (
+    PANEL,
+    PREFETCH_BYTES,
+    F,
+    address_of,
+    compiled,
+    exp,
+    floats_at,
+    product_fp32,
+)
 
 Floats = npt.NDArray[np.float32]
 
 #: Rows whose sums wait together for what follows the product: 48 · 64 of them are 12 KB of the first cache.
 TILE: Final = 48
-
-_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
-_EXP_LOW, _EXP_HIGH = np.float32(-87), np.float32(88)
-_LOG2_E = np.float32(1.4426950408889634)
-#: ln 2 in two parts, the first with few enough bits that its multiples are exact.
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-#: Adding and subtracting it rounds to an integer.
-_ROUND = np.float32(1.5 * 2**23)
-_EXPONENT_BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
-_C6, _C5, _C4, _C3, _C2 = (np.float32(1 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,83 +71,87 @@ def aligned(count: int) -> Floats:
     return whole[first : first + count]
 
 
-def inlined(function: Function) -> Function:
-    """`function` written into its callers, so that LLVM makes vectors of their loops."""
-    return cast("Function", numba.njit(inline="always")(function))
+@compiled
+def elu(x: np.float32) -> np.float32:
+    """The exponential linear unit."""
+    return x if x > F(0) else exp(x) - F(1)
 
 
-@inlined
-def _exp(x: np.float32) -> np.float32:
-    """e^x within 2 ulp for -87 ≤ x ≤ 88, clamped outside."""
-    x = max(min(x, _EXP_HIGH), _EXP_LOW)
-    n = (x * _LOG2_E + _ROUND) - _ROUND
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    y = ((((_C6 * r + _C5) * r + _C4) * r + _C3) * r + _C2) * (r * r) + r + _ONE
-    return y * np.int32((np.int32(n) + _EXPONENT_BIAS) << _MANTISSA_BITS).view(np.float32)
+@compiled
+def sigmoid(x: np.float32) -> np.float32:
+    """The logistic function; below -88 it is as at -88."""
+    return F(1) / (F(1) + exp(-x if x > F(-88) else F(88)))
 
 
-@inlined
-def _elu(x: np.float32) -> np.float32:
-    return x if x > _ZERO else _exp(x) - _ONE
-
-
-@inlined
-def _sigmoid(x: np.float32) -> np.float32:
-    return np.float32(_ONE / (_ONE + _exp(-x)))
-
-
-@inlined
-def _tanh(x: np.float32) -> np.float32:
-    return np.float32(_TWO / (_ONE + _exp(-_TWO * x)) - _ONE)
+@compiled
+def tanh(x: np.float32) -> np.float32:
+    """The hyperbolic tangent, to 2 in 10⁷ of 1."""
+    return F(2) * sigmoid(F(2) * x) - F(1)
 
 
 @compiled
 def product(
-    x: Floats,
+    x: int,
     step: int,
-    weight: Floats,
+    weight: int,
     k: int,
     n: int,
-    bias: Floats,
+    bias: int,
     rows: int,
     first_panel: int,
     last_panel: int,
-    addend: Floats,
-    raw: Floats,
-    elu: Floats,
+    addend: int,
+    raw: int,
+    activated: int,
 ) -> None:
-    """Multiply, add `bias` and `addend`, and put the sums into `raw` and, through ELU, into `elu`.
+    """Multiply, add `bias` and `addend`, and put the sums to `raw` and, through ELU, to `activated`.
 
-    `x` is flat: row r of `rows` is the `k` values from r · `step` on. `weight`, `k`, `n` and `bias` are a `Packed`'s,
-    of whose panels those from `first_panel` to `last_panel` are made. `addend`, `raw` and `elu` are flat, [rows, n]; an
-    empty one stands for "none".
+    All but the numbers are addresses of float32; 0 stands for "none". Row r of `rows` is the `k` values from x + r ·
+    `step` (bytes) on. `weight`, `k`, `n` and `bias` are a `Packed`'s, of whose panels those from `first_panel` to
+    `last_panel` are made. `addend`, `raw` and `activated` are [rows, n].
     """
-    tile = np.empty(TILE * PANEL, np.float32)
+    tile = np.empty((TILE, PANEL), np.float32)
+    sums = address_of(tile)
     for panel in range(first_panel, last_panel):
-        weights = weight.ctypes.data + panel * k * PANEL * 4
-        column = panel * PANEL
+        weights, column = weight + panel * k * PANEL * 4, panel * PANEL
         width = min(PANEL, n - column)
-        biases = bias[column : column + width]
-        for row in range(0, rows, TILE):
-            height = min(TILE, rows - row)
-            product_fp32(x.ctypes.data + row * step * 4, step * 4, height, weights, k, PREFETCH_BYTES, tile.ctypes.data)
-            for r in range(height):
-                values = tile[r * PANEL : r * PANEL + width]
-                to = (row + r) * n + column
-                for c in range(width):
-                    values[c] += biases[c]
-                if len(addend) > 0:
-                    added = addend[to : to + width]
-                    for c in range(width):
-                        values[c] += added[c]
-                if len(raw) > 0:
-                    raws = raw[to : to + width]
-                    for c in range(width):
-                        raws[c] = values[c]
-                if len(elu) > 0:
-                    elus = elu[to : to + width]
-                    for c in range(width):
-                        elus[c] = _elu(values[c])
+        biases = floats_at(bias + 4 * column, width)
+        for first in range(0, rows, TILE):
+            count = min(TILE, rows - first)
+            product_fp32(x + first * step, step, count, weights, k, PREFETCH_BYTES, sums)
+            for row in range(count):
+                values = tile[row]
+                place = 4 * ((first + row) * n + column)
+                if addend != 0:
+                    addends = floats_at(addend + place, width)
+                    for i in range(width):
+                        values[i] += biases[i] + addends[i]
+                else:
+                    for i in range(width):
+                        values[i] += biases[i]
+                if raw != 0:
+                    out = floats_at(raw + place, width)
+                    for i in range(width):
+                        out[i] = values[i]
+                if activated != 0:
+                    out = floats_at(activated + place, width)
+                    for i in range(width):
+                        out[i] = elu(values[i])
+
+
+@compiled
+def unfold(x: int, rows: int, width: int, kernel: int, dilation: int, out: int) -> None:
+    """The inputs of a dilated convolution: out [rows, kernel, width] from x [rows + (kernel - 1) · dilation, width]."""
+    for row in range(rows):
+        for tap in range(kernel):
+            source = floats_at(x + 4 * (row + tap * dilation) * width, width)
+            floats_at(out + 4 * (row * kernel + tap) * width, width)[:] = source
+
+
+@compiled
+def clear(address: int, count: int) -> None:
+    """Zeros at `address`."""
+    floats_at(address, count)[:] = 0
 
 
 @compiled
@@ -163,19 +165,22 @@ def lstm_cells(
     """
     width = cell.shape[1]
     for lane in range(len(rows)):
-        x, h, c, y, shown = entered[rows[lane]], recurrent[lane], cell[lane], out[rows[lane]], hidden[lane]
+        gates, last = entered[rows[lane]], recurrent[lane]
+        memory, state, shown = cell[lane], hidden[lane], out[rows[lane]]
         for i in range(width):
-            enters = _sigmoid(x[i] + h[i])
-            stays = _sigmoid(x[width + i] + h[width + i])
-            fresh = _tanh(x[2 * width + i] + h[2 * width + i])
-            leaves = _sigmoid(x[3 * width + i] + h[3 * width + i])
-            c[i] = stays * c[i] + enters * fresh
-            shown[i] = leaves * _tanh(c[i])
-            y[i] = shown[i]
+            enters = sigmoid(gates[i] + last[i])
+            stays = sigmoid(gates[width + i] + last[width + i])
+            fresh = tanh(gates[2 * width + i] + last[2 * width + i])
+            leaves = sigmoid(gates[3 * width + i] + last[3 * width + i])
+            memory[i] = stays * memory[i] + enters * fresh
+            state[i] = leaves * tanh(memory[i])
+        for i in range(width):
+            shown[i] = state[i]
 
 
 @compiled
 def add_elu(x: Floats, skipped: Floats, out: Floats) -> None:
-    """ELU(x + skipped) into `out`, all flat."""
-    for i in range(len(out)):
-        out[i] = _elu(x[i] + skipped[i])
+    """ELU(x + skipped) into `out`, all [rows, width]."""
+    for row in range(len(x)):
+        for i in range(x.shape[1]):
+            out[row, i] = elu(x[row, i] + skipped[row, i])

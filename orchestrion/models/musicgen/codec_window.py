@@ -123,13 +123,14 @@ class Window:
         reach, planes, channels = shape.reach, shape.planes, shape.channels
         self.shape, self.front = shape, shape.front
         self.rows: Floats = np.zeros((planes, shape.front + shape.rows + reach.right + SLACK, channels), np.float32)
+        self._address = self.rows.ctypes.data
         self._carry: Floats = np.zeros((lanes, planes, reach.carried, channels), np.float32)
         self._held = [0] * lanes
         self._heard = [0] * lanes
 
-    def flat(self, plane: int, row: int) -> Floats:
-        """The values of `plane` from `row` on, as they lie in memory."""
-        return self.rows[plane, row:].reshape(-1)
+    def at(self, plane: int, row: int) -> int:
+        """Address of `row` in `plane`."""
+        return self._address + plane * self.rows.strides[0] + row * self.rows.strides[1]
 
     def is_fresh(self, lane: int) -> bool:
         """Whether nothing of the lane's piece has come yet."""

@@ -29,6 +29,15 @@ DEVICES = ["cpu", "torch-cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 LENGTHS = [*range(1, 11), 26, 60]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Torch's threads spin while they wait for each other, which on a busy machine takes minutes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @cache
 def weights_of(geometry):
     weights = random_codec(geometry)
