@@ -148,7 +148,7 @@ class TorchDecoder:
             return pack(torch.cat(parts), precision, self._device)
 
         def moved(norm: Norm) -> Norm:
-            return Norm(norm.weight.to(self._device), norm.bias.to(self._device))
+            return Norm(norm.weight.to(self._device, copy=True), norm.bias.to(self._device, copy=True))
 
         def attention(cross: CrossAttentionWeights) -> _Cross:
             return _Cross(moved(cross.norm), packed(cross.query), packed(cross.key, cross.value), packed(cross.out))
@@ -167,7 +167,7 @@ class TorchDecoder:
         self._layers = tuple(layer(source) for source in weights.layers)
         self._out_norm = moved(weights.out_norm)
         self._heads = packed(weights.heads.flatten(0, 1))
-        self._embeddings = weights.embeddings.to(self._device, activation_dtype(precision))
+        self._embeddings = weights.embeddings.to(self._device, activation_dtype(precision), copy=True)
         self._sinusoids = sinusoids(self.max_positions, self.geometry.dim).to(self._device)
 
     def _allocate(self, dtype: torch.dtype) -> None:

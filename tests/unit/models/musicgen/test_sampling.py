@@ -58,14 +58,12 @@ def exact_probabilities(logits, temperature, top_k, top_p) -> np.ndarray:
 
 
 def fit(codes: np.ndarray, probabilities: np.ndarray) -> float:
-    """The chi-square test's p-value, rare codes thrown together so that each bin expects at least ten."""
+    """The chi-square test's p-value. Rare codes join the first of the others, so that each bin expects at least ten."""
     observed = np.bincount(codes.ravel(), minlength=len(probabilities))
     assert observed[probabilities == 0].sum() == 0
     expected = probabilities * codes.size
-    frequent = expected >= 10
-    bins = [np.append(x[frequent], x[~frequent].sum()) for x in (observed, expected)]
-    if bins[1][-1] == 0:
-        bins = [x[:-1] for x in bins]
+    often = expected >= 10
+    bins = [np.append(x[often][0] + x[~often].sum(), x[often][1:]) for x in (observed, expected)]
     return stats.chisquare(*bins).pvalue
 
 
