@@ -14,6 +14,7 @@ from transformers import EncodecConfig, MusicgenDecoderConfig, MusicgenMelodyCon
 from transformers.models.musicgen.modeling_musicgen import MusicgenForConditionalGeneration
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 
+from orchestrion.models.audiocraft.imports import import_audiocraft
 from orchestrion.models.audiocraft.loading import find_checkpoint, load_generator
 from orchestrion.models.musicgen import checkpoint_geometry
 from orchestrion.models.musicgen.checkpoint import Checkpoint, open_checkpoint
@@ -108,6 +109,25 @@ def test_audiocraft_hears_and_answers_the_same(checkpoints, kind):
     conditions = provider(provider.tokenize(attributes))
     theirs = generator.lm(codes(kind)[None], [], conditions)[0]
     assert_same_logits(our_logits(open_checkpoint(str(folder)), kind), theirs)
+
+
+@torch.inference_mode()
+def test_audiocrafts_own_loader_takes_what_we_write(checkpoints, tmp_path, monkeypatch):
+    """So that a checkpoint of the makers is a checkpoint, not what we think one is."""
+    folder = checkpoints("text", "audiocraft")
+    audiocraft = import_audiocraft()
+    # It asks for its text encoder by a hub's name, which a folder of that name stands in for.
+    (tmp_path / "t5-small").symlink_to(folder / "t5")
+    monkeypatch.chdir(tmp_path)
+    theirs = audiocraft.models.MusicGen.get_pretrained(str(folder), device="cpu")
+    again = load_generator(find_checkpoint(str(folder)), "cpu")
+    for model in ("lm", "compression_model"):
+        loaded, expected = (getattr(generator, model).state_dict() for generator in (theirs, again))
+        assert loaded.keys() == expected.keys()
+        assert all(torch.equal(loaded[name], expected[name]) for name in loaded)
+    theirs.set_generation_params(duration=0.1, use_sampling=False)
+    again.set_generation_params(duration=0.1, use_sampling=False)
+    assert torch.equal(theirs.generate([PROMPT]), again.generate([PROMPT]))
 
 
 @torch.inference_mode()

@@ -47,7 +47,7 @@ class TextEncoder:
         Raises:
             InvalidRequest: the weights or the tokenizer cannot be used.
         """
-        # Imports here because they take some five seconds, and a checkpoint's card does not need them.
+        # Imported here because it takes three core-seconds, and a checkpoint's card does not need it.
         from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
         config = T5Config(
