@@ -8,10 +8,12 @@ that whoever takes them can do something else in between, or stop; then the whol
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest, ModelFailed, OrchestrionError
 from orchestrion.models import ModelSettings
 from orchestrion.models.audiocraft.imports import demucs_is_installed
@@ -38,6 +41,19 @@ _STEPS_PER_TURN: Final = 8
 _MAX_DURATION_S: Final = 600.0
 #: What audiocraft's numbers depend on besides its own code.
 _LIBRARIES: Final = ("audiocraft", "julius", "librosa", "numpy", "soxr", "tokenizers", "torch", "transformers")
+
+
+#: Fields of a request, and what audiocraft calls them; what is not given is left to its own defaults.
+_SAMPLING: Final = {"guidance": "cfg_coef", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+_CLOCK: Final = SystemClock()
+
+
+@dataclass(eq=False, slots=True)
+class _Piece:
+    """One request at work or waiting for its turn."""
+
+    turns: Turns[Pcm]
+    device_s: float = 0.0
 
 
 class AudiocraftModel:
@@ -64,8 +80,10 @@ class AudiocraftModel:
         self._cuda_devices = [torch.cuda.current_device()] if device == "cuda" else []
         hears_melodies = "self_wav" in generator.lm.condition_provider.conditioners
         self._choices = {} if not hears_melodies else {"melody": "stems" if demucs_is_installed() else "whole mix"}
+        parameters = inspect.signature(generator.set_generation_params).parameters
+        self._defaults: dict[str, float] = {field: parameters[name].default for field, name in _SAMPLING.items()}
         #: In order of arrival. Only the first is at work: audiocraft keeps a piece's state in the model.
-        self._pieces: deque[Turns[Pcm]] = deque()
+        self._pieces: deque[_Piece] = deque()
         self._info = ModelInfo(
             name=name,
             revision=_revision(checkpoint, device, *self._choices.values()),
@@ -89,46 +107,53 @@ class AudiocraftModel:
             InvalidRequest: theme, continuation, length or negative prompt are nothing that audiocraft can follow.
         """
         text = description(conditioning)
-        piece = Turns(partial(self._make, conditioning, self._call(conditioning, text)))
-        return Performance(self._chunks(piece), choices={"description": text, **self._choices})
+        given = {name: getattr(conditioning, name) for name in _SAMPLING if getattr(conditioning, name) is not None}
+        piece = _Piece(Turns(partial(self._make, conditioning, given, self._call(conditioning, text))))
+        choices = {"text": text, **self._choices, **self._defaults, **given}
+        return Performance(self._chunks(piece), choices=choices, device_s=lambda: piece.device_s)
 
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
-        """Make each piece in turn; each equals the joined chunks of its own performance.
+    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
+        """Make each piece in turn; each equals the joined chunks of its own performance."""
+        return [self._outcome(conditioning) for conditioning in batch]
 
-        Raises:
-            InvalidRequest: one of the requests cannot be used.
-        """
-        return [self._outcome(performance) for performance in [self.perform(one) for one in batch]]
-
-    def _outcome(self, performance: Performance) -> Generation | ModelFailed:
+    def _outcome(self, conditioning: Conditioning) -> Generation | ModelFailed | InvalidRequest:
         try:
+            performance = self.perform(conditioning, interactive=False)
             return Generation.of(performance, list(performance.chunks))
-        except ModelFailed as error:
+        except (ModelFailed, InvalidRequest) as error:
             return error
 
-    def _chunks(self, piece: Turns[Pcm]) -> Iterator[Pcm]:
+    def _chunks(self, piece: _Piece) -> Iterator[Pcm]:
         info = self._info
         try:
             self._pieces.append(piece)
-            while not piece.is_over:
+            while not piece.turns.is_over:
                 self._advance()
                 yield np.zeros((0, info.channels), np.float32)
-            audio = _result(piece)
+            audio = _result(piece.turns)
             for start in range(0, len(audio), info.sample_rate_hz):
                 yield audio[start : start + info.sample_rate_hz]
         finally:
             if piece in self._pieces:
                 self._pieces.remove(piece)
-            piece.give_up()
+            piece.turns.give_up()
 
     def _advance(self) -> None:
         """Let the first piece have its turn, whoever asked: it is in the way of the others."""
+        piece, began_s = self._pieces[0], _CLOCK.monotonic_s()
         with torch.random.fork_rng(devices=self._cuda_devices):
-            self._pieces[0].advance()
-        if self._pieces[0].is_over:
+            piece.turns.advance()
+        piece.device_s += _CLOCK.monotonic_s() - began_s
+        if piece.turns.is_over:
             self._pieces.popleft()
 
-    def _make(self, conditioning: Conditioning, call: Callable[[], Tensor], pause: Callable[[], None]) -> Pcm:
+    def _make(
+        self,
+        conditioning: Conditioning,
+        given: Mapping[str, float],
+        call: Callable[[], Tensor],
+        pause: Callable[[], None],
+    ) -> Pcm:
         """The piece, [samples, channels]; its pauses between steps do not change what it draws."""
         steps = 0
 
@@ -136,17 +161,16 @@ class AudiocraftModel:
             nonlocal steps
             steps += 1
             if steps % _STEPS_PER_TURN == 0:
-                drawn = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in self._cuda_devices]
+                drawn, drawn_cuda = torch.get_rng_state(), [torch.cuda.get_rng_state(n) for n in self._cuda_devices]
                 pause()
-                torch.set_rng_state(drawn[0])
-                for device, state in zip(self._cuda_devices, drawn[1], strict=True):
+                torch.set_rng_state(drawn)
+                for device, state in zip(self._cuda_devices, drawn_cuda, strict=True):
                     torch.cuda.set_rng_state(state, device)
 
         generator, samples = self._generator, round(conditioning.duration_s * self._info.sample_rate_hz)
-        sampling = {name: getattr(conditioning, field) for field, name in _SAMPLING.items()}
+        sampling = {**self._defaults, **given}
         generator.set_generation_params(
-            duration=self._length_s(conditioning),
-            **{name: value for name, value in sampling.items() if value is not None},
+            duration=self._length_s(conditioning), **{name: sampling[field] for field, name in _SAMPLING.items()}
         )
         generator.set_custom_progress_callback(after_step)
         torch.manual_seed(conditioning.seed)
@@ -194,10 +218,6 @@ class AudiocraftModel:
         )
         length_s = frames / frame_rate
         return length_s if int(length_s * frame_rate) == frames else math.nextafter(length_s, math.inf)
-
-
-#: Fields of a request, and what audiocraft calls them; what is not given is left to its own defaults.
-_SAMPLING: Final = {"guidance": "cfg_coef", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
 
 
 def _theme(theme: bytes) -> tuple[list[Tensor], int]:

@@ -92,7 +92,8 @@ def test_a_request_does_not_depend_on_its_neighbours_or_on_the_random_numbers_of
 
 def test_two_pieces_taken_by_turns_are_those_they_are_alone(model):
     wanted = [asking(seed=1), asking("slow piano", seed=2)]
-    pieces = [model.perform(one).chunks for one in wanted]
+    performances = [model.perform(one) for one in wanted]
+    pieces = [performance.chunks for performance in performances]
     chunks = [[], []]
     while any(pieces):
         for n, piece in enumerate(pieces):
@@ -105,6 +106,7 @@ def test_two_pieces_taken_by_turns_are_those_they_are_alone(model):
     for one, parts in zip(wanted, chunks, strict=True):
         assert np.array_equal(np.concatenate(parts), audio_of(model, one))
         assert sum(len(part) == 0 for part in parts) > 1, "nobody had a chance to stop it"
+    assert all(performance.device_s() > 0 for performance in performances)
 
 
 def test_a_piece_can_be_given_up_between_steps_and_leaves_nothing_behind(model):
@@ -128,10 +130,11 @@ def test_a_piece_that_breaks_audiocraft_is_a_failure_and_its_neighbours_are_not(
 
     monkeypatch.setattr(model._generator, "generate", break_on_sad)
 
-    bad, good = model.generate([asking("sad song"), asking()])
+    bad, refused, good = model.generate([asking("sad song"), asking(negative_prompt="drums"), asking()])
 
     assert isinstance(bad, ModelFailed)
     assert "boom" in str(bad)
+    assert isinstance(refused, InvalidRequest)
     assert isinstance(good, Generation)
 
 
