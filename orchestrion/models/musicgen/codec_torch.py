@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orchestrion.models.musicgen.codec_window import Part, Reach, frames_ahead, frames_behind
+from orchestrion.models.musicgen.codec_window import Part, Reach, frames_ahead, frames_behind, residual_reaches
 from orchestrion.models.musicgen.geometry import CodecGeometry
 from orchestrion.models.musicgen.weights import CodecWeights, Conv, LstmLayer, Residual, Seanet, Stage
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+
+#: Frames that are encoded at a time up to the LSTM, where a second takes 40 MB.
+SEGMENT_FRAMES: Final = 50
 
 
 def padded(x: Tensor, left: int, right: int, mode: str) -> Tensor:
@@ -100,7 +104,7 @@ class Half:
 
 
 def encoder_bytes(geometry: CodecGeometry) -> int:
-    """Memory of an encoder's weights."""
+    """Memory of an encoder's weights, and of its widest signals while it works on a segment."""
     width, values = geometry.filters, geometry.kernel * geometry.filters
     for ratio in reversed(geometry.ratios):
         inner = width // geometry.compress
@@ -108,14 +112,30 @@ def encoder_bytes(geometry: CodecGeometry) -> int:
         values += geometry.residual_layers * (inner * width * (geometry.residual_kernel + 1) + skip)
         values += 2 * width * width * 2 * ratio
         width *= 2
-    return 4 * (values + geometry.lstm_layers * 8 * width * width + geometry.dim * width * geometry.last_kernel)
+    values += geometry.lstm_layers * 8 * width * width + geometry.dim * width * geometry.last_kernel
+    # A residual block's input, the same padded and through ELU, and its output.
+    return 4 * (values + 4 * (SEGMENT_FRAMES + sum(heard_frames(geometry))) * geometry.hop * geometry.filters)
+
+
+def heard_frames(geometry: CodecGeometry) -> tuple[int, int]:
+    """Frames before and after a frame whose samples reach it before the LSTM: 2 and 1 in the published geometry."""
+    first = last = 0
+    for ratio in geometry.ratios:
+        start = -(ratio - ratio // 2)
+        first, last = first * ratio + start, last * ratio + start + 2 * ratio - 1
+        first -= sum(reach.left for reach in residual_reaches(geometry))
+        last += sum(reach.right for reach in residual_reaches(geometry))
+    reach = Reach.of_conv(geometry.kernel)
+    # The end of a piece that fills its last frame by a fraction is reflected from up to a frame further back.
+    return 1 - ((first - reach.left) // geometry.hop), (last + reach.right) // geometry.hop
 
 
 class Encoder(Half):
-    """Audio to codes, a whole piece at a time."""
+    """Audio to codes, a whole piece at a time, in memory that does not grow with it before the LSTM."""
 
     def __init__(self, geometry: CodecGeometry, weights: CodecWeights, device: torch.device) -> None:
         super().__init__(geometry, weights, weights.encoder, device)
+        self._behind, self._ahead = heard_frames(geometry)
 
     def encode(self, pcm: Floats) -> Ints:
         """Codes [channels, codebooks, frames] of audio [channels, samples]; each channel as if alone."""
@@ -123,10 +143,15 @@ class Encoder(Half):
             return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])
 
     def _encode_mono(self, samples: Tensor) -> Ints:
-        x = self.conv(samples.to(self.device)[None, None], self.seanet.first)
-        for stage in self.seanet.stages:
-            x = functional.elu(self.residuals(x, stage.residuals))
-            x = self.conv(x, stage.resample, stride=stage.resample.weight.shape[2] // 2)
+        hop = self.geometry.hop
+        frames = -(-len(samples) // hop)
+        pieces = []
+        for start in range(0, frames, SEGMENT_FRAMES):
+            stop = min(start + SEGMENT_FRAMES, frames)
+            first, last = max(0, start - self._behind), min(frames, stop + self._ahead)
+            piece = self._frames(samples[first * hop : last * hop].to(self.device)[None, None])
+            pieces.append(piece[..., start - first : stop - first])
+        x = torch.cat(pieces, dim=-1)
         states = x.transpose(1, 2)
         states = self.lstm(states)[0] + states
         rest = self.conv(functional.elu(states.transpose(1, 2)), self.seanet.last)[0].T
@@ -138,6 +163,14 @@ class Encoder(Half):
             rest = rest - book[nearest]
             codes.append(nearest)
         return torch.stack(codes).cpu().numpy()
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """Samples [1, 1, samples] to what enters the LSTM, [1, width, frames]."""
+        x = self.conv(x, self.seanet.first)
+        for stage in self.seanet.stages:
+            x = functional.elu(self.residuals(x, stage.residuals))
+            x = self.conv(x, stage.resample, stride=stage.resample.weight.shape[2] // 2)
+        return x
 
 
 @dataclass(slots=True)
