@@ -34,6 +34,11 @@ class SharedRenderConfig(BaseModel):
         description="Models a replica loads: 'composer', a hub name, a folder, 'audiocraft:' and either, or 'name=' "
         "and any of these. A request that names none gets the first.",
     )
+    resident_models: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of several MusicGen checkpoints, how many a process keeps in memory; all if not given.",
+    )
     precision: PrecisionName = Field(
         default="auto",
         description="Of the models' weights; auto: int8 on a CPU, bf16 on a GPU. Other precision, other music.",

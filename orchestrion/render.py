@@ -40,7 +40,7 @@ from orchestrion.metrics import (
     RENDER_SECONDS_PER_AUDIO_SECOND,
     Recorder,
 )
-from orchestrion.models import load_model, public_name
+from orchestrion.models import load_models
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
 from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
 from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
@@ -469,7 +469,7 @@ def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Rende
     signer = Signer.load_or_create(config.signing_key_path)
     signer.publish_key(config.signing_key_path)
     clock = SystemClock()
-    models = {public_name(entry): load_model(entry, config.model_settings(), clock) for entry in config.models}
+    models = load_models(config.models, config.model_settings(), clock, config.resident_models)
     # What is loaded now lives as long as the process. Left to the garbage collector, looking through it takes 30 to
     # 40 ms, and falls into somebody's first chunk.
     gc.freeze()

@@ -89,6 +89,7 @@ class Ingress:
         self.awaited = [pool for pool, profile in profiles.items() if profile.min_replicas > 0]
         self.store = TrackStore.open(config.store_url, config.storage_options)
         self.default_model = public_name(config.models[0])
+        self._models_come_and_go = config.resident_models is not None and config.resident_models < len(config.models)
         self.models: tuple[ModelInfo, ...] = ()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -100,7 +101,7 @@ class Ingress:
         pool = pool_for(request.duration_s, priority)
         for last_try in (False, True):
             try:
-                answer: Track | Refusal = await self.pools[pool].render.remote(request, priority)
+                answer: Track | Refusal = await self._routed(pool, request).render.remote(request, priority)
                 return answer
             except BackPressureError:
                 return _backed_up(pool)
@@ -109,13 +110,18 @@ class Ingress:
                     return _gone(pool)
         raise AssertionError("the second try returns")
 
+    def _routed(self, pool: Pool, request: TrackRequest) -> PoolHandle:
+        """The pool; where models come and go, its replicas that have this one in memory before others."""
+        handle = self.pools[pool]
+        return handle.options(multiplexed_model_id=request.model) if self._models_come_and_go else handle
+
     async def stream(
         self, request: TrackRequest, priority: Priority, wire_format: StreamFormat
     ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
         """The header and the audio that follows it."""
         pool = pool_for(request.duration_s, priority)
         for last_try in (False, True):
-            call = self.pools[pool].options(stream=True).stream.remote(request, wire_format, priority)
+            call = self._routed(pool, request).options(stream=True).stream.remote(request, wire_format, priority)
             # Ray's type does not say that `stream=True` makes the answer a generator.
             items = cast("AsyncIterator[Any]", call)
             try:

@@ -8,7 +8,7 @@ is, so a stream is paced here, or a stalled client's whole track would pile up i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Final, TypeVar, cast
 
 import numpy as np
 import ray.util.metrics
+from ray import serve
 
 from orchestrion.admission import Pool, Priority
 from orchestrion.clock import SystemClock
@@ -24,6 +25,7 @@ from orchestrion.errors import OrchestrionError, Overloaded
 from orchestrion.finish import StreamFinisher
 from orchestrion.metrics import CACHE_HITS, QUEUE_DEPTH, REQUESTS, TIME_TO_FIRST_AUDIO, RayMetrics, RayRecorder
 from orchestrion.models.protocol import ModelInfo, Pcm
+from orchestrion.models.shelf import ShelvedModel
 from orchestrion.render import Track, build_renderer
 from orchestrion.request import AudioFormat, Purpose, TrackRequest, TrackSpec
 from serve_app.config import PoolProfile, ServeConfig
@@ -68,7 +70,9 @@ class RenderPool:
             on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
         )
         for model in self._renderer.models:
-            self._warm_up(model)
+            if model not in self._shelved():
+                self._warm_up(model)
+        self._load_shelved = serve.multiplexed(self._loader(), max_num_models_per_replica=config.resident_models or 1)
         self._loop.start()
 
     def check_health(self) -> None:
@@ -88,7 +92,7 @@ class RenderPool:
     async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
         """The finished track. Cancelling gives the work up unless somebody else waits for it."""
         arrived_s = self._clock.monotonic_s()
-        found = await self._find(request)
+        found = await self._find(request) or await self._have_in_memory(request)
         if found is not None:
             return found
         joined = self._join(request, priority, streaming=False)
@@ -118,7 +122,7 @@ class RenderPool:
         and must not look complete.
         """
         arrived_s = self._clock.monotonic_s()
-        found = await self._find(request)
+        found = await self._find(request) or await self._have_in_memory(request)
         if isinstance(found, Refusal):
             yield found
             return
@@ -218,6 +222,31 @@ class RenderPool:
             self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.model)
             self._count(request, "cache_hit")
         return found
+
+    def _shelved(self) -> dict[str, ShelvedModel]:
+        return {name: model for name, model in self._renderer.models.items() if isinstance(model, ShelvedModel)}
+
+    def _loader(self) -> Callable[[str], Awaitable[str]]:
+        """What Serve calls for a model that this replica does not have; it then sends that model's requests here."""
+        shelved = self._shelved()
+
+        async def load(name: str) -> str:
+            await self._in_thread(shelved[name].load)
+            return name
+
+        return load
+
+    async def _have_in_memory(self, request: TrackRequest) -> Refusal | None:
+        """Load the request's model if it is one of those that come and go, in a thread of its own."""
+        if request.model not in self._shelved():
+            return None
+        try:
+            await self._load_shelved(request.model)
+        except OrchestrionError as error:
+            self._renderer.failed(error, "queue", None, request.model)
+            self._count(request, "refused")
+            return Refusal.of_error(error)
+        return None
 
     def _join(
         self, request: TrackRequest, priority: Priority, *, streaming: bool

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Final
 
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.protocol import MusicModel
+from orchestrion.models.shelf import Shelf
 
 _AUDIOCRAFT: Final = "audiocraft:"
 
@@ -45,14 +48,40 @@ def public_name(entry: str) -> str:
     return prefix + (PurePath(source).name if PurePath(source).is_absolute() else source)
 
 
+def load_models(
+    entries: Sequence[str], settings: ModelSettings, clock: Clock, resident: int | None = None
+) -> dict[str, MusicModel]:
+    """The models of these entries by their public names, ready to perform.
+
+    Args:
+        entries: see `public_name`.
+        settings: how each is run.
+        clock: for shares of device time.
+        resident: how many checkpoints of our own engine may be in memory together; the others are loaded when they are
+            needed, in the place of the one that was not for the longest time. None: all of them.
+
+    Raises:
+        InvalidRequest: a model does not exist, cannot be read, or cannot run with these settings.
+    """
+    checkpoints = [entry for entry in entries if _is_checkpoint(_source(entry))]
+    if resident is None or len(checkpoints) <= resident:
+        return {public_name(entry): load_model(entry, settings, clock) for entry in entries}
+    shelf = Shelf(resident)
+    return {
+        public_name(entry): _shelved(shelf, entry, settings, clock)
+        if entry in checkpoints
+        else load_model(entry, settings, clock)
+        for entry in entries
+    }
+
+
 def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     """Load the model of this entry (see `public_name`), ready to perform.
 
     Raises:
         InvalidRequest: there is no such model, it cannot be read, or it cannot run with these settings.
     """
-    name = public_name(entry)
-    source = entry.partition("=")[2] or entry
+    name, source = public_name(entry), _source(entry)
     if source == "composer":
         from orchestrion.models.composer import Composer
 
@@ -61,7 +90,7 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
         from orchestrion.models.audiocraft.backend import AudiocraftModel
 
         return AudiocraftModel.load(name, source.removeprefix(_AUDIOCRAFT), settings)
-    if "/" not in source:
+    if not _is_checkpoint(source):
         raise InvalidRequest.of(
             "model",
             entry,
@@ -71,3 +100,19 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     from orchestrion.models.musicgen.model import MusicGen
 
     return MusicGen.load(name, source, settings, clock)
+
+
+def _shelved(shelf: Shelf, entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
+    from orchestrion.models.musicgen.checkpoint import open_checkpoint
+    from orchestrion.models.musicgen.model import MusicGen, card
+
+    name, checkpoint = public_name(entry), open_checkpoint(_source(entry))
+    return shelf.put(card(name, checkpoint, settings), partial(MusicGen.of, name, checkpoint, settings, clock))
+
+
+def _source(entry: str) -> str:
+    return entry.partition("=")[2] or entry
+
+
+def _is_checkpoint(source: str) -> bool:
+    return "/" in source and not source.startswith(_AUDIOCRAFT)

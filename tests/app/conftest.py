@@ -1,4 +1,4 @@
-"""One Serve instance for all tests of this folder: the application as a laptop runs it, and one with tiny limits."""
+"""One Serve instance for all tests of this folder: as a laptop runs it, one with tiny limits, one with a MusicGen."""
 
 import json
 import os
@@ -12,6 +12,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_STEREO, codec_geometry, write_hugging_face
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,6 +22,11 @@ class Service:
     url: str
     #: One slot, one place in the queue; streams are sent 2 s ahead and then at 8 times their speed.
     tiny_url: str
+    #: Two tiny MusicGens with random weights, "mono" and "stereo", of which one is in memory at a time.
+    musicgen_url: str
+    musicgen_store: Path
+    #: The entry of "mono" in the list of models.
+    musicgen_entry: str
     metrics_url: str
     store: Path
     signing_key: Path
@@ -50,10 +57,13 @@ def service(tmp_path_factory):
         "stream_lead_s": 2,
         "stream_pace": 8,
     }
+    mono = f"mono={write_hugging_face(folder / 'one', TINY, TINY_CODEC)}"
+    stereo = f"stereo={write_hugging_face(folder / 'two', TINY_STEREO, codec_geometry(8, channels=2))}"
+    musicgen = places | {"store_url": str(folder / "musicgen"), "models": [mono, stereo], "resident_models": 1}
     settings = {
         "port": port,
         "metrics_port": metrics_port,
-        "apps": {"orchestrion": ["/", places], "tiny": ["/tiny", tiny]},
+        "apps": {"orchestrion": ["/", places], "tiny": ["/tiny", tiny], "musicgen": ["/musicgen", musicgen]},
     }
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
     with (folder / "service.log").open("wb") as log:
@@ -74,7 +84,15 @@ def service(tmp_path_factory):
         url = f"http://127.0.0.1:{port}"
         try:
             yield Service(
-                url, f"{url}/tiny", f"http://127.0.0.1:{metrics_port}/metrics", store, signing_key, process.pid
+                url=url,
+                tiny_url=f"{url}/tiny",
+                musicgen_url=f"{url}/musicgen",
+                musicgen_store=folder / "musicgen",
+                musicgen_entry=mono,
+                metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
+                store=store,
+                signing_key=signing_key,
+                process_id=process.pid,
             )
         finally:
             children = psutil.Process(process.pid).children(recursive=True)

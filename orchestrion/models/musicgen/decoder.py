@@ -124,3 +124,7 @@ class Decoder(Protocol):
     def logits(self, rows: Rows) -> Floats:
         """As `step`, but the guided logits themselves: [w, codebooks, card]."""
         ...
+
+    def close(self) -> None:
+        """End its threads and free its memory. It is not used afterwards."""
+        ...

@@ -97,6 +97,7 @@ class MusicGen:
         self._geometry = geometry
         self._codec_geometry = codec_geometry
         self._hearing = hearing
+        self._decoder = decoder
         self._codec = codec
         self._codec_thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="codec")
         self._engine = Engine(
@@ -120,7 +121,11 @@ class MusicGen:
         Raises:
             InvalidRequest: it cannot be had or read, or cannot run with these settings.
         """
-        checkpoint = open_checkpoint(source)
+        return cls.of(name, open_checkpoint(source), settings, clock)
+
+    @classmethod
+    def of(cls, name: str, checkpoint: Checkpoint, settings: ModelSettings, clock: Clock) -> MusicGen:
+        """Load an opened checkpoint. Raises as `load`."""
         lm, codec = checkpoint.lm, checkpoint.codec
         place = _Place.of(settings)
         slots = place.slots_that_fit(checkpoint, settings)
@@ -135,17 +140,7 @@ class MusicGen:
         del lm_weights
         streams = _codec_streams(slots)
         audio = Codec(codec, checkpoint.load_codec(), slots=streams, threads=settings.threads, device=place.device)
-        info = ModelInfo(
-            name=name,
-            revision=f"{checkpoint.revision}+{place.precision}+{torch.device(place.device).type}",
-            weights_licence=checkpoint.licence,
-            commercial_use=checkpoint.commercial_use,
-            sample_rate_hz=codec.sample_rate_hz,
-            channels=codec.channels,
-            max_duration_s=MAX_DURATION_S,
-            controls=tuple(control for control in CONTROLS if control != "theme" or lm.chroma_bins),
-            shares_steps=True,
-        )
+        info = card(name, checkpoint, settings)
         logger.info("%s is ready: %s on %s, %d slots", name, place.precision, place.device, slots)
         return cls(
             info, lm, codec, hearing, decoder, audio, codec_streams=streams, chunk_s=settings.chunk_s, clock=clock
@@ -155,6 +150,17 @@ class MusicGen:
     def info(self) -> ModelInfo:
         """What this model is."""
         return self._info
+
+    @property
+    def active(self) -> int:
+        """Pieces in progress."""
+        return self._engine.active
+
+    def close(self) -> None:
+        """Give up what is in progress and free the decoder's and the codec's threads and memory."""
+        self._engine.close()
+        self._codec_thread.shutdown()
+        self._decoder.close()
 
     def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
         """Put one piece into the engine; taking its chunks makes it, and everybody else's.
@@ -232,7 +238,8 @@ class MusicGen:
         self, conditioning: Conditioning, text: str, guidance: float, *, goes_on: bool
     ) -> Callable[[Window], Condition]:
         said = self._said(text, "prompt")
-        null_said = self._said(conditioning.negative_prompt, "negative_prompt")
+        # Without guidance there is no null stream that could hear it.
+        null_said = None if guidance == 1.0 else self._said(conditioning.negative_prompt, "negative_prompt")
         projection = self._hearing.chroma_projection
         if said is None and null_said is None and conditioning.theme is None:
             guidance = 1.0  # Both streams would hear the same nothing.
@@ -242,13 +249,10 @@ class MusicGen:
         theme = None
         if conditioning.theme is not None:
             theme = read_theme(conditioning.theme, self._info.sample_rate_hz)
-        nothing = np.zeros((0, self._geometry.dim), np.float32)
 
         def condition(window: Window) -> Condition:
             chroma = self._chroma(theme, window, goes_on=goes_on)
-            prefix, null_prefix = melody_prefix(
-                chroma, nothing if said is None else said, null_said, projection, self._geometry.chroma_frames
-            )
+            prefix, null_prefix = melody_prefix(chroma, said, null_said, projection, self._geometry.chroma_frames)
             return Condition(None, None, prefix, null_prefix, guidance)
 
         return condition
@@ -271,6 +275,26 @@ class MusicGen:
                 field, text, f"is {len(states)} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
             )
         return project(states, self._hearing.text_projection)
+
+
+def card(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> ModelInfo:
+    """What the checkpoint will be when it is loaded with these settings.
+
+    Raises:
+        InvalidRequest: it cannot run with them.
+    """
+    place = _Place.of(settings)
+    return ModelInfo(
+        name=name,
+        revision=f"{checkpoint.revision}+{place.precision}+{torch.device(place.device).type}",
+        weights_licence=checkpoint.licence,
+        commercial_use=checkpoint.commercial_use,
+        sample_rate_hz=checkpoint.codec.sample_rate_hz,
+        channels=checkpoint.codec.channels,
+        max_duration_s=MAX_DURATION_S,
+        controls=tuple(control for control in CONTROLS if control != "theme" or checkpoint.lm.chroma_bins),
+        shares_steps=True,
+    )
 
 
 class _Chunks:
@@ -346,10 +370,12 @@ class _Place:
         chunk_frames = math.ceil(settings.chunk_s * codec.frame_rate_hz)
 
         def bytes_for(slots: int) -> int:
-            rows = max(PREFILL_ROWS, slots)
-            module = cpu_decoder if self.device == "cpu" else torch_decoder
-            decoder = module.memory_bytes(lm, slots, _positions(lm), rows, self.precision, MAX_TEXT_TOKENS)
-            return decoder + Codec.memory_bytes(codec, _codec_streams(slots), chunk_frames)
+            sizes = (lm, slots, _positions(lm), max(PREFILL_ROWS, slots), self.precision, MAX_TEXT_TOKENS)
+            if self.device == "cpu":
+                decoder_bytes = cpu_decoder.memory_bytes(*sizes, threads=settings.threads)
+            else:
+                decoder_bytes = torch_decoder.memory_bytes(*sizes)
+            return decoder_bytes + Codec.memory_bytes(codec, _codec_streams(slots), chunk_frames)
 
         budget = self._budget_bytes(settings)
         slots = settings.slots if budget is None else slots_that_fit(settings.slots, budget, bytes_for)

@@ -1,0 +1,77 @@
+"""Models that come and go: which one makes room, and which one never does."""
+
+import pytest
+
+from orchestrion.errors import Overloaded
+from orchestrion.models.protocol import Conditioning, ModelInfo, Performance
+from orchestrion.models.shelf import Shelf
+
+WISH = Conditioning("a", "", None, None, None, None, 1.0, 0, None)
+
+
+class Model:
+    def __init__(self, info, log):
+        self.info, self.log, self.active, self.closed = info, log, 0, False
+
+    def perform(self, conditioning, *, interactive=True):
+        assert not self.closed
+        self.active += 1
+        return Performance(iter(()), choices={"by": self.info.name})
+
+    def generate(self, batch):
+        assert not self.closed
+        return [self.info.name for _ in batch]
+
+    def close(self):
+        self.closed = True
+        self.log.append(f"-{self.info.name}")
+
+
+class Library:
+    def __init__(self, resident):
+        self.log, self.loaded = [], {}
+        self.shelf = Shelf(resident)
+
+    def model(self, name):
+        info = ModelInfo(name, "1", "MIT", True, 32_000, 1, 30.0, ())
+
+        def load():
+            self.log.append(f"+{name}")
+            self.loaded[name] = Model(info, self.log)
+            return self.loaded[name]
+
+        return self.shelf.put(info, load)
+
+
+def test_nothing_is_loaded_before_it_is_needed_and_cards_are_there():
+    library = Library(resident=1)
+    model = library.model("a")
+
+    assert model.info.name == "a"
+    assert library.log == []
+    assert model.generate([WISH, WISH]) == ["a", "a"]
+    assert library.log == ["+a"]
+
+
+def test_the_least_recently_used_makes_room():
+    library = Library(resident=2)
+    a, b, c = (library.model(name) for name in "abc")
+    for model in (a, b, a, c, a, b):
+        model.generate([WISH])
+
+    assert library.log == ["+a", "+b", "-b", "+c", "-c", "+b"]
+
+
+def test_a_model_at_work_is_never_put_away():
+    library = Library(resident=2)
+    a, b, c = (library.model(name) for name in "abc")
+    a.perform(WISH)
+    b.load()
+    c.perform(WISH)
+
+    assert library.log == ["+a", "+b", "-b", "+c"]
+    with pytest.raises(Overloaded, match="a and c are at work") as told:
+        b.perform(WISH)
+    assert told.value.retry_after_s > 0
+    library.loaded["a"].active = 0
+    assert b.perform(WISH).choices == {"by": "b"}
