@@ -60,7 +60,8 @@ STAGES: Final = 4
 TILE_PLACES: Final = 64
 
 
-@triton.jit
+# Triton compiles a kernel anew for arguments that are 1 or multiples of 16; the number of rows must not be one of them.
+@triton.jit(do_not_specialize=["rows"])
 def _product_kernel(
     inputs,
     input_scale,

@@ -6,7 +6,7 @@ hand: nothing in this module has been run yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -30,7 +30,7 @@ class _Recorded:
 
 
 class CudaGraphs(Generic[Shape]):
-    """Replays `step(table, shape)`, recorded when a number of rows and a shape are first met.
+    """Replays `step(table, shape)`: recorded ahead by `record`, or when a number of rows and a shape are first met.
 
     `step` takes an int64 table [rows, fields] on the device and must neither wait for it nor allocate what outlives the
     call; `padding`, [fields] on the CPU, is a row that does no harm.
@@ -55,14 +55,15 @@ class CudaGraphs(Generic[Shape]):
         """
         n, rows = len(table), graph_rows(len(table))
         if (rows, shape) not in self._recorded:
-            self._recorded[rows, shape] = self._record(rows, shape)
+            self.record(rows, shape)
         recorded = self._recorded[rows, shape]
         self._staging[:n], self._staging[n:rows] = table, self._padding
         recorded.table.copy_(self._staging[:rows], non_blocking=True)
         recorded.graph.replay()
         return recorded.codes[:n]
 
-    def _record(self, rows: int, shape: Shape) -> _Recorded:
+    def record(self, rows: int, shape: Shape) -> None:
+        """Make the graph for so many rows (see `graph_rows`) of this shape; it takes a part of a second."""
         table = self._padding.repeat(rows, 1).to(self._device)
         # Once outside the graph, so that kernels are compiled and loaded before it is recorded.
         self._step(table, shape)
@@ -70,9 +71,17 @@ class CudaGraphs(Generic[Shape]):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             codes = self._step(table, shape)
-        return _Recorded(graph, table, codes)
+        self._recorded[rows, shape] = _Recorded(graph, table, codes)
 
 
 def graph_rows(n: int) -> int:
     """The number of rows of the smallest graph that takes `n`."""
     return next((rows for rows in GRAPH_ROWS if rows >= n), -(-n // GRAPH_STEP) * GRAPH_STEP)
+
+
+def graphs_up_to(n: int) -> Iterator[int]:
+    """The numbers of rows of all graphs that steps of 1 to `n` rows take."""
+    rows = 0
+    while rows < n:
+        rows = graph_rows(rows + 1)
+        yield rows

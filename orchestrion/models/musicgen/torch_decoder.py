@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.musicgen.cuda_graphs import CudaGraphs
+from orchestrion.models.musicgen.cuda_graphs import CudaGraphs, graphs_up_to
 from orchestrion.models.musicgen.decoder import Condition, Draws, Floats, Ints, Precision, Rows
 from orchestrion.models.musicgen.geometry import LmGeometry
 from orchestrion.models.musicgen.sampling import DeviceDraws
@@ -142,6 +142,10 @@ class TorchDecoder:
         self._graphs: CudaGraphs[_Shape] | None = None
         if self._device.type == "cuda" and self._arithmetic.stays_on_device:
             self._graphs = CudaGraphs(self._codes, padding, most_rows=slots, device=self._device)
+            with _memory_errors(), torch.inference_mode():
+                # Guided, without a negative prompt: what nearly all steps are. The others wait until they are met.
+                for rows in graphs_up_to(slots):
+                    self._graphs.record(rows, _Shape(streams=2, texts=0 if geometry.text_in_prefix else 1))
 
     def _load(self, weights: LmWeights, precision: Precision) -> None:
         def packed(*parts: Tensor) -> Packed:
@@ -243,6 +247,11 @@ class TorchDecoder:
         with _memory_errors(), torch.inference_mode():
             guided: Floats = self._guided_rows(rows).cpu().numpy()
             return guided
+
+    def close(self) -> None:
+        """See `Decoder.close`. Without it the graphs, which know the decoder, would keep it until Python finds them."""
+        self._graphs = None
+        del self._layers, self._heads, self._embeddings, self._cache, self._text, self._bound
 
     def _require_room(self, rows: Rows) -> None:
         if not 0 < len(rows.slot) <= self.max_rows:

@@ -290,8 +290,9 @@ def test_its_memory_is_what_was_foretold(name, precision):
     """What is allocated for good; the foretold work of a step, here of few rows, may come on top."""
     sizes = {"slots": 6, "max_positions": 600, "max_rows": 1, "max_text": 200}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        _theirs = decoder(name, precision=precision, **sizes)
+        theirs = decoder(name, precision=precision, **sizes)
     taken = sum(event.self_cpu_memory_usage for event in profiler.key_averages())
+    theirs.close()
     foretold = memory_bytes(GEOMETRIES[name], precision=precision, **sizes)
     assert 0.85 * foretold < taken <= foretold
 
