@@ -7,8 +7,7 @@ shape, so here how a piece is cut changes its last bits, never more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,17 +69,13 @@ def placed(seanet: Seanet, device: torch.device) -> Seanet:
     return Seanet(conv(seanet.first), seanet.lstm, stages, conv(seanet.last))
 
 
-@contextmanager
-def exact() -> Iterator[None]:
-    """Convolutions and LSTMs on CUDA in float32 all through: its default rounds their inputs to 10 bits."""
-    with torch.backends.cudnn.flags(allow_tf32=False), torch.inference_mode():
-        yield
-
-
 class Half:
     """What encoder and decoder share: weights on a device, and the layers that keep the rate."""
 
     def __init__(self, geometry: CodecGeometry, weights: CodecWeights, seanet: Seanet, device: torch.device) -> None:
+        # For all of the process and for good: cuDNN's default rounds what it multiplies to 10 bits, and a setting that
+        # is put back may be put back under the feet of another model's thread.
+        torch.backends.cudnn.allow_tf32 = False
         self.geometry = geometry
         self.device = device
         self.codebooks = weights.codebooks.to(device)
@@ -137,10 +132,10 @@ class Encoder(Half):
         super().__init__(geometry, weights, weights.encoder, device)
         self._behind, self._ahead = heard_frames(geometry)
 
+    @torch.inference_mode()
     def encode(self, pcm: Floats) -> Ints:
         """Codes [channels, codebooks, frames] of audio [channels, samples]; each channel as if alone."""
-        with exact():
-            return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])
+        return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])
 
     def _encode_mono(self, samples: Tensor) -> Ints:
         hop = self.geometry.hop
@@ -237,20 +232,20 @@ class TorchDecoder(Half):
         self._memory[:, :, lane] = 0
         self._codes[lane], self._states[lane] = Kept(self._no_codes), Kept(self._no_states)
 
+    @torch.inference_mode()
     def decode(self, parts: Sequence[Part]) -> list[Floats]:
         """The samples of each part's lane that have become final, [samples]."""
+        for part in parts:
+            self._codes[part.lane].append(torch.from_numpy(part.codes).to(self.device))
+        reach = self._entrance
+        seams = [self._codes[part.lane].take(reach.left, reach.right, part.last) for part in parts]
+        for group in alike(seams):
+            self._remember([parts[i].lane for i in group], [seams[i] for i in group])
+        seams = [self._states[part.lane].take(self._behind, self._ahead, part.last) for part in parts]
         made: list[Floats] = [np.empty(0, np.float32)] * len(parts)
-        with exact():
-            for part in parts:
-                self._codes[part.lane].append(torch.from_numpy(part.codes).to(self.device))
-            reach = self._entrance
-            seams = [self._codes[part.lane].take(reach.left, reach.right, part.last) for part in parts]
-            for group in alike(seams):
-                self._remember([parts[i].lane for i in group], [seams[i] for i in group])
-            seams = [self._states[part.lane].take(self._behind, self._ahead, part.last) for part in parts]
-            for group in alike(seams):
-                for index, samples in zip(group, self._sound([seams[i] for i in group]), strict=True):
-                    made[index] = samples
+        for group in alike(seams):
+            for index, samples in zip(group, self._sound([seams[i] for i in group]), strict=True):
+                made[index] = samples
         return made
 
     def _remember(self, lanes: list[int], seams: Sequence[Seam]) -> None:
