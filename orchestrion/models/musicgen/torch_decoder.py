@@ -74,21 +74,6 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
-    """What the host must know of a slot."""
-
-    has_null: bool
-    has_text: bool
-    has_null_text: bool
-    #: [2, prefix, dim], on the device.
-    prefix: Tensor
-
-    @property
-    def prefix_columns(self) -> int:
-        return self.prefix.shape[1]
-
-
-@dataclass(frozen=True, slots=True)
 class _Shape:
     """What may differ between steps of the same number of rows: half the work when nobody needs the other half."""
 
@@ -130,8 +115,11 @@ class TorchDecoder:
         self._max_text = max_text
         self._device = torch.device(device)
         self._spare = 2 * slots
-        unbound = _Bound(False, False, False, torch.zeros(2, 0, geometry.dim, device=device))
-        self._bound = [unbound] * slots
+        # What the host must know of each slot.
+        self._streams, self._texts = np.ones(slots, np.int64), np.zeros(slots, np.int64)
+        self._prefix_columns = np.zeros(slots, np.int64)
+        #: [2, prefix, dim] of each slot that has one, on the device.
+        self._prefixes: dict[int, Tensor] = {}
         with _memory_errors(), torch.inference_mode():
             self._arithmetic = arithmetic or best_arithmetic(precision, self._device)
             self._load(weights, precision)
@@ -202,12 +190,12 @@ class TorchDecoder:
             self._hear(null, condition.null_cross if condition.has_null else None)
             self._streams_of[1, slot] = null if condition.has_null else self._spare
             self._guidance[slot] = condition.guidance
-            self._bound[slot] = _Bound(
-                has_null=condition.has_null,
-                has_text=condition.cross is not None,
-                has_null_text=condition.has_null and condition.null_cross is not None,
-                prefix=self._moved(_prefix(condition, self.geometry.dim)),
-            )
+            self._prefixes.pop(slot, None)
+            if condition.prefix is not None:
+                self._prefixes[slot] = self._moved(_prefixes(condition.prefix, condition.null_prefix))
+        self._streams[slot] = 2 if condition.has_null else 1
+        self._texts[slot] = self._streams[slot] if condition.null_cross is not None else condition.cross is not None
+        self._prefix_columns[slot] = condition.prefix_columns
 
     def _check(self, condition: Condition) -> None:
         for name, states in (("prompt", condition.cross), ("negative_prompt", condition.null_cross)):
@@ -221,7 +209,7 @@ class TorchDecoder:
         """Keys and values of the text, in every layer."""
         length = 0 if states is None else len(states)
         self._text_lengths[stream] = length
-        if states is None:
+        if states is None or not length:
             return
         inputs = self._moved(states).to(self._cache.dtype)
         crosses = (layer.cross for layer in self._layers if layer.cross)
@@ -251,7 +239,7 @@ class TorchDecoder:
     def close(self) -> None:
         """See `Decoder.close`. Without it the graphs, which know the decoder, would keep it until Python finds them."""
         self._graphs = None
-        del self._layers, self._heads, self._embeddings, self._cache, self._text, self._bound
+        del self._layers, self._heads, self._embeddings, self._cache, self._text, self._prefixes
 
     def _require_room(self, rows: Rows) -> None:
         if not 0 < len(rows.slot) <= self.max_rows:
@@ -260,14 +248,10 @@ class TorchDecoder:
             raise ValueError(f"position {rows.position.max()}; this decoder's slots hold {self.max_positions}")
 
     def _shape(self, rows: Rows) -> _Shape:
-        bound = [self._bound[slot] for slot in set(rows.slot.tolist())]
-        streams = 2 if any(b.has_null for b in bound) else 1
-        texts = 2 if any(b.has_null_text for b in bound) else int(any(b.has_text for b in bound))
-        return _Shape(streams, texts)
+        return _Shape(int(self._streams[rows.slot].max()), int(self._texts[rows.slot].max()))
 
     def _in_prefix(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        columns = np.array([bound.prefix_columns for bound in self._bound])
-        in_prefix: npt.NDArray[np.bool_] = rows.position < columns[rows.slot]
+        in_prefix: npt.NDArray[np.bool_] = rows.position < self._prefix_columns[rows.slot]
         return in_prefix
 
     # --- any step -----------------------------------------------------------------------------------------------------
@@ -292,8 +276,7 @@ class TorchDecoder:
         """Overwrite the prefix's rows of `x` [streams, rows, dim] with their slots' prefixes."""
         for slot in set(rows.slot[in_prefix].tolist()):
             mine = np.flatnonzero(in_prefix & (rows.slot == slot))
-            prefix = self._bound[slot].prefix[: len(x)]
-            x[:, self._moved(mine)] = prefix[:, self._moved(rows.position[mine])]
+            x[:, self._moved(mine)] = self._prefixes[slot][: len(x), self._moved(rows.position[mine])]
 
     def _moved(self, array: Ints | Floats) -> Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -427,10 +410,9 @@ def best_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
     return CudaArithmetic(precision)
 
 
-def _prefix(condition: Condition, dim: int) -> Floats:
-    """Both streams' prefixes: [2, prefix, dim]; what is absent is zero."""
-    prefix = np.zeros((0, dim), np.float32) if condition.prefix is None else condition.prefix
-    return np.stack([prefix, np.zeros_like(prefix) if condition.null_prefix is None else condition.null_prefix])
+def _prefixes(prefix: Floats, null_prefix: Floats | None) -> Floats:
+    """Of both streams, [2, prefix, dim]; an absent one is zero."""
+    return np.stack([prefix, np.zeros_like(prefix) if null_prefix is None else null_prefix])
 
 
 def _table(rows: Rows, draws: Draws) -> Ints:
