@@ -80,9 +80,11 @@ class Codec:
         )
 
     @staticmethod
-    def memory_bytes(geometry: CodecGeometry, slots: int, max_frames_per_push: int) -> int:
-        """Memory of a codec on the CPU while all its slots are open and get up to that many frames in one push."""
+    def memory_bytes(geometry: CodecGeometry, slots: int, max_frames_per_push: int, device: str = "cpu") -> int:
+        """Memory that a codec takes on `device` while all slots are open and get up to that many frames in a push."""
         lanes = slots * geometry.channels
+        if device != "cpu":
+            return codec_torch.decoder_bytes(geometry, lanes) + codec_torch.encoder_bytes(geometry)
         # A push's samples exist twice while blocks are joined, and while channels are.
         samples = 4 * 2 * lanes * (max_frames_per_push + frames_ahead(geometry)) * geometry.hop
         return codec_cpu.memory_bytes(geometry, lanes) + codec_torch.encoder_bytes(geometry) + samples

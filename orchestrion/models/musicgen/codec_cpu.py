@@ -17,7 +17,7 @@ import torch
 from orchestrion.models.musicgen import codec_kernels as kernels
 from orchestrion.models.musicgen.codec_kernels import Floats, Packed
 from orchestrion.models.musicgen.codec_products import PackedConv, PackedTransposed, Workers
-from orchestrion.models.musicgen.codec_window import SLACK, Part, Reach, Shape, Window, residual_reaches
+from orchestrion.models.musicgen.codec_window import SLACK, Part, Reach, Shape, Window, residual_reaches, rounds
 from orchestrion.models.musicgen.geometry import CodecGeometry
 from orchestrion.models.musicgen.weights import CodecWeights, LstmLayer, Residual, Stage
 
@@ -103,7 +103,7 @@ class Layout:
         """The windows of a decoder of this geometry."""
         reflect = geometry.pad_mode == "reflect"
         frames = Shape(Reach.of_conv(geometry.kernel), geometry.dim, 1, BLOCK_FRAMES, reflect)
-        width, stages, rows = geometry.filters * 2 ** len(geometry.ratios), [], frames.outputs
+        width, stages, rows = geometry.filters << len(geometry.ratios), [], frames.outputs
         for index, ratio in enumerate(geometry.ratios):
             stage = [Shape(Reach.of_transposed(), width, 1, rows, False)]
             width //= 2
@@ -183,13 +183,11 @@ class CpuDecoder:
     def decode(self, parts: Sequence[Part]) -> list[Floats]:
         """The samples of each part's lane that have become final, [samples]."""
         made: list[list[Floats]] = [[] for _ in parts]
-        longest = max(part.codes.shape[1] for part in parts)
-        for start in range(0, max(1, longest), BLOCK_FRAMES):
-            going = [i for i, part in enumerate(parts) if start < max(1, part.codes.shape[1])]
-            for batch in (going[i : i + BATCH_LANES] for i in range(0, len(going), BATCH_LANES)):
-                blocks = [parts[i].between(start, start + BLOCK_FRAMES) for i in batch]
-                for i, samples in zip(batch, self._decode_blocks(blocks), strict=True):
-                    made[i] += samples
+        for blocks in rounds(parts, BLOCK_FRAMES):
+            indices = list(blocks)
+            for batch in (indices[i : i + BATCH_LANES] for i in range(0, len(indices), BATCH_LANES)):
+                for index, samples in zip(batch, self._decode_blocks([blocks[i] for i in batch]), strict=True):
+                    made[index] += samples
         return [np.concatenate([self._out[:0], *samples]) for samples in made]
 
     def _decode_blocks(self, parts: Sequence[Part]) -> list[list[Floats]]:

@@ -7,7 +7,7 @@ shape, so here how a piece is cut changes its last bits, never more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orchestrion.models.musicgen.codec_window import Part, Reach, frames_ahead, frames_behind, residual_reaches
+from orchestrion.models.musicgen.codec_window import Part, Reach, frames_ahead, frames_behind, residual_reaches, rounds
 from orchestrion.models.musicgen.geometry import CodecGeometry
 from orchestrion.models.musicgen.weights import CodecWeights, Conv, LstmLayer, Residual, Seanet, Stage
 
@@ -26,6 +26,9 @@ Ints = npt.NDArray[np.int64]
 
 #: Frames that are encoded at a time up to the LSTM, where a second takes 40 MB.
 SEGMENT_FRAMES: Final = 50
+#: Frames of a lane that are decoded at a time, and of all lanes of a batch: 250 MB of signals.
+BLOCK_FRAMES: Final = 100
+BATCH_FRAMES: Final = 400
 
 
 def padded(x: Tensor, left: int, right: int, mode: str) -> Tensor:
@@ -98,8 +101,8 @@ class Half:
         return x
 
 
-def encoder_bytes(geometry: CodecGeometry) -> int:
-    """Memory of an encoder's weights, and of its widest signals while it works on a segment."""
+def half_bytes(geometry: CodecGeometry) -> int:
+    """Memory of the weights of an encoder, or of a decoder."""
     width, values = geometry.filters, geometry.kernel * geometry.filters
     for ratio in reversed(geometry.ratios):
         inner = width // geometry.compress
@@ -107,9 +110,25 @@ def encoder_bytes(geometry: CodecGeometry) -> int:
         values += geometry.residual_layers * (inner * width * (geometry.residual_kernel + 1) + skip)
         values += 2 * width * width * 2 * ratio
         width *= 2
-    values += geometry.lstm_layers * 8 * width * width + geometry.dim * width * geometry.last_kernel
-    # A residual block's input, the same padded and through ELU, and its output.
-    return 4 * (values + 4 * (SEGMENT_FRAMES + sum(heard_frames(geometry))) * geometry.hop * geometry.filters)
+    return 4 * (values + geometry.lstm_layers * 8 * width * width + geometry.dim * width * geometry.last_kernel)
+
+
+def signal_bytes(geometry: CodecGeometry, frames: int) -> int:
+    """Memory for working on so many frames: in a residual block its input, that through ELU and padded, its output."""
+    return 4 * 4 * frames * geometry.hop * geometry.filters
+
+
+def encoder_bytes(geometry: CodecGeometry) -> int:
+    """Memory of an `Encoder` at work."""
+    return half_bytes(geometry) + signal_bytes(geometry, SEGMENT_FRAMES + sum(heard_frames(geometry)))
+
+
+def decoder_bytes(geometry: CodecGeometry, lanes: int) -> int:
+    """Memory of a `TorchDecoder` at work, its codebooks included."""
+    width, seam = geometry.filters << len(geometry.ratios), frames_ahead(geometry) + frames_behind(geometry)
+    kept = lanes * 4 * width * (2 * geometry.lstm_layers + seam)
+    books = 4 * geometry.codebooks * geometry.card * geometry.dim
+    return half_bytes(geometry) + books + kept + signal_bytes(geometry, max(BATCH_FRAMES, BLOCK_FRAMES + seam))
 
 
 def heard_frames(geometry: CodecGeometry) -> tuple[int, int]:
@@ -203,13 +222,15 @@ class Seam:
     count: int
 
 
-def alike(seams: Sequence[Seam]) -> Iterable[list[int]]:
-    """Indices of the seams that can be worked on as one batch."""
+def alike(seams: Sequence[Seam]) -> Iterator[list[int]]:
+    """Indices of the seams that are worked on as one batch, of at most BATCH_FRAMES frames."""
     groups: dict[tuple[int, int, int], list[int]] = {}
     for index, seam in enumerate(seams):
         if seam.count:
             groups.setdefault((seam.frames.shape[-1], seam.skip, seam.count), []).append(index)
-    return groups.values()
+    for (frames, _, _), group in groups.items():
+        size = max(1, BATCH_FRAMES // frames)
+        yield from (group[first : first + size] for first in range(0, len(group), size))
 
 
 class TorchDecoder(Half):
@@ -235,6 +256,14 @@ class TorchDecoder(Half):
     @torch.inference_mode()
     def decode(self, parts: Sequence[Part]) -> list[Floats]:
         """The samples of each part's lane that have become final, [samples]."""
+        made: list[list[Floats]] = [[np.empty(0, np.float32)] for _ in parts]
+        for blocks in rounds(parts, BLOCK_FRAMES):
+            for index, samples in zip(blocks, self._decode_blocks(list(blocks.values())), strict=True):
+                made[index] += samples
+        return [np.concatenate(samples) for samples in made]
+
+    def _decode_blocks(self, parts: Sequence[Part]) -> list[list[Floats]]:
+        """At most BLOCK_FRAMES frames of each part."""
         for part in parts:
             self._codes[part.lane].append(torch.from_numpy(part.codes).to(self.device))
         reach = self._entrance
@@ -242,10 +271,10 @@ class TorchDecoder(Half):
         for group in alike(seams):
             self._remember([parts[i].lane for i in group], [seams[i] for i in group])
         seams = [self._states[part.lane].take(self._behind, self._ahead, part.last) for part in parts]
-        made: list[Floats] = [np.empty(0, np.float32)] * len(parts)
+        made: list[list[Floats]] = [[] for _ in parts]
         for group in alike(seams):
             for index, samples in zip(group, self._sound([seams[i] for i in group]), strict=True):
-                made[index] = samples
+                made[index].append(samples)
         return made
 
     def _remember(self, lanes: list[int], seams: Sequence[Seam]) -> None:

@@ -7,6 +7,7 @@ of output is computed once, when its last input is there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,14 @@ class Part:
     def between(self, start: int, stop: int) -> Part:
         """Its frames from `start` to `stop`."""
         return Part(self.lane, self.codes[:, start:stop], self.last and stop >= self.codes.shape[1])
+
+
+def rounds(parts: Sequence[Part], frames: int) -> Iterator[dict[int, Part]]:
+    """`parts` by their indices, at most so many frames of each at a time, those left out that have no more."""
+    longest = max(part.codes.shape[1] for part in parts)
+    for start in range(0, max(1, longest), frames):
+        going = {index: part for index, part in enumerate(parts) if start < max(1, part.codes.shape[1])}
+        yield {index: part.between(start, start + frames) for index, part in going.items()}
 
 
 @dataclass(frozen=True, slots=True)
