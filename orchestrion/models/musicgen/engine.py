@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +23,7 @@ from orchestrion.errors import ModelFailed
 from orchestrion.models.musicgen.codec import Codec, DecodeStream
 from orchestrion.models.musicgen.decoder import Condition, Decoder, Draws, Floats, Ints, Rows
 from orchestrion.models.musicgen.scheduler import (
+    LAST_TRIES,
     Capacity,
     SlotState,
     after_shortage,
@@ -75,6 +76,8 @@ class Piece:
     given_samples: int = 0
     #: Whether the codec has it in hand just now.
     in_codec: bool = False
+    #: Times in a row that the codec found no memory for it.
+    codec_shortages: int = 0
     chunks: deque[Pcm] = field(default_factory=deque)
     #: Seconds of the device that this piece used: its share of every step and of every codec batch it was in.
     device_s: float = 0.0
@@ -227,16 +230,16 @@ class Engine:
         for piece, count in planned:
             piece.device_s += step_s * count / rows
             piece.sequence.fed(count)
-        for piece, drawn in zip(drawing, tokens, strict=True):
-            self._take(piece, drawn)
+        is_number = (tokens >= 0).all(axis=1).tolist()
+        for piece, drawn, fine in zip(drawing, tokens, is_number, strict=True):
+            if fine:
+                self._take(piece, drawn)
+            else:
+                self._fail(piece, ModelFailed("the model's logits are not numbers: weights or precision are broken"))
         self._capacity = after_success(self._capacity, self._full)
 
     def _take(self, piece: Piece, tokens: Ints) -> None:
-        if (tokens < 0).any():
-            self._fail(
-                piece, ModelFailed("the model's logits are not numbers: its weights or its precision are broken")
-            )
-        elif piece.sequence.accept(tokens):
+        if piece.sequence.accept(tokens):
             if piece.sequence.is_done:
                 self._leave_slot(piece)
                 self._draining.append(piece)
@@ -294,7 +297,7 @@ class Engine:
         piece.pushed_frames = end
         piece.next_chunk_frames = min(2 * piece.next_chunk_frames, self._pacing.chunk_frames)
         piece.in_codec = True
-        return piece.stream, piece.sequence.codes[:, begin:end].copy(), end == piece.sequence.codes.shape[1]
+        return piece.stream, piece.sequence.codes[:, begin:end].copy(), end == piece.sequence.total_frames
 
     def _is_due(self, piece: Piece) -> bool:
         waits_for_more = piece.ready_frames < piece.next_chunk_frames and not piece.sequence.is_done
@@ -334,6 +337,7 @@ class Engine:
         if piece.is_over:  # Cancelled while the codec was at it.
             self._close_stream(piece)
             return
+        piece.codec_shortages = 0
         begin, end = piece.decoded_samples, min(piece.decoded_samples + len(chunk), piece.samples)
         piece.decoded_samples += len(chunk)
         # After a fresh start of the codec, what was given on before comes again and is dropped.
@@ -341,19 +345,21 @@ class Engine:
         if len(fresh):
             piece.chunks.append(fresh)
             piece.given_samples += len(fresh)
-        if piece.sequence.is_done and piece.pushed_frames == piece.sequence.codes.shape[1]:
+        if piece.sequence.is_done and piece.pushed_frames == piece.sequence.total_frames:
             self._retire(piece)
 
     def _codec_broke(self, pieces: list[Piece], error: BaseException) -> None:
         """Begin the audio of these pieces again if it was memory, fewer at a time; otherwise they fail."""
-        shortage = isinstance(error, _OUT_OF_MEMORY) and len(pieces) > 1
+        shortage = isinstance(error, _OUT_OF_MEMORY)
         logger.warning("the codec failed on %d pieces: %r", len(pieces), error)
         self._codec_batch = max(1, len(pieces) // 2) if shortage else self._codec_batch
         for piece in pieces:
             self._close_stream(piece)
             if piece.is_over:
                 continue
-            if shortage and self._open_stream(piece):
+            piece.codec_shortages += 1
+            hopeless = len(pieces) == 1 and piece.codec_shortages >= LAST_TRIES
+            if shortage and not hopeless and self._open_stream(piece):
                 piece.pushed_frames = piece.decoded_samples = 0
             else:
                 self._fail(piece, ModelFailed(f"the codec failed: {type(error).__name__}: {error}"))
@@ -377,23 +383,20 @@ class Engine:
 
 
 def _rows(planned: list[tuple[Piece, int]], drawing: list[Piece]) -> Rows:
-    slots, positions, tokens, wanted = [], [], [], []
-    rows = 0
+    total = sum(count for _, count in planned)
+    slots, positions = np.empty(total, np.int64), np.empty(total, np.int64)
+    tokens, last, end = [], {}, 0
     for piece, count in planned:
-        at, columns = piece.sequence.rows(count, piece.prefix_columns)
-        slots.append(np.full(count, piece.slot, np.int64))
-        positions.append(at)
+        begin, end = end, end + count
+        slots[begin:end] = piece.slot
+        positions[begin:end], columns = piece.sequence.rows(count, piece.prefix_columns)
         tokens.append(columns)
-        rows += count
-        if piece in drawing:
-            wanted.append(rows - 1)
-    return Rows(
-        np.concatenate(slots), np.concatenate(positions), np.concatenate(tokens), np.asarray(wanted, dtype=np.int64)
-    )
+        last[piece] = end - 1
+    wanted = np.asarray([last[piece] for piece in drawing], dtype=np.int64)
+    return Rows(slots, positions, np.concatenate(tokens), wanted)
 
 
-def _draws(drawing: Iterable[Piece]) -> Draws:
-    pieces = list(drawing)
+def _draws(pieces: list[Piece]) -> Draws:
 
     def floats(values: list[float]) -> Floats:
         return np.asarray(values, dtype=np.float32)

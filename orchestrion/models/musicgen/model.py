@@ -59,6 +59,8 @@ FIRST_CHUNK_S: Final = 0.2
 MAX_AHEAD_S: Final = 30.0
 #: Tokens of a prompt. English has about one to four characters.
 MAX_TEXT_TOKENS: Final = 256
+#: The codec works beside the decoder's threads, which are as many as the replica has cores: more would only wait.
+CODEC_THREADS: Final = 1
 #: Rows of one step while nothing but prefill is to do.
 PREFILL_ROWS: Final = 128
 #: Of a GPU's free memory, the share that is not left to the runtime's own needs.
@@ -139,7 +141,7 @@ class MusicGen:
         # The decoder has packed its own copy.
         del lm_weights
         streams = _codec_streams(slots)
-        audio = Codec(codec, checkpoint.load_codec(), slots=streams, threads=settings.threads, device=place.device)
+        audio = Codec(codec, checkpoint.load_codec(), slots=streams, threads=CODEC_THREADS, device=place.device)
         info = card(name, checkpoint, settings)
         logger.info("%s is ready: %s on %s, %d slots", name, place.precision, place.device, slots)
         return cls(

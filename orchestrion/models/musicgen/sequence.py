@@ -63,14 +63,22 @@ class Sequence:
         """
         self._geometry = geometry
         self._delays = np.asarray(geometry.delays)
-        #: [codebooks, total_frames]
-        self.codes = np.full((geometry.codebooks, total_frames), UNKNOWN, np.int64)
-        self.codes[:, : prompt.shape[1]] = prompt
+        self._max_delay = geometry.max_delay
+        self.total_frames = total_frames
+        self._codes = np.full((geometry.codebooks, total_frames), UNKNOWN, np.int64)
+        self._codes[:, : prompt.shape[1]] = prompt
         self._windows = windows
         self._window_index = 0
         #: Frames from the beginning whose codes are all known.
         self.ready_frames: int = min(prompt.shape[1], total_frames)
+        self._settled_frames = self.ready_frames
         self._lay_out()
+
+    @property
+    def codes(self) -> Ints:
+        """[codebooks, total_frames]; UNKNOWN from `ready_frames` on."""
+        self._settle()
+        return self._codes
 
     @property
     def window(self) -> Window:
@@ -101,8 +109,10 @@ class Sequence:
     def rows(self, count: int, prefix_columns: int) -> tuple[Ints, Ints]:
         """The next `count` pending positions and their tokens: [count], [count, codebooks]."""
         positions = np.arange(self._fed, self._fed + count)
-        tokens = self._columns[np.maximum(positions - prefix_columns, 0)]
-        return positions, tokens
+        begin = self._fed - prefix_columns
+        if begin >= 0:
+            return positions, self._columns[begin : begin + count]
+        return positions, self._columns[np.maximum(positions - prefix_columns, 0)]
 
     def fed(self, count: int) -> None:
         """Note that the decoder has `count` more positions."""
@@ -118,16 +128,13 @@ class Sequence:
         Codes that the prompt gives, and places that have no frame, stay as they are.
         """
         column = self._columns[self._known]
-        drawn = column == UNKNOWN
-        column[drawn] = tokens[drawn]
-        frames = self._known - 1 - self._delays
-        codebooks = np.flatnonzero(drawn)
-        self.codes[codebooks, self.window.start_frame + frames[codebooks]] = tokens[codebooks]
+        np.copyto(column, tokens, where=column == UNKNOWN)
         self._known += 1
-        complete = min(self._known - 1 - self._geometry.max_delay, self.window.frames)
+        complete = min(self._known - 1 - self._max_delay, self.window.frames)
         self.ready_frames = max(self.ready_frames, self.window.start_frame + complete)
         if self._known < len(self._columns):
             return False
+        self._settle()
         self._window_index += 1
         if not self.is_done:
             self._lay_out()
@@ -137,6 +144,15 @@ class Sequence:
         """Forget what the decoder has: the window's known columns are to be fed again."""
         self._fed = 0
 
+    def _settle(self) -> None:
+        """Copy the codes of frames that have become ready out of the window's columns: rarely, not at each step."""
+        if self._settled_frames == self.ready_frames:
+            return
+        frames = np.arange(self._settled_frames, self.ready_frames)
+        columns = frames - self.window.start_frame + 1 + self._delays[:, None]  # [codebooks, frames]
+        self._codes[:, frames] = self._columns[columns, np.arange(len(columns))[:, None]]
+        self._settled_frames = self.ready_frames
+
     def _lay_out(self) -> None:
         """The present window's columns, [frames + max_delay + 1, codebooks]."""
         window, geometry = self.window, self._geometry
@@ -144,7 +160,7 @@ class Sequence:
         frames = columns[:, None] - 1 - self._delays  # [columns, codebooks]
         has_frame = (frames >= 0) & (frames < window.frames)
         places = window.start_frame + np.clip(frames, 0, window.frames - 1)
-        codes = self.codes[np.arange(geometry.codebooks), places]
+        codes = self._codes[np.arange(geometry.codebooks), places]
         self._columns = np.where(has_frame, codes, geometry.special_token)
         # The first column with an unknown code is the one that frame `prompt_frames` begins in.
         self._known = window.prompt_frames + 1
