@@ -125,11 +125,11 @@ class TorchDecoder:
             self._load(weights, precision)
             self._allocate(activation_dtype(precision))
         # A row of the spare stream: slot `slots`, position 0, codes 0, drawn greedily.
-        padding = torch.zeros(ROW_FIELDS + geometry.codebooks + DRAW_FIELDS, dtype=torch.int64)
-        padding[0] = slots
+        self._padding = torch.zeros(ROW_FIELDS + geometry.codebooks + DRAW_FIELDS, dtype=torch.int64)
+        self._padding[0] = slots
         self._graphs: CudaGraphs[_Shape] | None = None
         if self._device.type == "cuda" and self._arithmetic.stays_on_device:
-            self._graphs = CudaGraphs(self._codes, padding, most_rows=slots, device=self._device)
+            self._graphs = CudaGraphs(self._codes, self._padding, most_rows=slots, device=self._device)
             with _memory_errors(), torch.inference_mode():
                 # Guided, without a negative prompt: what nearly all steps are. The others wait until they are met.
                 for rows in graphs_up_to(slots):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from orchestrion.errors import InvalidRequest
+from orchestrion.models.musicgen.cuda_graphs import GRAPH_ROWS, graph_rows, graphs_up_to
 from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
 from orchestrion.models.musicgen.sampling import DeviceDraws, draw
 from orchestrion.models.musicgen.torch_arithmetic import PlainArithmetic, quantise
@@ -235,6 +236,34 @@ def have_the_same_logits_alone_and_together(place, precision, requests, columns)
         order = rng.permutation(requests)
         together = theirs.logits(Rows(order, np.full(requests, column), tokens[order, column], np.arange(requests)))
     assert np.array_equal(together, np.concatenate(alone)[order])
+
+
+class PaddedSteps:
+    """What a replayed graph computes, without the graph."""
+
+    def __init__(self, theirs: TorchDecoder) -> None:
+        self.theirs = theirs
+
+    def replay(self, table, shape):
+        padding = self.theirs._padding.repeat(graph_rows(len(table)) - len(table), 1)
+        return self.theirs._codes(torch.cat([table, padding]), shape)[: len(table)]
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_the_padding_of_a_graph_changes_nobody(name):
+    theirs, padded = decoder(name, slots=7), decoder(name, slots=7)
+    padded._graphs = PaddedSteps(padded)
+    pieces, padded_pieces = ([Request(name, seed) for seed in range(9)] for _ in range(2))
+    run(theirs, pieces, np.random.default_rng(12))
+    run(padded, padded_pieces, np.random.default_rng(12))
+    for piece, padded_piece in zip(pieces, padded_pieces, strict=True):
+        assert np.array_equal(piece.codes, padded_piece.codes)
+
+
+@pytest.mark.parametrize(("n", "graphs"), [(1, [1]), (5, [1, 2, 4, 8]), (130, [*GRAPH_ROWS, 192])])
+def test_every_number_of_rows_has_a_graph_and_no_graph_is_made_in_vain(n, graphs):
+    assert list(graphs_up_to(n)) == graphs
+    assert {graph_rows(rows) for rows in range(1, n + 1)} == set(graphs)
 
 
 def test_bf16_is_close_to_fp32_and_fp8_not_far():
