@@ -230,7 +230,7 @@ class Engine:
         for piece, count in planned:
             piece.device_s += step_s * count / rows
             piece.sequence.fed(count)
-        is_number = (tokens >= 0).all(axis=1).tolist()
+        is_number: list[bool] = (tokens >= 0).all(axis=1).tolist()
         for piece, drawn, fine in zip(drawing, tokens, is_number, strict=True):
             if fine:
                 self._take(piece, drawn)
