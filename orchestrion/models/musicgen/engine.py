@@ -230,9 +230,9 @@ class Engine:
         for piece, count in planned:
             piece.device_s += step_s * count / rows
             piece.sequence.fed(count)
-        is_number: list[bool] = (tokens >= 0).all(axis=1).tolist()
-        for piece, drawn, fine in zip(drawing, tokens, is_number, strict=True):
-            if fine:
+        least: Ints = tokens.min(axis=1)  # -1 where the logits were no numbers.
+        for piece, drawn, lowest in zip(drawing, tokens, least, strict=True):
+            if lowest >= 0:
                 self._take(piece, drawn)
             else:
                 self._fail(piece, ModelFailed("the model's logits are not numbers: weights or precision are broken"))
