@@ -51,7 +51,10 @@ class DecodeStream:
 
 
 class Codec:
-    """One model's EnCodec, for all its requests. Used by one thread at a time."""
+    """One model's EnCodec, for all its requests.
+
+    One thread at a time may push or encode; streams other than those being pushed may be opened and closed meanwhile.
+    """
 
     def __init__(
         self, geometry: CodecGeometry, weights: CodecWeights, *, slots: int, threads: int, device: str = "cpu"
@@ -127,6 +130,7 @@ class Codec:
         Raises:
             InvalidRequest: a stream is closed or comes twice, or codes are of a wrong shape or range. Nothing was
                 decoded then.
+            MemoryError, torch.OutOfMemoryError: there is no room; the streams of this push must be closed.
         """
         self._check(items)
         parts = [

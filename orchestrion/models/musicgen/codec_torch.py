@@ -244,28 +244,36 @@ class TorchDecoder(Half):
         self._no_states = torch.empty(width, 0, device=device)
         self._codes: dict[int, Kept] = {}
         self._states: dict[int, Kept] = {}
+        # Not the language model's, whose steps would be waited for. Torch takes None, elsewhere than on CUDA, for none.
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._stream.wait_stream(torch.cuda.current_stream(device))
         self._entrance = Reach.of_conv(geometry.kernel)
         self._behind = frames_behind(geometry)
         self._ahead = frames_ahead(geometry) - self._entrance.right
 
     def open(self, lane: int) -> None:
         """Begin a piece in `lane`."""
-        self._memory[:, :, lane] = 0
         self._codes[lane], self._states[lane] = Kept(self._no_codes), Kept(self._no_states)
 
     @torch.inference_mode()
     def decode(self, parts: Sequence[Part]) -> list[Floats]:
         """The samples of each part's lane that have become final, [samples]."""
         made: list[list[Floats]] = [[np.empty(0, np.float32)] for _ in parts]
-        for blocks in rounds(parts, BLOCK_FRAMES):
-            for index, samples in zip(blocks, self._decode_blocks(list(blocks.values())), strict=True):
-                made[index] += samples
+        with torch.cuda.stream(self._stream):
+            for blocks in rounds(parts, BLOCK_FRAMES):
+                for index, samples in zip(blocks, self._decode_blocks(list(blocks.values())), strict=True):
+                    made[index] += samples
         return [np.concatenate(samples) for samples in made]
 
     def _decode_blocks(self, parts: Sequence[Part]) -> list[list[Floats]]:
         """At most BLOCK_FRAMES frames of each part."""
         for part in parts:
-            self._codes[part.lane].append(torch.from_numpy(part.codes).to(self.device))
+            codes = self._codes[part.lane]
+            if not codes.known:
+                self._memory[:, :, part.lane] = 0
+            codes.append(torch.from_numpy(part.codes).to(self.device))
         reach = self._entrance
         seams = [self._codes[part.lane].take(reach.left, reach.right, part.last) for part in parts]
         for group in alike(seams):

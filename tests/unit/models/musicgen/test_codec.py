@@ -1,4 +1,5 @@
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
@@ -203,6 +204,18 @@ def test_a_stream_closed_in_the_middle_leaves_nothing_to_the_next(device):
         assert np.array_equal(codec.decode(codes), reference)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_streams_open_and_close_while_others_are_pushed(device):
+    codec, codes = codec_of(STEREO, device), random_codes(STEREO, 40)
+    alone = codec.decode(codes)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(3):
+            audio = thread.submit(pushed, codec, codes, every(3, 40))
+            while not audio.done():
+                codec.open().close()
+            assert error_of_peak(audio.result(), alone) <= (0 if device == "cpu" else 1e-5)
+
+
 def test_slots_are_limited_and_come_back():
     codec = Codec(TINY_CODEC, weights_of(TINY_CODEC), slots=2, threads=1)
     first, second = codec.open(), codec.open()
@@ -273,7 +286,8 @@ def test_memory_is_what_admission_was_told_however_long_the_pieces_are():
     peak = levels[-1][1] + weights.codebooks.nbytes
     predicted = Codec.memory_bytes(STEREO, 3, 60) - encoder_bytes(STEREO)
     assert 0.9 * predicted < peak <= predicted
-    assert abs(levels[-1][0] - levels[0][0]) < 4096
+    # Python's own small objects come and go; what was decoded between the two are 8 MB.
+    assert abs(levels[-1][0] - levels[0][0]) < 32 * 1024
 
 
 @pytest.mark.parametrize("device", DEVICES)
