@@ -212,7 +212,8 @@ def _log(x, SERIES: tl.constexpr, SQRT_HALF: tl.constexpr, BITS: tl.constexpr, L
     return exponent.to(tl.float64) * LN2 + (s + s) * series
 
 
-@triton.jit
+# Nor may it be compiled anew in the middle of a piece, because a table of one row stands elsewhere than one of many.
+@triton.jit(do_not_specialize_on_alignment=["seeds", "columns", "temperatures", "top_ks", "top_ps"])
 def _draw_kernel(
     logits,
     seeds,
@@ -248,8 +249,8 @@ def _draw_kernel(
     lowest = tl.min(tl.where(inside, keys, 0x7FFFFFFF), 0)
     keys = tl.where(inside, keys, -0x80000000)
     largest = tl.max(keys, 0)
-    temperature = tl.load(temperatures + row).to(tl.float64)
-    top_k, top_p = tl.load(top_ks + row), tl.load(top_ps + row).to(tl.float64)
+    temperature = tl.load(temperatures + row)
+    top_k, top_p = tl.load(top_ks + row), tl.load(top_ps + row)
 
     wide = value.to(tl.float64)
     peak = tl.max(tl.where(inside, wide, -float("inf")), 0)

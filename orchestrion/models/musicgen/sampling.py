@@ -69,11 +69,11 @@ class DeviceDraws:
     seed: Tensor
     #: int64.
     column: Tensor
-    #: Floating.
+    #: float64.
     temperature: Tensor
     #: int64.
     top_k: Tensor
-    #: Floating.
+    #: float64.
     top_p: Tensor
 
     @classmethod
@@ -86,9 +86,9 @@ class DeviceDraws:
         return cls(
             moved(draws.seed.view(np.int64)),
             moved(draws.column),
-            moved(draws.temperature),
+            moved(draws.temperature.astype(np.float64)),
             moved(draws.top_k),
-            moved(draws.top_p),
+            moved(draws.top_p.astype(np.float64)),
         )
 
 
@@ -322,8 +322,8 @@ def draw_torch(logits: Tensor, draws: DeviceDraws) -> Tensor:
     """As `draw`, the same codes, on the device of `logits` and without waiting for it: [w, codebooks], int64."""
     codebooks, card = logits.shape[1:]
     by_request = (-1, 1, 1)
-    temperature = draws.temperature.double().view(by_request)
-    top_k, top_p = draws.top_k.view(by_request), draws.top_p.double().view(by_request)
+    temperature = draws.temperature.view(by_request)
+    top_k, top_p = draws.top_k.view(by_request), draws.top_p.view(by_request)
 
     # Adding 0 makes -0 the 0 that it equals.
     ordered, order = torch.sort(logits.float() + 0.0, dim=-1, descending=True, stable=True)
