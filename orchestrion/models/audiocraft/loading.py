@@ -50,7 +50,12 @@ def find_checkpoint(text: str) -> Checkpoint:
     states = {name: path for name, path in found.items() if name in (STATE, CODEC_STATE)}
     if len(states) != 2:
         raise refused(text, f"it has no {STATE} and {CODEC_STATE}, audiocraft's format; try it without 'audiocraft:'")
-    encoders = {name for _, name in _text_encoders(_config(states[STATE]))}
+    config = _config(states[STATE])
+    if config.get("lm_model") != "transformer_lm":
+        raise refused(
+            text, f"it is a {config.get('lm_model')}; of audiocraft's models MusicGen and AudioGen are supported"
+        )
+    encoders = {name for _, name in _text_encoders(config)}
     if len(encoders) != 1:
         raise refused(text, f"it hears words through {sorted(encoders)}; exactly one T5 is supported")
     t5 = Repository.part_of(repository, "t5", encoders.pop())

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import shutil
 import sys
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 
 from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models import ModelSettings
@@ -243,6 +245,26 @@ def test_a_folder_of_another_format_is_refused(folder, tmp_path, missing):
 
     with pytest.raises(InvalidRequest, match="audiocraft's format"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"lm_model": "transformer_lm_magnet"}, "transformer_lm_magnet"),
+        ({"conditioners": {}}, "exactly one T5"),
+        ("- not a mapping", "not a mapping"),
+        ("a: [", "no readable training configuration"),
+    ],
+    ids=["MAGNeT", "no text", "a list", "no YAML"],
+)
+def test_a_model_that_audiocraft_is_not_run_with_is_refused(folder, tmp_path, change, said):
+    copy = shutil.copytree(folder, tmp_path / "changed")
+    exported = torch.load(copy / "state_dict.bin")
+    config = change if isinstance(change, str) else yaml.safe_dump(yaml.safe_load(exported["xp.cfg"]) | change)
+    torch.save(exported | {"xp.cfg": config}, copy / "state_dict.bin")
+
+    with pytest.raises(InvalidRequest, match=said):
+        load(copy)
 
 
 # --- What is said of it -----------------------------------------------------------------------------------------------
