@@ -67,9 +67,15 @@ class Codec:
             slots: pieces that can be open together.
             threads: of the CPU.
             device: "cpu" for the kernels made here; any other is torch's: "cuda", or "torch-cpu" for torch on the CPU.
+
+        Raises:
+            InvalidRequest: no EnCodec of a MusicGen has this geometry.
         """
         if slots < 1 or threads < 1:
             raise ValueError(f"a codec needs at least one slot and one thread, not {slots} and {threads}")
+        if geometry.lstm_layers < 1 or geometry.residual_layers < 1:
+            sizes = f"{geometry.lstm_layers} LSTM layers, {geometry.residual_layers} residual blocks a stage"
+            raise InvalidRequest.of("codec", sizes, "must have at least one of each; use a published EnCodec")
         self.geometry = geometry
         self.look_ahead_frames = frames_ahead(geometry)
         self._free = list(range(slots))[::-1]

@@ -136,9 +136,12 @@ def memory_bytes(geometry: CodecGeometry, lanes: int) -> int:
         width //= 2
         inner = width // geometry.compress
         for layer, shape in enumerate(shapes[1:]):
-            weights += PackedConv.nbytes(inner, width, geometry.residual_kernel, geometry.dilation_base**layer)
+            dilation = geometry.dilation_base**layer
+            weights += PackedConv.nbytes(inner, width, geometry.residual_kernel, dilation)
             weights += PackedConv.nbytes(width, inner, 1)
             values += (shape.outputs + SLACK) * inner
+            if dilation > 1:
+                values += shape.outputs * geometry.residual_kernel * width  # For a moment.
             if not geometry.identity_skip:
                 weights += PackedConv.nbytes(width, width, 1)
                 values += (shape.outputs + SLACK) * width

@@ -216,6 +216,13 @@ def test_streams_open_and_close_while_others_are_pushed(device):
             assert error_of_peak(audio.result(), alone) <= (0 if device == "cpu" else 1e-5)
 
 
+@pytest.mark.parametrize("part", ["lstm_layers", "residual_layers"])
+def test_a_codec_that_no_musicgen_has_is_refused(part):
+    geometry = replace(TINY_CODEC, **{part: 0})
+    with pytest.raises(InvalidRequest, match="at least one of each"):
+        Codec(geometry, weights_of(TINY_CODEC), slots=1, threads=1)
+
+
 def test_slots_are_limited_and_come_back():
     codec = Codec(TINY_CODEC, weights_of(TINY_CODEC), slots=2, threads=1)
     first, second = codec.open(), codec.open()
