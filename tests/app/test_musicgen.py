@@ -26,6 +26,11 @@ def musicgen(service):
         yield session
 
 
+def ok(answer):
+    assert answer.is_success, answer.text
+    return answer
+
+
 def forget(service):
     """Empties the store, so that the same request is rendered once more."""
     shutil.rmtree(service.musicgen_store / "tracks", ignore_errors=True)
@@ -33,9 +38,7 @@ def forget(service):
 
 def test_one_seed_is_one_audio_from_both_pools_and_from_a_catalog(musicgen, service, tmp_path):
     def make(session_path="/v1/tracks", **changes):
-        answer = musicgen.post(session_path, json=REQUEST | changes)
-        answer.raise_for_status()
-        return answer.json()
+        return ok(musicgen.post(session_path, json=REQUEST | changes)).json()
 
     with ThreadPoolExecutor(4) as clients:
         neighbours = [clients.submit(make, seed=seed, duration_s=2.0 + seed) for seed in (1, 2, 3)]
@@ -80,8 +83,7 @@ def test_a_newcomer_hears_music_before_a_long_track_ends(musicgen, service):
     with musicgen.stream("POST", "/v1/tracks/stream", json=long_request) as long:
         chunks = long.iter_raw()
         next(chunks)
-        newcomer = musicgen.post("/v1/tracks", json=REQUEST | {"duration_s": 2.0, "seed": 502})
-        newcomer.raise_for_status()
+        newcomer = ok(musicgen.post("/v1/tracks", json=REQUEST | {"duration_s": 2.0, "seed": 502}))
         rest = sum(map(len, chunks))
 
     assert rest > 0
@@ -98,9 +100,8 @@ def test_models_say_what_they_follow(musicgen):
 
 def test_models_take_turns_in_memory_and_come_back_the_same(musicgen, service):
     def make(model):
-        answer = musicgen.post("/v1/tracks", json=REQUEST | {"model": model, "duration_s": 2.0, "seed": 77})
-        answer.raise_for_status()
-        return answer.json()["record"]
+        wish = REQUEST | {"model": model, "duration_s": 2.0, "seed": 77}
+        return ok(musicgen.post("/v1/tracks", json=wish)).json()["record"]
 
     before, other = make("mono"), make("stereo")
     forget(service)
@@ -111,10 +112,9 @@ def test_models_take_turns_in_memory_and_come_back_the_same(musicgen, service):
 
 
 def test_a_track_goes_on_from_uploaded_audio(musicgen, service):
-    first = musicgen.post("/v1/tracks", json=REQUEST | {"duration_s": 2.0, "seed": 7}).json()
+    first = ok(musicgen.post("/v1/tracks", json=REQUEST | {"duration_s": 2.0, "seed": 7})).json()
     audio = musicgen.get(f"/v1/tracks/{first['id']}/audio").content
-    upload = musicgen.post("/v1/themes", content=audio, headers={"content-type": "audio/flac"})
-    upload.raise_for_status()
+    upload = ok(musicgen.post("/v1/themes", content=audio, headers={"content-type": "audio/flac"}))
 
     longer = musicgen.post("/v1/tracks", json=REQUEST | {"duration_s": 4.0, "continuation": upload.json()["theme"]})
     too_short = musicgen.post("/v1/tracks", json=REQUEST | {"duration_s": 1.5, "continuation": upload.json()["theme"]})
