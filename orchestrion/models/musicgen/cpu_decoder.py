@@ -62,6 +62,8 @@ POSITION_PERIOD: Final = 10_000.0
 #: Streams of a slot: what it hears, and the null that guidance pushes away from.
 STREAMS: Final = 2
 PAGE: Final = 2 << 20
+#: Parts of a product for each thread: more of them wait less for a thread that is late, and fetch less in advance.
+PARTS_OF_A_PRODUCT: Final = 4
 
 
 class Plan(NamedTuple):
@@ -421,11 +423,14 @@ def project(
 ) -> int:
     """The inputs [rows, inputs] times a packed matrix, brought to [rows, outputs] at `to` in the manner of `finish`."""
     panels = (outputs + PANEL - 1) // PANEL
+    # Panels in a row, for the first ones are fetched while those before them are used.
+    few = max(1, panels // (threads * PARTS_OF_A_PRODUCT)) if threads > 1 else panels
     x = base + plan.input_at
-    part = claim(phase)
-    while part < panels:
-        linear(plan.kind, finish, x, plan.input_stride, rows, weights, inputs, outputs, part, part + 1, to, 4 * outputs)
-        part = claim(phase)
+    first = few * claim(phase)
+    while first < panels:
+        last = min(first + few, panels)
+        linear(plan.kind, finish, x, plan.input_stride, rows, weights, inputs, outputs, first, last, to, 4 * outputs)
+        first = few * claim(phase)
     return finish_phase(phase, threads)
 
 
@@ -834,7 +839,7 @@ def _length(states: Floats | None) -> int:
 
 def _pages(count: int) -> npt.NDArray[np.uint8]:
     """Zeros in huge pages where the system has them: 4 KiB pages cost a table walk every 64 cache lines."""
-    memory = mmap.mmap(-1, count + PAGE)
+    memory = mmap.mmap(-1, count + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(memory, np.uint8)

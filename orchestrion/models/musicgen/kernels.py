@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -48,6 +49,8 @@ TILE_ROWS: Final = 6 if CPU_FEATURES.get("avx512f") else 1
 HAS_VNNI: Final = bool(CPU_FEATURES.get("avx512vnni"))
 #: How far ahead of its use a weight is asked for, in bytes: the time of a memory access at full speed.
 PREFETCH_BYTES: Final = 4096
+#: Weights that many rows go through together, in bytes: these and the next must stay in a second-level cache.
+CACHED_BYTES: Final = 256 << 10
 
 BYTE: Final = ir.IntType(8)
 HALF: Final = ir.IntType(16)
@@ -157,7 +160,8 @@ class Emitter:
     def prefetch(self, address: ir.Value) -> None:
         """Asks for the cache line of `address`, which need not exist."""
         pointer = self.builder.inttoptr(address, BYTE.as_pointer())
-        read, keep, data = ir.Constant(INT, 0), ir.Constant(INT, 3), ir.Constant(INT, 1)
+        # Into the second-level cache: the first has too few lines underway at a time to keep the memory busy.
+        read, keep, data = ir.Constant(INT, 0), ir.Constant(INT, 2), ir.Constant(INT, 1)
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, read, keep, data)
 
     def repeat(
@@ -582,57 +586,76 @@ def int4_step(dot: Dot) -> Step:
 
 
 def product(step: Step, x_bytes: int, weight_bytes: int, sum_kind: ir.VectorType) -> Callable[..., Any]:
-    """A kernel (x, x_stride, rows, weights, steps, ahead, out): one panel's sums for some rows, to out [rows, PANEL].
+    """A kernel (x, x_stride, rows, weights, steps, ahead, out): a panel's sums for some rows, to out [rows, PANEL].
 
-    `step` takes `x_bytes` of each row and `weight_bytes` of the panel; `ahead` is how far to prefetch, in bytes.
+    `step` takes `x_bytes` of each row and `weight_bytes` of the panel. Rows that fit one tile wait for the memory, so
+    they prefetch `ahead` bytes. With more, the first tile would wait and the others leave the memory idle: there each
+    tile fetches its part of the weights that follow, and finds these in the cache. Sums of floats rest in `out`
+    between parts of a panel too long for that; panels of bytes never are.
     """
-    zero = ir.Constant(sum_kind, [0] * LANES)
-
-    def tile(emit: Emitter, rows: int, x: list[ir.Value], place: list[ir.Value]) -> None:
-        weights, steps, ahead, out = place
-
-        def body(carried: list[ir.Value]) -> list[ir.Value]:
-            here, offset, *totals = carried
-            for line in range(0, weight_bytes, 64):
-                emit.prefetch(emit.builder.add(here, emit.builder.add(ahead, emit.number(line))))
-            values = [emit.builder.add(address, offset) for address in x]
-            sums = [totals[VECTORS * row : VECTORS * (row + 1)] for row in range(rows)]
-            following = [total for row in step(emit, values, here, sums) for total in row]
-            return [emit.offset(here, weight_bytes), emit.offset(offset, x_bytes), *following]
-
-        _, _, *totals = emit.repeat(steps, [weights, emit.number(0), *[zero] * (VECTORS * rows)], body)
-        for index, total in enumerate(totals):
-            value = total if sum_kind is FLOATS else emit.builder.sitofp(total, FLOATS)
-            emit.store(value, emit.offset(out, 64 * index))
+    steps_of_part = CACHED_BYTES // weight_bytes if sum_kind is FLOATS else 1 << 30
 
     def emit_all(emit: Emitter, *arguments: ir.Value) -> None:
         x, stride, rows, weights, steps, ahead, out = arguments
-        builder = emit.builder
+        builder, number = emit.builder, emit.number
+        tiles, rest = builder.sdiv(rows, number(TILE_ROWS)), builder.srem(rows, number(TILE_ROWS))
+        whole_tiles = tiles
+        for bit in range(3):
+            tiles = builder.add(tiles, builder.and_(builder.lshr(rest, number(bit)), number(1)))
+        one_tile = builder.icmp_signed("<=", tiles, number(1))
+        pace = builder.sdiv(number(weight_bytes), builder.select(one_tile, number(1), tiles))
 
-        def emit_tile(size: int, first: ir.Value, distance: ir.Value) -> None:
-            start = builder.add(x, builder.mul(stride, first))
-            addresses = [builder.add(start, builder.mul(stride, emit.number(row))) for row in range(size)]
-            target = builder.add(out, builder.mul(first, emit.number(4 * PANEL)))
-            tile(emit, size, addresses, [weights, steps, distance, target])
+        def tile(size: int, begin: ir.Value, count: ir.Value, first: ir.Value, fetched: ir.Value) -> list[ir.Value]:
+            """Steps `begin` and on of rows `first` and on; returns the row after them and what was fetched."""
+            here = builder.add(weights, builder.mul(begin, number(weight_bytes)))
+            start = builder.add(builder.add(x, builder.mul(begin, number(x_bytes))), builder.mul(stride, first))
+            rows_at = [builder.add(start, builder.mul(stride, number(row))) for row in range(size)]
 
-        def whole_tile(carried: list[ir.Value]) -> list[ir.Value]:
-            emit_tile(TILE_ROWS, carried[0], ahead)
-            return [emit.offset(carried[0], TILE_ROWS)]
+            def body(carried: list[ir.Value]) -> list[ir.Value]:
+                here, fetch, offset, *totals = carried
+                for line in range(0, weight_bytes, 64):
+                    emit.prefetch(emit.offset(fetch, line))
+                sums = [totals[VECTORS * row : VECTORS * (row + 1)] for row in range(size)]
+                following = step(emit, [builder.add(row, offset) for row in rows_at], here, sums)
+                place = [emit.offset(here, weight_bytes), builder.add(fetch, pace), emit.offset(offset, x_bytes)]
+                return place + [total for row in following for total in row]
 
-        (done,) = emit.repeat(builder.sdiv(rows, emit.number(TILE_ROWS)), [emit.number(0)], whole_tile)
-        for size in (4, 2, 1):
-            if size < TILE_ROWS:
-                left = builder.sub(rows, done)
-                before = builder.block
-                with builder.if_then(builder.icmp_signed(">=", left, emit.number(size))):
-                    emit_tile(size, done, ahead)
-                    then, last = emit.offset(done, size), builder.block
-                joined = builder.phi(LONG)
-                joined.add_incoming(done, before)
-                joined.add_incoming(then, last)
-                done = joined
+            target = builder.add(out, builder.mul(first, number(4 * PANEL)))
+            targets = [emit.offset(target, 4 * LANES * index) for index in range(VECTORS * size)]
+            sums = [emit.constant(sum_kind, 0)] * len(targets)
+            if sum_kind is FLOATS:
+                is_first = builder.icmp_signed("==", begin, number(0))
+                sums = [builder.select(is_first, sums[0], emit.load(address, FLOATS)) for address in targets]
+            _, fetched, _, *totals = emit.repeat(count, [here, fetched, number(0), *sums], body)
+            for address, total in zip(targets, totals, strict=True):
+                emit.store(total if sum_kind is FLOATS else builder.sitofp(total, FLOATS), address)
+            return [emit.offset(first, size), fetched]
+
+        def part(carried: list[ir.Value]) -> list[ir.Value]:
+            (begin,) = carried
+            end = emit.offset(begin, steps_of_part)
+            end = builder.select(builder.icmp_signed("<", end, steps), end, steps)
+            count = builder.sub(end, begin)
+            distance = builder.select(one_tile, ahead, builder.mul(count, number(weight_bytes)))
+            fetched = builder.add(builder.add(weights, builder.mul(begin, number(weight_bytes))), distance)
+            place = emit.repeat(whole_tiles, [number(0), fetched], partial(_spread, tile, TILE_ROWS, begin, count))
+            for size in (4, 2, 1):
+                if size < TILE_ROWS:
+                    fits = builder.icmp_signed(">=", builder.sub(rows, place[0]), number(size))
+                    # Once or not at all.
+                    place = emit.repeat(builder.zext(fits, LONG), place, partial(_spread, tile, size, begin, count))
+            return [end]
+
+        parts = builder.sdiv(emit.offset(steps, steps_of_part - 1), number(steps_of_part))
+        emit.repeat(parts, [number(0)], part)
 
     return native(emit_all, "x x_stride rows weights steps ahead out")
+
+
+def _spread(function: Callable[..., list[ir.Value]], *first: Any) -> list[ir.Value]:  # noqa: ANN401
+    """`function` of the arguments before the last and of those in the last."""
+    *before, last = first
+    return function(*before, *last)
 
 
 DOT: Final = dot_vnni if HAS_VNNI else dot_plain

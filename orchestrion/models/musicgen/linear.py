@@ -236,6 +236,20 @@ def quantise(row: Floats, first: int, last: int, low: np.float32, per_unit: np.f
 
 
 @compiled
+def multiply(kind: int, x: int, x_stride: int, rows: int, weights: int, inputs: int, tile: Floats) -> None:
+    """One panel's sums for `rows` rows, before they are rescaled, to `tile` [BLOCK, PANEL]."""
+    sums = address_of(tile)
+    if kind == FP32:
+        product_fp32(x, x_stride, rows, weights, inputs, PREFETCH_BYTES, sums)
+    elif kind == BF16:
+        product_bf16(x, x_stride, rows, weights, (inputs + 1) // 2, PREFETCH_BYTES, sums)
+    elif kind == INT8:
+        product_int8(x + HEADER, x_stride, rows, weights, (inputs + 3) // 4, PREFETCH_BYTES, sums)
+    else:
+        product_int4(x + HEADER, x_stride, rows, weights, (inputs + GROUP - 1) // GROUP, PREFETCH_BYTES, sums)
+
+
+@compiled
 def rescale(values: Floats, scale: float, low: float, columns: Floats) -> None:
     """Sums over bytes to what they stand for."""
     for i in range(PANEL):
@@ -277,7 +291,6 @@ def linear(
     which makes a convolution over [time, channels] a product. The panels split the outputs between threads.
     """
     tile = np.empty((BLOCK, PANEL), np.float32)
-    sums = address_of(tile)
     weights_size, panel_size = weight_bytes(kind, inputs), panel_bytes(kind, inputs)
     for panel in range(first_panel, last_panel):
         weights = packed + panel * panel_size
@@ -286,15 +299,7 @@ def linear(
         for first in range(0, rows, BLOCK):
             count = min(BLOCK, rows - first)
             block = x + first * x_stride
-            if kind == FP32:
-                product_fp32(block, x_stride, count, weights, inputs, PREFETCH_BYTES, sums)
-            elif kind == BF16:
-                product_bf16(block, x_stride, count, weights, (inputs + 1) // 2, PREFETCH_BYTES, sums)
-            elif kind == INT8:
-                product_int8(block + HEADER, x_stride, count, weights, (inputs + 3) // 4, PREFETCH_BYTES, sums)
-            else:
-                steps = (inputs + GROUP - 1) // GROUP
-                product_int4(block + HEADER, x_stride, count, weights, steps, PREFETCH_BYTES, sums)
+            multiply(kind, block, x_stride, count, weights, inputs, tile)
             for row in range(count):
                 values = tile[row]
                 if kind in (INT8, INT4):
