@@ -126,7 +126,7 @@ def _attend_kernel(
     cache,
     streams,
     lengths,
-    partial,
+    outputs,
     query_stride,
     kind_stride,
     places,
@@ -136,10 +136,12 @@ def _attend_kernel(
     BLOCK: tl.constexpr,
     SPAN: tl.constexpr,
     PLACES: tl.constexpr,
+    PARTIAL: tl.constexpr,
 ):
-    """One chunk of one head of one row: its weighted values, the sum of their weights and the largest score.
+    """One chunk of one head of one row.
 
-    `partial` is [rows, heads, chunks, HEAD_DIM + 2].
+    If there are others, `PARTIAL`, then `outputs` is [rows, heads, chunks, HEAD_DIM + 2]: the weighted values, the sum
+    of their weights and the largest score. Else it is [rows, heads, HEAD_DIM], and zero where there is no place.
     """
     row, head, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     d = tl.arange(0, BLOCK)
@@ -164,10 +166,17 @@ def _attend_kernel(
             mixed = mixed * fade + tl.sum(values * weights[:, None], 0)
             total = total * fade + tl.sum(weights, 0)
             largest = peak
-        out = partial + ((row * HEADS + head) * tl.num_programs(2) + chunk) * (HEAD_DIM + 2)
-        tl.store(out + d, mixed, mask=d < HEAD_DIM)
-        tl.store(out + HEAD_DIM, total)
-        tl.store(out + HEAD_DIM + 1, largest)
+        if PARTIAL:
+            out = outputs + ((row * HEADS + head) * tl.num_programs(2) + chunk) * (HEAD_DIM + 2)
+            tl.store(out + d, mixed, mask=d < HEAD_DIM)
+            tl.store(out + HEAD_DIM, total)
+            tl.store(out + HEAD_DIM + 1, largest)
+        else:
+            out = outputs + (row * HEADS + head) * HEAD_DIM
+            tl.store(out + d, (mixed / total).to(outputs.dtype.element_ty), mask=d < HEAD_DIM)
+    elif not PARTIAL:
+        nothing = tl.zeros((BLOCK,), outputs.dtype.element_ty)
+        tl.store(outputs + (row * HEADS + head) * HEAD_DIM + d, nothing, mask=d < HEAD_DIM)
 
 
 @triton.jit
@@ -343,8 +352,8 @@ class CudaArithmetic:
         rows, heads, head_dim = queries.shape
         places = cache.shape[3]
         chunks, block = triton.cdiv(places, CHUNK), triton.next_power_of_2(head_dim)
-        partial = queries.new_empty(rows, heads, chunks, head_dim + 2, dtype=torch.float32)
         outputs = queries.new_empty(rows, heads * head_dim)
+        partial = queries.new_empty(rows, heads, chunks, head_dim + 2, dtype=torch.float32) if chunks > 1 else outputs
         _attend_kernel[rows, heads, chunks](
             queries,
             cache,
@@ -360,10 +369,12 @@ class CudaArithmetic:
             BLOCK=block,
             SPAN=CHUNK,
             PLACES=TILE_PLACES,
+            PARTIAL=chunks > 1,
         )
-        _combine_kernel[rows, heads](
-            partial, lengths, outputs, chunks, HEADS=heads, HEAD_DIM=head_dim, BLOCK=block, SPAN=CHUNK, num_warps=1
-        )
+        if chunks > 1:
+            _combine_kernel[rows, heads](
+                partial, lengths, outputs, chunks, HEADS=heads, HEAD_DIM=head_dim, BLOCK=block, SPAN=CHUNK, num_warps=1
+            )
         return outputs
 
     def draw(self, logits: Tensor, draws: DeviceDraws) -> Tensor:

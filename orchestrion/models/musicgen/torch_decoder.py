@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.musicgen.cuda_graphs import CudaGraphs, graphs_up_to
+from orchestrion.models.musicgen.cuda_graphs import CudaGraphs, graph_rows, graphs_up_to
 from orchestrion.models.musicgen.decoder import Condition, Draws, Floats, Ints, Precision, Rows
 from orchestrion.models.musicgen.geometry import LmGeometry
 from orchestrion.models.musicgen.sampling import DeviceDraws
@@ -379,7 +379,9 @@ def memory_bytes(
 
     # Of each of a step's rows: the residual stream, what one layer makes of it, and the parts of its attention.
     row = FLOAT_BYTES * (8 * dim + 2 * geometry.ffn_dim + -(-max_positions // CHUNK) * (dim + 2 * geometry.heads))
-    return weights + caches + prefixes + 2 * max_rows * row + slots * codes * LOGIT_BYTES
+    # Graphs keep memory of their own for that.
+    rows = 2 * (max_rows + graph_rows(slots))
+    return weights + caches + prefixes + rows * row + slots * codes * LOGIT_BYTES
 
 
 def sinusoids(positions: int, dim: int) -> Tensor:
