@@ -44,7 +44,7 @@ from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import PrecisionName, RenderConfig
 from orchestrion.cost import PriceTable, describe_node
 from orchestrion.errors import REASONS, InvalidRequest, ModelFailed, NotFound, StoreUnavailable
-from orchestrion.models import public_name
+from orchestrion.models import absolute_entry, public_name
 from orchestrion.provenance import utc_timestamp
 from orchestrion.render import Failure
 from orchestrion.request import TrackSpec
@@ -409,7 +409,7 @@ def _options(arguments: argparse.Namespace) -> RenderOptions:
         store_url=arguments.store,
         signing_key_path=arguments.signing_key,
         storage_options=arguments.storage_options,
-        models=tuple(arguments.models or ("composer",)),
+        models=tuple(absolute_entry(entry) for entry in arguments.models or ("composer",)),
         precision=arguments.precision,
         node_type=arguments.node_type,
         market=arguments.market,

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from orchestrion.config import RenderConfig
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
 from orchestrion.metrics import PrometheusRecorder
-from orchestrion.models import public_name
+from orchestrion.models import absolute_entry, public_name
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
 from orchestrion.render import Failure, build_renderer
 from orchestrion.request import TrackSpec
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _render(arguments: argparse.Namespace) -> int:
     cells = {name: getattr(arguments, name) or "" for name in TrackSpec.model_fields if name not in _FILES}
-    model = arguments.model or "composer"
+    model = absolute_entry(arguments.model or "composer")
     cells["model"] = public_name(model)
     config = local_config(arguments.store, model)
     renderer = build_renderer(config, "local", PrometheusRecorder(CollectorRegistry()))

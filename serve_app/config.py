@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrion.config import RenderConfig, SharedRenderConfig
+from orchestrion.models import absolute_entry
 
 #: The environment's names for settings; `serve run` arguments and a config file's `args` come before them.
 ENVIRONMENT: Final[dict[str, str]] = {
@@ -105,7 +106,9 @@ def read_config(arguments: Mapping[str, Any], environment: Mapping[str, str]) ->
         if isinstance(merged.get(field), str) and merged[field].startswith("~"):
             merged[field] = str(Path(merged[field]).expanduser())
     if isinstance(merged.get("models"), str):
-        merged["models"] = tuple(name.strip() for name in merged["models"].split(","))
+        merged["models"] = [name.strip() for name in merged["models"].split(",")]
+    if isinstance(merged.get("models"), list):
+        merged["models"] = [absolute_entry(str(entry)) for entry in merged["models"]]
     return ServeConfig.model_validate(merged)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final
 
 from orchestrion.clock import Clock
@@ -46,6 +46,15 @@ def public_name(entry: str) -> str:
     prefix = _AUDIOCRAFT if entry.startswith(_AUDIOCRAFT) else ""
     source = entry.removeprefix(_AUDIOCRAFT)
     return prefix + (PurePath(source).name if PurePath(source).is_absolute() else source)
+
+
+def absolute_entry(entry: str) -> str:
+    """The entry as it is seen from any folder: a checkpoint's folder given relative to this one becomes absolute."""
+    head, source = entry[: -len(_source(entry))], _source(entry)
+    if source.startswith(_AUDIOCRAFT):
+        head, source = head + _AUDIOCRAFT, source.removeprefix(_AUDIOCRAFT)
+    folder = Path(source).expanduser()
+    return head + str(folder.absolute()) if folder.is_dir() else entry
 
 
 def load_models(
