@@ -68,7 +68,7 @@ PRECISIONS: Final = (Precision.FP32, Precision.BF16, Precision.INT8, Precision.I
 BATCHES: Final = (1, 4, 8, 16)
 CONTEXT: Final = 120
 LONG_CONTEXT: Final = 1000
-LONG_BATCH: Final = 4
+LONG_BATCH: Final = 1
 #: Tokens of a prompt of some ten words.
 TEXT: Final = 12
 GUIDANCE: Final = 3.0
