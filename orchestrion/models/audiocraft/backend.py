@@ -64,9 +64,16 @@ class AudiocraftModel:
         """Load the checkpoint in a folder or of a hub's name. Of the settings only the device matters here.
 
         Raises:
-            InvalidRequest: it cannot be had or read, or a precision is asked for that audiocraft does not have.
+            InvalidRequest: it cannot be had or read, or a device or precision is asked for that there is not.
         """
-        device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        gpu = torch.cuda.is_available()
+        device = settings.device.removesuffix(":0") if settings.device != "auto" else "cuda" if gpu else "cpu"
+        if device not in ("cpu", "cuda") or (device == "cuda" and not gpu):
+            raise InvalidRequest.of(
+                "device",
+                settings.device,
+                "audiocraft runs on 'cpu', or on 'cuda' and the first GPU that a process sees",
+            )
         precision = "fp32" if device == "cpu" else "fp16"
         if settings.precision not in ("auto", precision):
             raise InvalidRequest.of("precision", settings.precision, f"audiocraft runs in {precision} on {device} only")

@@ -232,9 +232,12 @@ def test_what_it_cannot_follow_is_refused_by_name(melody_model, field, fields):
     assert [problem.field for problem in refused.value.problems] == [field]
 
 
-def test_a_precision_that_audiocraft_lacks_is_refused(folder):
-    with pytest.raises(InvalidRequest, match="fp32"):
-        AudiocraftModel.load("tiny", str(folder), ModelSettings(device="cpu", precision="int8"))
+@pytest.mark.parametrize("setting", [{"precision": "int8"}, {"device": "cuda:1"}], ids=["precision", "device"])
+def test_what_audiocraft_cannot_run_with_is_refused(folder, setting):
+    with pytest.raises(InvalidRequest) as refused:
+        AudiocraftModel.load("tiny", str(folder), ModelSettings(**{"device": "cpu"} | setting))
+
+    assert [problem.field for problem in refused.value.problems] == list(setting)
 
 
 @pytest.mark.parametrize("missing", ["state_dict.bin", "compression_state_dict.bin"])
