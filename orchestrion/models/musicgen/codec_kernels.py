@@ -118,7 +118,6 @@ def product(
         biases = floats_at(bias + 4 * column, width)
         for first in range(0, rows, TILE):
             count = min(TILE, rows - first)
-            tile[:count] = 0
             product_fp32(x + first * step, step, count, weights, k, PREFETCH_BYTES, sums)
             for row in range(count):
                 values = tile[row]
