@@ -37,6 +37,15 @@ GEOMETRIES = {
 WEIGHTS = {name: random_lm(geometry) for name, geometry in GEOMETRIES.items()}
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Products this small only wait for a second one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def decoder(name="mono", place=CPU, precision=FP32, slots=3, arithmetic=None, **sizes) -> TorchDecoder:
     if place == INTERPRETER:
         from orchestrion.models.musicgen.cuda_arithmetic import CudaArithmetic
