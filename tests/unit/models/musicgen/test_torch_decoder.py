@@ -382,7 +382,7 @@ def test_attention_weighs_each_place_of_its_own_stream_and_none_beyond(place):
 def test_the_device_draws_the_codes_that_numpy_draws(place):
     """Through the decoder's own draw: on a card, a kernel."""
     rng = np.random.default_rng(10)
-    w, card = (6, 20) if place == INTERPRETER else (2000, 500)
+    w, card = (6, 20) if place == INTERPRETER else (400, 500)
     logits = (rng.normal(size=(w, 4, card)) * 3).astype(np.float16).astype(np.float32)
     logits[1, 2, 3] = np.nan
     draws = Draws(
