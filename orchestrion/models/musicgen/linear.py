@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.musicgen.decoder import Floats, Precision
+from orchestrion.models.musicgen.decoder import Floats, Ints, Precision
 from orchestrion.models.musicgen.kernels import (
     BF16,
     FP32,
@@ -169,16 +169,46 @@ def _nearest_nibbles(groups: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArr
     The scale's sign decides which end has the -8, so that the largest weight of a group may be it.
     """
     peak = np.take_along_axis(groups, np.abs(groups).argmax(axis=2)[:, :, None], axis=2)[:, :, 0]
-    best_error = np.full(peak.shape, np.inf, np.float32)
-    best_scale, best = np.zeros(peak.shape, np.float16), np.zeros(groups.shape, np.int8)
-    for reach in NIBBLE_REACHES:
-        scale = (peak / reach).astype(np.float16)
-        wide = np.where(scale == 0, 1, scale.astype(np.float32))[:, :, None]
-        integers = np.clip(np.rint(groups / wide), -8, 7)
-        error = np.square(integers * wide - groups).sum(axis=2)
-        better = error < best_error
-        best_error[better], best_scale[better], best[better] = error[better], scale[better], integers[better]
-    return best_scale, best
+    candidates = np.stack([(peak / reach).astype(np.float16) for reach in NIBBLE_REACHES])
+    integers, chosen = np.zeros(groups.shape, np.int8), np.zeros(peak.shape, np.int64)
+    _choose_scales(groups, candidates.astype(np.float32), integers, chosen)
+    return np.take_along_axis(candidates, chosen[None], axis=0)[0], integers
+
+
+@compiled
+def _choose_scales(groups: Floats, scales: Floats, integers: npt.NDArray[np.int8], chosen: Ints) -> None:
+    """For each group the one of its `scales` [candidates, PANEL, groups] that errs least, and the integers it gives."""
+    outputs, count, _ = groups.shape
+    for output in range(outputs):
+        for group in range(count):
+            values, least = groups[output, group], np.float32(np.inf)
+            for candidate in range(len(scales)):
+                error = _error(values, scales[candidate, output, group])
+                if error < least:
+                    least, chosen[output, group] = error, candidate
+            per_scale = _inverse(scales[chosen[output, group], output, group])
+            for i in range(GROUP):
+                integers[output, group, i] = np.int8(_nibble(values[i], per_scale))
+
+
+@compiled
+def _error(values: Floats, scale: np.float32) -> np.float32:
+    per_scale, total = _inverse(scale), np.float32(0)
+    for value in values:
+        error = _nibble(value, per_scale) * scale - value
+        total += error * error
+    return total
+
+
+@compiled
+def _inverse(scale: np.float32) -> np.float32:
+    return np.float32(0) if scale == np.float32(0) else np.float32(1) / scale
+
+
+@compiled
+def _nibble(value: np.float32, per_scale: np.float32) -> np.float32:
+    nearest: np.float32 = min(max(np.rint(value * per_scale), np.float32(-8)), np.float32(7))
+    return nearest
 
 
 NIBBLE_REACHES: Final = (-8.0, -8.5, -7.5, 7.0, 7.5, 6.5)

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen import kernels
 from orchestrion.models.musicgen.decoder import Precision
-from orchestrion.models.musicgen.linear import HEADER, PANEL, PackedLinear, pack, packed_bytes, panel_bytes, row_bytes
+from orchestrion.models.musicgen.linear import HEADER, PackedLinear, pack, packed_bytes, panel_bytes, row_bytes
 
 PRECISIONS = [Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT4]
 #: [outputs, inputs]: whole panels and not, whole steps of k and not, the widest of the published models.
@@ -120,12 +120,12 @@ def test_overlapping_rows_make_a_convolution():
 
 def test_machines_without_vnni_get_the_same_bits():
     plain = {
-        Precision.INT8: (kernels.product(kernels.int8_step(kernels.dot_plain), 4, 4 * PANEL, kernels.INTS), 4),
+        Precision.INT8: (kernels.product(kernels.int8_step(kernels.dot_plain), 4, 4 * kernels.PANEL, kernels.INTS), 4),
         Precision.INT4: (
             kernels.product(
                 kernels.int4_step(kernels.dot_plain),
                 4 + kernels.GROUP,
-                (kernels.GROUP // 2 + 2) * PANEL,
+                (kernels.GROUP // 2 + 2) * kernels.PANEL,
                 kernels.FLOATS,
             ),
             kernels.GROUP,
@@ -135,9 +135,9 @@ def test_machines_without_vnni_get_the_same_bits():
     for precision, (product, k) in plain.items():
         theirs = kernels.product_int8 if precision is Precision.INT8 else kernels.product_int4
         kind = kernels.INT8 if precision is Precision.INT8 else kernels.INT4
-        packed = np.zeros(packed_bytes(kind, PANEL, 128) + 64, np.uint8)
+        packed = np.zeros(packed_bytes(kind, kernels.PANEL, 128) + 64, np.uint8)
         packed = packed[-packed.ctypes.data % 64 :][: panel_bytes(kind, 128)]
-        pack(kind, torch.from_numpy(generator.normal(size=(PANEL, 128)).astype(np.float32)), None, packed)
+        pack(kind, torch.from_numpy(generator.normal(size=(kernels.PANEL, 128)).astype(np.float32)), None, packed)
         x = generator.integers(0, 256, (7, row_bytes(kind, 128) - HEADER), np.uint8)
 
         @numba.njit
@@ -147,7 +147,7 @@ def test_machines_without_vnni_get_the_same_bits():
             else:
                 theirs(x.ctypes.data, x.strides[0], 7, packed.ctypes.data, steps, 0, out.ctypes.data)
 
-        outs = np.zeros((2, 7, PANEL), np.float32)
+        outs = np.zeros((2, 7, kernels.PANEL), np.float32)
         run(x, packed, 128 // k, True, outs[0])
         run(x, packed, 128 // k, False, outs[1])
         assert outs[0].any()
