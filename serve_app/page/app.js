@@ -244,15 +244,23 @@ async function checked(response) {
   throw new Refused(problem, response.headers.get("Retry-After"));
 }
 
+// What the form says of a field; nothing for one that the chosen model does not follow.
+function said(id) {
+  const field = $(id);
+  if (field.closest("[data-control]")?.hidden) return "";
+  return field.type === "file" ? field.files[0] : field.value;
+}
+
 async function request() {
-  const body = { prompt: $("prompt").value, seed: Number($("seed").value || 0), format: $("format").value };
-  for (const name of ["style", "mood"]) if ($(name).value) body[name] = $(name).value;
-  for (const name of ["tempo_bpm", "duration_s"]) if ($(name).value) body[name] = Number($(name).value);
-  if ($("tonic").value) body.key = `${$("tonic").value} ${$("mode").value}`;
-  const file = $("theme").files[0];
-  if (file) {
+  const body = { prompt: said("prompt"), seed: Number(said("seed") || 0), format: said("format"), purpose: said("purpose") };
+  for (const name of ["style", "mood", "model"]) if (said(name)) body[name] = said(name);
+  for (const name of ["tempo_bpm", "duration_s", "guidance", "temperature", "top_k", "top_p"]) if (said(name)) body[name] = Number(said(name));
+  if (said("tonic")) body.key = `${said("tonic")} ${said("mode")}`;
+  for (const name of ["theme", "continuation"]) {
+    const file = said(name);
+    if (!file) continue;
     const upload = await checked(await fetch("v1/themes", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }));
-    body.theme = (await upload.json()).theme;
+    body[name] = (await upload.json()).theme;
   }
   return body;
 }
@@ -322,6 +330,42 @@ async function make() {
     $("progress").textContent = "";
     showProblem(error);
   }
+}
+
+/* ----------------------------------------------------------------- models */
+
+const MODELS_AGAIN_MS = 3000;
+let models = [];
+let purposeMoved = false; // by us, not by who fills in the form
+
+async function askForModels() {
+  try {
+    ({ models } = await (await checked(await fetch("v1/models"))).json());
+  } catch {
+    $("models").textContent = "the models are still loading";
+    setTimeout(askForModels, MODELS_AGAIN_MS);
+    return;
+  }
+  $("models").textContent = models.map((m) => `${m.name} · ${m.sample_rate_hz / 1000} kHz · weights ${m.weights_licence}`).join("   ");
+  options($("model"), models.map((model) => model.name));
+  $("model-field").hidden = models.length < 2;
+  follow();
+}
+
+// Offers what the chosen model can do, and no purpose that its licence forbids.
+function follow() {
+  const model = models.find(({ name }) => name === $("model").value);
+  for (const field of document.querySelectorAll("[data-control]")) field.hidden = !model.controls.includes(field.dataset.control);
+  $("drawing").hidden = !$("drawing").querySelector("[data-control]:not([hidden])");
+  $("duration_s").max = model.max_duration_s;
+  const commercial = $("purpose").querySelector("[value=commercial]");
+  if (model.commercial_use && purposeMoved) $("purpose").value = "commercial";
+  purposeMoved = !model.commercial_use && (purposeMoved || $("purpose").value === "commercial");
+  if (purposeMoved) $("purpose").value = "research";
+  commercial.disabled = !model.commercial_use;
+  $("purpose-help").textContent = model.commercial_use
+    ? ""
+    : `The weights of ${model.name} are under ${model.weights_licence}: what they make is not for commercial use.`;
 }
 
 /* ---------------------------------------------------------------- showing */
@@ -473,13 +517,13 @@ for (const [name, prompt] of PRESETS) {
   button.addEventListener("click", () => { $("prompt").value = prompt; $("prompt").focus(); });
   $("presets").append(button);
 }
+$("model").addEventListener("change", follow);
+$("purpose").addEventListener("change", () => { purposeMoved = false; });
 options($("tonic"), TONICS);
 options($("mode"), MODES);
 fetch("v1/styles").then(checked).then((r) => r.json()).then(({ styles, moods }) => {
   options($("style"), styles);
   options($("mood"), moods);
 }).catch(showProblem);
-fetch("v1/models").then(checked).then((r) => r.json()).then(({ models }) => {
-  $("models").textContent = models.map((m) => `${m.name} · ${m.sample_rate_hz / 1000} kHz · weights ${m.weights_licence}`).join("   ");
-}).catch(() => { $("models").textContent = "the models are still loading"; });
+askForModels();
 tick();

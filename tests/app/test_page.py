@@ -1,11 +1,12 @@
 """The web page in Chromium, as a person uses it."""
 
+import json
 import shutil
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 COLOURS_OF = """
 const canvas = document.getElementById(arguments[0]);
@@ -19,6 +20,17 @@ for (let i = 0; i < pixels.length; i += 4) {
 }
 return [colours.size, columns.size / canvas.width];
 """
+
+
+#: One entry of the list of models.
+FREE = {
+    "name": "free",
+    "sample_rate_hz": 44100,
+    "weights_licence": "Apache-2.0",
+    "commercial_use": True,
+    "max_duration_s": 600,
+    "controls": ["theme"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +94,50 @@ def test_the_reference_shows_every_route(browser, service, client):
     paths = client.get("/openapi.json").json()["paths"]
     assert shown == {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def shown(browser, *names):
+    return [name for name in names if browser.find_element(By.ID, name).is_displayed()]
+
+
+def test_non_commercial_weights_are_asked_for_research(browser, service):
+    browser.get(f"{service.musicgen_url}/")
+    purpose = browser.find_element(By.ID, "purpose")
+    WebDriverWait(browser, 10).until(lambda _: purpose.get_attribute("value") == "research")
+
+    assert "CC-BY-NC-4.0" in browser.find_element(By.ID, "purpose-help").text
+    assert shown(browser, "model", "theme", "continuation", "drawing") == ["model", "continuation", "drawing"]
+    assert ask(browser, "happy rock song", duration_s="2") == "done", browser.find_element(By.ID, "notice").text
+    assert "no commercial use" in browser.find_element(By.ID, "facts").text
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_form_follows_the_chosen_model(browser, service):
+    browser.get(service.url)
+    WebDriverWait(browser, 10).until(lambda _: "composer" in browser.find_element(By.ID, "models").text)
+    assert shown(browser, "model", "theme", "continuation", "drawing") == ["theme"]
+
+    answer = {"models": [FREE, FREE | {"name": "bound", "commercial_use": False, "controls": ["guidance"]}]}
+    offer_two_models = f"""
+    const real = window.fetch;
+    window.fetch = (url, ...rest) =>
+      url === "v1/models" ? Promise.resolve(Response.json({json.dumps(answer)})) : real(url, ...rest);
+    """
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": offer_two_models})
+    try:
+        browser.get(service.url)
+        model, purpose = (Select(browser.find_element(By.ID, name)) for name in ("model", "purpose"))
+        WebDriverWait(browser, 10).until(lambda _: len(model.options) == 2)
+
+        assert purpose.first_selected_option.get_attribute("value") == "commercial"
+        model.select_by_value("bound")
+        assert purpose.first_selected_option.get_attribute("value") == "research"
+        assert shown(browser, "model", "theme", "drawing") == ["model", "drawing"]
+        model.select_by_value("free")
+        assert purpose.first_selected_option.get_attribute("value") == "commercial"
+        assert shown(browser, "model", "theme", "drawing", "purpose-help") == ["model", "theme"]
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_a_mistake_is_explained_at_its_field(browser, service):
