@@ -132,6 +132,8 @@ class Engine:
         self._occupied: list[Piece] = []  # In order of arrival.
         self._draining: list[Piece] = []  # All codes drawn, audio not yet.
         self._codec_thread = codec_thread
+        #: Pieces that this step found no memory for.
+        self._put_off = 0
         self._in_codec: list[Piece] = []
         self._codec_call: Future[tuple[list[Pcm], float]] | None = None
 
@@ -167,6 +169,7 @@ class Engine:
 
     def step(self) -> bool:
         """Advance every piece that can be advanced; False when all that is left to do is waiting for the codec."""
+        self._put_off = 0
         collected = self._collect_audio()
         self._admit()
         counts = plan_step([self._state(piece) for piece in self._occupied], self._capacity.rows)
@@ -176,7 +179,7 @@ class Engine:
         if planned:
             self._run(planned)
         self._hand_to_codec()
-        return collected or bool(planned)
+        return collected or bool(planned) or bool(self._put_off)
 
     def close(self) -> None:
         """Give up every piece in progress and wait for the codec."""
@@ -200,9 +203,24 @@ class Engine:
     def _bind(self, piece: Piece) -> None:
         """Let the decoder begin the piece's present window, or begin it again."""
         condition = piece.condition(piece.sequence.window)
-        self._decoder.bind(piece.slot, condition)
         piece.prefix_columns = condition.prefix_columns
         piece.sequence.restart()
+        try:
+            self._decoder.bind(piece.slot, condition)
+        except _OUT_OF_MEMORY:
+            self._begin_later(piece)
+
+    def _begin_later(self, piece: Piece) -> None:
+        """There is no room to begin its window: with fewer pieces in slots there will be."""
+        self._put_off += 1
+        shrunk = after_shortage(self._capacity, len(self._occupied), planned_rows=0)
+        logger.warning("no memory to begin a piece beside %d; going on with %s", len(self._occupied) - 1, shrunk)
+        if shrunk is None:
+            self._fail(piece, ModelFailed("the device has no memory for even one piece"))
+            return
+        self._capacity = shrunk
+        self._leave_slot(piece)
+        self._waiting.appendleft(piece)
 
     def _leave_slot(self, piece: Piece) -> None:
         self._occupied.remove(piece)

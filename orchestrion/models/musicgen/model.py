@@ -377,7 +377,7 @@ class _Place:
                 decoder_bytes = cpu_decoder.memory_bytes(*sizes, threads=settings.threads)
             else:
                 decoder_bytes = torch_decoder.memory_bytes(*sizes)
-            return decoder_bytes + Codec.memory_bytes(codec, _codec_streams(slots), chunk_frames)
+            return decoder_bytes + Codec.memory_bytes(codec, _codec_streams(slots), chunk_frames, self.device)
 
         budget = self._budget_bytes(settings)
         slots = settings.slots if budget is None else slots_that_fit(settings.slots, budget, bytes_for)

@@ -30,9 +30,11 @@ class HistoryDecoder:
         self.steps: list[int] = []
         #: Called before each step; may raise.
         self.before_step = lambda rows: None
+        self.before_bind = lambda: None
         self.poisoned_seeds: set[int] = set()
 
     def bind(self, slot: int, condition: Condition) -> None:
+        self.before_bind()
         prefix = b"" if condition.prefix is None else condition.prefix.tobytes()
         self.history[slot] = [condition.cross.tobytes() + prefix]
 

@@ -238,6 +238,33 @@ def test_with_no_memory_at_all_pieces_fail_and_the_engine_lives():
     engine.close()
 
 
+def test_no_memory_to_begin_a_piece_delays_it_and_changes_nothing():
+    engine, decoder, codec = make_engine(slots=3)
+    chance = np.random.default_rng(8)
+
+    def sometimes():
+        if chance.random() < 0.3:
+            raise MemoryError
+
+    decoder.before_bind = sometimes
+    pieces = [piece(**wish) for wish in WISHES]
+    for one in pieces:
+        engine.submit(one)
+    for wish, one in zip(WISHES, pieces, strict=True):
+        assert np.array_equal(take_all(engine, one), alone(**wish))
+
+    def never():
+        raise MemoryError
+
+    decoder.before_bind = never
+    hopeless = piece(seed=9)
+    engine.submit(hopeless)
+    with pytest.raises(ModelFailed, match="no memory"):
+        take_all(engine, hopeless)
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
 def test_a_codec_that_breaks_fails_those_it_was_decoding():
     engine, _, codec = make_engine()
     one = piece(seed=1)
