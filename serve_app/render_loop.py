@@ -78,6 +78,8 @@ class JobState:
     streamed: bool
     #: Whether it rests because its listeners are slow.
     paused: bool
+    #: Whether it had a turn that gave no audio: its model is heard when the whole piece is done.
+    silent: bool = False
 
 
 def choose_next(jobs: Sequence[JobState], now_s: float, steps_since_sync: int) -> int | None:
@@ -85,18 +87,18 @@ def choose_next(jobs: Sequence[JobState], now_s: float, steps_since_sync: int) -
 
     In this order: a synchronous job that `SYNC_SHARE` steps have passed by; the oldest job without a chunk; the stream
     that would run dry first, if it has less than `SAFE_AHEAD_S` in hand; the oldest synchronous job; the stream with
-    the least in hand.
+    the least in hand. A stream of a model that gives no audio before the end counts as synchronous.
 
     Args:
         jobs: active jobs in order of arrival.
         now_s: the same clock as `first_chunk_at_s`.
         steps_since_sync: steps since a synchronous job was last advanced.
     """
-    sync = [i for i, job in enumerate(jobs) if not job.streamed]
+    sync = [i for i, job in enumerate(jobs) if not job.streamed or job.silent]
     if sync and steps_since_sync >= SYNC_SHARE - 1:
         return sync[0]
     for i, job in enumerate(jobs):
-        if job.first_chunk_at_s is None:
+        if job.first_chunk_at_s is None and not job.silent:
             return i
     in_hand_s = {
         i: job.made_s - (now_s - job.first_chunk_at_s)
@@ -122,6 +124,7 @@ class Job:
     made_s: float = 0.0
     first_chunk_at_s: float | None = None
     device_s: float = 0.0
+    silent: bool = False
     #: Whether the last chunk is in `chunks`.
     whole: bool = False
     outcome: Track | Refusal | None = None
@@ -144,7 +147,8 @@ class Job:
         streams = [listener for listener in self.listeners if listener.streaming]
         unsent_s = self.made_s - max((listener.sent_s for listener in streams), default=0.0)
         all_stream = len(streams) == len(self.listeners)
-        return JobState(self.made_s, self.first_chunk_at_s, bool(streams), all_stream and unsent_s > MAX_UNSENT_S)
+        paused = all_stream and unsent_s > MAX_UNSENT_S
+        return JobState(self.made_s, self.first_chunk_at_s, bool(streams), paused, self.silent)
 
 
 @dataclass(eq=False, slots=True)
@@ -295,7 +299,7 @@ class RenderLoop:
         if chosen is None:
             return None
         job = self._active[chosen]
-        self._steps_since_sync = self._steps_since_sync + 1 if job.state().streamed else 0
+        self._steps_since_sync = self._steps_since_sync + 1 if job.state().streamed and not job.silent else 0
         return job
 
     def _run(self) -> None:
@@ -347,7 +351,10 @@ class RenderLoop:
         now_s = self._clock.monotonic_s()
         with self._changed:
             job.device_s += now_s - started_s
-            if chunk is not None:
+            if chunk is not None and not len(chunk):
+                job.silent = True
+            elif chunk is not None:
+                job.silent = False
                 job.chunks.append(chunk)
                 job.made_s += len(chunk) / job.rendering.source_rate_hz
                 if job.first_chunk_at_s is None:
