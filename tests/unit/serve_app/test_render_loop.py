@@ -53,6 +53,10 @@ def sync(made_s=0.0, first_at_s=None):
         "and others go on",
     ],
 )
+def test_choose_next(jobs, steps_since_sync, chosen):
+    assert choose_next(jobs, now_s=10.0, steps_since_sync=steps_since_sync) == chosen
+
+
 def test_a_stream_that_gives_nothing_before_its_end_does_not_hold_up_others():
     silent = JobState(made_s=0.0, first_chunk_at_s=None, streamed=True, paused=False, silent=True)
     newcomer = JobState(made_s=0.0, first_chunk_at_s=None, streamed=True, paused=False)
@@ -62,10 +66,6 @@ def test_a_stream_that_gives_nothing_before_its_end_does_not_hold_up_others():
     assert choose_next([silent, dry], 0.5, 0) == 1
     assert choose_next([silent, dry], 0.5, SYNC_SHARE - 1) == 0
     assert choose_next([silent], 0.5, 0) == 0
-
-
-def test_choose_next(jobs, steps_since_sync, chosen):
-    assert choose_next(jobs, now_s=10.0, steps_since_sync=steps_since_sync) == chosen
 
 
 @dataclass
