@@ -9,7 +9,7 @@ from scipy.special import ndtr
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen import kernels
 from orchestrion.models.musicgen.decoder import Precision
-from orchestrion.models.musicgen.linear import HEADER, PackedLinear, pack, packed_bytes, panel_bytes, row_bytes
+from orchestrion.models.musicgen.linear import PackedLinear, pack, packed_bytes, panel_bytes
 
 PRECISIONS = [Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT4]
 #: [outputs, inputs]: whole panels and not, whole steps of k and not, the widest of the published models.
@@ -118,40 +118,50 @@ def test_overlapping_rows_make_a_convolution():
     assert np.allclose(packed(windows), expected, atol=1e-4)
 
 
-def test_machines_without_vnni_get_the_same_bits():
-    plain = {
-        Precision.INT8: (kernels.product(kernels.int8_step(kernels.dot_plain), 4, 4 * kernels.PANEL, kernels.INTS), 4),
-        Precision.INT4: (
-            kernels.product(
-                kernels.int4_step(kernels.dot_plain),
-                4 + kernels.GROUP,
-                (kernels.GROUP // 2 + 2) * kernels.PANEL,
-                kernels.FLOATS,
-            ),
-            kernels.GROUP,
-        ),
-    }
+#: (our product, its plain step, bytes of x and of weights in a step, kind of its sums, k of a step, inputs)
+PLAIN = [
+    (kernels.product_fp32, kernels.fp32_step, 4, 4 * kernels.PANEL, kernels.FLOATS, 1, 1500),
+    (kernels.product_int8, kernels.int8_step(kernels.dot_plain), 4, 4 * kernels.PANEL, kernels.INTS, 4, 512),
+    (
+        kernels.product_int4,
+        kernels.int4_step(kernels.dot_plain),
+        4 + kernels.GROUP,
+        (kernels.GROUP // 2 + 2) * kernels.PANEL,
+        kernels.FLOATS,
+        kernels.GROUP,
+        512,
+    ),
+]
+
+
+@pytest.mark.parametrize(("ours", "step", "x_bytes", "weight_bytes", "sums", "k", "inputs"), PLAIN)
+def test_machines_without_vnni_or_with_few_registers_get_the_same_bits(
+    ours, step, x_bytes, weight_bytes, sums, k, inputs, monkeypatch
+):
+    monkeypatch.setattr(kernels, "TILE_ROWS", 1)
+    plain = kernels.product(step, x_bytes, weight_bytes, sums)
+    rows, steps = 7, inputs // k
+    kind = {kernels.product_fp32: kernels.FP32, kernels.product_int8: kernels.INT8}.get(ours, kernels.INT4)
+    packed = np.zeros(packed_bytes(kind, kernels.PANEL, inputs) + 64, np.uint8)
+    packed = packed[-packed.ctypes.data % 64 :][: panel_bytes(kind, inputs)]
     generator = np.random.default_rng(5)
-    for precision, (product, k) in plain.items():
-        theirs = kernels.product_int8 if precision is Precision.INT8 else kernels.product_int4
-        kind = kernels.INT8 if precision is Precision.INT8 else kernels.INT4
-        packed = np.zeros(packed_bytes(kind, kernels.PANEL, 128) + 64, np.uint8)
-        packed = packed[-packed.ctypes.data % 64 :][: panel_bytes(kind, 128)]
-        pack(kind, torch.from_numpy(generator.normal(size=(kernels.PANEL, 128)).astype(np.float32)), None, packed)
-        x = generator.integers(0, 256, (7, row_bytes(kind, 128) - HEADER), np.uint8)
+    pack(kind, torch.from_numpy(generator.normal(size=(kernels.PANEL, inputs)).astype(np.float32)), None, packed)
+    x = generator.normal(size=(rows, inputs)).astype(np.float32)
+    if kind != kernels.FP32:
+        x = generator.integers(0, 256, (rows, x_bytes * steps), np.uint8)
 
-        @numba.njit
-        def run(x, packed, steps, ours, out, product=product, theirs=theirs):
-            if ours:
-                product(x.ctypes.data, x.strides[0], 7, packed.ctypes.data, steps, 0, out.ctypes.data)
-            else:
-                theirs(x.ctypes.data, x.strides[0], 7, packed.ctypes.data, steps, 0, out.ctypes.data)
+    @numba.njit
+    def run(x, packed, out, plainly):
+        if plainly:
+            plain(x.ctypes.data, x.strides[0], rows, packed.ctypes.data, steps, 0, out.ctypes.data)
+        else:
+            ours(x.ctypes.data, x.strides[0], rows, packed.ctypes.data, steps, 0, out.ctypes.data)
 
-        outs = np.zeros((2, 7, kernels.PANEL), np.float32)
-        run(x, packed, 128 // k, True, outs[0])
-        run(x, packed, 128 // k, False, outs[1])
-        assert outs[0].any()
-        assert np.array_equal(outs[0], outs[1])
+    results = np.zeros((2, rows, kernels.PANEL), np.float32)
+    run(x, packed, results[0], True)
+    run(x, packed, results[1], False)
+    assert results[0].any()
+    assert np.array_equal(results[0], results[1])
 
 
 def test_fp8_is_refused_with_what_there_is_instead():
