@@ -566,7 +566,13 @@ class Crew:
         self._dismiss = weakref.finalize(self, _dismiss, self._inboxes)
 
     def run(self, function: Any, *arguments: Any) -> None:  # noqa: ANN401
-        """Calls `function(*arguments, threads, thread)` on every thread and waits for all."""
+        """Calls `function(*arguments, threads, thread)` on every thread and waits for all.
+
+        Raises:
+            ValueError: the crew has been closed.
+        """
+        if not self._dismiss.alive:
+            raise ValueError("this decoder has been closed: make another")
         if not self._inboxes:
             function(*arguments, self.threads, 0)
             return

@@ -326,6 +326,15 @@ def test_threads_end_when_the_decoder_is_closed_or_forgotten():
     assert crew_threads() == before
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_closed_decoder_says_so(threads):
+    ours = decoder(threads=threads)
+    ours.bind(0, condition())
+    ours.close()
+    with pytest.raises(ValueError, match="this decoder has been closed"):
+        ours.logits(rows(0, 0, codes(1, 1)))
+
+
 def test_what_goes_wrong_in_a_thread_reaches_the_caller_and_the_crew_works_on():
     crew, seen = Crew(3), []
 
