@@ -6,7 +6,7 @@ progress. Runs come in pairs, the order turned each time, so that a drifting mac
 where the tracks are made, after each worker's first batch; what came before is start-up.
 The ceiling is the plain loop itself. On a machine that others use, trust `cpu_s_per_track`, not the rates.
 
-    python benchmarks/batch_throughput.py [--quick] [--out benchmarks/results/batch_throughput.json]
+    .venv/bin/python -m benchmarks.batch_throughput [--quick] [--out benchmarks/results/batch_throughput.json]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure whether the composer does what it is asked, fast enough, and sounds like music.
 
-    python benchmarks/composer.py [--out benchmarks/results/composer.json] [--quick]
+    .venv/bin/python -m benchmarks.composer [--out benchmarks/results/composer.json] [--quick]
 
 Forty held-out prompts (nothing was tuned on them) are rendered and mastered for real: is the asked tempo what a beat
 tracker finds, is the asked key what a chroma profile finds, are loudness and true peak where they should be, how much

@@ -1,6 +1,6 @@
 """Measure a MusicGen's decoding step: audiocraft's, transformers' and ours, each precision, side by side.
 
-    python benchmarks/engine.py [--out benchmarks/results/engine.json] [--quick]
+    .venv/bin/python -m benchmarks.engine [--out benchmarks/results/engine.json] [--quick]
 
 The question is how long one step of musicgen-small's size takes on this CPU, with classifier-free guidance and drawing
 from the 250 likeliest codes, for 1, 4, 8 and 16 requests at once, on one thread and on two; how near that is to what

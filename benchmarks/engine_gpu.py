@@ -1,6 +1,6 @@
 """Measure MusicGen on a GPU: how near a step comes to the card's memory bandwidth, and what a listener waits for.
 
-    python benchmarks/engine_gpu.py [--out benchmarks/results/engine_gpu.json] [--quick]
+    .venv/bin/python -m benchmarks.engine_gpu [--out benchmarks/results/engine_gpu.json] [--quick]
 
 Three questions, with random weights of the published sizes. How long is a decoding step for 1 to 256 requests at once,
 against the time that reading its weights, keys and values takes at the bandwidth measured in the same run? How long

@@ -4,7 +4,7 @@ One run answers, on one core: the real-time factor of `finish`, of the stream an
 `finish` in multiples of the audio; and the loudness error of the stream over real tracks and synthetic pieces with
 large dynamics. The baseline in the same run is what most people do: pyloudnorm's normalise, then clip.
 
-    .venv/bin/python benchmarks/finish.py [--out benchmarks/results/finish.json]
+    .venv/bin/python -m benchmarks.finish [--out benchmarks/results/finish.json]
 """
 
 from __future__ import annotations
