@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -274,7 +274,8 @@ class Engine:
             return
         self._capacity = shrunk
         while len(self._occupied) > shrunk.slots:
-            piece = self._occupied[choose_victim([self._state(one) for one in self._occupied])]
+            states = [replace(self._state(one), to_go=one.sequence.columns_to_go) for one in self._occupied]
+            piece = self._occupied[choose_victim(states)]
             self._leave_slot(piece)
             self._waiting.appendleft(piece)
         for piece, _ in planned:

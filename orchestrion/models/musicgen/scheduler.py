@@ -2,9 +2,9 @@
 
 Policy in one paragraph: decoding slots step every time, so nobody's music stalls; what is left of a step's rows goes to
 prefill, people who wait before batch work, and beside decoding slots only in portions, so that one long prompt does not
-stop the others. When the device has no room, prefill shrinks first; then the youngest batch piece leaves its slot and
-is fed again later. The surprising thing: that costs time and never changes a note, because a piece's codes depend on
-nothing but itself.
+stop the others. When the device has no room, prefill shrinks first; then the batch piece with most to go leaves its
+slot and is fed again later. The surprising thing: that costs time and never changes a note, because a piece's codes
+depend on nothing but itself.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class SlotState:
     interactive: bool
     #: Steps since it last had a row.
     passed_over: int
+    #: Columns that are still to be drawn.
+    to_go: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,11 @@ def after_success(capacity: Capacity, full: Capacity) -> Capacity:
 
 
 def choose_victim(slots: Sequence[SlotState]) -> int:
-    """Who leaves its slot when there are too many: the youngest batch piece, or the youngest of all."""
-    batch = [index for index, slot in enumerate(slots) if not slot.interactive]
-    return batch[-1] if batch else len(slots) - 1
+    """Who leaves its slot when there are too many: of the batch pieces, if there are any, the one with most to go.
+
+    Those who stay are done soonest, and then there is room again.
+    """
+    return max(range(len(slots)), key=lambda index: (not slots[index].interactive, slots[index].to_go, index))
 
 
 def slots_that_fit(wanted: int, budget_bytes: int, bytes_for: Callable[[int], int]) -> int:

@@ -98,9 +98,13 @@ def test_capacity_comes_back_step_by_step():
     assert seen[-1] == (4, 64)
 
 
-def test_the_youngest_batch_piece_makes_room():
-    assert choose_victim([decoding(False), decoding(False), decoding(True)]) == 1
-    assert choose_victim([decoding(True), decoding(True)]) == 1
+def test_the_batch_piece_with_most_to_go_makes_room():
+    def running(to_go, interactive):
+        return SlotState(1, interactive, 0, to_go)
+
+    assert choose_victim([running(500, False), running(900, False), running(2000, True)]) == 1
+    assert choose_victim([running(900, True), running(500, True)]) == 0
+    assert choose_victim([running(500, False), running(500, False)]) == 1
 
 
 def test_slots_are_what_the_budget_holds():
