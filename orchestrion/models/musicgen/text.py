@@ -20,13 +20,15 @@ from torch.nn import functional
 
 from orchestrion.models.musicgen.checkpoint_files import Tensors, refused
 from orchestrion.models.musicgen.checkpoint_geometry import T5Geometry
-from orchestrion.models.musicgen.t5 import T5Encoder
 from orchestrion.models.musicgen.weights import Projection
 
 Floats = npt.NDArray[np.float32]
 
 #: For the states of prompts asked for lately. 20 tokens take 60 kB at t5-base's width, and 0.2 core-seconds to make.
 REMEMBERED_BYTES: Final = 32 << 20
+
+_SHARED: Final = "shared.weight"
+_TIED: Final = "encoder.embed_tokens.weight"
 
 
 class TextEncoder:
@@ -45,10 +47,32 @@ class TextEncoder:
         Raises:
             InvalidRequest: the weights or the tokenizer cannot be used.
         """
-        # Imported here because it takes a core-second, and a checkpoint's card does not need it.
-        from transformers import T5Tokenizer
+        # Imported here because it takes three core-seconds, and a checkpoint's card does not need it.
+        from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-        self._model = T5Encoder(geometry, tensors, prefix)
+        config = T5Config(
+            vocab_size=geometry.vocabulary,
+            d_model=geometry.dim,
+            d_kv=geometry.head_dim,
+            d_ff=geometry.ffn_dim,
+            num_layers=geometry.layers,
+            num_heads=geometry.heads,
+            relative_attention_num_buckets=geometry.distance_buckets,
+            relative_attention_max_distance=geometry.farthest_distance,
+            layer_norm_epsilon=geometry.norm_epsilon,
+            feed_forward_proj=geometry.feed_forward,
+        )
+        # Without memory first: drawing random weights for t5-base would take seconds.
+        with torch.device("meta"):
+            self._model = T5EncoderModel(config)
+        state = {}
+        for name, place in self._model.state_dict().items():
+            stored = prefix + (_SHARED if name == _TIED and prefix + _TIED not in tensors else name)
+            stored = prefix + _TIED if stored not in tensors and name == _SHARED else stored
+            # A copy, because a kernel's choice may depend on where a tensor begins, and a file's do so anywhere.
+            state[name] = tensors.take(stored, *place.shape).clone()
+        self._model.load_state_dict(state, assign=True)
+        self._model.train(False)
         try:
             self._tokenizer = T5Tokenizer.from_pretrained(tokenizer, local_files_only=True)
         except Exception as error:  # The tokenizers library raises no narrower type for a file that it cannot use.
@@ -78,9 +102,10 @@ class TextEncoder:
         return states
 
     def _encode(self, prompt: str) -> Floats:
-        tokens = torch.tensor(self._tokenizer(prompt)["input_ids"])
+        tokens = self._tokenizer(prompt, return_tensors="pt")
         with _one_thread(), torch.inference_mode():
-            states: Floats = self._model.states(tokens).numpy()
+            output = self._model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        states: Floats = output.last_hidden_state[0].numpy()
         states.flags.writeable = False
         return states
 
