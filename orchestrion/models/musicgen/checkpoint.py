@@ -123,6 +123,11 @@ class Checkpoint:
     _codec_names: CodecNames
     _text: _Text
 
+    @property
+    def text_encoder_bytes(self) -> int:
+        """Memory of the text encoder, which stays on the CPU wherever the rest goes."""
+        return self._text.geometry.weight_bytes
+
     def load_lm(self) -> LmWeights:
         """The language model's weights.
 

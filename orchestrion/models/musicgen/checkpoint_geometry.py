@@ -183,6 +183,13 @@ class T5Geometry:
     #: "relu", or "gated-gelu" of the flan models.
     feed_forward: str
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of its weights in float32, but for the norms and the table of distances."""
+        matrices = 2 if self.feed_forward == "relu" else 3
+        layer = self.dim * (4 * self.heads * self.head_dim + matrices * self.ffn_dim)
+        return 4 * (self.vocabulary * self.dim + self.layers * layer)
+
 
 def section_of_yaml(where: Path, text: object) -> Section:
     """The training configuration of audiocraft, which lies as YAML in its checkpoints."""

@@ -375,6 +375,7 @@ class _Place:
             sizes = (lm, slots, _positions(lm), max(PREFILL_ROWS, slots), self.precision, MAX_TEXT_TOKENS)
             if self.device == "cpu":
                 decoder_bytes = cpu_decoder.memory_bytes(*sizes, threads=settings.threads)
+                decoder_bytes += checkpoint.text_encoder_bytes
             else:
                 decoder_bytes = torch_decoder.memory_bytes(*sizes)
             return decoder_bytes + Codec.memory_bytes(codec, _codec_streams(slots), chunk_frames, self.device)
