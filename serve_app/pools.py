@@ -69,8 +69,10 @@ class RenderPool:
             completion=ThreadPoolExecutor(COMPLETION_THREADS, thread_name_prefix="complete"),
             on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
         )
-        for model in self._renderer.models:
-            if model not in self._shelved():
+        models = self._renderer.models
+        self._shelved = {name: model for name, model in models.items() if isinstance(model, ShelvedModel)}
+        for model in models:
+            if model not in self._shelved:
                 self._warm_up(model)
         self._load_shelved = serve.multiplexed(self._loader(), max_num_models_per_replica=config.resident_models or 1)
         self._loop.start()
@@ -223,22 +225,18 @@ class RenderPool:
             self._count(request, "cache_hit")
         return found
 
-    def _shelved(self) -> dict[str, ShelvedModel]:
-        return {name: model for name, model in self._renderer.models.items() if isinstance(model, ShelvedModel)}
-
     def _loader(self) -> Callable[[str], Awaitable[str]]:
         """What Serve calls for a model that this replica does not have; it then sends that model's requests here."""
-        shelved = self._shelved()
 
         async def load(name: str) -> str:
-            await self._in_thread(shelved[name].load)
+            await self._in_thread(self._shelved[name].load)
             return name
 
         return load
 
     async def _have_in_memory(self, request: TrackRequest) -> Refusal | None:
         """Load the request's model if it is one of those that come and go, in a thread of its own."""
-        if request.model not in self._shelved():
+        if request.model not in self._shelved:
             return None
         try:
             await self._load_shelved(request.model)

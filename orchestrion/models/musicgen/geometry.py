@@ -5,6 +5,7 @@ Read from a checkpoint's own configuration by `checkpoint.py`; nothing here is a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -89,3 +90,7 @@ class CodecGeometry:
     def frame_rate_hz(self) -> float:
         """Frames per second."""
         return self.sample_rate_hz / self.hop
+
+    def frames_in(self, seconds: float) -> int:
+        """Whole frames that hold so many seconds; what floating point adds to a whole number does not count."""
+        return max(1, math.ceil(seconds * self.frame_rate_hz - 1e-6))

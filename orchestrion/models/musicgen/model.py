@@ -9,7 +9,6 @@ not, because they cannot.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -109,9 +108,9 @@ class MusicGen:
             codec_thread=self._codec_thread,
             hop=codec_geometry.hop,
             pacing=Pacing(
-                first_chunk_frames=self._frames(FIRST_CHUNK_S),
-                chunk_frames=self._frames(chunk_s),
-                max_ahead_frames=self._frames(MAX_AHEAD_S),
+                first_chunk_frames=codec_geometry.frames_in(FIRST_CHUNK_S),
+                chunk_frames=codec_geometry.frames_in(chunk_s),
+                max_ahead_frames=codec_geometry.frames_in(MAX_AHEAD_S),
             ),
             clock=clock,
         )
@@ -132,7 +131,7 @@ class MusicGen:
         place = _Place.of(settings)
         slots = place.slots_that_fit(checkpoint, settings)
         lm_weights = checkpoint.load_lm()
-        decoder = place.decoder(lm, lm_weights, slots, settings.threads)
+        decoder = place.decoder(lm, lm_weights, slots, _positions(lm, codec), settings.threads)
         hearing = Hearing(
             checkpoint.load_text(),
             _copied(lm_weights.text),
@@ -174,10 +173,10 @@ class MusicGen:
             raise InvalidRequest.of(
                 "duration_s", conditioning.duration_s, f"make it at most {self._info.max_duration_s:g} s"
             )
-        frames = self._frames(conditioning.duration_s)
+        frames = self._codec_geometry.frames_in(conditioning.duration_s)
         prompt = self._prompt(conditioning, frames)
-        window_frames = self._frames(self._geometry.window_s)
-        windows = plan_windows(frames, prompt.shape[1], window_frames, self._frames(STRIDE_S))
+        window_frames = self._codec_geometry.frames_in(self._geometry.window_s)
+        windows = plan_windows(frames, prompt.shape[1], window_frames, self._codec_geometry.frames_in(STRIDE_S))
         text = description(conditioning)
         guidance = _or(conditioning.guidance, DEFAULT_GUIDANCE)
         piece = Piece(
@@ -218,16 +217,12 @@ class MusicGen:
         except InvalidRequest as error:
             return error
 
-    def _frames(self, seconds: float) -> int:
-        """Whole frames that hold so many seconds; what floating point adds to a whole number does not count."""
-        return max(1, math.ceil(seconds * self._codec_geometry.frame_rate_hz - 1e-6))
-
     def _prompt(self, conditioning: Conditioning, frames: int) -> Ints:
         """Codes that the piece begins with: [codebooks, frames], no frames without a continuation."""
         if conditioning.continuation is None:
             return np.zeros((self._geometry.codebooks, 0), np.int64)
         pcm = read_continuation(conditioning.continuation, self._info.sample_rate_hz, self._info.channels)
-        if self._frames(len(pcm) / self._info.sample_rate_hz) >= frames:
+        if self._codec_geometry.frames_in(len(pcm) / self._info.sample_rate_hz) >= frames:
             raise InvalidRequest.of(
                 "duration_s",
                 conditioning.duration_s,
@@ -337,9 +332,9 @@ class _Place:
             return cls(device, Precision.INT8 if device == "cpu" else Precision.BF16)
         return cls(device, Precision(settings.precision))
 
-    def decoder(self, lm: LmGeometry, weights: LmWeights, slots: int, threads: int) -> Decoder:
+    def decoder(self, lm: LmGeometry, weights: LmWeights, slots: int, positions: int, threads: int) -> Decoder:
         """The decoder for this place."""
-        positions, rows = _positions(lm), max(PREFILL_ROWS, slots)
+        rows = max(PREFILL_ROWS, slots)
         if self.device == "cpu":
             return CpuDecoder(
                 lm,
@@ -369,10 +364,10 @@ class _Place:
             InvalidRequest: there is not memory for one.
         """
         lm, codec = checkpoint.lm, checkpoint.codec
-        chunk_frames = math.ceil(settings.chunk_s * codec.frame_rate_hz)
+        chunk_frames = codec.frames_in(settings.chunk_s)
 
         def bytes_for(slots: int) -> int:
-            sizes = (lm, slots, _positions(lm), max(PREFILL_ROWS, slots), self.precision, MAX_TEXT_TOKENS)
+            sizes = (lm, slots, _positions(lm, codec), max(PREFILL_ROWS, slots), self.precision, MAX_TEXT_TOKENS)
             if self.device == "cpu":
                 decoder_bytes = cpu_decoder.memory_bytes(*sizes, threads=settings.threads)
                 decoder_bytes += checkpoint.text_encoder_bytes
@@ -407,9 +402,9 @@ def _codec_streams(slots: int) -> int:
     return 2 * slots
 
 
-def _positions(lm: LmGeometry) -> int:
+def _positions(lm: LmGeometry, codec: CodecGeometry) -> int:
     """Columns that a slot's cache must hold: the longest prefix and a whole window."""
-    window_columns = math.ceil(lm.window_s * 50) + lm.max_delay + 1
+    window_columns = codec.frames_in(lm.window_s) + lm.max_delay + 1
     prefix_columns = lm.chroma_frames + MAX_TEXT_TOKENS if lm.text_in_prefix else 0
     return prefix_columns + window_columns
 
