@@ -1,24 +1,26 @@
-"""The `orchestrion` command: render one track without a cluster, and verify any track against its record."""
+"""The `orchestrion` command: render a track without a cluster, verify any against its record, take tracks down."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from orchestrion.clock import SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import absolute_entry, public_name
-from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
+from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, verify
 from orchestrion.render import Failure, build_renderer
 from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
+from orchestrion.takedown import Takedown, Tombstone, Withdrawal, take_down
 from orchestrion.vocabulary import MOODS, STYLES
 
 DEFAULT_STORE = "out/store"
@@ -70,6 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_verify)
 
+    takedown = commands.add_parser("takedown", help="withdraw tracks for good and delete their audio and MIDI")
+    takedown.add_argument("tracks", nargs="*", metavar="TRACK_ID")
+    takedown.add_argument("--from", dest="file", metavar="FILE", help="More track ids, one a line; - reads the input.")
+    takedown.add_argument("--reason", required=True, help="Why, in one line; kept in the signed tombstone.")
+    takedown.add_argument("--actor", required=True, help="Who decided it; kept in the signed tombstone.")
+    takedown.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
+    takedown.add_argument(
+        "--signing-key", help="Private key (PEM) to sign with (default: the one that renders with --store made)."
+    )
+    takedown.set_defaults(run=_takedown)
+
     styles = commands.add_parser("styles", help="list the styles and moods a request may name")
     styles.set_defaults(run=_styles)
     return parser
@@ -109,12 +122,17 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     store = TrackStore.open(_absolute(arguments.store))
+    keys = arguments.keys or Path(local_config(arguments.store).signing_key_path).with_suffix(".pub.pem")
+    if arguments.track and not arguments.record and (envelope := store.tombstone(arguments.track)):
+        tombstone = Tombstone.from_bytes(envelope)
+        tombstone.verify(arguments.track, load_trusted_keys(keys))
+        why = f"{_when_and_why(tombstone.withdrawal)} (key {tombstone.signature.key_id})"
+        print(f"{arguments.track}: withdrawn {why}", file=sys.stderr)
+        return 1
     signed = SignedRecord.from_bytes(_envelope(arguments, store))
-    own_key = Path(local_config(arguments.store).signing_key_path).with_suffix(".pub.pem")
-    keys = load_trusted_keys(arguments.keys or own_key)
     audio = _read(arguments.audio, "audio") if arguments.audio else store.get_blob(signed.record.audio_key)
-    verify(signed, audio, keys)
-    print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.key_id})")
+    verify(signed, audio, load_trusted_keys(keys))
+    print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.signature.key_id})")
     return 0
 
 
@@ -127,6 +145,46 @@ def _envelope(arguments: argparse.Namespace, store: TrackStore) -> bytes:
     if envelope is None:
         raise NotFound(f"there is no track {shown(arguments.track)} in {arguments.store}")
     return envelope
+
+
+def _takedown(arguments: argparse.Namespace) -> int:
+    config = local_config(arguments.store)
+    track_ids = [*arguments.tracks, *(_lines(arguments.file) if arguments.file else ())]
+    if not track_ids:
+        raise InvalidRequest.of("TRACK_ID", None, "give track ids, or a file of them with --from")
+    key_path = arguments.signing_key or config.signing_key_path
+    signer = Signer.load_or_create(key_path)
+    signer.publish_key(key_path)
+    taken_down = take_down(
+        TrackStore.open(config.store_url),
+        signer,
+        track_ids,
+        reason=arguments.reason,
+        actor=arguments.actor,
+        clock=SystemClock(),
+    )
+    for takedown in taken_down:
+        print(_told(takedown))
+    return 0
+
+
+def _lines(file: str) -> Iterator[str]:
+    text = sys.stdin.read() if file == "-" else _read(Path(file), "--from").decode("utf-8", "replace")
+    return (line.strip() for line in text.splitlines() if line.strip())
+
+
+def _told(takedown: Takedown) -> str:
+    before = "already " if takedown.was_withdrawn_before else ""
+    files = f"{len(takedown.deleted_blobs)} files deleted"
+    if takedown.shared_blobs:
+        files += f", {len(takedown.shared_blobs)} kept that other tracks have too"
+    if not takedown.records:
+        files = "there was no such track, and there will be none"
+    return f"{takedown.track_id}: {before}withdrawn {_when_and_why(takedown)}; {files}"
+
+
+def _when_and_why(withdrawn: Takedown | Withdrawal) -> str:
+    return f"on {withdrawn.withdrawn_at} by {withdrawn.actor}: {withdrawn.reason}"
 
 
 def _styles(_: argparse.Namespace) -> int:

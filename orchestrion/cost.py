@@ -93,6 +93,33 @@ class PriceTable(BaseModel):
                 ]
             ) from None
 
+    def price(self, node_type: str, market: str) -> Price:
+        """What a whole node of this type costs in this market.
+
+        Raises:
+            InvalidRequest: the table does not say.
+        """
+        row = self.node_types.get(node_type)
+        if row is None:
+            known = ", ".join(sorted(self.node_types))
+            raise InvalidRequest.of(
+                "node_type", node_type, f"has no price; add it to the price table or use one of {known}"
+            )
+        for name, price in row.markets.items():
+            if name == market:
+                return price
+        raise InvalidRequest.of(
+            "market", market, f"has no price for {node_type}; add it to the price table or use {', '.join(row.markets)}"
+        )
+
+    def usd_per_node_hour(self) -> dict[tuple[str, str], float]:
+        """Every price of the table, by node type and market."""
+        return {
+            (node_type, market): price.usd_per_node_hour
+            for node_type, row in self.node_types.items()
+            for market, price in row.markets.items()
+        }
+
 
 def describe_node(node_type: str, market: str, prices: PriceTable, node_id: str | None = None) -> Node:
     """The machine we run on as records name it, with what a device of it costs.
@@ -106,22 +133,13 @@ def describe_node(node_type: str, market: str, prices: PriceTable, node_id: str 
     Raises:
         InvalidRequest: the table has no price for this node type in this market.
     """
-    row = prices.node_types.get(node_type)
-    if row is None:
-        known = ", ".join(sorted(prices.node_types))
-        raise InvalidRequest.of(
-            "node_type", node_type, f"has no price; add it to the price table or use one of {known}"
-        )
-    for name, price in row.markets.items():
-        if name == market:
-            return Node(
-                node_id=node_id or platform.node() or "unknown",
-                node_type=node_type,
-                device=row.device,
-                market=market,
-                price_usd_per_device_hour=price.usd_per_node_hour / row.devices,
-                price_source=f"{price.source} (as of {price.as_of.isoformat()})",
-            )
-    raise InvalidRequest.of(
-        "market", market, f"has no price for {node_type}; add it to the price table or use {', '.join(row.markets)}"
+    price = prices.price(node_type, market)
+    row = prices.node_types[node_type]
+    return Node(
+        node_id=node_id or platform.node() or "unknown",
+        node_type=node_type,
+        device=row.device,
+        market=market,
+        price_usd_per_device_hour=price.usd_per_node_hour / row.devices,
+        price_source=f"{price.source} (as of {price.as_of.isoformat()})",
     )

@@ -3,6 +3,7 @@
     OrchestrionError
     ├── InvalidRequest        mend the request; trying again as it is cannot help
     ├── NotFound              no such track, model, theme or record
+    ├── Withdrawn             the track was taken down and is not made again; ask for another
     ├── RightsRefused         the weights' licence forbids the declared purpose
     ├── CheckFailed           the rendered audio failed a gate; carries the findings
     ├── VerificationFailed    audio, record and signature do not belong together
@@ -58,6 +59,10 @@ class NotFound(OrchestrionError):
     """What was asked for does not exist here."""
 
 
+class Withdrawn(OrchestrionError):
+    """The track was taken down, for good."""
+
+
 class RightsRefused(OrchestrionError):
     """The licence of the weights does not allow the declared purpose."""
 
@@ -104,6 +109,7 @@ class StoreUnavailable(Transient):
 REASONS: Final[dict[type[OrchestrionError], str]] = {
     InvalidRequest: "invalid-request",
     NotFound: "not-found",
+    Withdrawn: "withdrawn",
     RightsRefused: "rights-refused",
     CheckFailed: "check-failed",
     VerificationFailed: "verification-failed",

@@ -53,13 +53,14 @@ class Objects:
             InvalidRequest: the URL is of another kind.
             StoreUnavailable: the folder cannot be made. A bucket is contacted only when it is first used.
         """
-        self._storage_options = dict(storage_options or {})
-        self._backend = _backend_for(url, self._storage_options)
+        #: As given: other libraries open the same address with them.
+        self.storage_options = dict(storage_options or {})
+        self._backend = _backend_for(url, self.storage_options)
         #: The address in its one spelling, absolute.
         self.url = self._backend.url
 
     def __reduce__(self) -> tuple[Callable[..., Objects], tuple[str, dict[str, Any]]]:
-        return (Objects, (self.url, self._storage_options))
+        return (Objects, (self.url, self.storage_options))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write all of `data` under a new name; an object that is there is left as it is.

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import rfc8785
@@ -38,6 +38,7 @@ from orchestrion.finding import Finding
 SCHEMA_VERSION: Final = 2
 #: Records are a few kB; a longer envelope is refused before it is parsed.
 MAX_ENVELOPE_BYTES: Final = 1 << 20
+AnyEnvelope = TypeVar("AnyEnvelope", bound="Envelope")
 _UTC_MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 
 
@@ -241,49 +242,119 @@ def canonical_bytes(record: TrackRecord) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedRecord:
-    """A record and its signature: what the store keeps and what a client is given."""
+class Signature:
+    """An Ed25519 signature, and the key that it says it was made with."""
 
-    record: TrackRecord
     #: First 16 hex digits of the SHA-256 of the raw public key.
     key_id: str
     #: 32 bytes, raw.
     public_key: bytes
-    #: 64 bytes, over `canonical_bytes(record)`.
-    signature: bytes
+    #: 64 bytes.
+    value: bytes
+
+    def to_json(self) -> dict[str, str]:
+        """As it stands in an envelope."""
+        return {
+            "algorithm": "ed25519",
+            "key_id": self.key_id,
+            "public_key": base64.b64encode(self.public_key).decode("ascii"),
+            "value": base64.b64encode(self.value).decode("ascii"),
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Signature:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        signature = exactly(value, {"algorithm", "key_id", "public_key", "value"}, "the signature")
+        if signature["algorithm"] != "ed25519":
+            raise ValueError(f"the algorithm is {shown(signature['algorithm'])}, only ed25519 is known")
+        return cls(
+            key_id=_read_str(signature["key_id"], "key_id"),
+            public_key=_read_base64(signature["public_key"], "public_key", 32),
+            value=_read_base64(signature["value"], "value", 64),
+        )
+
+    def check(self, signed: bytes, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
+        """Check that a trusted key signed these bytes.
+
+        Raises:
+            VerificationFailed: saying which of key and signature does not fit.
+        """
+        key = trusted_keys.get(self.key_id)
+        if key is None:
+            known = ", ".join(sorted(trusted_keys)) or "none"
+            raise VerificationFailed(
+                f"signed with key {shown(self.key_id)}, which is not trusted here (trusted: {known})"
+            )
+        raw = key.public_bytes_raw()
+        if self.key_id != key_id_of(raw) or self.public_key != raw:
+            raise VerificationFailed(f"the public key in the record is not the trusted key {key_id_of(raw)}")
+        try:
+            key.verify(self.value, signed)
+        except InvalidSignature:
+            raise VerificationFailed("the signature does not fit the record: the record was changed") from None
+
+
+class Envelope(Protocol):
+    """Something signed that is kept as canonical JSON."""
+
+    def to_bytes(self) -> bytes:
+        """The one spelling that it has."""
+        ...
+
+
+def read_envelope(envelope: bytes, what: str, parse: Callable[[object], AnyEnvelope]) -> AnyEnvelope:
+    """Read an envelope of the kind that `parse` knows; it is not verified.
+
+    Args:
+        envelope: what the kind's `to_bytes` wrote.
+        what: the kind, in words, e.g. "a signed record".
+        parse: from parsed JSON; raises ValueError.
+
+    Raises:
+        VerificationFailed: it is not exactly what `to_bytes` writes: unknown, missing or doubled fields, wrong types,
+            other spacing, trailing data.
+    """
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        raise VerificationFailed(f"{what} of {len(envelope)} bytes is more than {MAX_ENVELOPE_BYTES}")
+    try:
+        signed = parse(json.loads(envelope))
+        is_canonical = signed.to_bytes() == envelope
+    except (ValueError, TypeError, RecursionError) as error:
+        raise VerificationFailed(f"this is not {what}: {shown(str(error))}") from error
+    if not is_canonical:
+        raise VerificationFailed(f"{what} is not in canonical form; use the bytes as they came from the store")
+    return signed
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRecord:
+    """A record and its signature, over `canonical_bytes(record)`: what the store keeps and what a client is given."""
+
+    record: TrackRecord
+    signature: Signature
 
     def to_bytes(self) -> bytes:
         """The JSON envelope, itself in canonical form: there is one spelling of each signed record."""
-        return rfc8785.dumps(
-            {
-                "record": _signed_values(self.record),
-                "signature": {
-                    "algorithm": "ed25519",
-                    "key_id": self.key_id,
-                    "public_key": base64.b64encode(self.public_key).decode("ascii"),
-                    "value": base64.b64encode(self.signature).decode("ascii"),
-                },
-            }
-        )
+        return rfc8785.dumps({"record": _signed_values(self.record), "signature": self.signature.to_json()})
 
     @classmethod
     def from_bytes(cls, envelope: bytes) -> SignedRecord:
         """Read an envelope. It is not verified: that is `verify`.
 
         Raises:
-            VerificationFailed: it is not exactly what `to_bytes` writes: unknown, missing or doubled fields, wrong
-                types, other spacing, trailing data.
+            VerificationFailed: it is not exactly what `to_bytes` writes.
         """
-        if len(envelope) > MAX_ENVELOPE_BYTES:
-            raise VerificationFailed(f"the record has {len(envelope)} bytes, more than {MAX_ENVELOPE_BYTES}")
-        try:
-            signed = _parse_envelope(json.loads(envelope))
-            is_canonical = signed.to_bytes() == envelope
-        except (ValueError, TypeError, RecursionError) as error:
-            raise VerificationFailed(f"this is not a signed record: {shown(str(error))}") from error
-        if not is_canonical:
-            raise VerificationFailed("the record is not in canonical form; use the bytes as they came from the store")
-        return signed
+        return read_envelope(envelope, "a signed record", cls._parse)
+
+    @classmethod
+    def _parse(cls, value: object) -> SignedRecord:
+        envelope = exactly(value, {"record", "signature"}, "the envelope")
+        signature = Signature.from_json(envelope["signature"])
+        return cls(_from_json_values(envelope["record"]), signature)
 
 
 def verify(signed: SignedRecord, audio: bytes, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
@@ -297,19 +368,7 @@ def verify(signed: SignedRecord, audio: bytes, trusted_keys: Mapping[str, Ed2551
     Raises:
         VerificationFailed: saying which of key, signature and audio does not fit.
     """
-    key = trusted_keys.get(signed.key_id)
-    if key is None:
-        known = ", ".join(sorted(trusted_keys)) or "none"
-        raise VerificationFailed(
-            f"signed with key {shown(signed.key_id)}, which is not trusted here (trusted: {known})"
-        )
-    raw = key.public_bytes_raw()
-    if signed.key_id != key_id_of(raw) or signed.public_key != raw:
-        raise VerificationFailed(f"the public key in the record is not the trusted key {key_id_of(raw)}")
-    try:
-        key.verify(signed.signature, canonical_bytes(signed.record))
-    except InvalidSignature:
-        raise VerificationFailed("the signature does not fit the record: the record was changed") from None
+    signed.signature.check(canonical_bytes(signed.record), trusted_keys)
     record = signed.record
     if len(audio) != record.audio_bytes:
         raise VerificationFailed(f"the audio has {len(audio)} bytes, the record says {record.audio_bytes}")
@@ -379,8 +438,11 @@ class Signer:
 
     def sign(self, record: TrackRecord) -> SignedRecord:
         """`record` with this key's signature."""
-        signature = self._private_key.sign(canonical_bytes(record))
-        return SignedRecord(record, self.key_id, self._public_raw, signature)
+        return SignedRecord(record, self.sign_bytes(canonical_bytes(record)))
+
+    def sign_bytes(self, message: bytes) -> Signature:
+        """The signature of this key over `message`."""
+        return Signature(self.key_id, self._public_raw, self._private_key.sign(message))
 
 
 def key_id_of(public_raw: bytes) -> str:
@@ -455,7 +517,7 @@ def _from_json_values(values: object) -> TrackRecord:
     if not isinstance(values, dict):
         raise ValueError("the record is not an object")
     of_version = fields_of_version(_read_int(values.get("schema_version"), "schema_version"))
-    _exactly(values, {field.name for field in of_version}, "the record")
+    exactly(values, {field.name for field in of_version}, "the record")
     absent: dict[str, Any] = {field.name: None for field in RECORD_FIELDS}
     return TrackRecord(**absent | {field.name: _read_field(field, values[field.name]) for field in of_version})
 
@@ -506,7 +568,7 @@ def _read_findings(value: object, name: str) -> tuple[Finding, ...]:
 
 
 def _read_finding(value: object, name: str) -> Finding:
-    finding = _exactly(value, set(_FINDING_FIELDS), name)
+    finding = exactly(value, set(_FINDING_FIELDS), name)
     return Finding(
         name=_read_str(finding["name"], name),
         measured=_read_float(finding["measured"], name),
@@ -527,19 +589,6 @@ _READERS: Final[dict[object, Callable[[object, str], object]]] = {
 }
 
 
-def _parse_envelope(value: object) -> SignedRecord:
-    envelope = _exactly(value, {"record", "signature"}, "the envelope")
-    signature = _exactly(envelope["signature"], {"algorithm", "key_id", "public_key", "value"}, "the signature")
-    if signature["algorithm"] != "ed25519":
-        raise ValueError(f"the algorithm is {shown(signature['algorithm'])}, only ed25519 is known")
-    return SignedRecord(
-        record=_from_json_values(envelope["record"]),
-        key_id=_read_str(signature["key_id"], "key_id"),
-        public_key=_read_base64(signature["public_key"], "public_key", 32),
-        signature=_read_base64(signature["value"], "value", 64),
-    )
-
-
 def _read_base64(value: object, name: str, length: int) -> bytes:
     try:
         data = base64.b64decode(_read_str(value, name), validate=True)
@@ -550,7 +599,12 @@ def _read_base64(value: object, name: str, length: int) -> bytes:
     return data
 
 
-def _exactly(value: object, names: set[str], what: str) -> Mapping[str, Any]:
+def exactly(value: object, names: set[str], what: str) -> Mapping[str, Any]:
+    """`value` as an object with these fields and no other.
+
+    Raises:
+        ValueError: it is anything else; the message begins with `what`.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"{what} is not an object")
     if wrong := sorted(names ^ value.keys()):

@@ -146,8 +146,11 @@ class Renderer:
             rendered |= zip((job.track_id for job in batch), self._render_batch(batch), strict=True)
         return [rendered[one.track_id] if isinstance(one, Job) else one for one in found]
 
-    def open(self, request: TrackRequest, *, interactive: bool = True) -> Rendering:
+    def open(self, request: TrackRequest, *, interactive: bool = True, resume: bytes | None = None) -> Rendering:
         """Start one track, chunk by chunk. One that is not `interactive` lets the others of its model go first.
+
+        With `resume`, a `Rendering.checkpoint` of the same track, what it knows is not drawn again. The track is the
+        same, and so are its chunks, from the first on; a checkpoint that does not fit is ignored.
 
         Raises:
             InvalidRequest: the model is not loaded here, or cannot use a field of the request.
@@ -159,7 +162,7 @@ class Renderer:
         job = self._job(request, batch_size=1)
         conditioning = self._conditioning(request)
         with job.watch.stage("generate"), _model_errors(request.model):
-            performance = self.models[request.model].perform(conditioning, interactive=interactive)
+            performance = self.models[request.model].perform(conditioning, interactive=interactive, resume=resume)
         return Rendering(self, job, performance)
 
     def shares_steps(self, request: TrackRequest) -> bool:
@@ -173,6 +176,7 @@ class Renderer:
         Raises:
             InvalidRequest: the model is not loaded here, or cannot use a field of the request.
             RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
+            Withdrawn: the track was taken down.
         """
         return self._stored(self._job(request, batch_size=1).track_id)
 
@@ -218,11 +222,12 @@ class Renderer:
 
     def _outcome_without_rendering(self, request: TrackRequest, batch_size: int) -> Job | Track | Failure:
         """The job to do, unless the store has the track or the request is refused."""
+        job = None
         try:
             job = self._job(request, batch_size)
             track = self._stored(job.track_id)
         except OrchestrionError as error:
-            return self.failed(error, "request", None, request.model)
+            return self.failed(error, "request", job.track_id if job else None, request.model)
         if track is None:
             return job
         self.recorder.count(CACHE_HITS, pool=self.pool, model=request.model)
@@ -287,6 +292,8 @@ class Renderer:
                 _pass(findings)
             stage = "store"
             with job.watch.stage("store"):
+                # Asked here, before anything is written, and by `publish` once more when all is.
+                self.store.refuse_withdrawn(job.track_id)
                 audio_key = self.store.put_blob(data, FILE_SUFFIXES[job.request.format])
                 midi_key = self.store.put_blob(generation.midi, ".mid") if generation.midi else None
             record = self._record(job, generation, data, audio_key, midi_key, findings)
@@ -425,6 +432,12 @@ class Rendering:
         """Loudness that the raw audio is expected to have, in LUFS; None when the model cannot say."""
         return self._performance.expected_lufs
 
+    @property
+    def device_seconds(self) -> float:
+        """Seconds that it has held the device so far. Any thread may ask."""
+        self._settle_device_time()
+        return self._renderer._device_seconds(self._job)
+
     def advance(self) -> Pcm | None:
         """The next raw chunk, [samples, channels], not yet mastered; None when the piece is whole.
 
@@ -436,6 +449,13 @@ class Rendering:
         if chunk is not None:
             self._chunks.append(chunk)
         return chunk
+
+    def checkpoint(self) -> bytes | None:
+        """Bytes from which `Renderer.open` can go on with this track elsewhere. Any thread may ask.
+
+        None while nothing is worth keeping, and always None where the model cannot go on from anywhere.
+        """
+        return None if self._performance.checkpoint is None else self._performance.checkpoint()
 
     def complete(self) -> Track | Failure:
         """Finish, check, encode, store, sign and account for the whole piece."""
@@ -459,13 +479,19 @@ class Rendering:
             self._job.watch.seconds["generate"] = self._opening_s + self._performance.device_s()
 
 
-def build_renderer(config: RenderConfig, pool: str, recorder: Recorder) -> Renderer:
+def build_renderer(config: RenderConfig, pool: str, recorder: Recorder, node_id: str | None = None) -> Renderer:
     """Load the models, open the store, the key and the prices that `config` names.
+
+    Args:
+        config: what to load.
+        pool: for records and metrics.
+        recorder: counts.
+        node_id: what the scheduler calls this machine; its host name if there is no scheduler.
 
     Raises:
         InvalidRequest: a model, node type, market, price table, key or store that cannot be used.
     """
-    node = describe_node(config.node_type, config.market, PriceTable.load(config.prices_path))
+    node = describe_node(config.node_type, config.market, PriceTable.load(config.prices_path), node_id)
     signer = Signer.load_or_create(config.signing_key_path)
     signer.publish_key(config.signing_key_path)
     clock = SystemClock()

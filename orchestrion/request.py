@@ -137,6 +137,8 @@ def _printable(text: str) -> str:
     Unassigned characters pass: next year's emoji are unknown to this year's Python.
     """
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    if text.isprintable():  # Stricter than what follows, and fifty times as fast.
+        return text
     for character in text:
         hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co") or _is_noncharacter(ord(character))
         if hidden and character not in "\n\t" + _WRITING_MARKS:

@@ -2,6 +2,7 @@
 
     blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and uploads, named by what is in them
     tracks/<2 characters>/<track id>/<version>.json  a track exists once its record does
+    tracks/<2 characters>/<track id>/withdrawn.json  and is gone once its tombstone is there; the records stay
     tmp/                                             (folders only) files being written; old ones may be deleted
 
 Nothing half-written is ever seen: a name appears only after all of its bytes are safe (`objects`), and a record is
@@ -16,13 +17,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, shown
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, Withdrawn, shown
 from orchestrion.objects import Objects
 
 _BLOB_KEY = re.compile(r"blobs/(?P<shard>[0-9a-f]{2})/(?P<sha256>(?P=shard)[0-9a-f]{62})\.[a-z0-9]{1,8}")
 _SUFFIX = re.compile(r"\.?([a-z0-9]{1,8})")
 _TRACK_ID = re.compile(r"trk_[a-z2-7]{32}")
-_RECORD_KEY = re.compile(r"tracks/[a-z2-7]{2}/(?P<track_id>trk_[a-z2-7]{32})/(?P<version>[0-9]{6})\.json")
+_TRACK_FILE = re.compile(
+    r"tracks/[a-z2-7]{2}/(?P<track_id>trk_[a-z2-7]{32})/((?P<version>[0-9]{6})|(?P<tombstone>withdrawn))\.json"
+)
 _THEME_REF = re.compile(r"sha256:(?P<sha256>[0-9a-f]{64})")
 
 
@@ -86,6 +89,17 @@ class TrackStore:
         _blob_sha256(key)
         return self._objects.size(key)
 
+    def has_blob(self, key: str) -> bool:
+        """Whether there is such a blob."""
+        _blob_sha256(key)
+        return self._objects.exists(key)
+
+    def delete_blob(self, key: str) -> bool:
+        """Remove a blob, whatever names it: `takedown` is where that is looked at. Returns whether it was there."""
+        was_there = self.has_blob(key)
+        self._objects.delete(key)
+        return was_there
+
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` up to, not including, `end` of a blob; what lies beyond its end is left out.
 
@@ -126,32 +140,96 @@ class TrackStore:
 
         Returns:
             The version, 1 for the first.
+
+        Raises:
+            Withdrawn: the track was taken down, maybe while this call ran. The record is kept: by it a takedown that is
+                run again finds the blobs that came too late for the first.
         """
-        versions = self.versions(track_id)
-        newest = versions[-1] if versions else 0
-        if newest and self.record(track_id, newest) == record:
-            return newest
-        key = _record_key(track_id, newest + 1)
-        self._objects.create(key, record)
-        return newest + 1
+        versions = self.history(track_id)
+        version = versions[-1] if versions else 0
+        if not version or self.record(track_id, version) != record:
+            version += 1
+            self._objects.create(_record_key(track_id, version), record)
+        # A takedown writes its tombstone and then looks for records. Looking here only after the record is written, at
+        # least one of the two sees the other.
+        self.refuse_withdrawn(track_id)
+        return version
 
     def latest(self, track_id: str) -> bytes | None:
-        """The newest record of a track, None if it was never published."""
+        """The newest record of a track, None if it was never published.
+
+        Raises:
+            Withdrawn: the track was taken down.
+        """
         versions = self.versions(track_id)
         return self.record(track_id, versions[-1]) if versions else None
 
     def versions(self, track_id: str) -> list[int]:
-        """Published versions of a track, oldest first; empty if there is none."""
-        folder = _track_folder(track_id)
-        return sorted(int(match["version"]) for match in _records_in(self._objects.keys(folder)))
+        """Published versions of a track, oldest first; empty if there is none.
+
+        Raises:
+            Withdrawn: the track was taken down.
+        """
+        versions, is_withdrawn = self._listed(track_id)
+        if is_withdrawn:
+            raise _withdrawn(track_id)
+        return versions
+
+    def history(self, track_id: str) -> list[int]:
+        """Versions of a track, oldest first, also if it was taken down."""
+        return self._listed(track_id)[0]
+
+    def _listed(self, track_id: str) -> tuple[list[int], bool]:
+        """The versions of a track and whether it was taken down, by one listing."""
+        found = list(_track_files(self._objects.keys(_track_folder(track_id))))
+        return sorted(int(file["version"]) for file in found if file["version"]), any(f["tombstone"] for f in found)
+
+    def refuse_withdrawn(self, track_id: str) -> None:
+        """Do nothing, unless the track was taken down.
+
+        Raises:
+            Withdrawn: it was.
+        """
+        if self._objects.exists(_tombstone_key(track_id)):
+            raise _withdrawn(track_id)
+
+    def withdraw(self, track_id: str, tombstone: bytes) -> bytes:
+        """Take a track down for good, there or not: from now on every way to it raises Withdrawn. Its blobs stay.
+
+        Returns:
+            The tombstone that stands: the first one, whoever wrote it.
+        """
+        key = _tombstone_key(track_id)
+        return tombstone if self._objects.create(key, tombstone) else self._objects.read(key)
+
+    def tombstone(self, track_id: str) -> bytes | None:
+        """The tombstone of a track that was taken down, None of any other."""
+        key = _tombstone_key(track_id)
+        try:
+            return self._objects.read(key)
+        except NotFound:
+            return None
+
+    def forget(self, track_id: str, version: int) -> None:
+        """Remove one record, so that the track is rendered again: only for a record whose audio is lost."""
+        self._objects.delete(_record_key(track_id, version))
 
     def track_ids(self) -> Iterator[str]:
-        """Every published track, in order of id."""
-        found = {match["track_id"] for match in _records_in(self._objects.keys("tracks"))}
-        yield from sorted(found)
+        """Every published track that was not taken down, in order of id."""
+        yield from sorted({track_id for track_id, _ in self.records()})
+
+    def records(self) -> list[tuple[str, int]]:
+        """Track id and version of every published record of every track that was not taken down, by one listing."""
+        found = list(_track_files(self._objects.keys("tracks")))
+        withdrawn = {file["track_id"] for file in found if file["tombstone"]}
+        return [
+            (file["track_id"], int(file["version"]))
+            for file in found
+            if file["version"] and file["track_id"] not in withdrawn
+        ]
 
     def record(self, track_id: str, version: int) -> bytes:
-        """One published record of a track.
+        """One published record of a track, also if it was taken down: the record stays as evidence.
 
         Raises:
             NotFound: the track has no such version.
@@ -172,6 +250,11 @@ class TrackStore:
         return key
 
 
+def is_track_id(text: str) -> bool:
+    """Whether a track could have this id."""
+    return _TRACK_ID.fullmatch(text) is not None
+
+
 def _blob_key(sha256: str, suffix: str) -> str:
     return f"blobs/{sha256[:2]}/{sha256}.{suffix}"
 
@@ -185,7 +268,7 @@ def _blob_sha256(key: str) -> str:
 
 
 def _track_folder(track_id: str) -> str:
-    if _TRACK_ID.fullmatch(track_id) is None:
+    if not is_track_id(track_id):
         raise NotFound(f"{shown(track_id)} is not a track id; ids are 'trk_' and 32 of the characters a-z and 2-7")
     return f"tracks/{track_id[4:6]}/{track_id}"
 
@@ -194,5 +277,14 @@ def _record_key(track_id: str, version: int) -> str:
     return f"{_track_folder(track_id)}/{version:06d}.json"
 
 
-def _records_in(keys: list[str]) -> Iterator[re.Match[str]]:
-    return (match for match in map(_RECORD_KEY.fullmatch, keys) if match)
+def _tombstone_key(track_id: str) -> str:
+    return f"{_track_folder(track_id)}/withdrawn.json"
+
+
+def _track_files(keys: list[str]) -> Iterator[re.Match[str]]:
+    """Records and tombstones."""
+    return (match for match in map(_TRACK_FILE.fullmatch, keys) if match)
+
+
+def _withdrawn(track_id: str) -> Withdrawn:
+    return Withdrawn(f"{track_id} was withdrawn and is not made again; ask for another, e.g. with another seed")

@@ -19,10 +19,11 @@ from serve_app.outcomes import Refusal
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
-#: Reason → (status, title). The first eight are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
+#: Reason → (status, title). The first nine are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
 STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "invalid-request": (422, "The request cannot be used"),
     "not-found": (404, "There is no such thing here"),
+    "withdrawn": (410, "The track was withdrawn"),
     "rights-refused": (403, "The licence does not allow this use"),
     "check-failed": (500, "The rendered audio did not pass its checks"),
     "verification-failed": (500, "Audio, record and signature do not belong together"),

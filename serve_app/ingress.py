@@ -31,7 +31,7 @@ from orchestrion.models.protocol import ModelInfo
 from orchestrion.provenance import SignedRecord, TrackRecord
 from orchestrion.render import Track
 from orchestrion.request import AudioFormat, TrackRequest, TrackSpec
-from orchestrion.store import TrackStore
+from orchestrion.store import TrackStore, is_track_id
 from orchestrion.vocabulary import MOODS, STYLES
 from serve_app import openapi
 from serve_app.bodies import MAX_JSON_BYTES, parse_json_object, read_body
@@ -62,9 +62,8 @@ _MEDIA_TYPE_ALIASES: Final[dict[str, AudioFormat]] = {
 BLOCK_BYTES: Final = 1 << 20
 #: Seconds that a pool may take to say that it is there.
 READY_TIMEOUT_S: Final = 5.0
-#: What is stored under an id never changes: a year is the longest that caches honour.
-IMMUTABLE: Final = "public, max-age=31536000, immutable"
-_TRACK_ID: Final = re.compile(r"trk_[a-z2-7]{32}")
+#: What is stored under an id never changes but may be withdrawn: caches may keep it, and ask before each use.
+REVALIDATE: Final = "public, no-cache"
 _PAGE_FILES: Final = {
     "index.html": "text/html; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -155,7 +154,7 @@ class Ingress:
     async def record(self, track_id: str) -> tuple[TrackRecord, bytes]:
         """The newest record of a track, and its signed envelope as it lies in the store."""
         envelope = None
-        if _TRACK_ID.fullmatch(track_id):
+        if is_track_id(track_id):
             envelope = await asyncio.to_thread(self.store.latest, track_id)
         if envelope is None:
             raise NotFound(f"there is no track {shown(track_id)}; make it with POST /v1/tracks")
@@ -179,7 +178,7 @@ def build_routes(api: Ingress) -> FastAPI:
         responses={
             200: openapi.json_answer("The track was there already", openapi.TRACK_EXAMPLE | {"cache": "hit"}),
             201: openapi.json_answer("The track was made", openapi.TRACK_EXAMPLE),
-            **openapi.problems(400, 403, 406, 413, 415, 422, 500, 503),
+            **openapi.problems(400, 403, 406, 410, 413, 415, 422, 500, 503),
         },
     )
     async def create_track(request: Request, priority: str = "interactive") -> Response:
@@ -209,7 +208,10 @@ def build_routes(api: Ingress) -> FastAPI:
         "without a header. The stream is complete only if it ends properly: a track that fails breaks it off.",
         tags=["tracks"],
         openapi_extra=openapi.TRACK_BODY,
-        responses={200: openapi.audio_answer("The audio"), **openapi.problems(400, 403, 406, 413, 415, 422, 500, 503)},
+        responses={
+            200: openapi.audio_answer("The audio"),
+            **openapi.problems(400, 403, 406, 410, 413, 415, 422, 500, 503),
+        },
     )
     async def stream_track(request: Request, priority: str = "interactive", format: str | None = None) -> Response:
         body = api.with_model(await _json_body(request))
@@ -236,12 +238,13 @@ def build_routes(api: Ingress) -> FastAPI:
         "/v1/tracks/{track_id}",
         summary="What is known of a track",
         tags=["tracks"],
-        responses={200: openapi.json_answer("The record", openapi.TRACK_EXAMPLE), **openapi.problems(404, 503)},
+        responses={200: openapi.json_answer("The record", openapi.TRACK_EXAMPLE), **openapi.problems(404, 410, 503)},
     )
     async def get_track(track_id: str, request: Request) -> Response:
         record, _ = await api.record(track_id)
         versions = await asyncio.to_thread(api.store.versions, track_id)
-        return JSONResponse(_track_summary(request, record, versions[-1], "hit"))
+        summary = _track_summary(request, record, versions[-1], "hit")
+        return JSONResponse(summary, headers={"Cache-Control": REVALIDATE})
 
     @app.api_route(
         "/v1/tracks/{track_id}/audio",
@@ -253,28 +256,28 @@ def build_routes(api: Ingress) -> FastAPI:
             200: openapi.audio_answer("The file"),
             206: openapi.audio_answer("A part of it"),
             304: {"description": "You have it already"},
-            **openapi.problems(404, 416, 503),
+            **openapi.problems(404, 410, 416, 503),
         },
         # One function, two methods: without ids of their own the document would name both the same.
         generate_unique_id_function=lambda route: f"{route.name}_{'_'.join(sorted(route.methods or ())).lower()}",
     )
     async def get_audio(track_id: str, request: Request) -> Response:
         record, _ = await api.record(track_id)
-        return _audio_response(api.store, record, request, 200, {"X-Track-Id": track_id, "Cache-Control": IMMUTABLE})
+        return _audio_response(api.store, record, request, 200, {"X-Track-Id": track_id, "Cache-Control": REVALIDATE})
 
     @app.get(
         "/v1/tracks/{track_id}/midi",
         summary="The score as a Standard MIDI File",
         tags=["tracks"],
         response_class=Response,
-        responses={200: {"description": "The score", "content": {"audio/midi": {}}}, **openapi.problems(404, 503)},
+        responses={200: {"description": "The score", "content": {"audio/midi": {}}}, **openapi.problems(404, 410, 503)},
     )
     async def get_midi(track_id: str, request: Request) -> Response:
         record, _ = await api.record(track_id)
         if record.midi_key is None:
             raise NotFound(f"{record.model} makes no score, so {track_id} has no MIDI")
         etag = f'"{record.midi_sha256}"'
-        headers = {"ETag": etag, "Cache-Control": IMMUTABLE, "Content-Disposition": _file_name(record, ".mid")}
+        headers = {"ETag": etag, "Cache-Control": REVALIDATE, "Content-Disposition": _file_name(record, ".mid")}
         if matches_etag(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers=headers)
         return Response(await asyncio.to_thread(api.store.get_blob, record.midi_key), 200, headers, "audio/midi")
@@ -286,14 +289,14 @@ def build_routes(api: Ingress) -> FastAPI:
         tags=["tracks"],
         responses={
             200: openapi.json_answer("The envelope", {"record": openapi.TRACK_EXAMPLE["record"], "signature": {}}),
-            **openapi.problems(404, 503),
+            **openapi.problems(404, 410, 503),
         },
     )
     async def get_provenance(track_id: str) -> Response:
         record, envelope = await api.record(track_id)
         headers = {
             "ETag": f'"{hashlib.sha256(envelope).hexdigest()}"',
-            "Cache-Control": "no-cache",
+            "Cache-Control": REVALIDATE,
             "Content-Disposition": _file_name(record, ".record.json"),
         }
         return Response(envelope, 200, headers, "application/json")

@@ -33,7 +33,9 @@ class ToneModel:
         self.batch_sizes: list[int] = []
         self.open_performances = 0
 
-    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+    def perform(
+        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+    ) -> Performance:
         """A plucked tone every second; chunks of half a second."""
         if "fail" in conditioning.prompt:
             raise ModelFailed("the tone model was asked to fail")

@@ -101,6 +101,9 @@ class Performance:
     #: Seconds of the device that this piece has used so far, for models whose pieces share each step; None: all the
     #: seconds that its chunks took to come.
     device_s: Callable[[], float] | None = None
+    #: Bytes from which `perform` can go on with this piece, in another process too; None while nothing is worth
+    #: keeping. Any thread may ask. The function itself is None for models that cannot go on.
+    checkpoint: Callable[[], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,17 @@ class MusicModel(Protocol):
         """What this model is."""
         ...
 
-    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+    def perform(
+        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+    ) -> Performance:
         """Start one piece; it is made as its chunks are taken.
 
         Args:
             conditioning: what to make.
             interactive: somebody waits for it; a model that makes several at once lets it go first.
+            resume: a `Performance.checkpoint` of the same piece. It saves work and changes no sample: chunks come from
+                the beginning all the same. One that does not fit, and any given to a model without checkpoints, is
+                ignored.
 
         Raises:
             InvalidRequest: theme or continuation cannot be read, or the length is beyond the model.

@@ -48,14 +48,16 @@ class Shelf:
         """A place for the model of this card; it is loaded when it is first needed."""
         return ShelvedModel(self, info, load)
 
-    def perform(self, model: ShelvedModel, conditioning: Conditioning, *, interactive: bool) -> Performance:
+    def perform(
+        self, model: ShelvedModel, conditioning: Conditioning, *, interactive: bool, resume: bytes | None
+    ) -> Performance:
         """Start a piece by a model, which cannot be put away from then on until the piece is over.
 
         Raises:
             Overloaded: it is not in memory, and all that are have pieces in progress.
         """
         with self._lock:
-            return self.load(model).perform(conditioning, interactive=interactive)
+            return self.load(model).perform(conditioning, interactive=interactive, resume=resume)
 
     def load(self, model: ShelvedModel) -> LoadedModel:
         """The model, in memory. Raises as `perform`, and what loading raises."""
@@ -96,13 +98,15 @@ class ShelvedModel:
         """Have it in memory before somebody waits for it. Raises as `Shelf.load`."""
         self._shelf.load(self)
 
-    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+    def perform(
+        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+    ) -> Performance:
         """As the model itself, loaded if it is not.
 
         Raises:
             Overloaded: there is no room for it now.
         """
-        return self._shelf.perform(self, conditioning, interactive=interactive)
+        return self._shelf.perform(self, conditioning, interactive=interactive, resume=resume)
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
         """As the model itself, loaded if it is not. Raises as `perform`."""

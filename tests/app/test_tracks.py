@@ -8,12 +8,15 @@ import mido
 import numpy as np
 import pytest
 
+from orchestrion.clock import SystemClock
 from orchestrion.encode import decode
 from orchestrion.errors import VerificationFailed
 from orchestrion.finish import RECIPE_VERSION
 from orchestrion.loudness import integrated_lufs
 from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, verify
 from orchestrion.request import TrackSpec, track_id
+from orchestrion.store import TrackStore
+from orchestrion.takedown import take_down
 
 RATE_HZ = 44_100
 
@@ -96,7 +99,7 @@ def test_audio_by_range_etag_and_head(client, track):
 
     assert hashlib.sha256(whole.content).hexdigest() == track["record"]["audio_sha256"]
     assert whole.headers["etag"] == etag
-    assert "immutable" in whole.headers["cache-control"]
+    assert whole.headers["cache-control"] == "public, no-cache"
     assert whole.headers["content-disposition"].endswith('.wav"')
     assert (part.status_code, part.content) == (206, whole.content[100:300])
     assert part.headers["content-range"] == f"bytes 100-299/{len(whole.content)}"
@@ -108,6 +111,26 @@ def test_audio_by_range_etag_and_head(client, track):
     beyond = client.get(address, headers={"Range": "bytes=99999999-"})
     assert beyond.status_code == 416
     assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
+
+
+def test_a_withdrawn_track_is_gone_by_every_way_to_it(client, service):
+    body = {"prompt": "reggae, to be withdrawn", "duration_s": 2}
+    track = client.post("/v1/tracks", json=body).json()
+    etag = f'"{track["record"]["audio_sha256"]}"'
+    signer, clock = Signer.load_or_create(service.signing_key), SystemClock()
+    take_down(
+        TrackStore.open(str(service.store)), signer, [track["id"]], reason="claim 17", actor="operator-9", clock=clock
+    )
+
+    answers = [client.get(link, headers={"If-None-Match": etag}) for link in track["links"].values()]
+    answers += [client.post(address, json=body) for address in ("/v1/tracks", "/v1/tracks/stream")]
+
+    assert [answer.status_code for answer in answers] == [410] * 6
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:orchestrion:problem:withdrawn"
+        assert "claim 17" not in answer.text and "operator-9" not in answer.text
+    assert client.head(track["links"]["audio"]).status_code == 410
 
 
 def test_the_score_parses(client, track):

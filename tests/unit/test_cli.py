@@ -1,5 +1,6 @@
 """The command as somebody at a terminal meets it; the model is the real composer, on a few seconds of music."""
 
+import io
 import json
 
 import pytest
@@ -34,6 +35,32 @@ def test_a_track_is_rendered_verified_and_found_again(here, capsys):
     assert "SHA-256" in capsys.readouterr().err
 
 
+def test_a_track_that_is_taken_down_is_not_made_again_and_verify_says_why(here, capsys, monkeypatch):
+    track_id = render(capsys)[1]["track_id"]
+    absent = "trk_" + "a" * 32
+    (here / "ids.txt").write_text(f"{absent}\n\n {track_id} \n")
+    why = ("--reason", "claim 17", "--actor", "ann")
+
+    assert main(["takedown", track_id, *why]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{track_id}: withdrawn on 2") and line.endswith("by ann: claim 17; 2 files deleted")
+    assert list((here / "out" / "store" / "blobs").glob("*/*")) == []
+
+    code, complaint = render(capsys)
+    assert code == 1 and complaint.startswith("withdrawn at request: ")
+    assert main(["verify", track_id]) == 1
+    assert "by ann: claim 17 (key " in capsys.readouterr().err
+
+    assert main(["takedown", "--from", "ids.txt", "--reason", "another", "--actor", "bob"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{absent}: withdrawn on ") and first.endswith(
+        "another; there was no such track, and there will be none"
+    )
+    assert second.startswith(f"{track_id}: already withdrawn on ") and second.endswith("claim 17; 0 files deleted")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{track_id}\n"))
+    assert main(["takedown", "--from", "-", *why]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -41,6 +68,9 @@ def test_a_track_is_rendered_verified_and_found_again(here, capsys):
         (["render", "piano", "--theme", "no-such.mid"], "theme: cannot be read"),
         (["render", "piano", "--continuation", "no-such.wav"], "continuation: cannot be read"),
         (["render", "piano", "--guidance", "4"], "guidance: composer cannot follow this"),
+        (["takedown", "--reason", "x", "--actor", "y"], "TRACK_ID: give track ids"),
+        (["takedown", "--reason", "", "--actor", "y", "trk_1"], "reason: must be one line"),
+        (["takedown", "--reason", "x", "--actor", "y", "--from", "no-such.txt"], "--from: cannot be read"),
         (["verify"], "track: give a track id"),
         (["verify", "../../etc"], ""),
     ],

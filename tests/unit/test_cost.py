@@ -50,6 +50,13 @@ def test_a_device_costs_its_share_of_the_node(tmp_path):
     assert node.price_source == "the invoice (as of 2026-01-31)"
 
 
+def test_the_price_of_a_whole_node_is_asked_by_type_and_market(tmp_path):
+    prices = load(tmp_path, table_text())
+
+    assert prices.price("box", "on-demand").usd_per_node_hour == 40.0
+    assert prices.usd_per_node_hour() == {("box", "on-demand"): 40.0}
+
+
 def test_without_a_scheduler_the_node_still_has_a_name(tmp_path):
     assert describe_node("box", "on-demand", load(tmp_path, table_text())).node_id
 

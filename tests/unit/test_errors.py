@@ -22,6 +22,7 @@ from orchestrion.errors import (
     StoreUnavailable,
     Transient,
     VerificationFailed,
+    Withdrawn,
     shown,
 )
 
@@ -41,6 +42,7 @@ FINDINGS = (StandInFinding("clipping", passed=False), StandInFinding("silence", 
 EXAMPLES = [
     InvalidRequest([Problem("seed", "-1", "is negative"), Problem("mood", "'x'", "is not known")]),
     NotFound("no such track"),
+    Withdrawn("taken down"),
     RightsRefused("not for commercial use"),
     CheckFailed(FINDINGS),
     VerificationFailed("the hash differs"),

@@ -106,8 +106,8 @@ def test_audio_record_and_signature_belong_together(renderer):
     [track] = renderer.render([request()])
     signed = SignedRecord.from_bytes(renderer.store.latest(track.track_id))
     audio = renderer.store.get_blob(track.record.audio_key)
-    keys = {signed.key_id: renderer.signer._private_key.public_key()}
-    assert key_id_of(signed.public_key) == signed.key_id
+    keys = {signed.signature.key_id: renderer.signer._private_key.public_key()}
+    assert key_id_of(signed.signature.public_key) == signed.signature.key_id
 
     verify(signed, audio, keys)
 
@@ -156,6 +156,42 @@ def test_a_track_given_up_half_way_frees_the_model_and_is_paid_for(renderer, reg
     labels = {"pool": "test", "model": "tone", "market": "on-demand"}
     assert registry.get_sample_value("orchestrion_device_seconds_total", labels) == 2.0  # perform, advance
     assert renderer.find(request()) is None
+
+
+def test_a_track_goes_on_from_its_checkpoint_in_another_process(renderer, tmp_path):
+    given = []
+
+    class Remembering(ToneModel):
+        def perform(self, conditioning, *, interactive=True, resume=None):
+            given.append(resume)
+            return replace(super().perform(conditioning), checkpoint=lambda: b"so far")
+
+    def opened(folder, resume):
+        store = TrackStore.open(str(tmp_path / folder))
+        models = {"tone": Remembering()}
+        other = Renderer(models, store, renderer.signer, CPU, "batch", renderer.recorder, SteppingClock())
+        return other.open(request(), interactive=False, resume=resume)
+
+    cut = opened("first", None)
+    cut.advance()
+    kept = cut.checkpoint()
+    cut.close()
+    outcomes = []
+    for rendering in (opened("second", kept), opened("third", None)):
+        while rendering.advance() is not None:
+            pass
+        outcomes.append(rendering.complete())
+
+    assert given == [None, b"so far", None]
+    assert outcomes[0].track_id == outcomes[1].track_id == cut.track_id
+    assert outcomes[0].record.audio_sha256 == outcomes[1].record.audio_sha256
+
+
+def test_a_model_that_cannot_go_on_has_no_checkpoints(renderer):
+    rendering = renderer.open(request(), resume=b"of another model")
+    rendering.advance()
+
+    assert rendering.checkpoint() is None
 
 
 def test_cost_is_device_seconds_times_price_and_adds_up_over_a_batch(renderer, registry):
@@ -216,7 +252,7 @@ def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
     heard = []
 
     class Listener(ToneModel):
-        def perform(self, conditioning, *, interactive=True):
+        def perform(self, conditioning, *, interactive=True, resume=None):
             heard.append(conditioning)
             return super().perform(conditioning)
 

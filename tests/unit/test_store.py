@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, Withdrawn
 from orchestrion.store import TrackStore
 
 TRACK = "trk_" + "ab2" * 10 + "cd"
@@ -89,8 +89,15 @@ class StoreContract:
 
     @pytest.mark.parametrize("trick", TRICKS)
     def test_no_key_or_id_is_a_way_out_of_the_store(self, store, trick):
-        reads = (store.get_blob, store.blob_size, lambda key: store.read_range(key, 0, 1), store.theme)
-        for use in (*reads, store.latest, store.versions, lambda track_id: store.publish(track_id, b"{}")):
+        reads = (store.get_blob, store.blob_size, lambda key: store.read_range(key, 0, 1), store.theme, store.has_blob)
+        tracks = (
+            store.latest,
+            store.history,
+            store.tombstone,
+            store.refuse_withdrawn,
+            lambda track_id: store.withdraw(track_id, b"{}"),
+        )
+        for use in (*reads, *tracks, store.delete_blob, lambda track_id: store.publish(track_id, b"{}")):
             with pytest.raises(NotFound):
                 use(trick)
 
@@ -138,6 +145,79 @@ class StoreContract:
         assert set(got) == set(versions)
         # Whoever wrote a version, every reader is given the same bytes for it, and they are one writer's.
         assert store.latest(TRACK) in {b"record of %d" % n for n in range(writers) if got[n] == versions[-1]}
+
+    def test_a_withdrawn_track_is_refused_by_every_way_to_it_and_its_records_stay(self, store):
+        for track_id in (TRACK, OTHER_TRACK):
+            store.publish(track_id, b"a")
+        assert store.tombstone(TRACK) is None
+
+        assert store.withdraw(TRACK, b"why") == b"why"
+
+        for use in (store.latest, store.versions, store.refuse_withdrawn, lambda t: store.publish(t, b"a")):
+            with pytest.raises(Withdrawn, match=f"{TRACK} was withdrawn .* another seed"):
+                use(TRACK)
+        assert list(store.track_ids()) == [OTHER_TRACK]
+        assert store.records() == [(OTHER_TRACK, 1)]
+        assert (store.tombstone(TRACK), store.history(TRACK), store.record(TRACK, 1)) == (b"why", [1], b"a")
+
+    def test_the_first_tombstone_stands(self, store):
+        together = threading.Barrier(4)
+
+        def withdraw(number):
+            together.wait()
+            return store.withdraw(TRACK, b"operator %d" % number)
+
+        with ThreadPoolExecutor(4) as pool:
+            stand = set(pool.map(withdraw, range(4)))
+
+        assert stand == {store.tombstone(TRACK)}
+        assert store.withdraw(TRACK, b"later") == store.tombstone(TRACK) != b"later"
+
+    def test_a_record_that_comes_after_the_tombstone_is_refused_and_kept_to_find_its_blobs(self, store):
+        store.withdraw(TRACK, b"why")
+
+        with pytest.raises(Withdrawn):
+            store.publish(TRACK, b"too late")
+
+        assert store.history(TRACK) == [1]
+        assert store.records() == []
+
+    def test_of_a_publisher_and_a_takedown_at_the_same_moment_one_sees_the_other(self, store):
+        ids = ["trk_" + letter * 32 for letter in "abcdefgh"]
+        together = threading.Barrier(2)
+
+        def publish(track_id):
+            together.wait()
+            try:
+                return store.publish(track_id, b"record")
+            except Withdrawn:
+                return "refused"
+
+        def withdraw(track_id):
+            together.wait()
+            store.withdraw(track_id, b"why")
+            return store.history(track_id)
+
+        with ThreadPoolExecutor(2) as pool:
+            for track_id in ids:
+                published, seen = pool.submit(publish, track_id), pool.submit(withdraw, track_id)
+                assert published.result() == "refused" or seen.result() == [1]
+
+    def test_a_deleted_blob_is_gone_and_can_be_put_again(self, store):
+        key = store.put_blob(b"music", "flac")
+
+        assert (store.delete_blob(key), store.has_blob(key), store.delete_blob(key)) == (True, False, False)
+
+        assert store.put_blob(b"music", "flac") == key
+        assert store.get_blob(key) == b"music"
+
+    def test_a_forgotten_record_is_published_anew(self, store):
+        store.publish(TRACK, b"a")
+
+        store.forget(TRACK, 1)
+
+        assert store.latest(TRACK) is None
+        assert store.publish(TRACK, b"b") == 1
 
     def test_threads_share_a_store(self, store):
         blobs = [b"%d" % n * 1000 for n in range(24)]

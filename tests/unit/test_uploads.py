@@ -1,6 +1,8 @@
 """What comes with a request as a file: read alike for every model, and refused by the name of its field."""
 
 import io
+import struct
+import tracemalloc
 
 import mido
 import numpy as np
@@ -9,8 +11,18 @@ import soundfile
 
 from orchestrion.encode import encode
 from orchestrion.errors import InvalidRequest
-from orchestrion.request import AudioFormat
-from orchestrion.uploads import MAX_UPLOAD_S, converted, read_audio, read_continuation, read_midi
+from orchestrion.models.composer.model import Composer
+from orchestrion.models.protocol import Conditioning
+from orchestrion.request import AudioFormat, TrackSpec
+from orchestrion.uploads import (
+    MAX_MIDI_BYTES,
+    MAX_MIDI_NOTES,
+    MAX_UPLOAD_S,
+    converted,
+    read_audio,
+    read_continuation,
+    read_midi,
+)
 
 RATE_HZ = 8000
 
@@ -90,3 +102,71 @@ def test_broken_midi_is_refused_by_the_name_of_its_field(data):
         read_midi(data, "theme")
 
     assert caught.value.problems[0].field == "theme"
+
+
+def flac_of_silence(seconds: int, rate_hz: int, channels: int) -> bytes:
+    sink = io.BytesIO()
+    with soundfile.SoundFile(sink, "w", rate_hz, channels, "PCM_16", format="FLAC") as file:
+        for _ in range(seconds):
+            file.write(np.zeros((rate_hz, channels), np.int16))
+    return sink.getvalue()
+
+
+def wav_header(rate_hz: int, channels: int) -> bytes:
+    """Of a WAV file that claims four gigabytes, and has a hundred bytes."""
+    form = struct.pack("<HHIIHH", 1, channels, rate_hz, 0xFFFFFFFF, 2, 16)
+    return b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<I", 16) + form + b"data\xff\xff\xff\xf0" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [flac_of_silence(2, 655_350, 8), wav_header(2_000_000_000, 1), wav_header(48_000, 1000)],
+    ids=["FLAC", "WAV of 2 GHz", "WAV of 1000 channels"],
+)
+def test_channels_and_rates_that_nobody_records_are_refused_before_they_take_memory(data):
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match=r"theme: has \d+ channels at \d+ Hz; give at most stereo"):
+            read_audio(data, "theme")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+NOTE = b"\x01\x90\x3c\x40\x01\x80\x3c\x40"
+
+
+def midi_of(events: bytes) -> bytes:
+    return (
+        b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480) + b"MTrk" + struct.pack(">I", len(events) + 4) + events
+        + b"\x00\xff\x2f\x00"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "data, complaint",
+    [
+        (midi_of(NOTE * (MAX_MIDI_BYTES // 8)), "has at most 524288 bytes"),
+        (midi_of(NOTE * (MAX_MIDI_NOTES + 1)), "has 10001 notes"),
+        (midi_of(b"\xff" * 400_000), "a number without an end"),
+        (midi_of(b"\xff\xff\xff\xff\x7f\x90\x3c\x40" + NOTE), "a pause of more than 268435455 ticks"),
+        (midi_of(b"\x00\xff\x51\x03\x00\x00\x00" + NOTE), "a tempo without end"),
+        (midi_of(b"\x00\xff\x59\x02\x02\xf0" + NOTE), "cannot be read"),
+    ],
+    ids=["bytes", "notes", "number", "pause", "tempo", "key of no scale"],
+)
+def test_midi_that_would_take_a_model_for_ever_is_refused_by_the_name_of_its_field(data, complaint):
+    with pytest.raises(InvalidRequest, match=complaint) as caught:
+        read_midi(data, "theme")
+
+    assert caught.value.problems[0].field == "theme"
+
+
+def test_themes_that_cannot_be_read_fail_one_by_one_and_not_as_a_batch():
+    no_tempo = midi_of(b"\x00\xff\x51\x03\x00\x00\x00" + NOTE)
+    unreadable = [b"", b"no music", flac_of_silence(1, 8000, 1)[:60], wav_header(8000, 1)[:40], no_tempo]
+    request = TrackSpec(prompt="calm piano", duration_s=1.0).resolve()
+
+    made = Composer().generate([Conditioning.of(request, theme, None) for theme in unreadable])
+
+    assert [one.problems[0].field for one in made if isinstance(one, InvalidRequest)] == ["theme"] * len(unreadable)

@@ -107,8 +107,12 @@ class AudiocraftModel:
         """What this model is."""
         return self._info
 
-    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+    def perform(
+        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+    ) -> Performance:
         """Start one piece. Its first chunks are empty; all of its samples come when it is done.
+
+        There are no checkpoints to `resume` from: audiocraft shows nothing of a piece before its end.
 
         Raises:
             InvalidRequest: theme, continuation, length or negative prompt are nothing that audiocraft can follow.

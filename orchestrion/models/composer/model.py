@@ -46,8 +46,10 @@ class Composer:
         """What this model is."""
         return self._info
 
-    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
-        """Compose the whole score now; play it as its chunks are taken.
+    def perform(
+        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+    ) -> Performance:
+        """Compose the whole score now; play it as its chunks are taken. There are no checkpoints to `resume` from.
 
         Raises:
             InvalidRequest: the theme cannot be read or the length is beyond `max_duration_s`.

@@ -49,7 +49,7 @@ class Pacing:
     first_chunk_frames: int = 10
     #: Frames of a chunk once the piece runs; chunks double up to that. The codec takes at most so many at once.
     chunk_frames: int = 50
-    #: A piece that is so many frames ahead of whoever takes its chunks rests.
+    #: A piece that is so many frames ahead of whoever takes its chunks rests, unless another one waits for its slot.
     max_ahead_frames: int = 1500
 
 
@@ -196,6 +196,9 @@ class Engine:
             if piece.stream is None and not self._open_stream(piece):
                 return
             self._waiting.remove(piece)
+            if piece.sequence.is_done:  # Every code was drawn elsewhere; only the audio is to be made.
+                self._draining.append(piece)
+                continue
             piece.slot = self._free_slots.pop()
             self._occupied.append(piece)
             self._bind(piece)
@@ -228,7 +231,8 @@ class Engine:
         piece.slot = _NO_SLOT
 
     def _state(self, piece: Piece) -> SlotState:
-        rests = piece.untaken_frames(self._hop) > self._pacing.max_ahead_frames
+        # While somebody waits for its slot it goes on to its end instead: the other's chunks may be wanted first.
+        rests = not self._waiting and piece.untaken_frames(self._hop) > self._pacing.max_ahead_frames
         pending = 0 if rests else piece.sequence.pending(piece.prefix_columns)
         return SlotState(pending, piece.interactive, piece.passed_over)
 

@@ -28,6 +28,7 @@ from orchestrion.models.musicgen.description import description
 from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
 from orchestrion.models.musicgen.melody import Recording, Score, melody_prefix, read_theme
+from orchestrion.models.musicgen.resume import checkpoint_of, codes_of, mark_of
 from orchestrion.models.musicgen.scheduler import slots_that_fit
 from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
 from orchestrion.models.musicgen.sequence import Window, plan_windows
@@ -163,8 +164,12 @@ class MusicGen:
         self._codec_thread.shutdown()
         self._decoder.close()
 
-    def perform(self, conditioning: Conditioning, *, interactive: bool = True) -> Performance:
+    def perform(
+        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+    ) -> Performance:
         """Put one piece into the engine; taking its chunks makes it, and everybody else's.
+
+        What a checkpoint to `resume` from knows is decoded to audio again, but not drawn again.
 
         Raises:
             InvalidRequest: theme or continuation cannot be used, or the text or the piece is too long.
@@ -179,8 +184,11 @@ class MusicGen:
         windows = plan_windows(frames, prompt.shape[1], window_frames, self._codec_geometry.frames_in(STRIDE_S))
         text = description(conditioning)
         guidance = _or(conditioning.guidance, DEFAULT_GUIDANCE)
+        mark = mark_of(conditioning, self._info.revision)
+        known = prompt if resume is None else self._resumed(resume, mark, prompt, frames)
+        sequence = CodeSequence(self._geometry, frames, known, windows)
         piece = Piece(
-            sequence=CodeSequence(self._geometry, frames, prompt, windows),
+            sequence=sequence,
             condition=self._conditions(conditioning, text, guidance, goes_on=len(windows) > 1),
             samples=round(conditioning.duration_s * self._info.sample_rate_hz),
             seed=conditioning.seed,
@@ -198,7 +206,17 @@ class MusicGen:
             "top_p": piece.top_p,
             "windows": len(windows),
         }
-        return Performance(_Chunks(self._engine, piece), choices=choices, device_s=lambda: piece.device_s)
+
+        def checkpoint() -> bytes | None:
+            codes = sequence.settled
+            return checkpoint_of(codes, mark) if codes.shape[1] > prompt.shape[1] else None
+
+        return Performance(
+            _Chunks(self._engine, piece),
+            choices=choices,
+            device_s=lambda: piece.device_s,
+            checkpoint=checkpoint,
+        )
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
         """Make a batch; one outcome per input, in order. More than there are slots wait for one."""
@@ -230,6 +248,15 @@ class MusicGen:
             )
         # In the codec's own thread: it may be decoding for others just now.
         return self._codec_thread.submit(self._codec.encode, pcm).result()
+
+    def _resumed(self, checkpoint: bytes, mark: bytes, prompt: Ints, frames: int) -> Ints:
+        """The codes of a checkpoint, which begin with the prompt's; the prompt alone if it does not fit."""
+        try:
+            return codes_of(checkpoint, mark, self._geometry, longer_than=prompt.shape[1], up_to=frames)
+        except InvalidRequest as error:
+            # The same music without it, only later.
+            logger.warning("%s begins a piece anew: %s", self._info.name, error)
+            return prompt
 
     def _conditions(
         self, conditioning: Conditioning, text: str, guidance: float, *, goes_on: bool

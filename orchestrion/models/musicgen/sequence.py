@@ -2,8 +2,8 @@
 
 All arithmetic of the delay pattern is here. In a window of F frames, codebook q of frame f stands in column
 f + delays[q] + 1; column 0 is all special tokens; feeding column c to the decoder gives column c + 1. The surprising
-thing: nothing distinguishes a prompt, a window's carried context and a piece that was thrown out of its slot. All are
-columns that are known and not yet fed.
+thing: nothing distinguishes a prompt, a window's carried context, a piece that was thrown out of its slot and one that
+another process began. All are columns that are known and not yet fed.
 
 The pattern and the windows follow MusicGen (Copet et al., 2023, arXiv:2306.05284) as its reference code runs them.
 """
@@ -52,33 +52,46 @@ def plan_windows(total_frames: int, prompt_frames: int, window_frames: int, stri
 class Sequence:
     """The codes of one piece and how far the decoder is with them."""
 
-    def __init__(self, geometry: LmGeometry, total_frames: int, prompt: Ints, windows: tuple[Window, ...]) -> None:
-        """A piece at its beginning.
+    def __init__(self, geometry: LmGeometry, total_frames: int, known: Ints, windows: tuple[Window, ...]) -> None:
+        """A piece at its beginning, or as far as it came elsewhere.
+
+        The codes that another process drew for frames it did not complete are drawn again: they are the same, because
+        all columns before them are.
 
         Args:
             geometry: codebooks, delays and the special token.
             total_frames: frames of the whole piece, prompt included.
-            prompt: [codebooks, frames] of codes that the piece begins with; no frames for none.
-            windows: `plan_windows` of these lengths.
+            known: [codebooks, frames] of codes that the piece begins with: its prompt, and what was drawn of it
+                elsewhere; no frames for none.
+            windows: `plan_windows` for this length and the prompt's, wherever the piece was cut off.
         """
         self._geometry = geometry
         self._delays = np.asarray(geometry.delays)
         self._max_delay = geometry.max_delay
         self.total_frames = total_frames
         self._codes = np.full((geometry.codebooks, total_frames), UNKNOWN, np.int64)
-        self._codes[:, : prompt.shape[1]] = prompt
+        self._codes[:, : known.shape[1]] = known
         self._windows = windows
-        self._window_index = 0
         #: Frames from the beginning whose codes are all known.
-        self.ready_frames: int = min(prompt.shape[1], total_frames)
+        self.ready_frames: int = known.shape[1]
         self._settled_frames = self.ready_frames
-        self._lay_out()
+        self._window_index: int = sum(window.start_frame + window.frames <= self.ready_frames for window in windows)
+        if not self.is_done:
+            self._lay_out()
 
     @property
     def codes(self) -> Ints:
         """[codebooks, total_frames]; UNKNOWN from `ready_frames` on."""
         self._settle()
         return self._codes
+
+    @property
+    def settled(self) -> Ints:
+        """[codebooks, frames]: the codes of most frames that are ready; up to the last when a window ends.
+
+        Any thread may look, also while another one draws.
+        """
+        return self._codes[:, : self._settled_frames]
 
     @property
     def window(self) -> Window:
@@ -151,6 +164,7 @@ class Sequence:
         frames = np.arange(self._settled_frames, self.ready_frames)
         columns = frames - self.window.start_frame + 1 + self._delays[:, None]  # [codebooks, frames]
         self._codes[:, frames] = self._columns[columns, np.arange(len(columns))[:, None]]
+        # Last, because another thread may look: what counts as settled must be there.
         self._settled_frames = self.ready_frames
 
     def _lay_out(self) -> None:
@@ -162,6 +176,6 @@ class Sequence:
         places = window.start_frame + np.clip(frames, 0, window.frames - 1)
         codes = self._codes[np.arange(geometry.codebooks), places]
         self._columns = np.where(has_frame, codes, geometry.special_token)
-        # The first column with an unknown code is the one that frame `prompt_frames` begins in.
-        self._known = window.prompt_frames + 1
+        # The first column with an unknown code is the one that the first frame which is not ready begins in.
+        self._known = self.ready_frames - window.start_frame + 1
         self._fed = 0

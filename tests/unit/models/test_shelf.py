@@ -13,10 +13,10 @@ class Model:
     def __init__(self, info, log):
         self.info, self.log, self.active, self.closed = info, log, 0, False
 
-    def perform(self, conditioning, *, interactive=True):
+    def perform(self, conditioning, *, interactive=True, resume=None):
         assert not self.closed
         self.active += 1
-        return Performance(iter(()), choices={"by": self.info.name})
+        return Performance(iter(()), choices={"by": self.info.name}, checkpoint=lambda: resume)
 
     def generate(self, batch):
         assert not self.closed
@@ -75,3 +75,11 @@ def test_a_model_at_work_is_never_put_away():
     assert told.value.retry_after_s > 0
     library.loaded["a"].active = 0
     assert b.perform(WISH).choices == {"by": "b"}
+
+
+def test_a_piece_that_was_cut_off_goes_on_with_a_model_that_had_to_be_loaded():
+    library = Library(resident=1)
+    a, b = library.model("a"), library.model("b")
+    a.load()
+
+    assert b.perform(WISH, resume=b"so far").checkpoint() == b"so far"

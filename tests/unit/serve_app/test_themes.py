@@ -9,7 +9,8 @@ import pytest
 from orchestrion.encode import encode
 from orchestrion.errors import InvalidRequest
 from orchestrion.request import AudioFormat
-from serve_app.themes import MAX_MIDI_BYTES, check_theme
+from orchestrion.uploads import MAX_MIDI_BYTES
+from serve_app.themes import check_theme
 
 RATE_HZ = 8000
 
@@ -42,8 +43,8 @@ def test_midi_is_taken():
 @pytest.mark.parametrize(
     "data, complaint",
     [
-        (b"", "neither audio"),
-        (b"hello", "neither audio"),
+        (b"", "neither MIDI nor audio"),
+        (b"hello", "neither MIDI nor audio"),
         (encode(tone(1), RATE_HZ, AudioFormat.FLAC)[:40], "theme"),
         (encode(np.zeros((121 * RATE_HZ, 1), np.float32), RATE_HZ, AudioFormat.FLAC), "longer than 120 s"),
         (encode(tone(0), RATE_HZ, AudioFormat.WAV), "no music"),

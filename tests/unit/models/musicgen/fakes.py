@@ -28,6 +28,7 @@ class HistoryDecoder:
         self.max_rows = max_rows
         self.history: dict[int, list[bytes]] = {}
         self.steps: list[int] = []
+        self.drawn_columns = 0
         #: Called before each step; may raise.
         self.before_step = lambda rows: None
         self.before_bind = lambda: None
@@ -43,6 +44,7 @@ class HistoryDecoder:
         assert max(Counter(rows.slot).values()) <= self.max_rows
         self.before_step(rows)
         self.steps.append(len(rows.slot))
+        self.drawn_columns += len(rows.wanted)
         drawn = []
         for index, (slot, position, tokens) in enumerate(zip(rows.slot, rows.position, rows.tokens, strict=True)):
             history = self.history[slot]

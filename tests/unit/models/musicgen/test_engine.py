@@ -29,11 +29,11 @@ def make_engine(slots=4, max_rows=64, pacing=PACING, codec_thread=None):
     return engine, decoder, codec
 
 
-def piece(seed=1, frames=20, prompt_frames=0, interactive=True, prefix_columns=0, window=30, stride=18):
+def piece(seed=1, frames=20, prompt_frames=0, interactive=True, prefix_columns=0, window=30, stride=18, known=None):
     prompt = np.random.default_rng(seed).integers(0, TINY.card, (4, prompt_frames))
     windows = plan_windows(frames, prompt_frames, window, stride)
     return Piece(
-        sequence=Sequence(TINY, frames, prompt, windows),
+        sequence=Sequence(TINY, frames, prompt if known is None else known, windows),
         condition=lambda window: condition(seed + window.start_frame / 100, prefix_columns),
         samples=frames * HOP - 1,
         seed=seed,
@@ -175,6 +175,46 @@ def test_a_piece_that_nobody_takes_rests_and_goes_on():
     assert slow.sequence.ready_frames <= 20 + 8
     assert np.array_equal(take_all(engine, slow), alone(seed=1, frames=200, window=300))
     engine.close()
+
+
+def test_a_piece_that_nobody_takes_keeps_nobody_from_its_slot():
+    pacing = Pacing(first_chunk_frames=3, chunk_frames=8, max_ahead_frames=20)
+    engine, _, codec = make_engine(slots=1, pacing=pacing)
+    slow, wanted = piece(seed=1, frames=200, window=300), piece(seed=2)
+    engine.submit(slow)
+    first = engine.next_chunk(slow)
+    engine.submit(wanted)
+
+    assert np.array_equal(take_all(engine, wanted), alone(seed=2))
+    assert np.array_equal(np.concatenate([first, take_all(engine, slow)]), alone(seed=1, frames=200, window=300))
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=lambda wish: f"seed {wish['seed']}")
+def test_a_piece_cut_off_at_any_step_goes_on_elsewhere_to_the_same_end(wish):
+    engine, _, _ = make_engine(slots=1, max_rows=7)
+    cut = piece(**wish)
+    engine.submit(cut)
+    kept = []
+    while not cut.sequence.is_done:
+        engine.step()
+        if not kept or cut.sequence.ready_frames > kept[-1].shape[1]:
+            kept.append(cut.sequence.codes[:, : cut.sequence.ready_frames].copy())
+    engine.close()
+    assert kept[-1].shape[1] == wish["frames"]
+    uninterrupted = alone(**wish)
+
+    for known in kept:
+        elsewhere, decoder, codec = make_engine(slots=1)
+        one = piece(**wish, known=known)
+        to_go = one.sequence.columns_to_go
+        elsewhere.submit(one)
+
+        assert np.array_equal(take_all(elsewhere, one), uninterrupted)
+        assert decoder.drawn_columns == to_go
+        assert_nothing_is_held(elsewhere, codec)
+        elsewhere.close()
 
 
 def test_logits_that_are_no_numbers_fail_their_piece_only():

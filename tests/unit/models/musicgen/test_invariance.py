@@ -48,7 +48,7 @@ class Wish:
             top_p=float(draw.choice([0.0, 0.0, 0.8])),
         )
 
-    def piece(self, interactive: bool) -> Piece:
+    def piece(self, interactive: bool, known: np.ndarray | None = None) -> Piece:
         draw = np.random.default_rng(1000 + self.seed)
 
         def states(count: int) -> np.ndarray | None:
@@ -58,7 +58,7 @@ class Wish:
         condition = Condition(states(self.text), states(self.null_text), None, None, self.guidance)
         windows = plan_windows(self.frames, self.prompt_frames, WINDOW, STRIDE)
         return Piece(
-            sequence=Sequence(TINY, self.frames, prompt, windows),
+            sequence=Sequence(TINY, self.frames, prompt if known is None else known, windows),
             condition=lambda window: condition,
             samples=self.frames * HOP,
             seed=self.seed,
@@ -105,7 +105,7 @@ def codes_alone(precision: Precision, number: int) -> np.ndarray:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_neighbours_slots_portions_and_threads_change_no_code(precision):
     chance = np.random.default_rng(17)
-    finished = cancelled = 0
+    finished = cancelled = resumed = 0
     for _ in range(SCHEDULES_PER_PRECISION):
         slots = int(chance.choice([1, 3, 5]))
         max_rows = int(chance.choice([slots, 7, 64]))
@@ -124,6 +124,11 @@ def test_neighbours_slots_portions_and_threads_change_no_code(precision):
                 ready = piece.sequence.ready_frames
                 assert np.array_equal(piece.sequence.codes[:, :ready], codes_alone(precision, number)[:, :ready])
                 cancelled += 1
+                if chance.random() < 0.5:
+                    # It goes on as one that another process began: other slots, other neighbours.
+                    running.append((number, Wish.number(number).piece(True, piece.sequence.codes[:, :ready].copy())))
+                    engine.submit(running[-1][1])
+                    resumed += 1
             for number, piece in [one for one in running if one[1].is_over]:
                 assert np.array_equal(piece.sequence.codes, codes_alone(precision, number)), Wish.number(number)
                 running.remove((number, piece))
@@ -132,3 +137,4 @@ def test_neighbours_slots_portions_and_threads_change_no_code(precision):
 
     assert finished > 2 * SCHEDULES_PER_PRECISION
     assert cancelled > 20
+    assert resumed > 10

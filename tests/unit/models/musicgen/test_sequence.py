@@ -110,6 +110,38 @@ def test_every_code_comes_out_where_it_was_drawn_for(total, prompt, window, stri
     assert sequence.ready_frames == total
 
 
+@given(
+    total=st.integers(1, 60),
+    prompt=st.integers(0, 59),
+    window=st.integers(5, 30),
+    stride=st.integers(1, 29),
+    known=st.integers(0, 60),
+)
+def test_a_piece_that_goes_on_elsewhere_draws_what_was_left_to_draw(total, prompt, window, stride, known):
+    prompt, stride = min(prompt, total - 1), min(stride, window - 1)
+    known = min(max(known, prompt), total)
+    codes, windows = numbered(4, total), plan_windows(total, prompt, window, stride)
+
+    def columns_drawn(frames_known: int) -> list[tuple[Window, int, int]]:
+        sequence = Sequence(TINY, total, codes[:, :frames_known], windows)
+        drawn, to_go = [], sequence.columns_to_go
+        while not sequence.is_done:
+            drawn.append((sequence.window, sequence.next_column(), sequence.ready_frames))
+            frames = np.clip(sequence.next_column() - 1 - np.asarray(TINY.delays), 0, total - 1)
+            sequence.accept(codes[np.arange(4), frames])
+        assert np.array_equal(sequence.codes, codes)
+        assert len(drawn) == to_go
+        return drawn
+
+    whole, rest = columns_drawn(prompt), columns_drawn(known)
+
+    places = [place for *place, _ in whole]
+    assert [place for *place, _ in rest] == places[len(whole) - len(rest) :]
+    # Of the frames that were not complete, codes are drawn again; nothing else is.
+    left = [place for *place, ready in whole if ready >= known]
+    assert len(left) <= len(rest) <= len(left) + TINY.max_delay
+
+
 def test_a_piece_thrown_out_of_its_slot_feeds_the_same_columns_again():
     codes = numbered(4, 8)
     sequence = Sequence(TINY, 8, NO_PROMPT, plan_windows(8, 0, 1500, 900))
