@@ -1,47 +1,34 @@
 """A catalog (CSV, JSONL or Parquet) as a stream of rows: each one a request, or the reason why it is not.
 
-Bytes are decoded line by line and nothing outlives its row, so memory does not grow with the catalog. The surprising
-thing: a record that spans several lines and does not read as one row only costs its first line; reading goes on with
-the next one, so a quote that somebody forgot to close never swallows the rest of the file.
+`catalog_files` reads the bytes; here cells become requests, and files beside the catalog become uploads. The
+surprising thing: a row id that was there before costs the row. It is the caller's key, and the ledger would hold two
+tracks under it.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import stat
 import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from orchestrion.errors import InvalidRequest, NotFound, shown
+from batch_jobs.catalog_files import LABELS, READERS, BadCell, Read, TextCells
+from orchestrion.errors import InvalidRequest, NotFound, Problem, StoreUnavailable, shown
 from orchestrion.request import TrackRequest, TrackSpec
-from orchestrion.strict_json import parse_json_object
 
-#: A longer line is a broken file, not a request: the longest valid row is about 15 kB of UTF-8.
-MAX_LINE_BYTES: Final = 64 * 1024
 MAX_UPLOAD_BYTES: Final = 20 * 1024 * 1024
 MAX_LABEL_CHARACTERS: Final = 500
 #: Files whose reference is remembered, so that a catalog on one theme reads its file once.
 REMEMBERED_FILES: Final = 1024
-PARQUET_BATCH_ROWS: Final = 64
-
-#: Columns that are the caller's own and go to the ledger as they are.
-LABELS: Final = ("row_id", "title")
-COLUMNS: Final = (*LABELS, *TrackSpec.model_fields)
 #: Columns that may name a file beside the catalog instead of an upload.
 UPLOADS: Final = ("theme", "continuation")
-
-Cells = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +66,11 @@ def catalog_sha256(url: str, storage_options: Mapping[str, Any]) -> str:
 
 
 def read_catalog(
-    url: str, storage_options: Mapping[str, Any], put_theme: Callable[[bytes], str], default_model: str = "composer"
+    url: str,
+    storage_options: Mapping[str, Any],
+    put_theme: Callable[[bytes], str],
+    default_model: str,
+    first_line_of: Callable[[str, int], int],
 ) -> Iterator[CatalogRow | RefusedRow]:
     """Each row of the catalog, in order. Themes and continuations given as paths are handed to `put_theme`.
 
@@ -88,19 +79,34 @@ def read_catalog(
         storage_options: Passed to fsspec.
         put_theme: Stores a theme's or a continuation's bytes and returns its "sha256:…" reference.
         default_model: For rows that name none.
+        first_line_of: Given a row id and the line it stands in, returns the line in which it was seen first, which is
+            this one if it is new.
 
     Raises:
         InvalidRequest: the catalog as a whole cannot be used (kind, header, columns); raised with the first row.
         NotFound: there is no such file.
+        StoreUnavailable: the file was there but could not be read to its end.
     """
     suffix = PurePosixPath(url.partition("?")[0]).suffix.lower()
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".parquet": _parquet_rows}
-    if suffix not in readers:
-        raise InvalidRequest.of("catalog", url, "is no catalog; its name must end in " + ", ".join(readers))
-    uploads = CatalogFolder(url, storage_options, put_theme)
+    if suffix not in READERS:
+        raise InvalidRequest.of("catalog", url, "is no catalog; its name must end in " + ", ".join(READERS))
+    folder = CatalogFolder(url, storage_options, put_theme)
     with _opened(url, storage_options) as file:
-        for line, cells in readers[suffix](file):
-            yield _row(line, cells, uploads, default_model)
+        try:
+            for line, read in READERS[suffix](file):
+                yield _row(line, read, folder, default_model, first_line_of)
+        except OSError as error:
+            raise StoreUnavailable(f"the catalog {shown(url)} could not be read to its end: {error}") from None
+
+
+def is_sampled(row: CatalogRow, share: float) -> bool:
+    """Whether the row belongs to a sample of this share (0 to 1) of all rows.
+
+    By content, so that a sample is the same each time, and part of every larger one; rows that ask for the same are in
+    it together.
+    """
+    digest = hashlib.sha256(row.spec.model_dump_json(exclude_defaults=True).encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def _opened(url: str, storage_options: Mapping[str, Any]) -> IO[bytes]:
@@ -110,21 +116,12 @@ def _opened(url: str, storage_options: Mapping[str, Any]) -> IO[bytes]:
         raise NotFound(f"cannot open the catalog {shown(url)}: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Cells of a CSV row: text, empty where nothing is given."""
-
-    cells: dict[str, str]
-
-
-#: What a reader makes of one row: typed cells, text cells, or what is wrong with it.
-_Read = dict[str, Any] | _Text | str
-
-
-def _row(line: int, read: _Read, folder: CatalogFolder, default_model: str) -> CatalogRow | RefusedRow:
+def _row(
+    line: int, read: Read, folder: CatalogFolder, default_model: str, first_line_of: Callable[[str, int], int]
+) -> CatalogRow | RefusedRow:
     if isinstance(read, str):
         return RefusedRow(line, None, None, read)
-    cells: dict[str, Any] = dict(read.cells) if isinstance(read, _Text) else dict(read)
+    cells: dict[str, Any] = dict(read.cells) if isinstance(read, TextCells) else dict(read)
     if cells.get("model") in (None, ""):
         cells["model"] = default_model
     labels: dict[str, str | None] = {"row_id": None, "title": None}
@@ -133,8 +130,11 @@ def _row(line: int, read: _Read, folder: CatalogFolder, default_model: str) -> C
         given = {name: cells.pop(name, None) for name in LABELS}
         for name, value in given.items():
             labels[name] = _label(name, value)
+        _check_new(labels["row_id"], line, first_line_of)
+        if bad := [Problem(name, cell.value, cell.reason) for name, cell in cells.items() if isinstance(cell, BadCell)]:
+            raise InvalidRequest(bad)
         paths = {name: cells.pop(name) for name in UPLOADS if _is_path(cells.get(name))}
-        spec = TrackSpec.from_text(cells) if isinstance(read, _Text) else TrackSpec.from_json(cells)
+        spec = TrackSpec.from_text(cells) if isinstance(read, TextCells) else TrackSpec.from_json(cells)
         request = spec.resolve()
         if paths:
             # Last, so that only rows that will be rendered put anything into the store.
@@ -145,180 +145,24 @@ def _row(line: int, read: _Read, folder: CatalogFolder, default_model: str) -> C
     return CatalogRow(line, labels["row_id"], labels["title"], spec, request)
 
 
+def _check_new(row_id: str | None, line: int, first_line_of: Callable[[str, int], int]) -> None:
+    first = line if row_id is None else first_line_of(row_id, line)
+    if first != line:
+        raise InvalidRequest.of("row_id", row_id, f"is the id of line {first} already; give each row its own, or none")
+
+
 def _label(name: str, value: object) -> str | None:
     if value is None or value == "":
         return None
+    if isinstance(value, BadCell):
+        raise InvalidRequest([Problem(name, value.value, value.reason)])
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or len(value) > MAX_LABEL_CHARACTERS:
         raise InvalidRequest.of(name, value, f"must be text of at most {MAX_LABEL_CHARACTERS} characters")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+    if not value.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise InvalidRequest.of(name, value, "contains control characters; use printable text")
     return value
-
-
-# Lines
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    number: int
-    #: At most `MAX_LINE_BYTES` + 1 bytes; the rest of a longer line was skipped.
-    data: bytes
-
-    def text(self) -> str:
-        if len(self.data) > MAX_LINE_BYTES:
-            raise InvalidRequest.of("row", "…", f"the line is longer than {MAX_LINE_BYTES} bytes")
-        if b"\0" in self.data:
-            raise InvalidRequest.of("row", "\0", "the line contains a NUL byte")
-        try:
-            return self.data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            wrong = self.data[error.start : error.end]
-            raise InvalidRequest.of("row", wrong, f"byte {error.start + 1} of the line is not UTF-8") from None
-
-
-@dataclass(slots=True)
-class _Lines:
-    """The lines of a file, one at a time; lines may be given back."""
-
-    file: IO[bytes]
-    number: int = 0
-    returned: deque[_Line] = field(default_factory=deque)
-
-    def __iter__(self) -> Iterator[_Line]:
-        return self
-
-    def __next__(self) -> _Line:
-        if self.returned:
-            return self.returned.popleft()
-        data = self.file.readline(MAX_LINE_BYTES + 1)
-        if not data:
-            raise StopIteration
-        rest = data
-        while not rest.endswith(b"\n") and len(rest) > MAX_LINE_BYTES:
-            rest = self.file.readline(MAX_LINE_BYTES + 1)
-        self.number += 1
-        return _Line(self.number, self._without_mark(data) if self.number == 1 else data)
-
-    def give_back(self, lines: Iterable[_Line]) -> None:
-        self.returned.extendleft(reversed(tuple(lines)))
-
-    @staticmethod
-    def _without_mark(data: bytes) -> bytes:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise InvalidRequest.of("catalog", data[:2], "is UTF-16; save it as UTF-8")
-        return data.removeprefix(b"\xef\xbb\xbf")
-
-
-# CSV (RFC 4180, comma-separated, with a header)
-
-
-def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, _Read]]:
-    lines = _Lines(file)
-    columns: list[str] | None = None
-    for first in lines:
-        if not first.data.strip():
-            continue
-        try:
-            cells = _csv_record(first, lines, columns)
-        except InvalidRequest as error:
-            if columns is None:
-                raise
-            yield first.number, str(error)
-            continue
-        if columns is None:
-            columns = _checked_columns([name.strip() for name in cells])
-        else:
-            yield first.number, _Text(dict(zip(columns, cells, strict=True)))
-    if columns is None:
-        raise InvalidRequest.of("catalog", "", "is empty; the first line must name its columns: " + ", ".join(COLUMNS))
-
-
-def _csv_record(first: _Line, lines: _Lines, columns: list[str] | None) -> list[str]:
-    """The record that begins at `first`; when there is none, the lines after `first` are given back."""
-    taken: list[_Line] = []
-
-    def text_lines() -> Iterator[str]:
-        yield first.text()
-        size = len(first.data)
-        for line in lines:
-            taken.append(line)
-            size += len(line.data)
-            if size > MAX_LINE_BYTES:
-                return
-            yield line.text()
-
-    try:
-        cells = next(csv.reader(text_lines(), strict=True))
-        if columns is not None and len(cells) != len(columns):
-            raise InvalidRequest.of("row", cells[0], f"has {len(cells)} cells, the header has {len(columns)}")
-    except csv.Error as error:
-        lines.give_back(taken)
-        raise InvalidRequest.of("row", first.text().rstrip("\r\n"), f"is not a CSV row: {error}") from None
-    except InvalidRequest:
-        lines.give_back(taken)
-        raise
-    return cells
-
-
-def _checked_columns(names: list[str]) -> list[str]:
-    unknown = [name for name in names if name not in COLUMNS]
-    remedy = "known columns: " + ", ".join(COLUMNS)
-    if unknown:
-        raise InvalidRequest.of("catalog", ", ".join(unknown), f"has unknown columns (comma-separated?); {remedy}")
-    if len(set(names)) < len(names):
-        raise InvalidRequest.of("catalog", ", ".join(names), "names a column twice")
-    if "prompt" not in names:
-        raise InvalidRequest.of("catalog", ", ".join(names), f"has no column 'prompt'; {remedy}")
-    return names
-
-
-# JSON lines
-
-
-def _jsonl_rows(file: IO[bytes]) -> Iterator[tuple[int, _Read]]:
-    for line in _Lines(file):
-        if not line.data.strip():
-            continue
-        try:
-            yield line.number, parse_json_object(line.text(), "row")
-        except InvalidRequest as error:
-            yield line.number, str(error)
-
-
-# Parquet
-
-
-def _parquet_rows(file: IO[bytes]) -> Iterator[tuple[int, _Read]]:
-    try:
-        parquet = pq.ParquetFile(file)
-        _checked_columns(parquet.schema_arrow.names)
-        yield from _parquet_cells(parquet)
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidRequest.of("catalog", "", f"is not a readable Parquet file: {error}") from None
-
-
-def _parquet_cells(parquet: pq.ParquetFile) -> Iterator[tuple[int, _Read]]:
-    number = 0
-    for batch in parquet.iter_batches(batch_size=PARQUET_BATCH_ROWS):
-        for index in range(batch.num_rows):
-            number += 1
-            try:
-                yield number, {name: cell for name, cell in _cells_of(batch, index) if cell is not None}
-            except (ValueError, OverflowError) as error:
-                yield number, f"row: a cell cannot be read: {error}"
-
-
-def _cells_of(batch: pa.RecordBatch, index: int) -> Iterator[tuple[str, Any]]:
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        cell = column[index].as_py()
-        # pandas turns a column of whole numbers into floats as soon as one cell is missing.
-        whole = name in _WHOLE_NUMBERS and isinstance(cell, float) and cell.is_integer()
-        yield name, int(cell) if whole else cell
-
-
-_WHOLE_NUMBERS: Final = frozenset({"seed", "sample_rate_hz", "top_k"})
 
 
 # Files beside the catalog
@@ -361,6 +205,8 @@ class CatalogFolder:
                 data: bytes = file.read(MAX_UPLOAD_BYTES + 1)
         except OSError as error:
             raise InvalidRequest.of(column, str(path), f"cannot be read: {error.strerror or error}") from None
+        if not data:
+            raise InvalidRequest.of(column, str(path), "is an empty file")
         if len(data) > MAX_UPLOAD_BYTES:
             raise InvalidRequest.of(column, str(path), f"is larger than {MAX_UPLOAD_BYTES // 2**20} MiB")
         return data

@@ -1,69 +1,25 @@
-"""How a catalog row ends: as a row of `tracks` or a row of `failures`. The two schemas of the ledger are declared here.
+"""How a catalog row ends: as a row of `tracks` or a row of `failures`, both of the schemas in `tables`.
 
 A track's row is its record, field for field, after the columns that belong to this job and this catalog. The
-surprising thing: `cost_usd` is what the track cost whenever it was made, `charged_usd` what this job paid for it, so
-sums of money are sums of `charged_usd`.
+surprising thing: `cost_usd` is what the track cost whenever it was made, `charged_usd` what this job's render of it
+cost, so sums of money are never sums of `cost_usd`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
 from batch_jobs.catalog import RefusedRow
+from batch_jobs.job_folder import Attempt, WorkerJournal
+from batch_jobs.tables import SHARD_SCHEMA
 from orchestrion.errors import REASONS, InvalidRequest
-from orchestrion.provenance import RECORD_SCHEMA, to_row
+from orchestrion.provenance import to_row
 from orchestrion.render import Failure, Track
 from orchestrion.request import TrackRequest
-
-
-def _field(name: str, kind: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable, {"description": description})
-
-
-_ROW_FIELDS: Final = (
-    _field("job_id", pa.string(), "The job that this row is from."),
-    _field("line", pa.int64(), "Line of the catalog, from 1 (in Parquet: row)."),
-    _field("row_id", pa.string(), "The catalog's own id of the row, as given.", nullable=True),
-    _field("title", pa.string(), "The catalog's own title of the row, as given.", nullable=True),
-    _field("settled_at", pa.timestamp("us", tz="UTC"), "When this job knew the row's outcome; its day is `day`."),
-    _field("attempts", pa.int64(), "Tries that this job made; 0 for a row that could not be read."),
-)
-TRACKS_SCHEMA: Final = pa.schema(
-    [
-        *_ROW_FIELDS,
-        _field("requested_by", pa.string(), "Requester of this row (`requester` is who first had the track made)."),
-        _field("cache_hit", pa.bool_(), "The track was there already, or another row of this job rendered it."),
-        _field("charged_usd", pa.float64(), "What this job paid: `cost_usd` if it rendered the track, else 0."),
-        *RECORD_SCHEMA,
-    ]
-)
-FAILURES_SCHEMA: Final = pa.schema(
-    [
-        *_ROW_FIELDS,
-        _field("requested_by", pa.string(), "Requester of this row; null if it could not be read.", nullable=True),
-        _field("model", pa.string(), "Model asked for; null if the row could not be read.", nullable=True),
-        _field("style", pa.string(), "Style asked for or read from the prompt.", nullable=True),
-        _field("track_id", pa.string(), "The id that the track would have had, where it was known.", nullable=True),
-        _field("reason", pa.string(), "One of " + ", ".join(REASONS.values()) + "."),
-        _field(
-            "stage", pa.string(), "Where it failed: catalog, request, generate, finish, check, encode, store, worker."
-        ),
-        _field("message", pa.string(), "What is wrong and how to mend it."),
-        _field("transient", pa.bool_(), "The same row may succeed when the job is run again."),
-        pa.field("findings", RECORD_SCHEMA.field("findings").type, nullable=False),
-    ]
-)
-#: What a render process hands back, one row per catalog row: exactly one of the two columns is not null.
-OUTCOMES_SCHEMA: Final = pa.schema(
-    [
-        ("track", pa.struct([field.with_nullable(True) for field in TRACKS_SCHEMA])),
-        ("failure", pa.struct([field.with_nullable(True) for field in FAILURES_SCHEMA])),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +45,10 @@ def track_row(
             "requested_by": request.requester,
             "cache_hit": not paid,
             "charged_usd": track.record.cost_usd if paid else 0.0,
+            # Known when the books are closed.
+            "waste_usd": None,
+            "idle_usd": None,
+            "total_usd": None,
         }
     )
 
@@ -118,20 +78,21 @@ def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
     return failure_row(RowContext(job_id, row.line, row.row_id, row.title), None, failure, 0, now)
 
 
-def outcomes_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows of both kinds as one table."""
-    wrapped = [{"failure": row} if "reason" in row else {"track": row} for row in rows]
-    return pa.Table.from_pylist(wrapped, schema=OUTCOMES_SCHEMA)
+def attempt_row(attempt: Attempt, job_id: str, worker: WorkerJournal) -> dict[str, Any]:
+    """A row of `attempts`: a try and who made it."""
+    return asdict(attempt) | {
+        "job_id": job_id,
+        "run_id": worker.run_id,
+        "worker_id": worker.worker_id,
+        "node_id": worker.node.node_id,
+        "node_type": worker.node.node_type,
+        "market": worker.node.market,
+        "cost_usd": attempt.device_seconds * worker.node.usd_per_device_second,
+    }
 
 
-def split(outcomes: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The rows of `tracks` and the rows of `failures` in a table of outcomes."""
-    return _column(outcomes, "track", TRACKS_SCHEMA), _column(outcomes, "failure", FAILURES_SCHEMA)
-
-
-def _column(outcomes: pa.Table, name: str, schema: pa.Schema) -> pa.Table:
-    present = outcomes.column(name).drop_null().combine_chunks()
-    if len(present) == 0:
-        return schema.empty_table()
-    structs = present if isinstance(present, pa.StructArray) else present.chunk(0)
-    return pa.Table.from_arrays(structs.flatten(), schema=schema)
+def shard_table(tracks_and_failures: list[dict[str, Any]], attempts: list[dict[str, Any]]) -> pa.Table:
+    """Rows of the three kinds as one table of `SHARD_SCHEMA`."""
+    wrapped = [{"failure": row} if "stage" in row else {"track": row} for row in tracks_and_failures]
+    wrapped += [{"attempt": row} for row in attempts]
+    return pa.Table.from_pylist(wrapped, schema=SHARD_SCHEMA)

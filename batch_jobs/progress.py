@@ -1,7 +1,8 @@
-"""How far a job is, as figures, and two ways to show them: a bar for a person, a line now and then for a log."""
+"""How far a job is, as figures, and three ways to show them: a bar, lines for a log, JSON for a program."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +13,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from batch_jobs.ledger import Totals
+from batch_jobs.options import ProgressForm
 
 SECONDS_PER_LINE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """Where a job stands `elapsed_s` after its first row went out to render."""
+    """Where a job stands `elapsed_s` after this run began to render."""
 
     rows: int
+    #: Rows that had their outcome before this run.
+    done_before: int
+    #: Sums over what this run did.
     totals: Totals
     elapsed_s: float
 
     @property
+    def done_now(self) -> int:
+        """Rows that got their outcome in this run."""
+        return self.totals.tracks + self.totals.failures
+
+    @property
     def done(self) -> int:
         """Rows that have their outcome."""
-        return self.totals.tracks + self.totals.failures
+        return self.done_before + self.done_now
 
     @property
     def tracks_per_s(self) -> float:
@@ -37,7 +47,7 @@ class JobProgress:
     @property
     def left_s(self) -> float | None:
         """Seconds left at the rate so far; None until there is a rate."""
-        return self.elapsed_s * (self.rows - self.done) / self.done if self.done else None
+        return self.elapsed_s * (self.rows - self.done) / self.done_now if self.done_now else None
 
     def describe(self) -> str:
         """For example "12/24 rows · 10 tracks, 2 failed, 3 cached · 1.4 tracks/s · $0.00012 · 8 s left"."""
@@ -45,8 +55,25 @@ class JobProgress:
         totals = self.totals
         return (
             f"{self.done}/{self.rows} rows · {totals.tracks} tracks, {totals.failures} failed, "
-            f"{totals.cache_hits} cached · {self.tracks_per_s:.2f} tracks/s · ${totals.cost_usd:.6f} · {left}"
+            f"{totals.cache_hits} cached · {self.tracks_per_s:.2f} tracks/s · ${totals.charged_usd:.6f} · {left}"
         )
+
+    def to_json(self) -> str:
+        """The same as one line of JSON."""
+        values = {
+            "rows": self.rows,
+            "done": self.done,
+            "done_before": self.done_before,
+            "tracks": self.totals.tracks,
+            "failures": self.totals.failures,
+            "cache_hits": self.totals.cache_hits,
+            "audio_s": round(self.totals.audio_s, 3),
+            "charged_usd": self.totals.charged_usd,
+            "tracks_per_s": round(self.tracks_per_s, 4),
+            "elapsed_s": round(self.elapsed_s, 3),
+            "left_s": None if self.left_s is None else round(self.left_s, 1),
+        }
+        return json.dumps(values, allow_nan=False)
 
 
 class ProgressView(Protocol):
@@ -92,9 +119,10 @@ class ProgressBar:
 class ProgressLines:
     """A line every few seconds, and one at the end."""
 
-    def __init__(self, out: TextIO, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, out: TextIO, monotonic_s: Callable[[], float], line: Callable[[JobProgress], str]) -> None:
         self._out = out
         self._monotonic_s = monotonic_s
+        self._line = line
         self._shown_s = float("-inf")
 
     def __enter__(self) -> Self:
@@ -107,9 +135,13 @@ class ProgressLines:
         """Write a line if it is time for one."""
         if self._monotonic_s() - self._shown_s >= SECONDS_PER_LINE or progress.done == progress.rows:
             self._shown_s = self._monotonic_s()
-            print(progress.describe(), file=self._out, flush=True)
+            print(self._line(progress), file=self._out, flush=True)
 
 
-def progress_view(monotonic_s: Callable[[], float]) -> ProgressView:
-    """The view that suits standard error."""
-    return ProgressBar() if sys.stderr.isatty() else ProgressLines(sys.stderr, monotonic_s)
+def progress_view(form: ProgressForm, monotonic_s: Callable[[], float]) -> ProgressView:
+    """The view that is asked for, on standard error; "auto" is a bar on a terminal and lines elsewhere."""
+    if form == "json":
+        return ProgressLines(sys.stderr, monotonic_s, JobProgress.to_json)
+    if form == "bar" or (form == "auto" and sys.stderr.isatty()):
+        return ProgressBar()
+    return ProgressLines(sys.stderr, monotonic_s, JobProgress.describe)

@@ -1,81 +1,184 @@
-"""The actor of a catalog job: it owns a Renderer and turns a block of rows into as many outcomes.
+"""The actor of a catalog job: Ray Data hands it shards, it hands back a line about each. It may be taken away any time.
 
-It knows nothing of catalog files or of Parquet: rows in, rows out. Audio goes to the store, never through Ray.
+Audio, records and outcomes go to the store and to the job's folder, never through Ray. The surprising thing: on a node
+that is being taken away it ends its own process. Ray moves nobody; but what a process that died had in hand, it gives
+to another one on another node.
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import os
+import threading
 import time
-from collections.abc import Callable
-from typing import cast
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NoReturn, cast
 
 import pyarrow as pa
 import ray.util.metrics
 
-from batch_jobs.outcomes import RowContext, failure_row, outcomes_table, track_row
-from batch_jobs.retry import RetryBudget, pause_s
+from batch_jobs.job_folder import BEAT_S, JobFolder, WorkerJournal, WorkerNode
+from batch_jobs.preemption import NodeDrain, node_of_this_process
+from batch_jobs.render_line import RenderLine
+from batch_jobs.worker import LEFT, Journal, ShardWorker
 from orchestrion.admission import Pool
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
+from orchestrion.cost import PriceTable, describe_node
+from orchestrion.errors import OrchestrionError
 from orchestrion.metrics import RayMetrics, RayRecorder
-from orchestrion.render import Failure, Renderer, Track, build_renderer
-from orchestrion.request import TrackRequest, TrackSpec
+from orchestrion.render import build_renderer
+
+logger = logging.getLogger(__name__)
+
+#: Shards that one process has in hand at the same time: the end of one is filled up with the beginning of the next.
+SHARDS_IN_HAND: Final = 2
+#: How often a process looks whether its node is being taken away, and whether its run is to stop.
+LOOK_S: Final = 1.0
+#: Of the time that a node has left, what is kept back for writing down where things stand.
+RESERVE_S: Final = 2.0
+#: A node that is drained without a deadline is left after so long.
+LEAVE_WITHIN_S: Final = 120.0
+#: A stopped run gives what is in hand so long.
+STOP_WITHIN_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a render process is told: what to render with, for which run of which job, and what it has to itself."""
+
+    config: RenderConfig
+    folder: JobFolder
+    run_id: str
+    reserved_cpus: float
+    reserved_gpus: float
 
 
 class RenderStage:
-    """One process of the pool. Ray Data makes it once and calls it with block after block of `WORK_SCHEMA`."""
+    """One process of the pool. Ray Data makes it once and calls it, from several threads, with shard after shard."""
 
-    def __init__(self, config: RenderConfig, job_id: str) -> None:
-        self._renderer = build_renderer(config, Pool.BATCH, RayRecorder(cast("RayMetrics", ray.util.metrics)))
-        self._job_id = job_id
-        self._budget = RetryBudget()
+    def __init__(self, assignment: Assignment) -> None:
+        clock = SystemClock()
+        here = node_of_this_process()
+        config = assignment.config.model_copy(
+            update={
+                "node_type": here.node_type or assignment.config.node_type,
+                "market": here.market or assignment.config.market,
+            }
+        )
+        node = worker_node(config, here.node_id)
+        identity = WorkerJournal(
+            worker_id=f"w-{uuid.uuid4().hex[:12]}",
+            run_id=assignment.run_id,
+            node=node,
+            reserved_devices=assignment.reserved_gpus if node.device == "gpu" else assignment.reserved_cpus,
+            up_from=clock.now(),
+            seen_at=clock.now(),
+        )
+        self._folder = assignment.folder
+        self._run_id = assignment.run_id
+        self._clock: Clock = clock
+        self._journal = Journal(assignment.folder, identity, clock)
+        # Before the models are loaded: the time that this takes is paid for, too.
+        self._write_journal()
+        renderer = build_renderer(
+            config, Pool.BATCH, RayRecorder(cast("RayMetrics", ray.util.metrics)), node_id=here.node_id
+        )
+        self._line = RenderLine(renderer, assignment.folder, slots=config.slots, finishers=config.threads, clock=clock)
+        self._worker = ShardWorker(assignment.folder, renderer, self._line, self._journal, clock, time.sleep)
+        self._drain = NodeDrain.of_this_process()
+        self._leaving = False
+        self._changed = threading.Condition()
+        self._in_hand = 0
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Rows of `OUTCOMES_SCHEMA`, one for each row of the block, in order."""
-        return render_block(block, self._renderer, self._job_id, self._budget, SystemClock(), time.sleep)
+        """One row of `worker.SUMMARY_SCHEMA` about the shard in this block."""
+        self._wait_for_the_end_if_leaving()
+        with self._counted():
+            summary = self._worker.take(block)
+        self._write_journal()
+        if summary["state"][0].as_py() == LEFT:
+            self._wait_for_the_end_if_leaving()
+        return summary
+
+    # ---- the beat ----------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        written_s = self._clock.monotonic_s()
+        while True:
+            time.sleep(LOOK_S)
+            deadline = self._drain.deadline()
+            if deadline is not None:
+                left_s = (deadline - self._clock.now()).total_seconds()
+                self._leave(min(max(0.0, left_s - RESERVE_S), LEAVE_WITHIN_S))
+            if self._clock.monotonic_s() - written_s >= BEAT_S:
+                self._write_journal()
+                self._stop_if_asked()
+                written_s = self._clock.monotonic_s()
+
+    def _write_journal(self, left: bool = False) -> None:
+        try:
+            self._journal.write(left)
+        except OrchestrionError:
+            logger.warning("the journal could not be written", exc_info=True)
+
+    def _stop_if_asked(self) -> None:
+        try:
+            if self._folder.is_stopped(self._run_id):
+                self._line.stop(STOP_WITHIN_S)
+        except OrchestrionError:
+            logger.warning("whether the run is to stop could not be read", exc_info=True)
+
+    # ---- going away --------------------------------------------------------------------------------------------
+
+    def _leave(self, within_s: float) -> NoReturn:
+        """Finish or keep what is in hand, write down where things stand, and be gone before the node is."""
+        logger.warning("the node is being taken away; %.1f s to finish what is in hand", within_s)
+        ends_s = self._clock.monotonic_s() + within_s
+        self._leaving = True
+        self._line.stop(within_s)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._in_hand, max(0.0, ends_s - self._clock.monotonic_s()) + RESERVE_S)
+        self._write_journal(left=True)
+        os._exit(0)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._changed:
+            self._in_hand += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_hand -= 1
+                self._changed.notify_all()
+
+    def _wait_for_the_end_if_leaving(self) -> None:
+        if self._leaving:
+            threading.Event().wait()
 
 
-def render_block(
-    block: pa.Table,
-    renderer: Renderer,
-    job_id: str,
-    budget: RetryBudget,
-    clock: Clock,
-    sleep: Callable[[float], None],
-) -> pa.Table:
-    """Render a block of work, transient failures again as far as the budget goes."""
-    rows = block.to_pylist()
-    requests = [TrackSpec.from_json(json.loads(row["spec"])).resolve() for row in rows]
-    outcomes = renderer.render(requests)
-    attempts = [1] * len(rows)
-    budget.earn(len(rows))
-    tries = 1
-    while (failed := _transient(outcomes)) and budget.can_retry(tries, len(failed)):
-        budget.spend(len(failed))
-        sleep(pause_s(tries))
-        tries += 1
-        for index, outcome in zip(failed, renderer.render([requests[index] for index in failed]), strict=True):
-            outcomes[index] = outcome
-            attempts[index] = tries
-    settled = []
-    paid: set[str] = set()
-    for row, request, outcome, attempt in zip(rows, requests, outcomes, attempts, strict=True):
-        at = RowContext(job_id, row["line"], row["row_id"], row["title"])
-        settled.append(_settled(at, request, outcome, attempt, paid, clock))
-    return outcomes_table(settled)
+def worker_node(config: RenderConfig, node_id: str) -> WorkerNode:
+    """The machine that a process renders on, with its price.
 
-
-def _settled(
-    at: RowContext, request: TrackRequest, outcome: Track | Failure, attempts: int, paid: set[str], clock: Clock
-) -> dict[str, object]:
-    if isinstance(outcome, Failure):
-        return failure_row(at, request, outcome, attempts, clock.now())
-    # Rows of one block that ask for the same audio are rendered once, so only the first of them pays.
-    pays = not outcome.cache_hit and outcome.track_id not in paid
-    paid.add(outcome.track_id)
-    return track_row(at, request, outcome, pays, attempts, clock.now())
-
-
-def _transient(outcomes: list[Track | Failure]) -> list[int]:
-    return [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Failure) and outcome.transient]
+    Raises:
+        InvalidRequest: the price table does not know it.
+    """
+    prices = PriceTable.load(config.prices_path)
+    price = prices.price(config.node_type, config.market)
+    row = prices.node_types[config.node_type]
+    on_demand = row.markets.get("on-demand")
+    return WorkerNode(
+        node_id=node_id,
+        node_type=config.node_type,
+        market=config.market,
+        device=row.device,
+        devices=row.devices,
+        usd_per_node_hour=price.usd_per_node_hour,
+        on_demand_usd_per_node_hour=on_demand.usd_per_node_hour if on_demand else None,
+        price_source=describe_node(config.node_type, config.market, prices).price_source,
+    )

@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from batch_jobs.report_words import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
+
 if TYPE_CHECKING:
     from batch_jobs.cost_report import CostReport
 
 #: Bars in one plot; the smallest values are summed up in a last one.
 MAX_BARS: Final = 30
+#: Rows in one table; costs.csv has all of them.
+MAX_ROWS: Final = 200
 LABEL_CHARACTERS: Final = 25
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --page: #f7f6f3; --card: #fff; --ink: #1d1c1a; --soft: #6d6a64; --line: #e3e0da;
-  --paid: #2f6f6a; --saved: #d9a441; --failed: #b4483c; }
+  --paid: #2f6f6a; --failed: #b4483c; --idle: #9aa5b1; }
 @media (prefers-color-scheme: dark) { :root { --page: #151614; --card: #1e201d; --ink: #ecebe6; --soft: #a09d95;
-  --line: #32342f; --paid: #63b3a8; --saved: #e0b65e; --failed: #e07a6c; } }
+  --line: #32342f; --paid: #63b3a8; --failed: #e07a6c; --idle: #77828d; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -29,7 +33,8 @@ main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 16px; margin: 0 0 2px; } .note { color: var(--soft); font-size: 13px; margin: 0 0 14px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 12px; margin: 24px 0; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 16px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 16px;
+  margin-top: 16px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; min-width: 0; }
 .wide { margin-top: 16px; overflow-x: auto; }
 .figure { font-size: 22px; white-space: nowrap; font-weight: 600;
@@ -38,7 +43,10 @@ h2 { font-size: 16px; margin: 0 0 2px; } .note { color: var(--soft); font-size: 
 svg { display: block; width: 100%; height: auto; font: inherit; font-size: 12.5px; }
 svg text { fill: var(--ink); } svg .soft { fill: var(--soft); } svg .line { stroke: var(--line); }
 svg .guide { stroke: var(--soft); stroke-dasharray: 4 4; }
-.paid { fill: var(--paid); } .saved { fill: var(--saved); } .failed { fill: var(--failed); }
+.paid { fill: var(--paid); } .failed { fill: var(--failed); }
+.idle { fill: var(--idle); }
+.key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin: 0 4px 0 10px; }
+.key.paid { background: var(--paid); } .key.failed { background: var(--failed); } .key.idle { background: var(--idle); }
 .dot { fill: var(--paid); fill-opacity: .65; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 500; text-align: right; white-space: nowrap; }
@@ -50,56 +58,55 @@ footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def usd(amount: float | None) -> str:
-    """Dollars, or millionths of a dollar below a cent: "$12.34", "$0.0123", "213 µ$"; "–" for None."""
-    if amount is None:
-        return "–"
-    if amount == 0 or amount >= 1:
-        return f"${amount:,.2f}"
-    if amount >= 0.01:
-        return f"${amount:.4f}"
-    millionths = amount * 1e6
-    return f"{millionths:,.0f} µ$" if millionths >= 100 else f"{millionths:.1f} µ$"
-
-
 def report_page(report: CostReport) -> str:
     """The page."""
     totals = report.totals
     hits = f"{totals['cache_hits']} answered from the store" if totals["cache_hits"] else "none answered from the store"
     cards = [
-        ("paid", usd(totals["cost_usd"])),
-        ("tracks", f"{totals['tracks']:,}"),
-        ("minutes of audio", f"{totals['audio_minutes']:,.1f}"),
+        ("all of it", usd(totals["total_usd"])),
+        ("rendering", usd(totals["render_usd"])),
+        ("waste", usd(totals["waste_usd"])),
+        ("idle time", usd(totals["idle_usd"])),
         ("per rendered track", usd(totals["cost_per_track_usd"])),
         ("per audio minute", usd(totals["cost_per_audio_minute_usd"])),
+        ("tracks", f"{totals['tracks']:,}"),
+        ("minutes of audio", f"{totals['audio_minutes']:,.1f}"),
         ("saved by the cache", usd(totals["saved_usd"])),
         ("failures", f"{totals['failures']:,}"),
     ]
     plots = [
-        _card("Cost by style", "What was paid, in USD.", _money_bars(report.by("style"), "cost_usd")),
+        *(
+            _card(f"Cost by {name}", _LEGEND, _stacked_bars(report.by(name)))
+            for name in ("style", "requester", "model", "market", "pool", "job")
+        ),
+        _card(
+            "Cost by day", _LEGEND, _stacked_bars(sorted(report.by("day"), key=lambda row: row["value"])[-MAX_BARS:])
+        ),
         _card(
             "Cost of a minute by style",
             "Of rendered audio: how dear a style is, whatever its share.",
             _money_bars(_dearest_first(report.by("style"), "cost_per_audio_minute_usd"), "cost_per_audio_minute_usd"),
         ),
         _card(
+            "Waste by cause",
+            "Tries that gave no track; what was kept, another try went on from.",
+            _bars([(waste_cause(row), row["cost_usd"]) for row in report.waste], usd, "failed", "No try was in vain."),
+        ),
+        _card(
             "Device time of each track", "A dot is a rendered track; the dashed line is real time.", _scatter(report)
-        ),
-        _card(
-            "Cost by requester",
-            "Paid for new tracks; tracks from the store cost nothing.",
-            _money_bars(report.by("requester"), "cost_usd"),
-        ),
-        _card(
-            "Paid and saved by day",
-            "Green was paid, yellow is what cache hits would have cost.",
-            _paid_and_saved(report),
         ),
         _card("Failures by reason", "Each row is in <code>failures</code> with its message.", _failure_bars(report)),
     ]
-    tables = [
-        f'<section class="card wide"><h2>By {name}</h2>{_breakdown_table(name, report.by(name))}</section>'
-        for name in ("model", "style", "pool", "market", "requester", "day")
+    sections = [
+        *([_what_if(report)] if report.what_if else []),
+        *([_spot(report.spot)] if report.spot else []),
+        *([_section("Waste", "Tries that gave no track.", _waste_table(report))] if report.waste else []),
+        *([_section("Machines", "The bill.", _node_table(report))] if report.node_types else []),
+        _section("Dearest tracks", "", _dearest_table(report)),
+        *(
+            _section(f"By {name}", "", _breakdown_table(name, report.by(name)))
+            for name in ("model", "style", "pool", "market", "requester", "day", "job")
+        ),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -111,14 +118,74 @@ def report_page(report: CostReport) -> str:
         f"{escape(report.ledger)}</p>"
         '<div class="cards">'
         + "".join(f'<div class="card"><div class="figure">{v}</div><div class="name">{n}</div></div>' for n, v in cards)
-        + f'</div><div class="plots">{"".join(plots)}</div>'
-        + f'<section class="card wide"><h2>Dearest tracks</h2>{_dearest_table(report)}</section>'
-        + "".join(tables)
-        + "<footer>Costs are device-seconds times the price of the device, as each track's signed record says. "
-        "A cost per track or minute is over what was rendered, not over cache hits. "
-        "1 µ$ is a millionth of a dollar.</footer>"
+        + f'</div>{_bill(report)}<div class="plots">{"".join(plots)}</div>'
+        + "".join(sections)
+        + "<footer>Rendering is device-seconds times the price of the device, as each track's signed record says. "
+        "Waste and idle time of a job are shared among the tracks that it rendered; idle time is below 0 where "
+        "a worker mastered one track while it made the next. A cost per track or minute is all of it, over what was "
+        "rendered and not over cache hits. 1 µ$ is a millionth of a dollar.</footer>"
         "</main></body></html>\n"
     )
+
+
+_LEGEND: Final = "".join(
+    f'<span class="key {kind}"></span>{name}'
+    for kind, name in (("paid", "rendering"), ("failed", "waste"), ("idle", "idle time"))
+)
+
+
+def _bill(report: CostReport) -> str:
+    """What the tracks are charged beside what the machines cost."""
+    totals = report.totals
+    note = f"{escape(unshared(totals))}." if totals["unshared_tracks"] else ""
+    if not report.reconciliation:
+        return _section("The bill", note, "<p>No job of this ledger has closed its books.</p>")
+    table = _html_table(
+        ("job", "charged to tracks", "to no track", "machines", "difference"),
+        [
+            (
+                escape(_shortened(row["job_id"])),
+                *(usd(row[name]) for name in ("tracks_usd", "unallocated_usd", "nodes_usd")),
+                cents(row["difference_usd"]),
+            )
+            for row in report.reconciliation[:MAX_ROWS]
+        ],
+    )
+    return _section("The bill", f"{escape(reconciled(totals))}. {note}", table)
+
+
+def _spot(spot: Mapping[str, Any]) -> str:
+    rows = [
+        ("spot machines, paid", usd(spot["paid_usd"])),
+        ("of these, price on demand not known", usd(spot["unknown_paid_usd"])),
+        ("the others on demand", usd(spot["on_demand_usd"])),
+        ("saving", usd(spot["saving_usd"])),
+        ("lost with their machine, paid", usd(spot["lost_usd"])),
+        ("the same on demand, where it would not have been needed", usd(spot["lost_on_demand_usd"])),
+        ("net saving", usd(spot["net_saving_usd"])),
+    ]
+    return _section("Spot", f"{escape(spot_line(spot))}.", _html_table(("", "USD"), rows))
+
+
+def _what_if(report: CostReport) -> str:
+    table = _html_table(
+        ("machine", "market", "hours", "cost now", "then", "of it tracks, now", "then"),
+        [
+            (
+                escape(_shortened(row["node_type"])),
+                escape(row["market"]),
+                f"{row['node_hours']:,.2f}",
+                *(usd(row[name]) for name in ("now_usd", "then_usd", "now_tracks_usd", "then_tracks_usd")),
+            )
+            for row in report.what_if
+        ],
+    )
+    return _section("At other prices", f"{escape(what_if_line(report.what_if, report.totals))}.", table)
+
+
+def _section(title: str, note: str, content: str) -> str:
+    said = f'<p class="note">{note}</p>' if note.strip() else ""
+    return f'<section class="card wide"><h2>{title}</h2>{said}{content}</section>'
 
 
 def _jobs(count: int) -> str:
@@ -137,6 +204,10 @@ def _shortened(text: str) -> str:
 
 _WIDTH: Final = 480
 _ROW: Final = 24
+_LABEL_WIDTH: Final = 188
+_FIGURE_WIDTH: Final = 84
+#: What the cost of a track consists of, and the colour of each part.
+_PARTS: Final = {"render_usd": "paid", "waste_usd": "failed", "idle_usd": "idle"}
 
 
 def _empty(message: str) -> str:
@@ -149,9 +220,6 @@ def _dearest_first(rows: Iterable[Mapping[str, Any]], figure: str) -> list[Mappi
 
 def _money_bars(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
     values = [(row["value"], row[figure]) for row in rows if row[figure]]
-    if figure == "cost_usd" and len(values) > MAX_BARS:
-        rest = values[MAX_BARS - 1 :]
-        values = [*values[: MAX_BARS - 1], (f"{len(rest)} others", math.fsum(value for _, value in rest))]
     return _bars(values[:MAX_BARS], usd, "paid", "Nothing was rendered.")
 
 
@@ -164,44 +232,47 @@ def _bars(values: Sequence[tuple[str, float]], show: Callable[[float], str], kin
     """Horizontal bars, label left, figure right of each bar."""
     if not values:
         return _empty(nothing)
-    label_width, figure_width = 188, 84
-    room = _WIDTH - label_width - figure_width
-    largest = max(value for _, value in values)
+    room = _WIDTH - _LABEL_WIDTH - _FIGURE_WIDTH
+    largest = max(value for _, value in values) or 1.0
     parts = []
     for index, (label, value) in enumerate(values):
         y = index * _ROW
         length = max(2.0, room * value / largest)
         parts.append(
-            f'<g><title>{escape(label)}: {show(value)}</title><text x="{label_width - 10}" y="{y + 16}" '
+            f'<g><title>{escape(label)}: {show(value)}</title><text x="{_LABEL_WIDTH - 10}" y="{y + 16}" '
             f'text-anchor="end">{escape(_shortened(label))}</text>'
-            f'<rect class="{kind}" x="{label_width}" y="{y + 4}" width="{length:.1f}" height="{_ROW - 8}" rx="3"/>'
-            f'<text class="soft" x="{label_width + length + 8:.1f}" y="{y + 16}">{show(value)}</text></g>'
+            f'<rect class="{kind}" x="{_LABEL_WIDTH}" y="{y + 4}" width="{length:.1f}" height="{_ROW - 8}" rx="3"/>'
+            f'<text class="soft" x="{_LABEL_WIDTH + length + 8:.1f}" y="{y + 16}">{show(value)}</text></g>'
         )
     return f'<svg viewBox="0 0 {_WIDTH} {len(values) * _ROW}" role="img">{"".join(parts)}</svg>'
 
 
-def _paid_and_saved(report: CostReport) -> str:
-    rows = sorted(report.by("day"), key=lambda row: row["value"])[-MAX_BARS:]
-    rows = [row for row in rows if row["cost_usd"] or row["saved_usd"]]
-    if not rows:
-        return _empty("Nothing was paid or saved.")
-    label_width, figure_width = 96, 150
-    room = _WIDTH - label_width - figure_width
-    largest = max(row["cost_usd"] + row["saved_usd"] for row in rows)
-    parts = []
-    for index, row in enumerate(rows):
-        y, paid, saved = index * _ROW, row["cost_usd"], row["saved_usd"]
-        paid_length, saved_length = room * paid / largest, room * saved / largest
-        figures = f"{usd(paid)} + {usd(saved)}"
-        parts.append(
-            f"<g><title>{row['value']}: paid {usd(paid)}, saved {usd(saved)}</title>"
-            f'<text x="{label_width - 10}" y="{y + 16}" text-anchor="end">{escape(row["value"])}</text>'
-            f'<rect class="paid" x="{label_width}" y="{y + 4}" width="{paid_length:.1f}" height="{_ROW - 8}"/>'
-            f'<rect class="saved" x="{label_width + paid_length:.1f}" y="{y + 4}" width="{saved_length:.1f}" '
-            f'height="{_ROW - 8}"/><text class="soft" x="{label_width + paid_length + saved_length + 8:.1f}" '
-            f'y="{y + 16}">{figures}</text></g>'
+def _stacked_bars(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Bars of rendering, waste and idle time, in the order of the rows."""
+    parts_of = [(row["value"], [row[name] for name in _PARTS]) for row in rows if row["total_usd"]]
+    if len(parts_of) > MAX_BARS:
+        rest = parts_of[MAX_BARS - 1 :]
+        sums = [math.fsum(parts[index] for _, parts in rest) for index in range(len(_PARTS))]
+        parts_of = [*parts_of[: MAX_BARS - 1], (f"{len(rest)} others", sums)]
+    if not parts_of:
+        return _empty("Nothing was rendered.")
+    room = _WIDTH - _LABEL_WIDTH - _FIGURE_WIDTH
+    largest = max(math.fsum(max(0.0, part) for part in parts) for _, parts in parts_of) or 1.0
+    bars = []
+    for index, (label, parts) in enumerate(parts_of):
+        y, x, rectangles = index * _ROW, float(_LABEL_WIDTH), ""
+        for kind, part in zip(_PARTS.values(), parts, strict=True):
+            length = room * max(0.0, part) / largest
+            rectangles += f'<rect class="{kind}" x="{x:.1f}" y="{y + 4}" width="{length:.1f}" height="{_ROW - 8}"/>'
+            x += length
+        total = usd(math.fsum(parts))
+        said = ", ".join(f"{name.removesuffix('_usd')} {usd(part)}" for name, part in zip(_PARTS, parts, strict=True))
+        bars.append(
+            f"<g><title>{escape(label)}: {total} ({said})</title>"
+            f'<text x="{_LABEL_WIDTH - 10}" y="{y + 16}" text-anchor="end">{escape(_shortened(label))}</text>'
+            f'{rectangles}<text class="soft" x="{x + 8:.1f}" y="{y + 16}">{total}</text></g>'
         )
-    return f'<svg viewBox="0 0 {_WIDTH} {len(rows) * _ROW}" role="img">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {len(bars) * _ROW}" role="img">{"".join(bars)}</svg>'
 
 
 def _scatter(report: CostReport) -> str:
@@ -259,10 +330,9 @@ def _html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: f
 
 
 def _breakdown_table(dimension: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    figures = "tracks,rendered,cached,failed,audio min,device s,paid,a track,a minute,saved"
-    headings = (dimension, *figures.split(","))
-    return _html_table(
-        headings,
+    figures = "tracks,rendered,cached,failed,audio min,device s,render,waste,idle,total,a track,a minute,saved"
+    table = _html_table(
+        (dimension, *figures.split(",")),
         (
             (
                 escape(_shortened(row["value"])),
@@ -272,19 +342,53 @@ def _breakdown_table(dimension: str, rows: Sequence[Mapping[str, Any]]) -> str:
                 "–" if row["failures"] is None else f"{row['failures']:,}",
                 f"{row['audio_minutes']:,.2f}",
                 f"{row['device_seconds']:,.2f}",
-                usd(row["cost_usd"]),
+                *(usd(row[name]) for name in (*_PARTS, "total_usd")),
                 usd(row["cost_per_track_usd"]),
                 usd(row["cost_per_audio_minute_usd"]),
                 usd(row["saved_usd"]),
             )
-            for row in rows
+            for row in rows[:MAX_ROWS]
+        ),
+    )
+    more = f'<p class="note">{len(rows) - MAX_ROWS:,} more in costs.csv.</p>' if len(rows) > MAX_ROWS else ""
+    return table + more
+
+
+def _waste_table(report: CostReport) -> str:
+    return _html_table(
+        ("cause", "tries", "device s", "cost"),
+        (
+            (
+                escape(waste_cause(row)),
+                f"{row['tries']:,}",
+                f"{row['device_seconds']:,.2f}",
+                usd(row["cost_usd"]),
+            )
+            for row in report.waste
+        ),
+    )
+
+
+def _node_table(report: CostReport) -> str:
+    return _html_table(
+        ("type", "market", "machines", "hours", "cost", "charged to no track"),
+        (
+            (
+                escape(_shortened(row["node_type"])),
+                escape(row["market"]),
+                f"{row['nodes']:,}",
+                f"{row['node_hours']:,.2f}",
+                usd(row["cost_usd"]),
+                usd(row["unallocated_usd"]),
+            )
+            for row in report.node_types
         ),
     )
 
 
 def _dearest_table(report: CostReport) -> str:
     return _html_table(
-        ("title", "prompt", "style", "length", "device s", "paid"),
+        ("title", "prompt", "style", "length", "device s", "cost"),
         (
             (
                 escape(_shortened(row["title"] or "–")),
@@ -292,7 +396,7 @@ def _dearest_table(report: CostReport) -> str:
                 escape(row["style"] or "–"),
                 f"{row['duration_s']:g} s",
                 f"{row['device_seconds']:.2f}",
-                usd(row["charged_usd"]),
+                usd(row["total_usd"]),
             )
             for row in report.dearest
         ),

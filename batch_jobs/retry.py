@@ -13,6 +13,9 @@ MAX_ATTEMPTS: Final = 4
 #: 0.5, 2 and 8 s: together longer than a store's leader election, shorter than a person's patience.
 FIRST_PAUSE_S: Final = 0.5
 PAUSE_FACTOR: Final = 4.0
+#: A store that is away is waited for: 1, 2, 4 … s, about ten minutes in all. Its rows are not to blame.
+LONGEST_STORE_PAUSE_S: Final = 20.0
+STORE_TRIES: Final = 34
 
 
 @dataclass(slots=True)
@@ -39,3 +42,8 @@ class RetryBudget:
 def pause_s(attempts: int) -> float:
     """Seconds to wait after try number `attempts` (from 1) before the next."""
     return FIRST_PAUSE_S * PAUSE_FACTOR ** (attempts - 1)
+
+
+def store_pause_s(tries: int) -> float | None:
+    """Seconds to wait for a store that did not answer try number `tries` (from 1); None: it has been away too long."""
+    return min(LONGEST_STORE_PAUSE_S, 2.0 ** (tries - 1)) if tries <= STORE_TRIES else None

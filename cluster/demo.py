@@ -31,15 +31,17 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import httpx
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 import ray
 from ray import serve
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from batch_jobs.cost_report import write_report
+from batch_jobs.ledger import ledger_dataset
+from batch_jobs.options import RenderOptions
 from batch_jobs.progress import progress_view
-from batch_jobs.render_catalog import RenderOptions, Summary, render_catalog
+from batch_jobs.render_catalog import Summary, render_catalog
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
 from orchestrion.store import TrackStore
 from serve_app.app import build_app
@@ -127,12 +129,13 @@ def _play(url: str, out: Path) -> int:
     console.print("[bold]5[/] what it cost")
     report = write_report(str(out / "catalog"), out / "report", console)
     audio = [streamed.path, *_copy_out(out, summary.job_id)]
+    rendered = summary.run_totals.tracks - summary.run_totals.cache_hits + int(not streamed.cache_hit)
     result = {
         "time_to_first_sound_s": round(streamed.time_to_first_sound_s, 3),
-        "tracks": summary.track_count + 1,
-        "failures": summary.failure_count,
-        "cache_hits": summary.cache_hit_count + int(streamed.cache_hit),
-        "cost_usd": summary.charged_usd + streamed.charged_usd,
+        "tracks": summary.totals.tracks + 1,
+        "failures": summary.totals.failures,
+        "rendered": rendered,
+        "cost_usd": summary.run_totals.charged_usd + streamed.charged_usd,
         "audio": [str(path) for path in audio],
         "parquet": str(out / "catalog"),
         "report": str(report),
@@ -142,8 +145,8 @@ def _play(url: str, out: Path) -> int:
         f"\nlisten   {streamed.path}\n         {len(audio) - 1} more tracks, and their MIDI, in {out / 'audio'}"
     )
     console.print(f"costs    {report}\nParquet  {out / 'catalog'}\nsummary  {out / 'summary.json'}")
-    if result["cache_hits"]:
-        console.print(f"{result['cache_hits']} of {result['tracks']} tracks were in the store already (cache hits)")
+    if rendered < len(audio):
+        console.print(f"{rendered} of {len(audio)} tracks were rendered now; the others were there already")
     _play_aloud(streamed.path)
     return summary.exit_code
 
@@ -205,7 +208,7 @@ def _render_catalog(out: Path) -> Summary:
         store_url=str(out / "store"),
         signing_key_path=str(out / "signing-key.pem"),
     )
-    with progress_view(time.perf_counter) as view:
+    with progress_view("auto", time.perf_counter) as view:
         summary = render_catalog(options, view)
     console.print("  " + summary.describe().replace("\n", "\n  "))
     return summary
@@ -218,7 +221,8 @@ def _copy_out(out: Path, job_id: str) -> list[Path]:
     folder.mkdir()
     store = TrackStore.open(str(out / "store"))
     columns = ["line", "title", "audio_key", "midi_key"]
-    rows = pq.read_table(out / "catalog" / "tracks", columns=columns, filters=[("job_id", "=", job_id)]).to_pylist()
+    tracks = ledger_dataset(str(out / "catalog"), {}, "tracks")
+    rows = tracks.to_table(columns=columns, filter=ds.field("job_id") == job_id).to_pylist()
     copied = []
     for number, row in enumerate(sorted(rows, key=lambda row: row["line"]), start=1):
         name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', (row['title'] or 'track').lower()).strip('-')}"

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from batch_jobs.cost_report import write_report
-from tests.unit.batch_jobs.conftest import HOSTILE, clock, ledger, plan_of, renderer  # noqa: F401 (fixtures)
+from batch_jobs.cost_report import WhatIf, write_report
+from tests.unit.batch_jobs.sample_ledger import HOSTILE, sample  # noqa: F401 (fixture)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -22,8 +22,9 @@ def chromium(*arguments) -> str:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt install chromium")
 @pytest.mark.parametrize("scheme, background", [("light", 0.97), ("dark", 0.08)])
-def test_the_page_draws_itself_in_both_colour_schemes(ledger, tmp_path, scheme, background):  # noqa: F811
-    page = write_report(ledger[0], tmp_path / "report", Console(quiet=True))
+def test_the_page_draws_itself_in_both_colour_schemes(sample, tmp_path, scheme, background):  # noqa: F811
+    prices = WhatIf({("<b>lab</b>", "spot"): 1.0})
+    page = write_report(sample.url, tmp_path / "report", Console(quiet=True), what_if=prices)
     picture = tmp_path / "page.png"
     setting = f"--blink-settings=preferredColorScheme={1 if scheme == 'light' else 0}"
 
@@ -32,6 +33,11 @@ def test_the_page_draws_itself_in_both_colour_schemes(ledger, tmp_path, scheme, 
     pixels = np.asarray(Image.open(picture).convert("RGB")) / 255
     assert pixels.shape[:2] == (1400, 1200)
     assert pixels[2, 2].mean() == pytest.approx(background, abs=0.03)
-    green = (pixels[..., 1] > pixels[..., 0] + 0.15).mean()
-    assert green > 0.01, "no bars were drawn"
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    assert (green > red + 0.15).mean() > 0.01, "no bars of rendering were drawn"
+    idle = (blue > red + 0.02) & (blue < red + 0.15) & (red > 0.4) & (red < 0.7)
+    assert idle[(green > red + 0.15).any(axis=1)].mean() > 0.01, "no idle time was drawn beside them"
     assert "<script>" not in dom and HOSTILE.split(">")[1].split("<")[0] in dom
+    for heading in ("The bill", "At other prices", "Spot", "Waste by cause"):
+        assert f"<h2>{heading}</h2>" in dom
+    assert "<b>" not in dom and "&lt;b&gt;lab&lt;/b&gt;" in dom

@@ -1,28 +1,30 @@
-"""The ledger in a bucket: written by one PUT a file, read by the report, on a real S3 server."""
+"""A ledger in a bucket, on a real S3 server: the report, the lineage and the estimate read it there."""
 
-import fsspec
+import json
+import math
+
 import pytest
 
 from batch_jobs.cost_report import cost_report
-from batch_jobs.ledger import Ledger
-from batch_jobs.render_stage import render_block
-from batch_jobs.retry import RetryBudget
+from batch_jobs.estimate import ledger_speeds
+from batch_jobs.lineage import main
 from tests.cluster.seaweedfs import s3_server  # noqa: F401 (fixture)
-from tests.unit.batch_jobs.conftest import clock, plan_of, renderer  # noqa: F401 (fixtures)
+from tests.unit.batch_jobs.sample_ledger import sample_ledger
 
 
-def test_a_ledger_in_a_bucket_adds_up(s3_server, plan_of, renderer, clock):  # noqa: F811
+def test_a_ledger_in_a_bucket_adds_up_and_is_searched(s3_server, capsys):  # noqa: F811
     url, options = s3_server.new_url() + "/ledger", s3_server.storage_options
-    [block] = plan_of({}, {"seed": 2}, {"requester": "b"}, {"prompt": "fail"}).blocks(10)
-    ledger = Ledger(url, options, clock)
-    ledger.add(render_block(block, renderer, "job-1", RetryBudget(), clock, lambda _: None))
+    made = sample_ledger(url, options)
 
-    manifest = ledger.close({"job_id": "job-1", "state": "complete"})
+    totals = cost_report(url, options).totals
 
-    report = cost_report(url, options)
-    assert report.totals["tracks"] == 3 and report.totals["failures"] == 1
-    assert report.totals["cost_usd"] == pytest.approx(manifest["totals"]["cost_usd"], abs=1e-12) and report.jobs == 1
-    fs, root = fsspec.url_to_fs(url, **options)
-    assert {file["bytes"] for file in manifest["files"]} == {
-        fs.size(f"{root}/{file['path']}") for file in manifest["files"]
-    }
+    assert totals["tracks"] == len(made.tracks) and totals["failures"] == len(made.failures)
+    assert totals["nodes_usd"] == pytest.approx(math.fsum(row["cost_usd"] for row in made.nodes), rel=1e-12)
+    assert abs(totals["difference_usd"]) < 1e-9
+    command = ["--ledger", url, "--storage-options", json.dumps(options), "--job", "job-1", "--format", "ids"]
+    assert main(command) == 0
+    of_job = {row["track_id"] for row in made.tracks if row["job_id"] == "job-1"}
+    assert set(capsys.readouterr().out.split()) == of_job
+    speeds = ledger_speeds(url, options, ["composer"], "g5.xlarge")
+    on_it = [row for row in made.rendered if (row["model"], row["node_type"]) == ("composer", "g5.xlarge")]
+    assert f"{len(on_it)} tracks" in speeds["composer"].source

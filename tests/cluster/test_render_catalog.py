@@ -3,16 +3,20 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 import pytest
 import ray
 from prometheus_client import CollectorRegistry
 
+from batch_jobs import worker
 from batch_jobs.cost_report import cost_report
-from batch_jobs.render_catalog import RenderOptions, render_catalog
+from batch_jobs.ledger import ledger_dataset
+from batch_jobs.options import RenderOptions
+from batch_jobs.render_catalog import render_catalog
 from batch_jobs.render_stage import RenderStage
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
@@ -47,7 +51,18 @@ def catalog(folder: Path, rows) -> str:
 
 
 def rows_of(out: Path, kind: str, job_id: str) -> list[dict]:
-    return pq.read_table(out / kind, filters=[("job_id", "=", job_id)]).to_pylist() if (out / kind).exists() else []
+    return ledger_dataset(str(out), {}, kind).to_table(filter=ds.field("job_id") == job_id).to_pylist()
+
+
+def assert_the_bill_is_explained(out: Path, job_id: str) -> None:
+    tracks, nodes = (rows_of(out, kind, job_id) for kind in ("tracks", "nodes"))
+    bill = sum(node["up_s"] * node["usd_per_node_hour"] / 3600 for node in nodes_with_hours(nodes))
+    explained = sum(row["total_usd"] for row in tracks) + sum(node["unallocated_usd"] for node in nodes)
+    assert explained == pytest.approx(bill, rel=1e-6) and bill > 0
+
+
+def nodes_with_hours(nodes):
+    return [node | {"up_s": (node["up_to"] - node["up_from"]).total_seconds()} for node in nodes]
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +78,29 @@ def first_run(cluster, tmp_path_factory):
     return options, render_catalog(options), folder / "out"
 
 
-def test_every_row_is_a_track_or_a_failure(first_run):
+def test_every_row_is_a_track_or_a_failure_and_has_its_tries(first_run):
     options, summary, out = first_run
     lines = Path(options.catalog).read_text().count("\n")
 
-    tracks, failures = (rows_of(out, kind, summary.job_id) for kind in ("tracks", "failures"))
+    tracks, failures, attempts = (rows_of(out, kind, summary.job_id) for kind in ("tracks", "failures", "attempts"))
 
     assert sorted(row["line"] for row in tracks + failures) == list(range(1, lines + 1))
-    assert (summary.row_count, summary.track_count, summary.failure_count) == (lines, len(tracks), len(failures))
+    totals = summary.totals
+    assert (summary.row_count, totals.tracks, totals.failures) == (lines, len(tracks), len(failures))
     assert len(tracks) == len(GOOD) + 1 and all(row["message"] and row["reason"] for row in failures)
     assert {row["reason"] for row in failures} == {"invalid-request", "not-found"}
     assert summary.exit_code == 1
+    assert sorted(row["line"] for row in attempts if row["ended"] == "track") == list(range(1, len(GOOD) + 1))
+
+
+def test_what_the_node_cost_is_what_the_tracks_carry_and_what_is_left_over(first_run):
+    _, summary, out = first_run
+    totals = summary.totals
+
+    assert_the_bill_is_explained(out, summary.job_id)
+    parts = totals.charged_usd + totals.waste_usd + totals.idle_usd + totals.unallocated_usd
+    assert parts == pytest.approx(totals.node_usd, rel=1e-9)
+    assert "not this job's" in summary.describe()
 
 
 def test_a_duplicate_row_is_rendered_once_and_reported_twice(first_run):
@@ -115,18 +142,18 @@ def test_the_renderer_without_ray_makes_the_same_track_byte_for_byte(first_run, 
     assert (track.track_id, track.record.audio_sha256) == (row["track_id"], row["audio_sha256"])
 
 
-def test_a_second_run_is_all_cache_hits_and_free(first_run):
+def test_the_same_command_again_does_nothing_and_another_job_finds_every_track(first_run):
     options, first, out = first_run
 
-    second = render_catalog(options)
+    again = render_catalog(options)
+    other = render_catalog(replace(options, job_name="other"))
 
-    assert (second.track_count, second.cache_hit_count) == (first.track_count, first.track_count)
-    assert second.charged_usd == 0.0 and second.saved_usd > 0
-    assert second.job_id != first.job_id and "were there already" in second.describe()
+    assert (again.job_id, again.totals, again.run_totals.tracks) == (first.job_id, first.totals, 0)
+    assert other.job_id != first.job_id and "were there already" in other.describe()
+    assert other.totals.cache_hits == other.totals.tracks == first.totals.tracks
+    assert other.totals.charged_usd == 0.0 and other.totals.saved_usd > 0
     report = cost_report(str(out))
-    assert report.totals["cost_usd"] == pytest.approx(first.charged_usd, abs=1e-12)
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["job_id"], manifest["state"]) == (second.job_id, "complete")
+    assert report.totals["render_usd"] == pytest.approx(first.totals.charged_usd, abs=1e-12)
 
 
 def render_processes() -> list[psutil.Process]:
@@ -136,7 +163,7 @@ def render_processes() -> list[psutil.Process]:
 
 
 def test_a_job_whose_render_process_is_killed_is_complete_all_the_same(cluster, tmp_path):
-    rows = [row | {"duration_s": 6.0, "seed": 100 + i} for i, row in enumerate(GOOD * 2)]
+    rows = [row | {"duration_s": 6.0, "seed": 100 + i, "row_id": None} for i, row in enumerate(GOOD * 2)]
     options = RenderOptions(catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=1, max_workers=2)
     killed = []
 
@@ -152,40 +179,73 @@ def test_a_job_whose_render_process_is_killed_is_complete_all_the_same(cluster, 
     assert killed and summary.exit_code == 0
     assert sorted(row["line"] for row in tracks) == list(range(1, len(rows) + 1))
     assert len({row["track_id"] for row in tracks}) == len(rows)
+    assert_the_bill_is_explained(tmp_path / "out", summary.job_id)
 
 
 def test_an_interrupted_job_keeps_what_it_has_and_the_next_run_goes_on(cluster, tmp_path):
     options = RenderOptions(catalog=catalog(tmp_path, GOOD), out=str(tmp_path / "out"), batch_size=1, max_workers=1)
 
-    def stop(progress):
+    def interrupt(progress):
         if progress.done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        render_catalog(options, stop)
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        render_catalog(options, interrupt)
+    [(job_id, job)] = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"].items()
     second = render_catalog(options)
 
-    assert (manifest["state"], manifest["totals"]["tracks"]) == ("interrupted", 2)
-    assert second.track_count == len(GOOD) and 2 <= second.cache_hit_count < len(GOOD)
+    assert job["state"] == "interrupted" and 2 <= job["totals"]["tracks"] < len(GOOD)
+    assert (second.job_id, second.state, second.totals.tracks) == (job_id, "complete", len(GOOD))
+    tracks = rows_of(tmp_path / "out", "tracks", job_id)
+    assert [row["cache_hit"] for row in tracks] == [False] * len(GOOD)
+    assert_the_bill_is_explained(tmp_path / "out", job_id)
+
+
+def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(cluster, tmp_path):
+    rows = [GOOD[0] | {"duration_s": 20.0, "seed": seed, "row_id": None} for seed in range(24)]
+    options = RenderOptions(
+        catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=1, max_workers=1, max_cost_usd=1e-6
+    )
+
+    first = render_catalog(options)
+    second = render_catalog(replace(options, max_cost_usd=None))
+
+    assert (first.state, first.exit_code) == ("budget", 4)
+    assert first.totals.tracks < len(rows) and "still to do" in first.describe()
+    assert (second.state, second.totals.tracks, second.exit_code) == ("complete", len(rows), 0)
+    ended = {row["ended"] for row in rows_of(tmp_path / "out", "attempts", first.job_id)}
+    assert ended == {"track"}, "something that was in hand was thrown away"
 
 
 class StageThatDies(RenderStage):
-    def __call__(self, block):
-        if "deadly" in block["title"].to_pylist():
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(block)
+    def __init__(self, *arguments):
+        # As the constants are, it would take five deaths.
+        worker.DEATHS_BEFORE_CARE, worker.DEATHS_ALONE = 1, 1
+        super().__init__(*arguments)
+        submit = self._line.submit
+
+        def deadly(request, track_id):
+            if request.seed == 13:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return submit(request, track_id)
+
+        self._line.submit = deadly
 
 
-def test_a_row_that_kills_every_process_costs_only_itself(cluster, tmp_path, monkeypatch):
+def test_a_row_that_kills_every_process_costs_only_itself_and_can_be_tried_again(cluster, tmp_path, monkeypatch):
     """A row whose process always dies (as a crash in native code would have it) ends as a failure row."""
-    monkeypatch.setattr("batch_jobs.render_catalog.RenderStage", StageThatDies)
-    monkeypatch.setattr("batch_jobs.render_catalog.BLOCK_RETRIES", 0)
-    rows = [*GOOD[:2], GOOD[2] | {"title": "deadly"}, *GOOD[3:4]]
-    options = RenderOptions(catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=2, max_workers=2)
-
-    summary = render_catalog(options)
+    rows = [*GOOD[:2], GOOD[2] | {"seed": 13}, *GOOD[3:4]]
+    options = RenderOptions(catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=4, max_workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("batch_jobs.execution.RenderStage", StageThatDies)
+        summary = render_catalog(options)
 
     [failure] = rows_of(tmp_path / "out", "failures", summary.job_id)
     assert (failure["line"], failure["stage"], failure["transient"]) == (3, "worker", True)
-    assert summary.track_count == 3
+    assert summary.totals.tracks == 3
+
+    again = render_catalog(replace(options, retry_failures=True))
+
+    assert (again.totals.tracks, again.totals.failures, again.exit_code) == (4, 0, 0)
+    assert rows_of(tmp_path / "out", "failures", summary.job_id) == []
+    assert len(rows_of(tmp_path / "out", "tracks", summary.job_id)) == 4

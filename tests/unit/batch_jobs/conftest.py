@@ -1,6 +1,7 @@
 """A renderer with the tone model, and work for it, as a catalog job has them."""
 
 import json
+import os
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -8,17 +9,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from batch_jobs.catalog import RefusedRow, read_catalog
-from batch_jobs.ledger import Ledger
-from batch_jobs.outcomes import outcomes_table, refused_row
+from batch_jobs.outcomes import shard_table
 from batch_jobs.plan import Plan
-from batch_jobs.render_stage import render_block
-from batch_jobs.retry import RetryBudget
 from orchestrion.cost import Node
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.provenance import Signer
 from orchestrion.render import Renderer
 from orchestrion.store import TrackStore
 from tests.fake_model import ToneModel
+from tests.unit.batch_jobs.committed_job import START, CommittedJob, attempt, failure, node, track, worker
 
 
 class SteppingClock:
@@ -41,6 +40,12 @@ def clock():
     return SteppingClock()
 
 
+@pytest.fixture(autouse=True)
+def _nobody_pulls_the_plug(monkeypatch):
+    """Waiting for the disk would be most of these tests' time, and no test here can tell."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def renderer(tmp_path, clock):
     return Renderer(
@@ -58,50 +63,59 @@ def renderer(tmp_path, clock):
 def plan_of(tmp_path):
     """A plan of these rows; each is a tone of two seconds unless it says otherwise."""
 
-    def make(*rows):
+    def make(*rows, requests_per_shard=10):
         path = tmp_path / "catalog.jsonl"
         tone = {"prompt": "a tone", "model": "tone", "duration_s": 2.0, "format": "flac"}
         path.write_text("".join(json.dumps(tone | row) + "\n" for row in rows), encoding="utf-8")
         plan = Plan()
-        for row in read_catalog(str(path), {}, lambda _: pytest.fail("no themes here")):
-            plan.add(row)
+        for row in read_catalog(str(path), {}, lambda _: pytest.fail("no themes here"), "tone", plan.first_line_of):
+            if isinstance(row, RefusedRow):
+                plan.refuse(row)
+            else:
+                plan.add(row)
+        plan.requests_per_shard = requests_per_shard
         return plan
 
     return make
 
 
-HOSTILE = '<script>alert("1")</script> & <img src=http://example.com/x onerror=alert(2)> piano'
-
-
 @pytest.fixture
-def ledger(tmp_path, plan_of, renderer, clock):
-    """Two jobs of 300 rows over three days, with random figures, cache hits and failures; returns (url, rows)."""
-    [block] = plan_of({"prompt": HOSTILE, "seed": 1}).blocks(1)
-    template = render_block(block, renderer, "job-1", RetryBudget(), clock, lambda _: None).to_pylist()[0]["track"]
+def ledger(tmp_path, clock):
+    """Two jobs of 300 rows over three days, with random figures, cache hits and failures.
+
+    Returns (url, rows of tracks, rows of failures), both as the ledger has them, in order of jobs and lines.
+    """
     dice = random.Random(7)
-    rows, failures = [], []
-    for number in range(600):
-        job = f"job-{1 + number // 300}"
-        moment = template["settled_at"] + timedelta(days=dice.randrange(3))
-        if dice.random() < 0.1:
-            failures.append(refused_row(job, RefusedRow(number, None, None, "bad"), moment))
-            continue
-        cost = 10.0 ** dice.uniform(-7, 1)
-        hit = dice.random() < 0.3
-        rows.append(
-            template
-            | {
-                "job_id": job, "line": number, "settled_at": moment, "cache_hit": hit, "cost_usd": cost,
-                "charged_usd": 0.0 if hit else cost, "device_seconds": dice.uniform(0.1, 9),
-                "duration_s": dice.uniform(1, 600), "style": dice.choice(["jazz", "rock", None]),
-                "model": dice.choice(["composer", "lab/large"]), "market": dice.choice(["spot", "on-demand"]),
-                "pool": dice.choice(["batch", "low-latency"]), "requested_by": dice.choice(["a", "b", "<i>c</i>"]),
-            }
-        )  # fmt: skip
-    writer = Ledger(str(tmp_path / "ledger"), {}, clock)
-    for start in range(0, len(rows), 200):
-        writer.add(outcomes_table(rows[start : start + 200]))
-        writer.commit()
-    writer.add(outcomes_table(failures))
-    writer.close({"job_id": "job-2", "state": "complete"})
-    return str(tmp_path / "ledger"), rows, failures
+    url = str(tmp_path / "ledger")
+    for job_id in ("job-1", "job-2"):
+        job = CommittedJob(url, clock, job_id)
+        for shard in (f"01-{number:02}" for number in range(6)):
+            rows, tries = [], []
+            for line in range(int(shard[-2:]) * 50 + 1, int(shard[-2:]) * 50 + 51):
+                moment = START + timedelta(days=dice.randrange(3), seconds=line)
+                if dice.random() < 0.1:
+                    rows.append(failure(line, job_id, settled_at=moment, reason="invalid-request", stage="catalog"))
+                    continue
+                usd = 10.0 ** dice.uniform(-7, 1)
+                hit = dice.random() < 0.3
+                values = {
+                    "settled_at": moment, "cache_hit": hit, "cost_usd": usd, "duration_s": dice.uniform(1, 600),
+                    "device_seconds": dice.uniform(0.1, 9), "style": dice.choice(["jazz", "rock", None]),
+                    "model": dice.choice(["composer", "lab/large"]), "market": dice.choice(["spot", "on-demand"]),
+                    "pool": dice.choice(["batch", "low-latency"]), "requested_by": dice.choice(["a", "b", "<i>c</i>"]),
+                }  # fmt: skip
+                rows.append(track(line, 0.0 if hit else usd, job_id, **values))
+                if not hit:
+                    tries.append(attempt(f"{job_id}/{line}", shard, line, usd, job_id=job_id))
+                if dice.random() < 0.1:
+                    wasted = {"ended": "preempted", "job_id": job_id}
+                    tries.append(attempt(f"{job_id}/{line}/lost", shard, line, dice.uniform(0, 1), **wasted))
+            job.folder.commit(shard, shard_table(rows, tries))
+        job.folder.write_journal(worker("w1", "run-1", node("n1", 2), to_s=2000.0))
+        job.folder.write_journal(worker("w2", "run-1", node("n2", 4), to_s=1500.0, devices=4))
+        job.close(rows=300)
+    tracks, failures = (
+        job.ledger.dataset(name).to_table().sort_by([("job_id", "ascending"), ("line", "ascending")]).to_pylist()
+        for name in ("tracks", "failures")
+    )
+    return url, tracks, failures

@@ -5,13 +5,17 @@ import hashlib
 import io
 import json
 import os
+import tracemalloc
+from datetime import datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.catalog import MAX_LINE_BYTES, CatalogRow, RefusedRow, catalog_sha256, read_catalog
-from orchestrion.errors import InvalidRequest, NotFound
+from batch_jobs.catalog import CatalogRow, RefusedRow, catalog_sha256, is_sampled, read_catalog
+from batch_jobs.catalog_files import BLOCK_BYTES, MAX_LINE_BYTES, MAX_RECORD_LINES, READERS
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.request import AudioFormat
 from tests.malformed_requests import MALFORMED_ROWS, PROMPT
 
@@ -23,7 +27,8 @@ def put_theme(data: bytes) -> str:
 
 
 def rows_of(path, put=put_theme):
-    return list(read_catalog(str(path), {}, put))
+    seen = {}
+    return list(read_catalog(str(path), {}, put, "composer", seen.setdefault))
 
 
 def write(path, data):
@@ -49,6 +54,38 @@ def test_a_csv_row_is_the_same_request_as_its_json_and_parquet_twins(tmp_path):
     assert a.request == b.request == c.request
     assert (a.row_id, a.request.tempo_bpm, a.request.format) == ("a-1", 70.0, AudioFormat.OPUS)
     assert (a.line, b.line, c.line) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "column, values, said",
+    [
+        ("duration_s", pa.array([Decimal("5.5")]), {"duration_s": 5.5}),
+        ("duration_s", pa.array([5.5], pa.float16()), {"duration_s": 5.5}),
+        ("duration_s", pa.array([6], pa.uint8()), {"duration_s": 6.0}),
+        ("seed", pa.array([Decimal("7")]), {"seed": 7}),
+        ("style", pa.array(["jazz"]).dictionary_encode(), {"style": "jazz"}),
+        ("style", pa.array(["jazz"], pa.large_string()), {"style": "jazz"}),
+        ("style", pa.array(["jazz"], pa.string_view()), {"style": "jazz"}),
+        ("style", pa.array([None], pa.null()), {"style": None}),
+        ("style", pa.array([None], pa.struct({"name": pa.string()})), {"style": None}),
+    ],
+)
+def test_parquet_types_that_can_mean_the_same_are_read_as_that(tmp_path, column, values, said):
+    pq.write_table(pa.table({"prompt": ["a"], column: values}), tmp_path / "c.parquet")
+
+    [row] = rows_of(tmp_path / "c.parquet")
+
+    assert {name: getattr(row.request, name) for name in said} == said
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "dictionary"])
+@pytest.mark.parametrize("page", ["1.0", "2.0"])
+def test_parquet_is_read_however_its_text_is_encoded(tmp_path, encoding, page):
+    how = {} if encoding == "dictionary" else {"use_dictionary": False, "column_encoding": {"prompt": encoding}}
+    prompts = [f"take {n} of a calm piano" for n in range(1200)]
+    pq.write_table(pa.table({"prompt": prompts}), tmp_path / "c.parquet", 1100, data_page_version=page, **how)
+
+    assert [row.request.prompt for row in rows_of(tmp_path / "c.parquet")] == prompts
 
 
 def test_the_demo_catalog_is_24_different_requests(pytestconfig):
@@ -79,10 +116,23 @@ def test_a_prompt_may_span_lines(tmp_path):
 
 
 def test_whole_numbers_that_pandas_made_floats_are_read_as_they_were_meant(tmp_path):
-    table = pa.table({"prompt": ["a", "b"], "seed": pa.array([3.0, None], pa.float64())})
+    table = pa.table({"prompt": ["a", "b"], "seed": pa.array([3.0, None]), "row_id": pa.array([7.0, None])})
     pq.write_table(table, tmp_path / "c.parquet")
 
-    assert [row.request.seed for row in rows_of(tmp_path / "c.parquet")] == [3, 0]
+    rows = rows_of(tmp_path / "c.parquet")
+
+    assert [(row.request.seed, row.row_id) for row in rows] == [(3, "7"), (0, None)]
+
+
+def test_a_sample_is_the_same_each_time_and_part_of_a_larger_one(tmp_path):
+    rows = rows_of(write(tmp_path / "c.jsonl", "".join(f'{{"prompt": "a", "seed": {n}}}\n' for n in range(400))))
+
+    tenth, half = ({row.line for row in rows if is_sampled(row, share)} for share in (0.1, 0.5))
+
+    assert 20 < len(tenth) < 60 and 160 < len(half) < 240 and tenth < half
+    assert all(is_sampled(row, 1.0) and not is_sampled(row, 0.0) for row in rows)
+    again = rows_of(write(tmp_path / "d.jsonl", '{"seed": 3, "prompt": "a", "row_id": "x"}\n'))
+    assert [is_sampled(row, 0.5) for row in again] == [4 in half]
 
 
 # Rows that cannot be used
@@ -141,6 +191,57 @@ def test_a_quote_left_open_at_the_top_of_a_long_file_loses_no_other_row(tmp_path
     assert kinds(rows) == "R" + "." * 3000
 
 
+def test_a_record_of_many_lines_is_read_up_to_a_limit(tmp_path):
+    # The limit keeps lines like 'x","', each of which opens a quote that the next one does not close, from being read
+    # thousands of times.
+    fits, does_not = ('"' + "a\n" * (lines - 1) + '",1\n' for lines in (MAX_RECORD_LINES, MAX_RECORD_LINES + 1))
+
+    rows = rows_of(write(tmp_path / "c.csv", "prompt,seed\n" + fits + does_not + "good,2\n"))
+
+    assert kinds(rows[:2]) == ".R" and rows[1].line == 2 + MAX_RECORD_LINES
+    assert (rows[-1].line, rows[-1].request.seed) == (3 + 2 * MAX_RECORD_LINES, 2)
+
+
+class GiantLine(io.RawIOBase):
+    """A catalog whose middle line has a gigabyte, none of which is anywhere."""
+
+    def __init__(self, before, after):
+        self.blocks = iter([before, *[bytes(BLOCK_BYTES)] * 1024, after])
+
+    def read(self, size=-1):
+        assert size >= BLOCK_BYTES
+        return next(self.blocks, b"")
+
+
+@pytest.mark.parametrize(
+    "suffix, before, after",
+    [(".csv", b"prompt\na\n", b"\nb\n"), (".jsonl", b'{"prompt": "a"}\n', b'\n{"prompt": "b"}\n')],
+)
+def test_a_line_of_a_gigabyte_costs_itself_and_no_memory(suffix, before, after):
+    tracemalloc.start()
+    try:
+        rows = [row for _, row in READERS[suffix](GiantLine(before, after))]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(rows) == 3 and "longer than 65536 bytes" in rows[1]
+    assert peak_bytes < 4 * BLOCK_BYTES
+
+
+def test_a_catalog_that_stops_answering_is_not_a_short_catalog(tmp_path, monkeypatch):
+    path = write(tmp_path / "c.jsonl", b'{"prompt": "a"}\n')
+
+    def fail(file):
+        yield 1, {"prompt": "a"}
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setitem(READERS, ".jsonl", fail)
+
+    with pytest.raises(StoreUnavailable, match="could not be read to its end"):
+        rows_of(path)
+
+
 @pytest.mark.parametrize(
     "line, said",
     [
@@ -173,6 +274,21 @@ def test_a_refused_row_keeps_the_callers_id(tmp_path):
     assert (row.row_id, row.title) == ("7", "T")
 
 
+def test_a_row_id_that_was_there_before_costs_the_row_and_names_the_line(tmp_path):
+    lines = ['{"prompt": "a", "row_id": 7}', '{"prompt": "b"}', '{"prompt": "c", "row_id": "7"}', '{"prompt": "d"}']
+
+    rows = rows_of(write(tmp_path / "c.jsonl", "\n".join(lines)))
+
+    assert kinds(rows) == "..R."
+    assert rows[2].row_id == "7" and "is the id of line 1 already" in rows[2].message
+
+
+def test_a_row_may_have_other_types_than_the_rows_before_it(tmp_path):
+    lines = ['{"prompt": "a", "seed": 1}', '{"prompt": "a", "seed": "1"}', '{"prompt": ["a"]}', '{"prompt": "a"}']
+
+    assert kinds(rows_of(write(tmp_path / "c.jsonl", "\n".join(lines)))) == ".RR."
+
+
 def test_parquet_cells_of_wrong_types_refuse_their_rows(tmp_path):
     table = pa.table(
         {
@@ -188,6 +304,114 @@ def test_parquet_cells_of_wrong_types_refuse_their_rows(tmp_path):
 
     assert kinds(rows) == "R.R"
     assert "tempo_bpm" in rows[0].message and "mood" in rows[2].message
+
+
+@pytest.mark.parametrize(
+    "column, values",
+    [
+        ("prompt", pa.array([{"text": "a"}] * 3)),
+        ("duration_s", pa.array([[5.0]] * 3)),
+        ("title", pa.array([[("a", "b")]] * 3, pa.map_(pa.string(), pa.string()))),
+        ("row_id", pa.array([[1], [2], [3]])),
+        ("theme", pa.array([datetime(2026, 1, 1)] * 3)),
+        ("title", pa.array([2**62 + 1] * 3, pa.timestamp("ns"))),
+        ("title", pa.array(["x" * (MAX_LINE_BYTES + 1)] * 3)),
+        ("mood", pa.array([b"\xff"] * 3, pa.binary())),
+        ("mood", pa.array([b"x" * (MAX_LINE_BYTES + 1)] * 3, pa.binary(MAX_LINE_BYTES + 1))),
+    ],
+)
+def test_parquet_columns_of_strange_types_refuse_their_rows_by_name(tmp_path, column, values):
+    pq.write_table(pa.table({"prompt": ["a"] * 3} | {column: values}), tmp_path / "c.parquet")
+
+    rows = rows_of(tmp_path / "c.parquet")
+
+    assert [row.line for row in rows] == [1, 2, 3]
+    assert all(isinstance(row, RefusedRow) and row.message.startswith(f"{column}: ") for row in rows)
+    assert max(len(row.message) for row in rows) < 500
+
+
+def three_groups(path, **options):
+    table = pa.table({"prompt": [f"take {n}" for n in range(30)], "seed": list(range(30))})
+    pq.write_table(table, path, row_group_size=10, use_dictionary=False, **options)
+    return pq.read_metadata(path).row_group(1).column(0)
+
+
+@pytest.mark.parametrize(
+    "where, options",
+    [("body", {"write_page_checksum": True, "compression": "none"}), ("body", {"compression": "gzip"}), ("header", {})],
+)
+def test_a_damaged_parquet_row_group_costs_its_rows_and_no_others(tmp_path, where, options):
+    chunk = three_groups(tmp_path / "c.parquet", **options)
+    data = bytearray((tmp_path / "c.parquet").read_bytes())
+    end = chunk.data_page_offset + chunk.total_compressed_size
+    for at in range(end - 20, end) if where == "body" else range(chunk.data_page_offset, chunk.data_page_offset + 4):
+        data[at] ^= 0xFF
+
+    rows = rows_of(write(tmp_path / "c.parquet", bytes(data)))
+
+    assert kinds(rows) == "." * 10 + "R" * 10 + "." * 10
+    assert [row.line for row in rows] == list(range(1, 31))
+    assert all("row group 2 of 3 is damaged" in row.message for row in rows[10:20])
+    assert [row.request.seed for row in rows[20:]] == list(range(20, 30))
+
+
+@pytest.mark.parametrize("kept", [12, 0.3, 0.9, -4])
+def test_a_parquet_file_without_its_end_cannot_be_used(tmp_path, kept):
+    three_groups(tmp_path / "c.parquet")
+    data = (tmp_path / "c.parquet").read_bytes()
+
+    with pytest.raises(InvalidRequest, match="not a readable Parquet file"):
+        rows_of(write(tmp_path / "c.parquet", data[: int(kept * len(data)) if isinstance(kept, float) else kept]))
+
+
+@pytest.mark.parametrize("byte", range(0, 900, 7))
+def test_no_damage_to_a_footer_ends_the_process_or_the_count_of_rows(tmp_path, byte):
+    three_groups(tmp_path / "c.parquet")
+    data = bytearray((tmp_path / "c.parquet").read_bytes())
+    data[-9 - byte] ^= 0x55
+
+    try:
+        rows = rows_of(write(tmp_path / "c.parquet", bytes(data)))
+    except InvalidRequest:
+        return
+    assert [row.line for row in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({}, "is longer than 65536 bytes"),
+        ({"use_dictionary": False}, "unpack to 2"),
+        ({"use_dictionary": False, "column_encoding": {"prompt": "DELTA_BYTE_ARRAY"}}, "is longer than 65536 bytes"),
+    ],
+    ids=["dictionary", "page", "prefixes"],
+)
+def test_a_parquet_file_that_unpacks_to_200_mb_is_not_unpacked(tmp_path, options, said):
+    table = pa.table({"prompt": ["x" * 1_000_000] * 200})
+    pq.write_table(table, tmp_path / "c.parquet", compression="zstd", **options)
+    assert (tmp_path / "c.parquet").stat().st_size < 20_000
+    ours, default = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(ours)
+    try:
+        rows = rows_of(tmp_path / "c.parquet")
+    finally:
+        pa.set_memory_pool(default)
+
+    assert kinds(rows) == "R" * 200 and said in rows[-1].message
+    assert ours.max_memory() < 100_000_000
+
+
+def test_a_forged_count_of_rows_is_refused_and_not_counted_up_to(tmp_path):
+    three_groups(tmp_path / "c.parquet")
+    data = (tmp_path / "c.parquet").read_bytes()
+    # In the footer the rows of a group stand behind its bytes, as field 3; 20 is 10 in Thrift's zigzag.
+    forged = data.replace(b"\x16\x14\x26", b"\x16\xfe\xff\xff\xff\xff\x7f\x26", 1)
+    added = len(forged) - len(data)
+    size = int.from_bytes(data[-8:-4], "little") + added
+
+    assert added == 5
+    with pytest.raises(InvalidRequest, match="row group of so many rows"):
+        rows_of(write(tmp_path / "c.parquet", forged[:-8] + size.to_bytes(4, "little") + b"PAR1"))
 
 
 # Catalogs that cannot be used at all
@@ -268,6 +492,14 @@ def test_a_name_that_leaves_the_folder_or_is_no_file_is_refused(tmp_path, column
     rows = rows_of(path)
 
     assert kinds(rows) == "R." and rows[0].message.startswith(f"{column}: ")
+
+
+def test_an_empty_file_is_no_theme(tmp_path):
+    write(tmp_path / "a.mid", b"")
+
+    [row] = rows_of(write(tmp_path / "c.jsonl", b'{"prompt": "a", "theme": "a.mid"}'))
+
+    assert "theme: is an empty file" in row.message
 
 
 def test_a_theme_over_20_mib_is_refused(tmp_path):

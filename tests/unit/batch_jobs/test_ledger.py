@@ -1,121 +1,444 @@
-"""The ledger as its readers find it: whole files, a manifest that agrees with them, partitions that tools can read."""
+"""The ledger as its writers and readers find it: one commit for all tables, and readers who see all of it or none."""
 
 import hashlib
 import json
-from datetime import UTC, datetime
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
 import duckdb
+import fsspec
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from batch_jobs.catalog import RefusedRow
-from batch_jobs.ledger import ROWS_PER_PART, Ledger
-from batch_jobs.outcomes import TRACKS_SCHEMA, outcomes_table, refused_row
-from batch_jobs.render_stage import render_block
-from batch_jobs.retry import RetryBudget
-from orchestrion.errors import StoreUnavailable
-from tests.unit.batch_jobs.conftest import SteppingClock
+from batch_jobs.ledger import MANIFESTS_KEPT, TABLES, Change, Ledger, Snapshot, ledger_dataset, read_snapshot
+from batch_jobs.tables import FAILURES_SCHEMA, TRACKS_SCHEMA
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
+from orchestrion.objects import Objects
+from orchestrion.provenance import RECORD_SCHEMA
+from tests.unit.batch_jobs.committed_job import START, CommittedJob, failure, node, track, worker
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "ledger.md"
 
 
 @pytest.fixture
-def outcomes(plan_of, renderer, clock):
-    """Three tracks, one of them a duplicate, and a failure."""
-    [block] = plan_of({}, {"seed": 2}, {"requester": "b"}, {"prompt": "fail"}).blocks(10)
-    return render_block(block, renderer, "job-1", RetryBudget(), clock, lambda _: None)
+def out(tmp_path):
+    return tmp_path / "out"
 
 
-def parquet(root: Path) -> list[Path]:
-    return sorted(root.rglob("*.parquet"))
+@pytest.fixture
+def ledger(out, clock):
+    return Ledger(Objects(str(out)), clock)
 
 
-def test_the_manifest_names_every_file_with_its_rows_and_hash(tmp_path, outcomes, clock):
-    ledger = Ledger(str(tmp_path / "out"), {}, clock)
-    ledger.add(outcomes)
-    ledger.close({"job_id": "job-1", "state": "complete"})
+def tracks(*rows) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=TRACKS_SCHEMA)
 
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest == json.loads((tmp_path / "out" / "jobs" / "job-1.json").read_text())
-    assert [tmp_path / "out" / file["path"] for file in manifest["files"]] == sorted(
-        parquet(tmp_path / "out"), key=lambda path: "failures" in path.parts
-    )
-    for file in manifest["files"]:
-        data = (tmp_path / "out" / file["path"]).read_bytes()
+
+def failures(*rows) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=FAILURES_SCHEMA)
+
+
+def add(ledger, table, rows):
+    """Commit rows to one table."""
+    added = ledger.write(table, rows)
+    return ledger.commit(lambda _: Change(added={table: added}))
+
+
+def lines(url, table="tracks") -> list[int]:
+    return sorted(ledger_dataset(str(url), {}, table).to_table()["line"].to_pylist())
+
+
+def manifest_names(out) -> list[str]:
+    return sorted(path.name for path in (out / "manifests").iterdir())
+
+
+# What a commit leaves
+
+
+def test_the_manifest_names_every_file_with_its_rows_and_hash(out, clock):
+    job = CommittedJob(out, clock)
+    job.commit("01-a", (1, 1.0), (2, 2.0))
+    job.folder.write_journal(worker("w1"))
+    job.close()
+
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert manifest == json.loads((out / "manifests" / "00000001.json").read_bytes())
+    files = [file for name in TABLES for file in manifest["tables"][name]]
+    lying = [path for name in TABLES for path in (out / name).rglob("*.parquet")]
+    assert sorted(out / file["path"] for file in files) == sorted(lying)
+    for file in files:
+        data = (out / file["path"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
-        assert pq.ParquetFile(tmp_path / "out" / file["path"]).metadata.num_rows == file["rows"]
-        assert file["sha256"].startswith(Path(file["path"]).stem.removeprefix("part-"))
-    totals = manifest["totals"]
-    assert (totals["tracks"], totals["failures"], totals["cache_hits"], totals["audio_s"]) == (3, 1, 1, 6.0)
+        assert pq.ParquetFile(out / file["path"]).metadata.num_rows == file["rows"]
+        assert file["sha256"][:32] in file["path"] and file["job_id"] == "job-1"
+    assert (manifest["number"], manifest["jobs"]["job-1"]["totals"]["tracks"]) == (1, 2)
 
 
-def test_rows_lie_under_the_day_on_which_they_were_settled(tmp_path, plan_of, renderer):
-    night = SteppingClock(datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC))
-    ledger = Ledger(str(tmp_path / "out"), {}, night)
-    for block in plan_of({}, {"seed": 2}).blocks(1):
-        ledger.add(render_block(block, renderer, "job-1", RetryBudget(), night, lambda _: None))
-        night.reading_s += 2
-    ledger.commit()
+def test_rows_lie_under_the_utc_day_of_their_moment_and_their_model(out, ledger):
+    night = START - timedelta(seconds=1)
+    rows = [track(1, settled_at=night), track(2, settled_at=START), track(3, model="lab/large:v1 %é")]
+    add(ledger, "tracks", tracks(*rows))
+    add(ledger, "failures", failures(failure(4, settled_at=night)))
 
-    folders = {str(path.parent.relative_to(tmp_path / "out")) for path in parquet(tmp_path / "out")}
-    assert folders == {"tracks/day=2026-02-28/model=tone", "tracks/day=2026-03-01/model=tone"}
-
-
-def test_pyarrow_pandas_and_duckdb_read_the_folder_as_it_is(tmp_path, outcomes, clock):
-    ledger = Ledger(str(tmp_path), {}, clock)
-    ledger.add(outcomes)
-    ledger.commit()
-
-    table = pq.read_table(tmp_path / "tracks")
-    frame = pd.read_parquet(tmp_path / "tracks")
-    query = f"SELECT model, day, line FROM read_parquet('{tmp_path}/tracks/**/*.parquet', hive_partitioning = true)"
-    assert set(table["model"].to_pylist()) == set(frame["model"]) == {"tone"}
-    assert sorted(duckdb.sql(query).fetchall())[0][0] == "tone"
-    assert set(TRACKS_SCHEMA.names) | {"day"} == set(table.schema.names)
+    folders = {str(path.parent.relative_to(out)) for name in TABLES for path in (out / name).rglob("*.parquet")}
+    assert {unquote(folder) for folder in folders} == {
+        "tracks/day=2025-12-31/model=composer",
+        "tracks/day=2026-01-01/model=composer",
+        "tracks/day=2026-01-01/model=lab/large:v1 %é",
+        "failures/day=2025-12-31",
+    }
+    assert all(folder.count("/") <= 2 for folder in folders)
 
 
-def test_a_model_with_slashes_is_one_folder_that_readers_decode(tmp_path, outcomes, clock):
-    name = "lab/large:v1 %é"
-    row = outcomes.to_pylist()[0]["track"] | {"model": name}
-    ledger = Ledger(str(tmp_path), {}, clock)
-    ledger.add(outcomes_table([row]))
-    ledger.commit()
+def test_the_rows_of_a_job_lie_together_in_a_file_with_statistics(out, ledger):
+    rows = [track(line, job_id=f"job-{line % 3}", settled_at=START + timedelta(seconds=line)) for line in range(30)]
+    snapshot = add(ledger, "tracks", tracks(*reversed(rows)))
 
-    [path] = parquet(tmp_path)
-    assert unquote(path.parent.name) == f"model={name}"
-    assert ds.dataset(tmp_path / "tracks", partitioning="hive").to_table()["model"].to_pylist() == [name]
-    query = f"SELECT model FROM read_parquet('{tmp_path}/tracks/**/*.parquet', hive_partitioning = true)"
-    assert duckdb.sql(query).fetchall() == [(name,)]
+    file = pq.ParquetFile(out / snapshot.tables["tracks"][0].path)
+    kept = file.read(columns=["job_id", "line"]).to_pylist()
+    assert kept == sorted(kept, key=lambda row: (row["job_id"], row["line"]))
+    statistics = file.metadata.row_group(0).column(0).statistics
+    assert (statistics.min, statistics.max) == ("job-0", "job-2")
+    assert snapshot.tables["tracks"][0].job_id is None
 
 
-def test_a_part_is_written_when_enough_rows_wait(tmp_path, clock):
-    ledger = Ledger(str(tmp_path), {}, clock)
-    refused = [refused_row("job-1", RefusedRow(n, None, None, "bad"), clock.now()) for n in range(ROWS_PER_PART)]
+def test_pyarrow_pandas_duckdb_and_the_dataset_read_the_same_from_the_manifest(out, ledger):
+    add(ledger, "tracks", tracks(track(1, 1.0), track(2, 2.0, model="lab/large:v1 %é")))
+    paths = [str(out / file["path"]) for file in json.loads((out / "manifest.json").read_bytes())["tables"]["tracks"]]
 
-    ledger.add(outcomes_table(refused[:1]))
-    assert parquet(tmp_path) == []
-    ledger.add(outcomes_table(refused[1:]))
-    assert len(parquet(tmp_path)) == 1
+    frame = pd.read_parquet(paths)
+    arrow = ds.dataset(paths, partitioning="hive").to_table()
+    duck = duckdb.sql(f"SELECT line, model, day FROM read_parquet({paths}, hive_partitioning = true) ORDER BY line")
+    ours = ledger_dataset(str(out), {}, "tracks").to_table().sort_by("line")
 
-
-def test_a_part_is_written_when_a_row_has_waited_long_enough(tmp_path, clock):
-    ledger = Ledger(str(tmp_path), {}, clock)
-    refused = refused_row("job-1", RefusedRow(1, None, None, "bad"), clock.now())
-    ledger.add(outcomes_table([refused]))
-    clock.reading_s += 31
-
-    ledger.add(outcomes_table([refused | {"line": 2}]))
-
-    assert pq.read_table(tmp_path / "failures")["line"].to_pylist() == [1, 2]
+    expected = [(1, "composer", date(2026, 1, 1)), (2, "lab/large:v1 %é", date(2026, 1, 1))]
+    assert duck.fetchall() == expected
+    assert list(zip(*(ours[name].to_pylist() for name in ("line", "model", "day")), strict=True)) == expected
+    assert sorted(arrow["model"].to_pylist()) == sorted(frame["model"]) == ["composer", "lab/large:v1 %é"]
+    assert ours.schema.names == [*TRACKS_SCHEMA.names, "day"]
 
 
-def test_a_ledger_that_cannot_be_written_says_so_and_leaves_nothing_half(tmp_path, outcomes, clock):
-    (tmp_path / "out").write_text("a file is in the way")
-    ledger = Ledger(str(tmp_path / "out"), {}, clock)
-    ledger.add(outcomes)
+# Readers
 
-    with pytest.raises(StoreUnavailable, match="did not take"):
-        ledger.commit()
-    assert parquet(tmp_path) == []
+
+class CountingFiles(LocalFileSystem):
+    """Files of this machine; notes which Parquet files are opened."""
+
+    protocol = "counted"
+    opened: set = set()  # noqa: RUF012
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("counted://"))
+
+    def _open(self, path, *args, **kwargs):
+        if path.endswith(".parquet"):
+            CountingFiles.opened.add(Path(path).name)
+        return super()._open(path, *args, **kwargs)
+
+
+@pytest.fixture
+def two_models(out, ledger):
+    """Two months of two models, a file for each on each tenth day."""
+    rows = [
+        track(10 * day + number, 1.0, model=model, settled_at=START + timedelta(days=10 * day))
+        for day in range(6)
+        for number, model in enumerate(["composer", "lab/large"])
+    ]
+    add(ledger, "tracks", tracks(*rows))
+    return str(out)
+
+
+def test_a_question_about_one_model_and_one_week_opens_only_its_files(two_models, monkeypatch):
+    fsspec.register_implementation("counted", CountingFiles, clobber=True)
+    monkeypatch.setattr(CountingFiles, "opened", set())
+    snapshot = read_snapshot(two_models, {})
+    week = (ds.field("day") >= date(2026, 2, 1)) & (ds.field("day") <= date(2026, 2, 16))
+
+    dataset = ledger_dataset(f"counted://{two_models}", {}, "tracks", snapshot)
+    found = dataset.to_table(filter=week & (ds.field("model") == "lab/large"))
+
+    assert found["line"].to_pylist() == [41]
+    assert CountingFiles.opened == {
+        Path(file.path).name
+        for file in snapshot.tables["tracks"]
+        if (file.day, file.model) == ("2026-02-10", "lab/large")
+    }
+
+
+def test_duckdb_too_opens_only_the_files_it_is_asked_for(two_models):
+    manifest = json.loads(Path(two_models, "manifest.json").read_bytes())
+    paths = [f"{two_models}/{file['path']}" for file in manifest["tables"]["tracks"]]
+    query = f"""
+        EXPLAIN ANALYZE SELECT count(line) FROM read_parquet({paths}, hive_partitioning = true, union_by_name = true)
+        WHERE model = 'lab/large' AND day BETWEEN DATE '2026-02-01' AND DATE '2026-02-16'
+    """
+
+    told = duckdb.sql(query).fetchall()[0][1]
+
+    assert re.search(r"Total Files Read:\s+(\d+)", told)[1] == "1"
+    assert len(paths) == 12
+
+
+def test_duckdb_filters_reach_through_the_dataset(two_models):
+    tracks = ledger_dataset(two_models, {}, "tracks")  # noqa: F841
+    query = "SELECT line, day FROM tracks WHERE model = 'lab/large' AND day = DATE '2026-02-10'"
+
+    assert duckdb.sql(query).fetchall() == [(41, date(2026, 2, 10))]
+
+
+def test_a_reader_with_one_manifest_sees_one_moment_in_every_table(out, clock):
+    job = CommittedJob(out, clock)
+    job.commit("01-a", (1, 20.0))
+    job.folder.write_journal(worker("w1", on=node("n1")))
+    job.close()
+    then = read_snapshot(str(out), {})
+
+    job.commit("01-b", (2, 20.0))
+    job.folder.write_journal(worker("w2", "run-2", on=node("n2")))
+    job.close("run-2")
+
+    seen = {name: ledger_dataset(str(out), {}, name, then).count_rows() for name in TABLES}
+    assert seen == {"tracks": 1, "failures": 0, "attempts": 1, "nodes": 1}
+    assert ledger_dataset(str(out), {}, "nodes").count_rows() == 2
+
+
+def test_files_of_an_older_release_read_with_null_in_the_columns_that_came_later(out, ledger, monkeypatch):
+    later = {"waste_usd", "idle_usd", "total_usd", "continuation", "guidance"}
+    schema = pa.schema([field for field in TRACKS_SCHEMA if field.name not in later])
+    with monkeypatch.context() as older:
+        older.setitem(TABLES, "tracks", replace(TABLES["tracks"], schema=schema))
+        add(ledger, "tracks", pa.Table.from_pylist([track(2, 1.0)], schema=schema))
+    add(ledger, "tracks", tracks(track(1, 1.0, waste_usd=0.5)))
+
+    rows = ledger_dataset(str(out), {}, "tracks").to_table().sort_by("line")
+    assert rows["waste_usd"].to_pylist() == [0.5, None]
+    assert rows.schema.names == [*TRACKS_SCHEMA.names, "day"]
+    paths = [str(out / file.path) for file in read_snapshot(str(out), {}).tables["tracks"]]
+    query = f"SELECT line, waste_usd FROM read_parquet({paths}, hive_partitioning = true, union_by_name = true)"
+    assert sorted(duckdb.sql(query).fetchall()) == [(1, 0.5), (2, None)]
+
+
+def test_a_table_without_rows_reads_as_one(out, ledger):
+    add(ledger, "tracks", tracks(track(1)))
+
+    nothing = ledger_dataset(str(out), {}, "attempts")
+    assert (nothing.count_rows(), nothing.schema.names) == (0, [*TABLES["attempts"].schema.names, "day"])
+    assert ledger.dataset("nodes").to_table().num_rows == 0
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_without_a_ledger_is_said_so_and_is_not_made_one(out, made):
+    if made:
+        out.mkdir()
+    with pytest.raises(NotFound, match=r"no ledger in .*--out of render_catalog"):
+        ledger_dataset(str(out), {}, "tracks")
+    assert out.exists() == made and not list(out.rglob("*"))
+
+
+def test_a_manifest_of_another_release_is_refused(out, ledger):
+    add(ledger, "tracks", tracks(track(1)))
+    manifest = json.loads((out / "manifests" / "00000001.json").read_bytes())
+    (out / "manifests" / "00000002.json").write_text(json.dumps(manifest | {"manifest_version": 9}))
+
+    with pytest.raises(InvalidRequest, match="another release"):
+        read_snapshot(str(out), {})
+
+
+def test_a_damaged_file_is_not_taken_for_rows(out, ledger):
+    snapshot = add(ledger, "tracks", tracks(track(1)))
+    [file] = snapshot.tables["tracks"]
+    (out / file.path).write_bytes((out / file.path).read_bytes()[:-1] + b"?")
+
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        ledger.read("tracks", file)
+
+
+# Writers at the same time
+
+
+def test_two_writers_at_once_both_get_their_rows_in(out, ledger, clock):
+    second = Ledger(Objects(str(out)), clock)
+    mine = ledger.write("tracks", tracks(track(1)))
+    seen = []
+
+    def build(newest: Snapshot) -> Change:
+        seen.append(newest.number)
+        if len(seen) == 1:
+            add(second, "tracks", tracks(track(2)))
+        return Change(added={"tracks": mine})
+
+    ledger.commit(build)
+
+    assert (seen, lines(out)) == ([0, 1], [1, 2])
+
+
+def test_a_writer_that_slept_through_many_commits_does_not_take_an_old_number(out, ledger, clock):
+    second = Ledger(Objects(str(out)), clock)
+    others = second.write("tracks", tracks(track(2)))
+    mine = ledger.write("tracks", tracks(track(1)))
+    slept = []
+
+    def build(newest: Snapshot) -> Change | None:
+        if any(file in newest.tables["tracks"] for file in mine):
+            return None
+        if not slept:
+            slept.append(True)
+            second.commit(lambda _: Change(added={"tracks": others}))
+            for _ in range(MANIFESTS_KEPT + 3):
+                second.commit(lambda _: Change())
+        return Change(added={"tracks": mine})
+
+    ledger.commit(build)
+
+    # Number 1 was free again: its manifest had been deleted.
+    assert lines(out) == [1, 2]
+    assert read_snapshot(str(out), {}).number == MANIFESTS_KEPT + 5
+
+
+def test_a_commit_that_others_always_beat_gives_up_and_says_so(out, ledger, clock):
+    second = Ledger(Objects(str(out)), clock)
+
+    def build(_: Snapshot) -> Change:
+        second.commit(lambda _: Change())
+        return Change()
+
+    with pytest.raises(StoreUnavailable, match="run the same command again"):
+        ledger.commit(build)
+
+
+def test_the_last_manifests_are_kept_and_older_ones_deleted(out, ledger):
+    for _ in range(MANIFESTS_KEPT + 2):
+        ledger.commit(lambda _: Change())
+
+    assert manifest_names(out) == [f"{number:08}.json" for number in range(3, MANIFESTS_KEPT + 3)]
+
+
+class SlowObjects(Objects):
+    """Objects of a writer that somebody overtakes just before it replaces manifest.json."""
+
+    def __init__(self, url, meanwhile):
+        super().__init__(url)
+        self.meanwhile = [meanwhile]
+
+    def replace(self, key, data):
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        super().replace(key, data)
+
+
+def test_manifest_json_ends_as_the_newest_whoever_is_slow(out, ledger, clock):
+    slow = Ledger(SlowObjects(str(out), lambda: add(ledger, "tracks", tracks(track(2)))), clock)
+
+    add(slow, "tracks", tracks(track(1)))
+
+    assert (out / "manifest.json").read_bytes() == (out / "manifests" / "00000002.json").read_bytes()
+    assert lines(out) == [1, 2]
+
+
+def test_a_crash_before_manifest_json_was_replaced_is_mended_by_the_next_commit(out, ledger):
+    add(ledger, "tracks", tracks(track(1)))
+    old = (out / "manifest.json").read_bytes()
+    add(ledger, "tracks", tracks(track(2)))
+    (out / "manifest.json").write_bytes(old)
+
+    assert lines(out) == [1, 2]
+    ledger.commit(lambda _: Change())
+    assert json.loads((out / "manifest.json").read_bytes())["number"] == 3
+
+
+# Sweeping
+
+
+def parquet(out) -> list[str]:
+    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*.parquet"))
+
+
+def test_what_a_dead_writer_left_is_swept_and_what_a_living_one_wrote_is_not(out, ledger, clock):
+    [kept] = add(ledger, "tracks", tracks(track(1))).tables["tracks"]
+    [dead] = ledger.write("tracks", tracks(track(2)))
+    (out / "tracks" / "mine.parquet").write_bytes(b"not the ledger's")
+    clock.reading_s += timedelta(hours=23).total_seconds()
+    [living] = ledger.write("tracks", tracks(track(3)))
+    assert ledger.sweep(timedelta(0)) == []
+
+    clock.reading_s += timedelta(hours=2).total_seconds()
+
+    assert ledger.sweep() == [dead.path]
+    assert parquet(out) == sorted([kept.path, living.path, "tracks/mine.parquet"])
+    ledger.commit(lambda _: Change(added={"tracks": [living]}))
+    assert lines(out) == [1, 3]
+
+
+def test_a_replaced_file_stays_for_readers_of_older_manifests(out, ledger, clock):
+    [old] = add(ledger, "tracks", tracks(track(1))).tables["tracks"]
+    then = read_snapshot(str(out), {})
+    clock.reading_s += timedelta(days=300).total_seconds()
+    new = ledger.write("tracks", tracks(track(1, 5.0)))
+    ledger.commit(lambda _: Change(added={"tracks": new}, removed=[old.path]))
+    for _ in range(MANIFESTS_KEPT):
+        ledger.commit(lambda _: Change())
+
+    assert ledger.sweep(timedelta(hours=1)) == []
+    assert ledger_dataset(str(out), {}, "tracks", then).to_table()["charged_usd"].to_pylist() == [0.0]
+    clock.reading_s += 3601
+
+    assert ledger.sweep(timedelta(hours=1)) == [old.path]
+    assert read_snapshot(str(out), {}).replaced == ()
+    assert ledger.sweep(timedelta(hours=1)) == []
+    assert ledger_dataset(str(out), {}, "tracks").to_table()["charged_usd"].to_pylist() == [5.0]
+
+
+def test_files_that_may_be_swept_as_abandoned_are_not_committed(out, ledger, clock):
+    files = ledger.write("tracks", tracks(track(1)))
+    clock.reading_s += timedelta(hours=13).total_seconds()
+
+    with pytest.raises(StoreUnavailable, match="run the same command again"):
+        ledger.commit(lambda _: Change(added={"tracks": files}))
+    assert ledger.snapshot() == Snapshot.empty()
+
+
+def test_a_ledger_that_cannot_be_written_says_so(tmp_path, clock):
+    ledger = Ledger(Objects(str(tmp_path / "out")), clock)
+    (tmp_path / "out" / "tracks").write_text("a file is in the way")
+
+    with pytest.raises(StoreUnavailable):
+        ledger.write("tracks", tracks(track(1)))
+
+
+def test_a_name_says_when_its_file_was_written(out, clock):
+    clock.start = datetime(2026, 11, 22, 21, 55, 1, tzinfo=UTC)
+    [file] = Ledger(Objects(str(out)), clock).write("tracks", tracks(track(1)))
+
+    assert Path(file.path).name.startswith("part-20261122T215501Z-")
+
+
+# The page about it
+
+
+def test_the_documentation_has_every_column_as_it_is():
+    page = DOCS.read_text(encoding="utf-8")
+    for name, layout in TABLES.items():
+        section = page.split(f"### `{name}`\n", 1)[1].partition("\n#")[0]
+        told = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| (.+) \|$", section, re.MULTILINE)
+        # The columns of the signed record have a page of their own, which another test holds.
+        own = [field for field in layout.schema if name != "tracks" or field.name not in RECORD_SCHEMA.names]
+        assert told == [
+            (field.name, column_type(field), "yes" if field.nullable else "no", description(field)) for field in own
+        ]
+
+
+def column_type(field) -> str:
+    return str(field.type).replace(" not null", "")
+
+
+def description(field) -> str:
+    described = field.metadata or RECORD_SCHEMA.field(field.name).metadata
+    return described[b"description"].decode()

@@ -5,24 +5,46 @@ import json
 
 import pytest
 
+from batch_jobs.budget import spent_usd
+from batch_jobs.dry_run import dry_run
 from batch_jobs.ledger import Totals
+from batch_jobs.options import RenderOptions, parse
 from batch_jobs.progress import JobProgress, ProgressLines
-from batch_jobs.render_catalog import RenderOptions, main
+from batch_jobs.render_catalog import Summary, main
 from orchestrion.errors import InvalidRequest
+from tests.unit.batch_jobs.committed_job import node, worker
 
 
-def test_progress_says_rate_cost_and_time_left():
-    progress = JobProgress(24, Totals(tracks=10, failures=2, cache_hits=3, cost_usd=0.00012), elapsed_s=8.0)
+def test_progress_says_rate_cost_and_time_left_of_this_run_and_where_the_whole_job_is():
+    done = Totals(tracks=10, failures=2, cache_hits=3, charged_usd=0.00012)
+    progress = JobProgress(30, done_before=6, totals=done, elapsed_s=8.0)
 
     assert (progress.tracks_per_s, progress.left_s) == (1.25, 8.0)
-    assert progress.describe() == "12/24 rows · 10 tracks, 2 failed, 3 cached · 1.25 tracks/s · $0.000120 · 8 s left"
+    assert progress.describe() == "18/30 rows · 10 tracks, 2 failed, 3 cached · 1.25 tracks/s · $0.000120 · 8 s left"
+
+
+def test_before_its_first_row_a_run_knows_no_time_left():
+    progress = JobProgress(30, done_before=6, totals=Totals(), elapsed_s=8.0)
+
+    assert progress.left_s is None and "starting" in progress.describe()
+    assert json.loads(progress.to_json())["left_s"] is None
+
+
+def test_a_tick_is_one_line_of_json():
+    line = JobProgress(4, 1, Totals(tracks=2, audio_s=3.5, charged_usd=0.25), elapsed_s=2.0).to_json()
+
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "rows": 4, "done": 3, "done_before": 1, "tracks": 2, "failures": 0, "cache_hits": 0, "audio_s": 3.5,
+        "charged_usd": 0.25, "tracks_per_s": 1.0, "elapsed_s": 2.0, "left_s": 1.0,
+    }  # fmt: skip
 
 
 def test_lines_come_every_few_seconds_and_always_at_the_end():
     out, now = io.StringIO(), iter([0, 0, 1, 6, 6, 7, 7, 7])
-    lines = ProgressLines(out, lambda: next(now))
+    lines = ProgressLines(out, lambda: next(now), JobProgress.describe)
     for done in range(1, 5):
-        lines(JobProgress(4, Totals(tracks=done), elapsed_s=done))
+        lines(JobProgress(4, 0, Totals(tracks=done), elapsed_s=done))
 
     assert [line.split()[0] for line in out.getvalue().splitlines()] == ["1/4", "3/4", "4/4"]
 
@@ -39,37 +61,126 @@ def test_a_market_that_nobody_sells_is_refused():
         RenderOptions(catalog="c.csv", out="out", market="black").render_config()
 
 
+def test_spot_workers_ask_for_a_place_that_may_vanish_and_others_do_not():
+    spot, on_demand = (RenderOptions(catalog="c", out="o", market=market) for market in ("spot", "on-demand"))
+
+    assert spot.custom_resources == {"spot": 1.0} and on_demand.custom_resources == {}
+
+
 @pytest.mark.parametrize(
     "more, said",
     [
         (["--catalog", "nowhere.csv"], "nowhere.csv"),
         (["--catalog", "bad.csv"], "artist"),
         (["--catalog", "good.jsonl", "--node-type", "mainframe"], "mainframe"),
+        (["--catalog", "good.jsonl", "--market", "spot"], "spot"),
+        (["--catalog", "good.jsonl", "--resume"], "never begun"),
     ],
 )
-def test_what_cannot_be_used_is_exit_code_2_before_ray_starts(tmp_path, monkeypatch, capsys, more, said):
+@pytest.mark.parametrize("form", [[], ["--dry-run"]], ids=["run", "dry-run"])
+def test_what_cannot_be_used_is_exit_code_2_before_ray_starts(tmp_path, monkeypatch, capsys, more, said, form):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.csv").write_text("prompt,artist\na,b\n")
     (tmp_path / "good.jsonl").write_text(json.dumps({"prompt": "a"}) + "\n")
 
-    assert main([*more, "--out", "out"]) == 2
+    assert main([*more, *form, "--out", "out"]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("workers", ["0", "3:2", "x", "1:2:3"])
-def test_impossible_worker_counts_are_exit_code_2(workers, capsys):
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        *(("--workers", value) for value in ("0", "3:2", "x", "1:2:3")),
+        *(("--sample", value) for value in ("0", "1.5", "200%", "x")),
+        *(("--max-cost", value) for value in ("0", "-1", "nan", "inf", "x")),
+        ("--limit", "0"),
+        ("--progress", "loud"),
+        ("--market", "black"),
+        ("--storage-options", "[]"),
+    ],
+)
+def test_impossible_values_are_exit_code_2(option, value, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["--catalog", "c.csv", "--out", "out", "--workers", workers])
+        main(["--catalog", "c.csv", "--out", "out", option, value])
 
-    assert exit_.value.code == 2 and "--workers" in capsys.readouterr().err
+    assert exit_.value.code == 2 and option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, share", [("0.25", 0.25), ("1%", 0.01), ("100%", 1.0)])
+def test_a_sample_is_a_share_or_a_percentage(text, share):
+    assert parse(["--catalog", "c", "--out", "o", "--sample", text]).options.sample == share
+
+
+BAD_ROWS = '{"prompt": ""}\nnot json\n'
 
 
 def test_a_catalog_of_bad_rows_only_needs_no_cluster(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.jsonl").write_text('{"prompt": ""}\nnot json\n')
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS)
 
     assert main(["--catalog", "c.jsonl", "--out", "out"]) == 1
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert (manifest["rows"], manifest["totals"]["failures"], manifest["state"]) == (2, 2, "complete")
+
+    [job] = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"].values()
+    assert (job["rows"], job["totals"]["failures"], job["state"]) == (2, 2, "complete")
+
+
+def test_running_it_again_adds_nothing_and_says_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS)
+    main(["--catalog", "c.jsonl", "--out", "out"])
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+
+    assert main(["--catalog", "c.jsonl", "--out", "out", "--resume"]) == 1
+    assert main(["--catalog", "c.jsonl", "--out", "out", "--retry-failures"]) == 1
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+
+def test_a_limit_and_a_name_make_another_job(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS)
+    for more in ([], ["--limit", "1"], ["--job-name", "again"]):
+        assert main(["--catalog", "c.jsonl", "--out", "out", *more]) == 1
+
+    jobs = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"]
+    assert sorted(job["rows"] for job in jobs.values()) == [1, 2, 2]
+    assert all(name.startswith("c-") for name in jobs)
+
+
+def test_a_job_stays_with_its_store(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS)
+    main(["--catalog", "c.jsonl", "--out", "out"])
+
+    assert main(["--catalog", "c.jsonl", "--out", "out", "--store", "elsewhere"]) == 2
+    assert str(tmp_path / "out" / "store") in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_rows_time_and_cost_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS + json.dumps({"prompt": "a", "duration_s": 30.0}) + "\n")
+
+    said = dry_run(RenderOptions(catalog="c.jsonl", out="out", max_workers=2))
+
+    assert "3 rows, 2 of them cannot be rendered, 1 to do" in said
+    assert "composer: 1 tracks" in said and "in all: " in said and "2 workers" in said
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_a_run_that_ran_out_of_money_is_exit_code_4_and_says_what_is_left():
+    summary = Summary("j", "r", "budget", 10, Totals(tracks=4, failures=1), Totals(tracks=4), 3.0, "out/manifest.json")
+
+    assert summary.exit_code == 4 and "5 still to do" in summary.describe()
+
+
+def test_what_a_job_has_cost_counts_workers_also_while_they_wait():
+    # At this price a device is 0.50 USD a second.
+    journals = [worker("a", from_s=0, to_s=10), worker("b", from_s=5, to_s=10, devices=2.0, on=node(devices=2))]
+
+    assert spent_usd(journals) == pytest.approx(10.0)
+
+
+def test_a_refused_option_is_an_invalid_request():
+    with pytest.raises(InvalidRequest):
+        RenderOptions(catalog="c.csv", out="out", batch_size=0).render_config()

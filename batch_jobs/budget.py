@@ -1,0 +1,77 @@
+"""What makes a run stop before its catalog is done: a signal, or a job that has cost what it may.
+
+The surprising thing: the cost is read from the workers' journals, not from what they have rendered. Workers that wait,
+load or die cost as much as those that render.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from batch_jobs.job_folder import JobFolder, WorkerJournal
+from orchestrion.errors import OrchestrionError
+
+logger = logging.getLogger(__name__)
+
+STOPPED_AT_MAX_COST: Final = "max-cost"
+#: How often the journals are read for what the job has cost.
+LOOK_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether a run is to end before its work does, and why. Any thread may ask or say."""
+
+    #: None: go on.
+    reason: str | None = None
+    signal_number: int | None = None
+
+    def by_signal(self, number: int) -> None:
+        """A signal came."""
+        self.signal_number = number
+        self.reason = signal.Signals(number).name
+
+    def at_max_cost(self) -> None:
+        """The job has cost what it may."""
+        self.reason = self.reason or STOPPED_AT_MAX_COST
+
+
+def spent_usd(journals: Iterable[WorkerJournal]) -> float:
+    """What the workers had to themselves, at the price of their machines."""
+    return sum(one.reserved_device_seconds * one.node.usd_per_device_second for one in journals)
+
+
+@contextmanager
+def watch(stop: Stop, folder: JobFolder, run_id: str, max_cost_usd: float | None) -> Iterator[None]:
+    """While entered, tell the run's workers when it is to stop, and stop it when the job has cost too much."""
+    over = threading.Event()
+
+    def look() -> None:
+        looked = 0
+        while not over.wait(1.0):
+            looked += 1
+            try:
+                if max_cost_usd is not None and looked % round(LOOK_S) == 0:
+                    spent = spent_usd(folder.journals())
+                    if spent >= max_cost_usd:
+                        logger.warning("the job has cost %.6f of %.6f USD; it stops", spent, max_cost_usd)
+                        stop.at_max_cost()
+                if stop.reason is not None:
+                    folder.stop(run_id, stop.reason)
+                    return
+            except OrchestrionError:
+                logger.warning("the run cannot be watched just now; trying again", exc_info=True)
+
+    thread = threading.Thread(target=look, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,142 @@
+"""Make a ledger's many small files few: `python -m batch_jobs.compact_ledger --ledger out/catalog`.
+
+Each closing of a job adds files to each day and model that it touched. This joins those of one folder, in one commit,
+and deletes what no longer counts. The surprising thing: nobody has to stop for it. Jobs go on committing, and who
+reads by an older manifest finds the old files for a day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pyarrow as pa
+
+from batch_jobs.ledger import (
+    ABANDONED_AFTER,
+    MAX_ROWS_PER_FILE,
+    TABLES,
+    Change,
+    Ledger,
+    LedgerFile,
+    Snapshot,
+    read_snapshot,
+)
+from orchestrion.clock import Clock, SystemClock
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
+from orchestrion.objects import Objects
+
+EXIT_UNUSABLE = 2
+EXIT_INFRASTRUCTURE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What was done."""
+
+    files_before: int
+    files_after: int
+    #: Replaced and abandoned files that are gone now.
+    deleted: int
+
+
+def small_files(snapshot: Snapshot) -> dict[tuple[str, str, str | None], tuple[LedgerFile, ...]]:
+    """The files to join: by table, day and model, those that are not full, where there are several."""
+    found: dict[tuple[str, str, str | None], list[LedgerFile]] = defaultdict(list)
+    for table, files in snapshot.tables.items():
+        for file in files:
+            if file.rows < MAX_ROWS_PER_FILE:
+                found[table, file.day, file.model].append(file)
+    return {partition: tuple(files) for partition, files in found.items() if len(files) > 1}
+
+
+def compact(ledger: Ledger, keep: timedelta = ABANDONED_AFTER) -> Compaction:
+    """Join the small files of each folder, in one commit, and sweep.
+
+    Args:
+        ledger: which.
+        keep: how long replaced files stay for those who read by an older manifest.
+
+    Raises:
+        StoreUnavailable: the folder or bucket did not answer, or a file is damaged.
+    """
+    #: What is written already, by the files that it replaces: a commit that came between may have left most as it was.
+    joined: dict[tuple[LedgerFile, ...], list[LedgerFile]] = {}
+
+    def build(newest: Snapshot) -> Change | None:
+        added: dict[str, list[LedgerFile]] = defaultdict(list)
+        removed: list[str] = []
+        for (table, _, _), files in small_files(newest).items():
+            if files not in joined:
+                joined[files] = _join(ledger, table, files)
+            added[table] += joined[files]
+            removed += [file.path for file in files]
+        return Change(added=added, removed=removed) if removed else None
+
+    before = _count(ledger.snapshot().tables)
+    after = _count(ledger.commit(build).tables)
+    return Compaction(before, after, len(ledger.sweep(keep)))
+
+
+def _join(ledger: Ledger, table: str, files: Sequence[LedgerFile]) -> list[LedgerFile]:
+    return [written for rows in _full_tables(ledger, table, files) for written in ledger.write(table, rows)]
+
+
+def _full_tables(ledger: Ledger, table: str, files: Sequence[LedgerFile]) -> Iterator[pa.Table]:
+    """The rows of the files, a full file's worth at a time, whatever their number."""
+    waiting = TABLES[table].schema.empty_table()
+    for file in files:
+        waiting = pa.concat_tables([waiting, ledger.read(table, file)])
+        if waiting.num_rows >= MAX_ROWS_PER_FILE:
+            yield waiting.slice(0, MAX_ROWS_PER_FILE)
+            waiting = waiting.slice(MAX_ROWS_PER_FILE)
+    if waiting.num_rows:
+        yield waiting
+
+
+def _count(tables: Mapping[str, Sequence[LedgerFile]]) -> int:
+    return sum(map(len, tables.values()))
+
+
+def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
+    """Run the command: 0 when the ledger is compact, 2 when there is none, 3 when it does not answer."""
+    parser = argparse.ArgumentParser(
+        prog="python -m batch_jobs.compact_ledger", description="Join a ledger's small files and delete old ones."
+    )
+    parser.add_argument("--ledger", required=True, help="the --out of render_catalog; a folder or fsspec URL")
+    parser.add_argument(
+        "--keep-hours",
+        type=_hours,
+        default=ABANDONED_AFTER,
+        help="how long replaced files stay for those who still read them (default: 24)",
+    )
+    parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
+    arguments = parser.parse_args(argv)
+    try:
+        # Not to make a folder where somebody mistyped one.
+        read_snapshot(arguments.ledger, arguments.storage_options)
+        ledger = Ledger(Objects(arguments.ledger, arguments.storage_options), clock or SystemClock())
+        done = compact(ledger, arguments.keep_hours)
+    except (NotFound, InvalidRequest) as error:
+        sys.stderr.write(f"compact_ledger: {error}\n")
+        return EXIT_UNUSABLE
+    except StoreUnavailable as error:
+        sys.stderr.write(f"compact_ledger: {error}\nRun the same command again.\n")
+        return EXIT_INFRASTRUCTURE
+    sys.stdout.write(f"{done.files_before} files → {done.files_after}; {done.deleted} old files deleted\n")
+    return 0
+
+
+def _hours(text: str) -> timedelta:
+    if not float(text) >= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours of 0 or more")
+    return timedelta(hours=float(text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Which job a command means, and what is still to do of it.
+
+A job is named by what it renders: the catalog's bytes and the settings that decide which rows and which music. So the
+same command means the same job, on any machine and after any death. The surprising thing: where it is rendered, by how
+many workers and at what price is no part of the name and may change from run to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import pyarrow.dataset as ds
+
+from batch_jobs.catalog import RefusedRow, catalog_sha256, is_sampled, read_catalog
+from batch_jobs.job_folder import JobFolder
+from batch_jobs.ledger import Ledger
+from batch_jobs.options import RenderOptions
+from batch_jobs.plan import Plan
+from orchestrion.clock import Clock
+from orchestrion.config import RenderConfig
+from orchestrion.errors import InvalidRequest
+from orchestrion.models import public_name
+from orchestrion.objects import Objects
+from orchestrion.provenance import utc_timestamp
+from orchestrion.store import TrackStore
+
+#: Different tracks in a shard, at most: so many outcomes are committed together, and so many rows wait for the slowest.
+SHARD_REQUESTS: Final = 32
+#: A small catalog is cut finer, so that each of the workers has several shards.
+SHARDS_PER_WORKER: Final = 8
+#: Workers that a small catalog is cut for, if nobody says how many there will be.
+ASSUMED_WORKERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job: its folder, what is noted there, and the rows of its catalog."""
+
+    folder: JobFolder
+    #: job_id, catalog, catalog_sha256, settings, store, requests_per_shard, begun_at.
+    description: Mapping[str, Any]
+    plan: Plan
+    rows: int
+
+    def open_rows(self) -> int:
+        """Rows that have no outcome yet, or are to be tried again."""
+        refused = sum(len(shard.rows) for shard in self.plan.open_refused())
+        return refused + sum(len(shard.rows) for shard in self.plan.open_shards())
+
+
+def job_id_of(options: RenderOptions, sha256: str) -> str:
+    """The name of the job that these options mean: the catalog's name and a hash, e.g. "songs-3fa9c01b"."""
+    settings = [sha256, *_settings(options).items()]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    stem = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(options.catalog).stem.lower()).strip("-")[:32] or "catalog"
+    return f"{stem}-{digest[:8]}"
+
+
+def _settings(options: RenderOptions) -> dict[str, Any]:
+    return {
+        "models": [public_name(entry) for entry in options.models],
+        "precision": options.precision,
+        "limit": options.limit,
+        "sample": options.sample,
+        "job_name": options.job_name,
+    }
+
+
+def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, plan: Plan, clock: Clock) -> Job:
+    """Find the job that the options mean, or begin it, and read its catalog into the plan.
+
+    Raises:
+        InvalidRequest: the catalog cannot be used, or the job was begun with another store, or is to be resumed and
+            was never begun.
+        NotFound: there is no such catalog.
+        StoreUnavailable: the ledger or the store did not answer.
+    """
+    sha256 = catalog_sha256(options.catalog, options.storage_options)
+    folder = JobFolder(objects, job_id_of(options, sha256))
+    noted_job(folder, options)
+    catalog_into(plan, options, TrackStore.open(config.store_url, config.storage_options).put_theme)
+    description = folder.begin(
+        {
+            "job_id": folder.job_id,
+            "catalog": options.catalog,
+            "catalog_sha256": sha256,
+            "settings": _settings(options),
+            "store": config.store_url,
+            "requests_per_shard": plan.requests_per_shard,
+            "begun_at": utc_timestamp(clock.now()),
+        }
+    )
+    if description["store"] != config.store_url:
+        raise InvalidRequest.of(
+            "store", config.store_url, f"this job was begun with the store {description['store']}; use that one"
+        )
+    plan.requests_per_shard = description["requests_per_shard"]
+    job = Job(folder, description, plan, plan.rows)
+    if (number := folder.newest_round()) > 1:
+        plan.begin_round(number, folder.round_lines(number))
+    plan.note_committed(folder.committed())
+    return job
+
+
+def noted_job(folder: JobFolder, options: RenderOptions) -> Mapping[str, Any] | None:
+    """What is noted of the job; None if it was never begun.
+
+    Raises:
+        InvalidRequest: it was never begun, and the options say that it was.
+    """
+    noted = folder.description()
+    if options.resume and noted is None:
+        raise InvalidRequest.of(
+            "resume", folder.job_id, f"was never begun in {options.ledger_url}; has the catalog or a setting changed?"
+        )
+    return noted
+
+
+def begin_next_round(job: Job, ledger: Ledger) -> None:
+    """Have the rows that failed tried again; those that are no valid requests stay as they are."""
+    failures = ledger.dataset("failures")
+    wanted = (ds.field("job_id") == job.folder.job_id) & (ds.field("stage") != "catalog")
+    lines = sorted(failures.to_table(columns=["line"], filter=wanted)["line"].to_pylist())
+    if lines:
+        number = job.folder.newest_round() + 1
+        job.plan.begin_round(number, job.folder.begin_round(number, lines))
+
+
+def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes], str]) -> None:
+    """The catalog's rows into the plan, as far as the job is about them.
+
+    Raises:
+        InvalidRequest: the catalog as a whole cannot be used.
+        NotFound: there is no such catalog.
+    """
+    default_model = public_name(options.models[0])
+    rows = read_catalog(options.catalog, options.storage_options, put_theme, default_model, plan.first_line_of)
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, RefusedRow):
+            # What cannot be read belongs to no sample.
+            if options.sample == 1.0:
+                plan.refuse(row)
+        elif is_sampled(row, options.sample):
+            plan.add(row)
+        if number == options.limit:
+            break
+    plan.requests_per_shard = _requests_per_shard(plan, options)
+
+
+def _requests_per_shard(plan: Plan, options: RenderOptions) -> int:
+    shards = SHARDS_PER_WORKER * (options.max_workers or ASSUMED_WORKERS)
+    # Two shards in hand must be able to fill every slot of a worker.
+    return max(options.batch_size, min(max(SHARD_REQUESTS, options.batch_size), math.ceil(plan.requests / shards)))

@@ -1,0 +1,221 @@
+"""Which tracks came from what: `python -m batch_jobs.lineage --ledger out/catalog --model-revision 4f1c…`.
+
+Answers from Parquet alone which tracks a model revision, a prompt, a theme or continuation, a requester or a job led
+to; `--format ids` prints what `orchestrion takedown --from -` reads. The surprising thing: a requester's tracks are
+those that they had made and those that they were handed out of the store, because both are what they have.
+
+Exit codes: 0 tracks were found · 1 none were · 2 the arguments or the ledger cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from operator import and_
+from typing import Any, Final, TextIO
+
+import pyarrow.dataset as ds
+from pydantic import ValidationError
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from batch_jobs.ledger import ledger_dataset
+from orchestrion.errors import InvalidRequest, OrchestrionError
+from orchestrion.provenance import utc_timestamp
+from orchestrion.request import TrackSpec
+
+EXIT_FOUND: Final = 0
+EXIT_NOTHING: Final = 1
+EXIT_UNUSABLE: Final = 2
+
+#: What is told of each delivery of a track.
+COLUMNS: Final = (
+    "track_id", "job_id", "line", "row_id", "title", "settled_at", "requested_by", "requester", "cache_hit", "prompt",
+    "prompt_sha256", "theme", "continuation", "seed", "model", "model_revision", "recipe_version", "audio_key",
+)  # fmt: skip
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_REFERENCE: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where tracks came from: conditions that must all hold, at least one of them.
+
+    Raises:
+        InvalidRequest: there is no condition, or one cannot be met by any track.
+    """
+
+    model_revision: str | None = None
+    #: SHA-256 of the prompt, hex; see `prompt_sha256`.
+    prompt_sha256: str | None = None
+    #: Theme or continuation: "sha256:" and the hash of its file.
+    reference: str | None = None
+    #: Had the track made, or was handed it.
+    requester: str | None = None
+    job_id: str | None = None
+    track_id: str | None = None
+    #: First and last UTC day on which the track was delivered.
+    since: date | None = None
+    until: date | None = None
+
+    def __post_init__(self) -> None:
+        if all(getattr(self, name) is None for name in self.__slots__):
+            raise InvalidRequest.of(
+                "conditions", "none", "name what the tracks came from, for example --model-revision, --prompt or --job"
+            )
+        if self.prompt_sha256 is not None and not _SHA256.fullmatch(self.prompt_sha256):
+            raise InvalidRequest.of("prompt_sha256", self.prompt_sha256, "is not 64 lower-case hex digits")
+        if self.reference is not None and not _REFERENCE.fullmatch(self.reference):
+            raise InvalidRequest.of("reference", self.reference, "is not sha256: and 64 lower-case hex digits")
+        if self.since and self.until and self.since > self.until:
+            raise InvalidRequest.of("until", self.until.isoformat(), f"is before --since {self.since.isoformat()}")
+
+    def filter(self) -> ds.Expression:
+        """The conditions as pyarrow pushes them into a scan: days and jobs skip files, the others row groups."""
+        conditions = [
+            ds.field(name) == value
+            for name in ("model_revision", "prompt_sha256", "job_id", "track_id")
+            if (value := getattr(self, name)) is not None
+        ]
+        if self.reference is not None:
+            conditions.append((ds.field("theme") == self.reference) | (ds.field("continuation") == self.reference))
+        if self.requester is not None:
+            conditions.append((ds.field("requested_by") == self.requester) | (ds.field("requester") == self.requester))
+        if self.since is not None:
+            conditions.append(ds.field("day") >= self.since)
+        if self.until is not None:
+            conditions.append(ds.field("day") <= self.until)
+        return reduce(and_, conditions)
+
+
+def prompt_sha256(prompt: str) -> str:
+    """The hash that records have of this prompt, whichever way its accents and line ends are written.
+
+    Raises:
+        InvalidRequest: no track can have this prompt.
+    """
+    try:
+        spec = TrackSpec(prompt=prompt)
+    except ValidationError as error:
+        raise InvalidRequest.of("prompt", prompt, error.errors()[0]["msg"]) from None
+    return hashlib.sha256(spec.prompt.encode()).hexdigest()
+
+
+def deliveries(
+    ledger_url: str,
+    origin: Origin,
+    storage_options: Mapping[str, Any] | None = None,
+    columns: Sequence[str] = COLUMNS,
+) -> Iterator[dict[str, Any]]:
+    """The deliveries of tracks that came from `origin`, in no order; a track comes once for each row it was made for.
+
+    Raises:
+        NotFound: there is no ledger at `ledger_url`.
+        StoreUnavailable: the bucket does not answer.
+    """
+    tracks = ledger_dataset(ledger_url, storage_options or {}, "tracks")
+    for batch in tracks.scanner(columns=list(columns), filter=origin.filter()).to_batches():
+        yield from batch.to_pylist()
+
+
+def _print_ids(found: Iterator[dict[str, Any]], out: TextIO) -> int:
+    track_ids = {row["track_id"] for row in found}
+    out.writelines(f"{track_id}\n" for track_id in sorted(track_ids))
+    return len(track_ids)
+
+
+def _print_jsonl(found: Iterator[dict[str, Any]], out: TextIO) -> int:
+    count = 0
+    for row in found:
+        out.write(json.dumps(row, default=utc_timestamp) + "\n")
+        count += 1
+    return count
+
+
+def _print_table(found: Iterator[dict[str, Any]], out: TextIO) -> int:
+    rows = sorted(found, key=lambda row: (row["settled_at"], row["job_id"], row["line"]))
+    table = Table(box=box.SIMPLE, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("track", no_wrap=True, min_width=36)
+    for heading in ("day", "for", "model", "title or prompt"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(
+            row["track_id"],
+            row["settled_at"].date().isoformat(),
+            _on_terminal(row["requested_by"]),
+            _on_terminal(row["model"]),
+            _on_terminal(row["title"] or row["prompt"]),
+        )
+    if rows:
+        Console(file=out).print(table)
+    return len(rows)
+
+
+def _on_terminal(text: str) -> Text:
+    """Text of a catalog: no markup, and no control characters for the terminal to obey."""
+    return Text("".join(character if character.isprintable() else "�" for character in text))
+
+
+_PRINT: Final = {"table": _print_table, "jsonl": _print_jsonl, "ids": _print_ids}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see the module's docstring for the exit codes."""
+    arguments = _parser().parse_args(argv)
+    try:
+        origin = Origin(
+            model_revision=arguments.model_revision,
+            prompt_sha256=arguments.prompt_sha256 if arguments.prompt is None else prompt_sha256(arguments.prompt),
+            reference=arguments.reference,
+            requester=arguments.requester,
+            job_id=arguments.job,
+            track_id=arguments.track_id,
+            since=arguments.since,
+            until=arguments.until,
+        )
+        columns = ("track_id",) if arguments.format == "ids" else COLUMNS
+        found = deliveries(arguments.ledger, origin, arguments.storage_options, columns)
+        count = _PRINT[arguments.format](found, sys.stdout)
+    except OrchestrionError as error:
+        sys.stderr.write(f"lineage: {error}\n")
+        return EXIT_UNUSABLE
+    what = "tracks" if arguments.format == "ids" else "deliveries of tracks"
+    sys.stderr.write(f"lineage: {count:,} {what} found\n")
+    return EXIT_FOUND if count else EXIT_NOTHING
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m batch_jobs.lineage",
+        description="Find the tracks that came from something. All conditions must hold; give at least one.",
+        epilog="Exit codes: 0 found, 1 nothing found, 2 unusable arguments or ledger.",
+    )
+    parser.add_argument("--ledger", required=True, help="the --out of render_catalog; a folder or fsspec URL")
+    parser.add_argument("--model-revision", metavar="R", help="as records have it")
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="the whole prompt")
+    prompt.add_argument("--prompt-sha256", metavar="H", help="the hash of the prompt, for those who may not read it")
+    parser.add_argument("--reference", metavar="sha256:…", help="theme or continuation")
+    parser.add_argument("--requester", metavar="NAME", help="had the track made, or was handed it from the store")
+    parser.add_argument("--job", metavar="ID")
+    parser.add_argument("--track-id", metavar="ID")
+    parser.add_argument("--since", type=date.fromisoformat, metavar="DAY", help="first UTC day, e.g. 2026-11-01")
+    parser.add_argument("--until", type=date.fromisoformat, metavar="DAY", help="last UTC day, included")
+    parser.add_argument(
+        "--format", choices=tuple(_PRINT), default="table", help="ids: one track id a line (default: %(default)s)"
+    )
+    parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

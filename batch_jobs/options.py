@@ -1,0 +1,237 @@
+"""What one catalog job is to do, as a value and as a command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from pydantic import ValidationError
+
+from orchestrion.config import PrecisionName, RenderConfig
+from orchestrion.errors import InvalidRequest
+from orchestrion.models import absolute_entry
+
+ProgressForm = Literal["auto", "bar", "lines", "json"]
+
+#: The custom Ray resource that preemptible nodes carry and nobody but render processes asks for.
+SPOT_RESOURCE: Final = "spot"
+EPILOG: Final = (
+    "Exit codes: 0 every row is a track, 1 some rows failed, 2 unusable arguments or catalog, 3 infrastructure failed, "
+    "4 stopped at --max-cost, 130 and 143 stopped by a signal. After 1, 3, 4, 130 and 143 the same command goes on."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What one job is to do. `out` and `store_url` are folders or fsspec URLs that every render process can reach."""
+
+    catalog: str
+    out: str
+    #: Default: the folder `store` in `out`.
+    store_url: str | None = None
+    #: Default: `signing-key.pem` beside the store's folder, or in ~/.orchestrion for a store that is no folder.
+    signing_key_path: str | None = None
+    #: fsspec's options for `catalog`, `out` and the store.
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    #: Tells jobs on the same catalog apart; a job is named by this, the catalog's content and what is rendered of it.
+    job_name: str = ""
+    #: Only the first so many rows; of those, this share, the same rows each time.
+    limit: int | None = None
+    sample: float = 1.0
+    #: Refuse to begin a job: there must be one to go on with.
+    resume: bool = False
+    #: Try again what failed when the job was last complete.
+    retry_failures: bool = False
+    #: Begin nothing new when the job's workers have cost so much, over all its runs.
+    max_cost_usd: float | None = None
+    models: tuple[str, ...] = ("composer",)
+    precision: PrecisionName = "auto"
+    #: For workers whose node has no label that says it.
+    node_type: str = "local-cpu"
+    market: str = "on-demand"
+    prices_path: str | None = None
+    min_workers: int = 1
+    #: Default: one for each CPU (GPU, if workers have one) of the cluster.
+    max_workers: int | None = None
+    #: Tracks that a process makes at the same time, where its model can.
+    batch_size: int = 4
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+    #: Custom Ray resources of one worker, e.g. {"pool_batch": 1}: keeps it off the nodes of other pools.
+    resources_per_worker: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def threads_per_worker(self) -> int:
+        """One for each whole CPU of a worker: a second one would take the core of another worker."""
+        return max(1, int(self.cpus_per_worker))
+
+    @property
+    def custom_resources(self) -> dict[str, float]:
+        """What a worker asks of Ray besides CPUs and GPUs: on the spot market, a place that may vanish."""
+        spot = {SPOT_RESOURCE: 1.0} if self.market == "spot" else {}
+        return spot | dict(self.resources_per_worker)
+
+    @property
+    def ledger_url(self) -> str:
+        """Where the ledger is, absolute."""
+        return _absolute(self.out)
+
+    def render_config(self) -> RenderConfig:
+        """What each render process needs to know.
+
+        Raises:
+            InvalidRequest: a value of it cannot be used.
+        """
+        store = _absolute(self.store_url or f"{self.out.rstrip('/')}/store")
+        beside = Path.home() / ".orchestrion" if "://" in store else Path(store).parent
+        try:
+            return RenderConfig(
+                store_url=store,
+                storage_options=dict(self.storage_options),
+                signing_key_path=_absolute(self.signing_key_path or str(beside / "signing-key.pem")),
+                models=self.models,
+                precision=self.precision,
+                slots=self.batch_size,
+                threads=self.threads_per_worker,
+                node_type=self.node_type,
+                market=self.market,
+                prices_path=_absolute(self.prices_path) if self.prices_path else None,
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidRequest.of(str(first["loc"][0]), first["input"], first["msg"]) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The options of a job, and how the command line that gave them is to behave."""
+
+    options: RenderOptions
+    address: str | None
+    dry_run: bool
+    progress: ProgressForm
+
+
+def parse(argv: Sequence[str] | None) -> Command:
+    """Read a command line; argparse exits with 2 on one that it cannot read."""
+    arguments = parser().parse_args(argv)
+    min_workers, max_workers = arguments.workers
+    options = RenderOptions(
+        catalog=arguments.catalog,
+        out=arguments.out,
+        store_url=arguments.store,
+        signing_key_path=arguments.signing_key,
+        storage_options=arguments.storage_options,
+        job_name=arguments.job_name,
+        limit=arguments.limit,
+        sample=arguments.sample,
+        resume=arguments.resume,
+        retry_failures=arguments.retry_failures,
+        max_cost_usd=arguments.max_cost,
+        models=tuple(absolute_entry(entry) for entry in arguments.models or ("composer",)),
+        precision=arguments.precision,
+        node_type=arguments.node_type,
+        market=arguments.market,
+        prices_path=arguments.prices,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        batch_size=arguments.batch_size,
+        cpus_per_worker=arguments.cpus_per_worker,
+        gpus_per_worker=arguments.gpus_per_worker,
+        resources_per_worker=arguments.resources,
+    )
+    return Command(options, arguments.address, arguments.dry_run, arguments.progress)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `render_catalog`."""
+    made = argparse.ArgumentParser(
+        prog="python -m batch_jobs.render_catalog",
+        description="Render a catalog of tracks with Ray Data. Running the same command again goes on where it was.",
+        epilog=EPILOG,
+    )
+    what = made.add_argument_group("what")
+    what.add_argument("--catalog", required=True, help="CSV, JSONL or Parquet; a path or fsspec URL")
+    what.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N rows")
+    what.add_argument(
+        "--sample", type=_share, default=1.0, metavar="SHARE", help="only this share of the rows, e.g. 0.01 or 1%%"
+    )
+    what.add_argument("--job-name", default="", help="tells jobs on the same catalog apart")
+    what.add_argument(
+        "--resume", action="store_true", help="only go on with a job that was begun; never begin one by mistake"
+    )
+    what.add_argument(
+        "--retry-failures", action="store_true", help="of a job that is complete, try again the rows that failed"
+    )
+    where = made.add_argument_group("where")
+    where.add_argument("--out", required=True, help="folder or s3:// URL of the ledger")
+    where.add_argument("--store", help="folder or s3:// URL of the audio (default: OUT/store)")
+    where.add_argument("--signing-key", help="Ed25519 key in PEM (default: signing-key.pem beside the store)")
+    where.add_argument("--storage-options", type=_json_object, default={}, help="JSON for fsspec, e.g. an endpoint_url")
+    how = made.add_argument_group("how")
+    how.add_argument("--model", action="append", dest="models", help="model to load; repeat for more (composer)")
+    how.add_argument(
+        "--precision", default="auto", choices=get_args(PrecisionName), help="of the models' weights (default: auto)"
+    )
+    how.add_argument("--workers", type=_workers, default=(1, None), metavar="N|MIN:MAX", help="render processes")
+    how.add_argument(
+        "--batch-size", type=_at_least_one, default=4, help="tracks that a process makes at once (default: %(default)s)"
+    )
+    how.add_argument("--cpus-per-worker", type=float, default=1.0)
+    how.add_argument("--gpus-per-worker", type=float, default=0.0)
+    how.add_argument("--resources", type=_json_object, default={}, help="custom Ray resources, '{\"pool_batch\": 1}'")
+    how.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, or one started on this machine)")
+    how.add_argument(
+        "--progress", default="auto", choices=get_args(ProgressForm), help="auto: a bar on a terminal, else lines"
+    )
+    money = made.add_argument_group("money")
+    money.add_argument("--dry-run", action="store_true", help="read the catalog, estimate time and cost, and stop")
+    money.add_argument("--max-cost", type=_positive, metavar="USD", help="begin nothing new beyond that")
+    money.add_argument("--node-type", default="local-cpu", help="row of the price table (default: %(default)s)")
+    money.add_argument(
+        "--market", default="on-demand", choices=("on-demand", "spot"), help="spot: only on nodes that may vanish"
+    )
+    money.add_argument("--prices", help="price table in YAML (default: the one that ships with the project)")
+    return made
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def _workers(text: str) -> tuple[int, int]:
+    low, colon, high = text.partition(":")
+    workers = (int(low), int(high if colon else low))
+    if not 1 <= workers[0] <= workers[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not N or MIN:MAX with 1 <= MIN <= MAX")
+    return workers
+
+
+def _at_least_one(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    if not 0.0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return float(text)
+
+
+def _share(text: str) -> float:
+    share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; give more than 0 and at most 1, or a percentage")
+    return share
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value

@@ -1,0 +1,265 @@
+"""What keeps a render process busy: requests go in from several shards at once, tries come out as they end.
+
+look up → open → advance → complete, each stage beside the others: while the model makes the next piece, finished ones
+are mastered, encoded and uploaded. The surprising thing: there are no batches. A model whose pieces share their steps
+is given as many as it has slots, and the next one the moment a slot is free, whichever shard it is from.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+from batch_jobs.tables import FAILED, KEPT, STOPPED, TRACK
+from orchestrion.clock import Clock
+from orchestrion.errors import InvalidRequest, ModelFailed, NotFound, OrchestrionError
+from orchestrion.render import Failure, Renderer, Rendering, Track
+from orchestrion.request import TrackRequest
+
+logger = logging.getLogger(__name__)
+
+#: Threads that ask the store whether a track is there already, so that the model never waits for the answer.
+LOOK_UPS: Final = 2
+#: Pieces beyond the slots that are opened early: their prompts are read while others are still being made.
+OPEN_AHEAD: Final = 1
+#: Whole pieces that may wait for mastering and uploading before the model waits for them: each is held in memory.
+MAX_COMPLETING: Final = 4
+#: What has been made of a piece is kept so often, where its model can go on from it: what a sudden death may cost.
+KEEP_EVERY_S: Final = 15.0
+
+
+class Partials(Protocol):
+    """Where codes of unfinished pieces are kept; `job_folder.JobFolder` is one."""
+
+    def partial(self, track_id: str, /) -> bytes | None: ...  # noqa: D102
+    def keep_partial(self, track_id: str, checkpoint: bytes, /) -> None: ...  # noqa: D102
+    def drop_partial(self, track_id: str, /) -> None: ...  # noqa: D102
+
+
+@dataclass(eq=False, slots=True)
+class Try:
+    """One try of one request. `outcome` is done with None when the line was stopped before there was one."""
+
+    request: TrackRequest
+    track_id: str
+    outcome: Future[Track | Failure | None] = field(default_factory=Future)
+    #: Both None for a track that was there already, and for a try that was never begun.
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: How it ended, of `tables.ENDINGS`; None before that.
+    ended: str | None = None
+    #: Whether a part of it is among the partial pieces.
+    kept: bool = False
+    kept_at_s: float = 0.0
+    rendering: Rendering | None = None
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of the device so far."""
+        return self.rendering.device_seconds if self.rendering is not None else 0.0
+
+
+class RenderLine:
+    """One renderer and the threads around it. Threads may submit at any time."""
+
+    def __init__(self, renderer: Renderer, partials: Partials, *, slots: int, finishers: int, clock: Clock) -> None:
+        """A running line.
+
+        Args:
+            renderer: its models are used by one thread of the line only.
+            partials: where unfinished pieces are kept and looked for.
+            slots: pieces that a model with shared steps makes at once.
+            finishers: threads that master, encode and store.
+            clock: for the moments of tries and of stopping.
+        """
+        self._renderer = renderer
+        self._partials = partials
+        self._slots = slots
+        self._clock = clock
+        self._look_ups = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="look-up")
+        self._finishers = ThreadPoolExecutor(finishers, thread_name_prefix="finish")
+        self._changed = threading.Condition()
+        # All below is changed under `_changed`; `_open` by the generating thread alone.
+        self._ready: deque[Try] = deque()
+        self._open: list[Try] = []
+        self._completing = 0
+        self._stop_at_s: float | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="generate", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: TrackRequest, track_id: str) -> Try:
+        """Have one request rendered, or found; its outcome comes by itself."""
+        one = Try(request, track_id)
+        with self._changed:
+            if self._stop_at_s is not None:
+                one.outcome.set_result(None)
+                return one
+        self._look_ups.submit(self._guarded, one, self._look_up)
+        return one
+
+    def stop(self, within_s: float) -> None:
+        """Begin nothing new; what is open may go on for `within_s`, then it is kept for others as far as it is."""
+        with self._changed:
+            stop_at_s = self._clock.monotonic_s() + within_s
+            self._stop_at_s = stop_at_s if self._stop_at_s is None else min(self._stop_at_s, stop_at_s)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop at once and end the threads."""
+        self.stop(0.0)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._look_ups.shutdown()
+        self._finishers.shutdown()
+
+    # ---- before the model --------------------------------------------------------------------------------------
+
+    def _look_up(self, one: Try) -> None:
+        try:
+            found = self._renderer.find(one.request)
+        except OrchestrionError as error:
+            self._settle(one, self._renderer.failed(error, "request", one.track_id, one.request.model))
+            return
+        if found is not None:
+            self._settle(one, found)
+            return
+        with self._changed:
+            self._ready.append(one)
+            self._changed.notify_all()
+
+    # ---- the model ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._open or self._ready or self._closed)
+                if self._closed and not self._open and not self._ready:
+                    return
+                stopping = self._stop_at_s is not None
+                over = self._stop_at_s is not None and self._clock.monotonic_s() >= self._stop_at_s
+                unbegun = list(self._ready) if stopping else []
+                if stopping:
+                    self._ready.clear()
+            for one in unbegun:
+                self._settle(one, None)
+            if over:
+                for one in list(self._open):
+                    self._give_up(one)
+                continue
+            while (begun := self._next_to_open()) is not None:
+                self._guarded(begun, self._begin)
+            if self._open:
+                # In turn: of models that share their steps, a turn for one moves all of them.
+                one = self._open.pop(0)
+                self._open.append(one)
+                self._guarded(one, self._advance)
+
+    def _next_to_open(self) -> Try | None:
+        with self._changed:
+            if not self._ready:
+                return None
+            shares = self._renderer.shares_steps(self._ready[0].request)
+            room = self._slots + OPEN_AHEAD if shares else 1
+            return self._ready.popleft() if len(self._open) < room else None
+
+    def _begin(self, one: Try) -> None:
+        one.started_at = self._clock.now()
+        resume = self._partials.partial(one.track_id) if self._is_long(one) else None
+        try:
+            one.rendering = self._renderer.open(one.request, interactive=False, resume=resume)
+        except OrchestrionError as error:
+            stage = "generate" if isinstance(error, ModelFailed) else "request"
+            self._settle(one, self._renderer.failed(error, stage, one.track_id, one.request.model))
+            return
+        one.kept = resume is not None
+        one.kept_at_s = self._clock.monotonic_s()
+        self._open.append(one)
+
+    def _is_long(self, one: Try) -> bool:
+        """Whether a part of this piece may have been kept: only models with shared steps keep any."""
+        return self._renderer.shares_steps(one.request)
+
+    def _advance(self, one: Try) -> None:
+        rendering = _opened(one)
+        try:
+            chunk = rendering.advance()
+        except (ModelFailed, InvalidRequest, NotFound) as error:
+            self._open.remove(one)
+            rendering.close()
+            self._settle(one, self._renderer.failed(error, "generate", one.track_id, one.request.model))
+            return
+        if chunk is not None:
+            if self._clock.monotonic_s() - one.kept_at_s >= KEEP_EVERY_S:
+                self._keep(one)
+            return
+        self._open.remove(one)
+        with self._changed:
+            self._changed.wait_for(lambda: self._completing < MAX_COMPLETING)
+            self._completing += 1
+        self._finishers.submit(self._guarded, one, self._complete)
+
+    def _give_up(self, one: Try) -> None:
+        """The time is over: keep what there is of this piece, for whoever makes the rest."""
+        self._open.remove(one)
+        one.ended = KEPT if self._keep(one) else STOPPED
+        _opened(one).close()
+        self._settle(one, None)
+
+    def _keep(self, one: Try) -> bool:
+        """Keep what there is of an open piece; whether there is anything, and it could be kept."""
+        one.kept_at_s = self._clock.monotonic_s()
+        checkpoint = _opened(one).checkpoint()
+        if checkpoint is None:
+            return False
+        try:
+            self._partials.keep_partial(one.track_id, checkpoint)
+        except OrchestrionError:
+            logger.warning("%s: what was made of it could not be kept", one.track_id, exc_info=True)
+            return False
+        one.kept = True
+        return True
+
+    # ---- after the model ---------------------------------------------------------------------------------------
+
+    def _complete(self, one: Try) -> None:
+        try:
+            outcome = _opened(one).complete()
+            if one.kept and isinstance(outcome, Track):
+                self._partials.drop_partial(one.track_id)
+        finally:
+            with self._changed:
+                self._completing -= 1
+                self._changed.notify_all()
+        self._settle(one, outcome)
+
+    def _settle(self, one: Try, outcome: Track | Failure | None) -> None:
+        if one.started_at is not None:
+            one.ended_at = self._clock.now()
+            if outcome is not None:
+                one.ended = TRACK if isinstance(outcome, Track) else FAILED
+        one.outcome.set_result(outcome)
+
+    def _guarded(self, one: Try, step: Callable[[Try], None]) -> None:
+        """What nobody foresaw ends this try and no other: its caller gets the exception."""
+        try:
+            step(one)
+        except Exception as error:
+            logger.exception("%s: a step of its render broke", one.track_id)
+            if one in self._open and threading.current_thread() is self._thread:
+                self._open.remove(one)
+            one.outcome.set_exception(error)
+
+
+def _opened(one: Try) -> Rendering:
+    if one.rendering is None:
+        raise RuntimeError(f"{one.track_id} was not opened")
+    return one.rendering

@@ -1,0 +1,402 @@
+"""How one process takes a shard to its commit: claim → render what is missing → settle every row → commit.
+
+No Ray here. The surprising thing: a shard that was begun before is not begun again. What its dead worker finished is in
+the store and counts as this job's own work; only what was in its hands when it died is made a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+
+from batch_jobs.closing import shard_totals
+from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.ledger import Totals
+from batch_jobs.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
+from batch_jobs.render_line import RenderLine, Try
+from batch_jobs.retry import RetryBudget, pause_s, store_pause_s
+from batch_jobs.tables import TRACK, TWIN
+from orchestrion.clock import Clock
+from orchestrion.errors import REASONS, ModelFailed, OrchestrionError, StoreUnavailable
+from orchestrion.render import Failure, Renderer, Track
+from orchestrion.request import TrackRequest, TrackSpec
+
+logger = logging.getLogger(__name__)
+
+#: So many workers died with a shard in hand: from then on its rows are tried one at a time, and nothing beside them.
+DEATHS_BEFORE_CARE: Final = 2
+#: So many workers died with one row alone: it is given up.
+DEATHS_ALONE: Final = 3
+
+#: What became of a shard in a worker's hands.
+COMMITTED: Final = "committed"
+ELSEWHERE: Final = "elsewhere"
+LEFT: Final = "left"
+
+#: One row for each shard that a worker had in hand: what the driver learns of it. From the third column on, `Totals`.
+SUMMARY_SCHEMA: Final = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("state", pa.string()),
+        *((name, pa.int64()) for name in ("tracks", "failures", "cache_hits")),
+        *((name, pa.float64()) for name in ("charged_usd", "saved_usd", "audio_s")),
+    ]
+)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """Workers that had a shard before, and since when."""
+
+    since: datetime
+    workers: tuple[WorkerJournal, ...]
+
+    def maker(self, track: Track) -> WorkerJournal | None:
+        """The one of them that made this track, if it was made for this shard."""
+        if datetime.fromisoformat(track.record.created_at) < self.since:
+            return None
+        return next((worker for worker in self.workers if worker.node.node_id == track.record.node_id), None)
+
+    @property
+    def deaths(self) -> int:
+        """How many of them died with it."""
+        return sum(not worker.left for worker in self.workers)
+
+
+class Journal:
+    """What a worker has in hand, for those who come after it. Threads may note and write at any time."""
+
+    def __init__(self, folder: JobFolder, identity: WorkerJournal, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._noted: dict[str, tuple[str, int, Try]] = {}
+        self._twins: list[Attempt] = []
+        self._numbers = 0
+        self.identity = identity
+
+    def note(self, shard: str, line: int, one: Try) -> str:
+        """A try begins; returns its id."""
+        with self._lock:
+            self._numbers += 1
+            attempt_id = f"{self.identity.worker_id}-{self._numbers}"
+            self._noted[attempt_id] = (shard, line, one)
+        return attempt_id
+
+    def attempts(self, shard: str) -> list[Attempt]:
+        """The tries of one shard that have ended."""
+        return [one for one in self._all() if one.shard == shard and one.ended is not None]
+
+    def settle(self, shard: str, committed: bool) -> None:
+        """The shard is committed: by this worker, whose tries are in the commit, or by another."""
+        lost = [] if committed else self.attempts(shard)
+        twins = [replace(one, ended=TWIN) if one.ended == TRACK else one for one in lost]
+        with self._lock:
+            self._twins += twins
+            self._noted = {key: noted for key, noted in self._noted.items() if noted[0] != shard}
+
+    def write(self, left: bool = False) -> None:
+        """Replace the journal that the others see.
+
+        Raises:
+            StoreUnavailable: it could not be written.
+        """
+        attempts = (*self._twins, *self._all())
+        self._folder.write_journal(replace(self.identity, seen_at=self._clock.now(), attempts=attempts, left=left))
+
+    def _all(self) -> list[Attempt]:
+        with self._lock:
+            noted = list(self._noted.items())
+        now = self._clock.now()
+        return [_attempt(key, shard, line, one, now) for key, (shard, line, one) in noted if one.started_at is not None]
+
+
+def _attempt(attempt_id: str, shard: str, line: int, one: Try, now: datetime) -> Attempt:
+    outcome = one.outcome.result() if one.outcome.done() and one.outcome.exception() is None else None
+    return Attempt(
+        attempt_id=attempt_id,
+        shard=shard,
+        line=line,
+        track_id=one.track_id,
+        model=one.request.model,
+        started_at=one.started_at or now,
+        ended_at=one.ended_at or now,
+        device_seconds=one.device_seconds,
+        ended=one.ended,
+        reason=outcome.reason if isinstance(outcome, Failure) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of a shard, and the id of its track, or why there can be none."""
+
+    at: RowContext
+    request: TrackRequest
+    track_id: str | Failure
+
+
+@dataclass(slots=True)
+class _Settled:
+    """What became of one request: its outcome, its tries, and whether this job paid for it."""
+
+    outcome: Track | Failure
+    attempts: int
+    paid: bool
+
+
+@dataclass(slots=True)
+class Care:
+    """Shards run side by side, unless one of them may kill the process: that one runs alone."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    beside: int = 0
+    alone: bool = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Beside other shards."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.alone)
+            self.beside += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.beside -= 1
+                self.changed.notify_all()
+
+    @contextmanager
+    def by_itself(self) -> Iterator[None]:
+        """With nothing beside it."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.alone and not self.beside)
+            self.alone = True
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.alone = False
+                self.changed.notify_all()
+
+
+class ShardWorker:
+    """One render process's way with shards. Each of its threads may take one at the same time."""
+
+    def __init__(
+        self,
+        folder: JobFolder,
+        renderer: Renderer,
+        line: RenderLine,
+        journal: Journal,
+        clock: Clock,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._folder = folder
+        self._renderer = renderer
+        self._line = line
+        self._journal = journal
+        self._clock = clock
+        self._sleep = sleep
+        self._budget = RetryBudget()
+        self._care = Care()
+
+    def take(self, block: pa.Table) -> pa.Table:
+        """Take a shard (a table of `plan.WORK_SCHEMA`) as far as it goes; one row of `SUMMARY_SCHEMA`.
+
+        Raises:
+            StoreUnavailable: the store was away for longer than anybody waits.
+        """
+        shard: str = block["shard"][0].as_py()
+        if self._patiently(lambda: self._folder.is_committed(shard)):
+            return _summary(shard, COMMITTED, self._patiently(lambda: self._folder.shard(shard)))
+        previous = self._patiently(lambda: self._previous(shard))
+        if previous is None:
+            return _summary(shard, ELSEWHERE)
+        self._patiently(lambda: self._folder.claim(shard, self._journal.identity.worker_id, self._clock.now()))
+        rows = [self._row(row) for row in block.to_pylist()]
+        if previous.deaths < DEATHS_BEFORE_CARE:
+            with self._care.together():
+                settled = self._settle_together(shard, rows, previous)
+        else:
+            with self._care.by_itself():
+                settled = self._settle_one_by_one(shard, rows, previous)
+        if settled is None:
+            return _summary(shard, LEFT)
+        table = self._table(shard, rows, settled, previous)
+        committed = self._patiently(lambda: self._folder.commit(shard, table))
+        self._journal.settle(shard, committed)
+        if not committed:
+            table = self._patiently(lambda: self._folder.shard(shard))
+        return _summary(shard, COMMITTED, table)
+
+    # ---- who had it before -------------------------------------------------------------------------------------
+
+    def _previous(self, shard: str) -> Previous | None:
+        """Those who had the shard before; None if one of another run has it just now."""
+        me, now = self._journal.identity, self._clock.now()
+        claims = {worker: at for worker, at in self._folder.claims(shard).items() if worker != me.worker_id}
+        workers = [journal for worker in claims if (journal := self._folder.journal(worker)) is not None]
+        # A claim of our own run was handed on to us by Ray: whoever made it is gone, however fresh it is.
+        if any(worker.run_id != me.run_id and worker.is_alive(now) for worker in workers):
+            return None
+        return Previous(min(claims.values(), default=now), tuple(workers))
+
+    # ---- rows --------------------------------------------------------------------------------------------------
+
+    def _row(self, row: Mapping[str, Any]) -> _Row:
+        at = RowContext(self._folder.job_id, row["line"], row["row_id"], row["title"])
+        request = TrackSpec.from_json(json.loads(row["spec"])).resolve()
+        try:
+            return _Row(at, request, self._renderer.track_id(request))
+        except OrchestrionError as error:
+            return _Row(at, request, self._renderer.failed(error, "request", None, request.model))
+
+    def _settle_together(self, shard: str, rows: Sequence[_Row], previous: Previous) -> dict[str, _Settled] | None:
+        """All rows at once; None if the line was stopped before all of them had their outcome."""
+        return self._render(shard, _first_of_each(rows), previous)
+
+    def _settle_one_by_one(self, shard: str, rows: Sequence[_Row], previous: Previous) -> dict[str, _Settled] | None:
+        """One row after the other, each noted before it is tried: the one that kills its process is found."""
+        logger.warning("%s: %d workers died with it; its rows are tried one by one", shard, previous.deaths)
+        settled: dict[str, _Settled] = {}
+        worker_id = self._journal.identity.worker_id
+        for track_id, row in _first_of_each(rows).items():
+            line = row.at.line
+            deaths = self._patiently(partial(self._folder.deaths_alone, shard, line))
+            if deaths >= DEATHS_ALONE:
+                settled[track_id] = _Settled(_deadly(row, track_id, deaths), deaths + previous.deaths, paid=False)
+                continue
+            self._patiently(partial(self._folder.begin_alone, shard, line, worker_id))
+            one = self._render(shard, {track_id: row}, previous)
+            self._patiently(partial(self._folder.survived_alone, shard, line, worker_id))
+            if one is None:
+                return None
+            settled |= one
+        return settled
+
+    def _render(self, shard: str, wanted: Mapping[str, _Row], previous: Previous) -> dict[str, _Settled] | None:
+        """The outcome of each track, transient failures tried again as far as the budget goes."""
+        settled: dict[str, _Settled] = {}
+        again = list(wanted)
+        number = 0
+        self._budget.earn(len(wanted))
+        while again:
+            number += 1
+            tries = {}
+            for track_id in again:
+                row = wanted[track_id]
+                tries[track_id] = one = self._line.submit(row.request, track_id)
+                self._journal.note(shard, row.at.line, one)
+            outcomes = {track_id: one.outcome.result() for track_id, one in tries.items()}
+            for track_id, outcome in outcomes.items():
+                if outcome is None:
+                    return None
+                was_made = tries[track_id].started_at is not None
+                paid = was_made or (isinstance(outcome, Track) and previous.maker(outcome) is not None)
+                settled[track_id] = _Settled(outcome, number, paid and isinstance(outcome, Track))
+            failures = {track_id: one for track_id, one in outcomes.items() if isinstance(one, Failure)}
+            again = [track_id for track_id, failure in failures.items() if failure.transient]
+            if not again or not self._budget.can_retry(number, len(again)):
+                break
+            self._budget.spend(len(again))
+            self._sleep(pause_s(number))
+            if any(failures[track_id].reason == REASONS[StoreUnavailable] for track_id in again):
+                # It is not the rows' fault: none of them is spent on a store that is still away.
+                self._patiently(lambda: self._folder.is_committed(shard))
+        return settled
+
+    # ---- the commit --------------------------------------------------------------------------------------------
+
+    def _table(self, shard: str, rows: Sequence[_Row], settled: Mapping[str, _Settled], previous: Previous) -> pa.Table:
+        """The shard's commit: an outcome for each row, and the tries that led to them."""
+        now = self._clock.now()
+        ended: list[dict[str, Any]] = []
+        paid: set[str] = set()
+        adopted: list[dict[str, Any]] = []
+        for row in rows:
+            if isinstance(row.track_id, Failure):
+                ended.append(failure_row(row.at, row.request, row.track_id, 1, now))
+                continue
+            one = settled[row.track_id]
+            if isinstance(one.outcome, Failure):
+                ended.append(failure_row(row.at, row.request, one.outcome, one.attempts, now))
+                continue
+            # Of rows that ask for the same audio, the first pays.
+            pays = one.paid and row.track_id not in paid
+            paid.add(row.track_id)
+            ended.append(track_row(row.at, row.request, one.outcome, pays, one.attempts, now))
+            maker = previous.maker(one.outcome) if pays and one.outcome.cache_hit else None
+            if maker is not None:
+                adopted.append(self._adopted(shard, row, one.outcome, maker))
+        own = [attempt_row(one, self._folder.job_id, self._journal.identity) for one in self._journal.attempts(shard)]
+        return shard_table(ended, own + adopted)
+
+    def _adopted(self, shard: str, row: _Row, track: Track, maker: WorkerJournal) -> dict[str, Any]:
+        """The try that made a track before its worker could commit it."""
+        noted = [one for one in maker.attempts if one.shard == shard and one.track_id == track.track_id]
+        ended_at = datetime.fromisoformat(track.record.created_at)
+        device_seconds = track.record.device_seconds
+        if noted:
+            made = replace(noted[-1], ended=TRACK, ended_at=ended_at, device_seconds=device_seconds, reason=None)
+        else:
+            # Begun and ended between two beats of its journal.
+            attempt_id = f"{maker.worker_id}-line-{row.at.line}"
+            model = row.request.model
+            made = Attempt(
+                attempt_id, shard, row.at.line, track.track_id, model, ended_at, ended_at, device_seconds, TRACK
+            )
+        return attempt_row(made, self._folder.job_id, maker)
+
+    def _patiently(self, call: Callable[[], _Result]) -> _Result:
+        """Call; while the store is away, wait and call again."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return call()
+            except StoreUnavailable:
+                pause = store_pause_s(tries)
+                if pause is None:
+                    raise
+                logger.warning("the store is away; trying again in %.0f s", pause, exc_info=tries == 1)
+                self._sleep(pause)
+
+
+def _first_of_each(rows: Sequence[_Row]) -> dict[str, _Row]:
+    """The first row that asks for each track."""
+    first: dict[str, _Row] = {}
+    for row in rows:
+        if isinstance(row.track_id, str):
+            first.setdefault(row.track_id, row)
+    return first
+
+
+def _deadly(row: _Row, track_id: str, deaths: int) -> Failure:
+    return Failure(
+        track_id=track_id,
+        reason=REASONS[ModelFailed],
+        stage="worker",
+        message=(
+            f"the process that rendered line {row.at.line} died {deaths} times with this row alone in its hands; "
+            "Ray's logs say why. If its nodes only happened to go away, run again with --retry-failures"
+        ),
+        transient=True,
+    )
+
+
+def _summary(shard: str, state: str, rows: pa.Table | None = None) -> pa.Table:
+    totals = Totals() if rows is None else shard_totals(rows)
+    counted = {name: getattr(totals, name) for name in SUMMARY_SCHEMA.names[2:]}
+    return pa.Table.from_pylist([{"shard": shard, "state": state, **counted}], schema=SUMMARY_SCHEMA)

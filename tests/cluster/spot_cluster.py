@@ -1,0 +1,192 @@
+"""A Ray cluster of real raylets on this machine, whose nodes can be drained and killed as a cloud does it.
+
+A head without CPUs and some spot nodes of one CPU each, started by `ray start`, each in a session of its own. The
+surprising thing: SIGKILL of a process group is not the death of a machine, for Ray's workers leave the group; so a node
+is killed with everything that descends from it. Only processes that this cluster started are ever touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.cluster.seaweedfs import free_ports
+
+RAY = str(Path(sys.executable).with_name("ray"))
+START_TIMEOUT_S = 90
+#: A dead node is known to be dead after about three seconds; Ray's own defaults take half a minute.
+FAST_DEATH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
+#: A few megabytes of rows pass through it; the default is a third of the memory for each raylet.
+OBJECT_STORE_BYTES = 100_000_000
+_NODE_ID = re.compile(r"--node_id=([0-9a-f]+)")
+
+
+def environment() -> dict[str, str]:
+    """For every command that makes or talks to the cluster.
+
+    One thread a process: a node here is one core. Ray gives its workers a niceness of 15; where anything else runs,
+    that would be a job that stands still.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return inherited | {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_worker_niceness": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def kill_trees(roots: list[psutil.Process]) -> None:
+    """SIGKILL for these processes and all of their descendants; returns when they are dead."""
+    found = {}
+    for root in roots:
+        with suppress(psutil.NoSuchProcess):
+            found |= {process.pid: process for process in (root, *root.children(recursive=True))}
+    for process in found.values():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(list(found.values()), timeout=20)
+
+
+@dataclass(slots=True)
+class RayNode:
+    """One `ray start`: its processes are those of the session that the command leads."""
+
+    starter: subprocess.Popen[bytes]
+    log: Path
+
+    def is_up(self) -> bool:
+        """Whether the command has ended well."""
+        return self.starter.poll() == 0
+
+    def has_failed(self) -> bool:
+        """Whether the command has ended otherwise, as it does where a machine is too busy for Ray's patience."""
+        return self.starter.poll() not in (None, 0)
+
+    def processes(self) -> list[psutil.Process]:
+        """What is alive of it: raylet, agents, on the head also the GCS, and below them Ray's workers."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getsid(process.pid) == self.starter.pid:
+                    found.append(process)
+        return found
+
+    def raylet(self) -> psutil.Process:
+        """The process that is the node for the rest of the cluster."""
+        return next(process for process in self.processes() if process.name() == "raylet")
+
+    def workers(self) -> list[psutil.Process]:
+        """Ray's workers on it, idle ones included."""
+        with suppress(StopIteration, psutil.NoSuchProcess):
+            agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "dashboard/agent.py", "runtime_env/agent")
+            children = self.raylet().children(recursive=True)
+            return [one for one in children if not any(agent in " ".join(one.cmdline()) for agent in agents)]
+        return []
+
+    def node_id(self) -> str:
+        """As Ray calls it."""
+        match = _NODE_ID.search(" ".join(self.raylet().cmdline()))
+        assert match is not None, "the raylet's command line names its node"
+        return match[1]
+
+    def kill(self) -> None:
+        """As when a machine is taken away: nobody is told and nothing is flushed."""
+        self.starter.kill()
+        self.starter.wait()
+        kill_trees(self.processes())
+
+
+class SpotCluster:
+    """Head and nodes. `start` after `kill_head` makes a new cluster, which knows nothing of the old one."""
+
+    def __init__(self) -> None:
+        # Short, because Ray puts Unix sockets below it, whose paths end at 107 characters.
+        self._folder = tempfile.TemporaryDirectory(prefix="spot-", dir="/tmp", ignore_cleanup_errors=True)
+        self._started = 0
+        self.head: RayNode | None = None
+        self.nodes: list[RayNode] = []
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill_head()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """A new head; returns when nodes and drivers may come."""
+        port, dashboard, client = free_ports(3)
+        self.address = f"127.0.0.1:{port}"
+        self.head = self._start_node(
+            "--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+            "--num-cpus=0", "--include-dashboard=false", "--no-monitor",
+            f"--system-config={json.dumps(FAST_DEATH)}",
+        )  # fmt: skip
+        self.head.starter.wait(START_TIMEOUT_S)
+        if self.head.has_failed():
+            raise RuntimeError(f"the head did not start:\n{self.head.log.read_text()[-3000:]}")
+
+    def add_node(self) -> RayNode:
+        """Begin to start a spot node; it is ready a few seconds later, when `is_up` says so."""
+        node = self._start_node(
+            f"--address={self.address}", "--num-cpus=1", "--resources={\"spot\": 1}", "--labels=ray.io/market-type=spot"
+        )  # fmt: skip
+        self.nodes.append(node)
+        return node
+
+    def drain(self, node: RayNode, deadline_s: int) -> None:
+        """Give notice, as a cloud does some time before it takes a spot machine away."""
+        subprocess.run(
+            [
+                RAY, "drain-node", f"--address={self.address}", f"--node-id={node.node_id()}",
+                "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot notice",
+                f"--deadline-remaining-seconds={deadline_s}",
+            ],
+            env=environment(), check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+
+    def kill_node(self, node: RayNode) -> None:
+        """Take a node away."""
+        self.nodes.remove(node)
+        node.kill()
+
+    def kill_head(self) -> None:
+        """Take the head away, and with it the cluster: its nodes can do nothing without it."""
+        for node in [*([self.head] if self.head else []), *self.nodes]:
+            node.kill()
+        self.head, self.nodes = None, []
+
+    def _start_node(self, *arguments: str) -> RayNode:
+        self._started += 1
+        # Of its own, because raylets that start at the same moment in one folder take the same socket and die of it.
+        session = Path(self._folder.name) / str(self._started)
+        session.mkdir()
+        log = session / "start.log"
+        with log.open("wb") as out:
+            starter = subprocess.Popen(
+                [
+                    RAY, "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--include-log-monitor=false",
+                    f"--object-store-memory={OBJECT_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
+                    f"--temp-dir={session}", *arguments,
+                ],
+                env=environment(), stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+        return RayNode(starter, log)

@@ -1,0 +1,108 @@
+"""Jobs whose workers have committed shards and left journals: what a closing finds. Rows say only what is asked for."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow.compute as pc
+
+from batch_jobs.closing import close_books
+from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal, WorkerNode
+from batch_jobs.ledger import Ledger
+from batch_jobs.outcomes import shard_table
+from batch_jobs.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
+from orchestrion.objects import Objects
+from orchestrion.provenance import SCHEMA_VERSION
+from tests.unit.batch_jobs.sample_ledger import any_row
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = {"catalog": "songs.csv", "catalog_sha256": "ab" * 32, "store": "out/store"}
+
+
+def node(node_id="n1", devices=2, usd_per_node_hour=3600.0, **values) -> WorkerNode:
+    """A machine; at its price a device is one dollar for two seconds unless it says otherwise."""
+    known = {
+        "node_id": node_id, "node_type": "box", "market": "spot", "device": "cpu-core", "devices": devices,
+        "usd_per_node_hour": usd_per_node_hour, "on_demand_usd_per_node_hour": None, "price_source": "a test",
+    }  # fmt: skip
+    return WorkerNode(**known | values)
+
+
+def worker(worker_id, run_id="run-1", on=None, from_s=0.0, to_s=100.0, devices=1.0, attempts=(), **values):
+    """A process that was up from `from_s` to `to_s` after START."""
+    moments = {"up_from": START + timedelta(seconds=from_s), "seen_at": START + timedelta(seconds=to_s)}
+    return WorkerJournal(
+        worker_id=worker_id, run_id=run_id, node=on or node(), reserved_devices=devices, attempts=tuple(attempts),
+        **moments, **values,
+    )  # fmt: skip
+
+
+def noted(attempt_id, shard, line, seconds, ended=None) -> Attempt:
+    """A try as a journal has it."""
+    end = START + timedelta(seconds=seconds)
+    return Attempt(attempt_id, shard, line, f"trk_{line}", "composer", START, end, seconds, ended)
+
+
+def track(line, usd=0.0, job_id="job-1", **values) -> dict:
+    """A row of tracks that was rendered for `usd`; for nothing, it is a cache hit."""
+    known = {
+        "job_id": job_id, "line": line, "settled_at": START + timedelta(seconds=line), "attempts": 1,
+        "schema_version": SCHEMA_VERSION, "track_id": f"trk_{line}", "model": "composer", "duration_s": 60.0,
+        "cache_hit": usd == 0.0, "charged_usd": usd, "cost_usd": usd,
+    }  # fmt: skip
+    return any_row(TRACKS_SCHEMA, **known | values)
+
+
+def failure(line, job_id="job-1", **values) -> dict:
+    """A row of failures."""
+    known = {
+        "job_id": job_id, "line": line, "settled_at": START + timedelta(seconds=line),
+        "reason": "check-failed", "stage": "check", "message": "too loud",
+    }  # fmt: skip
+    return any_row(FAILURES_SCHEMA, **known | values)
+
+
+def attempt(attempt_id, shard, line, usd, ended=TRACK, job_id="job-1", **values) -> dict:
+    """A row of attempts."""
+    known = {
+        "attempt_id": attempt_id, "job_id": job_id, "shard": shard, "line": line, "cost_usd": usd, "ended": ended,
+        "ended_at": START + timedelta(seconds=line), "model": "composer",
+    }  # fmt: skip
+    return any_row(ATTEMPTS_SCHEMA, **known | values)
+
+
+def rendered(shard, *lines_and_usd, job_id="job-1"):
+    """A shard whose rows are all tracks that were rendered for these sums, with the tries that made them."""
+    tracks = [track(line, usd, job_id) for line, usd in lines_and_usd]
+    tries = [attempt(f"{shard}/{line}", shard, line, usd, job_id=job_id) for line, usd in lines_and_usd]
+    return shard_table(tracks, tries)
+
+
+class CommittedJob:
+    """One job in one ledger."""
+
+    def __init__(self, url, clock, job_id="job-1", objects=None):
+        self.objects = objects or Objects(str(url))
+        self.clock = clock
+        self.folder = JobFolder(self.objects, job_id)
+        self.ledger = Ledger(self.objects, clock)
+
+    def commit(self, shard, *lines_and_usd):
+        assert self.folder.commit(shard, rendered(shard, *lines_and_usd, job_id=self.folder.job_id))
+
+    def close(self, run_id="run-1", state="complete", rows=0):
+        return close_books(self.ledger, self.folder, JOB, run_id, state, rows, self.clock)
+
+    def rows(self, table, *columns):
+        """The rows of a table, or the values of these columns, in order of lines."""
+        found = self.ledger.dataset(table).to_table()
+        order = "line" if "line" in found.schema.names else "up_from"
+        found = found.sort_by([(order, "ascending")])
+        return list(zip(*(found[name].to_pylist() for name in columns), strict=True)) if columns else found.to_pylist()
+
+    def total(self, table, column):
+        return pc.sum(self.ledger.dataset(table).to_table()[column]).as_py() or 0.0
+
+    def assert_reconciled(self):
+        """What tracks and machines say adds up to the bill."""
+        bill = self.total("nodes", "cost_usd")
+        told = self.total("tracks", "total_usd") + self.total("nodes", "unallocated_usd")
+        assert abs(told - bill) <= 1e-9 * max(bill, self.total("tracks", "charged_usd"))
