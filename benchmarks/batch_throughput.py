@@ -1,10 +1,13 @@
-"""What a Ray Data catalog job costs in tracks a second, against a plain loop over as many processes.
+"""What a Ray Data catalog job costs in tracks a second against a plain loop, and what it costs when workers are killed.
 
-Both sides render the same requests with the same Renderer, in batches of the same size, into a fresh store each run.
-The plain side is `multiprocessing` (spawn) with one Renderer a process and nothing else: no ledger, no retries, no
-progress. Runs come in pairs, the order turned each time, so that a drifting machine hits both alike. The rate is taken
-where the tracks are made, after each worker's first batch; what came before is start-up.
-The ceiling is the plain loop itself. On a machine that others use, trust `cpu_s_per_track`, not the rates.
+Both sides render the same requests with the same Renderer into a fresh store each run. The plain side is
+`multiprocessing` (spawn) with one Renderer a process and nothing else: no shards, no ledger, no retries, no progress.
+Runs come in pairs, the order turned each time, so that a drifting machine hits both alike. The rate is taken where the
+tracks are made (`created_at` of their records), after each worker's first tracks; what came before is start-up. The
+ceiling is the plain loop itself. On a machine that others use, trust `cpu_s_per_track`, not the rates.
+
+Then jobs of many small shards, in which 0, 1 and 5 render processes per 100 shards are killed (SIGKILL, no notice) at
+evenly spread moments: rates against the job without kills, and the device time that was spent for nothing.
 
     .venv/bin/python -m benchmarks.batch_throughput [--quick] [--out benchmarks/results/batch_throughput.json]
 """
@@ -25,6 +28,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 # Before anything that starts threads: a process is a core.
@@ -35,19 +39,30 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 import numpy as np
 import psutil
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 import ray
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.render_catalog import RenderOptions, render_catalog
+from batch_jobs.ledger import ledger_dataset
+from batch_jobs.options import RenderOptions
+from batch_jobs.progress import JobProgress
+from batch_jobs.render_catalog import render_catalog
+from batch_jobs.tables import TRACK
 from orchestrion.config import RenderConfig
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.render import Renderer, Track, build_renderer
 from orchestrion.request import TrackSpec
 from orchestrion.vocabulary import STYLES
 
+#: Tracks that the plain loop takes at once. The composer makes one after the other, so it is only a matter of hand-out.
 BATCH_SIZE = 2
-DURATION_S = 5.0
+#: As long as the tracks that people ask for when they do not say.
+DURATION_S = 30.0
+#: Each worker's first tracks, which are not counted.
+WARM_UP = 2
+#: Of the jobs with kills: short tracks, so that there are many shards.
+KILL_DURATION_S = 4.0
+KILLS_PER_100_SHARDS = (0, 1, 5)
 
 Identity = tuple[str, str]
 
@@ -102,11 +117,11 @@ def _cpu_s(process: psutil.Process) -> float:
     return 0.0
 
 
-def specs(count: int) -> list[dict[str, object]]:
+def specs(count: int, duration_s: float = DURATION_S) -> list[dict[str, object]]:
     """Requests of equal length in every style, so that no side is lucky with its order."""
     styles = list(STYLES)
     return [
-        {"prompt": f"{styles[i % len(styles)]} sketch", "seed": i, "duration_s": DURATION_S, "format": "flac"}
+        {"prompt": f"{styles[i % len(styles)]} sketch", "seed": i, "duration_s": duration_s, "format": "flac"}
         for i in range(count)
     ]
 
@@ -114,7 +129,7 @@ def specs(count: int) -> list[dict[str, object]]:
 def measured(finished: list[float], started: float, workers: int, meter: CpuMeter, found: Iterable[Identity]) -> Run:
     """A run whose tracks were finished, in their workers, at these moments (seconds since the epoch)."""
     finished = sorted(finished)
-    before = BATCH_SIZE * workers
+    before = WARM_UP * workers
     warm, end, steady = finished[before - 1], finished[-1], len(finished) - before
     rate = steady / (end - warm)
     startup_s = end - started - len(finished) / rate
@@ -131,10 +146,11 @@ def _start_worker(config: RenderConfig) -> None:
     _renderer = build_renderer(config, "batch", PrometheusRecorder(CollectorRegistry()))
 
 
-def _render(batch: list[dict[str, object]]) -> tuple[float, list[Identity]]:
+def _render(batch: list[dict[str, object]]) -> list[tuple[Identity, str]]:
     outcomes = _renderer.render([TrackSpec.from_json(spec).resolve() for spec in batch])
     assert all(isinstance(outcome, Track) for outcome in outcomes), outcomes
-    return time.time(), [(o.track_id, o.record.audio_sha256) for o in outcomes if isinstance(o, Track)]
+    tracks = [outcome for outcome in outcomes if isinstance(outcome, Track)]
+    return [((track.track_id, track.record.audio_sha256), track.record.created_at) for track in tracks]
 
 
 def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
@@ -145,30 +161,89 @@ def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     finished: list[float] = []
     started = time.time()
     with CpuMeter() as meter, multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
-        for moment, identities in pool.imap_unordered(_render, batches):
-            found += identities
-            finished += [moment] * len(identities)
+        for rendered in pool.imap_unordered(_render, batches):
+            found += [identity for identity, _ in rendered]
+            finished += [datetime.fromisoformat(moment).timestamp() for _, moment in rendered]
     return measured(finished, started, workers, meter, found)
 
 
 # The Ray Data job
 
 
-def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
-    """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
+def job(rows: list[dict[str, object]], folder: Path, workers: int) -> RenderOptions:
+    """The job on these rows, with its catalog in the folder."""
     catalog = folder / "catalog.jsonl"
     catalog.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    options = RenderOptions(
+    return RenderOptions(
         catalog=str(catalog), out=str(folder), min_workers=workers, max_workers=workers, batch_size=BATCH_SIZE
     )
+
+
+def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
+    """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
+    options = job(rows, folder, workers)
     started = time.time()
     with CpuMeter() as meter:
         summary = render_catalog(options)
-    assert summary.track_count == len(rows), summary.describe()
-    table = pq.read_table(folder / "tracks", columns=["track_id", "audio_sha256", "settled_at"])
-    finished = [moment.timestamp() for moment in table["settled_at"].to_pylist()]
+    assert summary.totals.tracks == len(rows), summary.describe()
+    table = ledger_dataset(str(folder), {}, "tracks").to_table(columns=["track_id", "audio_sha256", "created_at"])
+    finished = [moment.timestamp() for moment in table["created_at"].to_pylist()]
     found = zip(table["track_id"].to_pylist(), table["audio_sha256"].to_pylist(), strict=True)
     return measured(finished, started, workers, meter, found)
+
+
+# Kills
+
+
+@dataclass(frozen=True)
+class KilledRun:
+    """A job in which render processes were killed."""
+
+    kills_per_100_shards: int
+    kills: int
+    shards: int
+    wall_s: float
+    #: From the first track to the last.
+    tracks_per_s: float
+    #: Tries that gave no track, and the share of all device time that they took.
+    lost_tries: int
+    wasted_share: float
+
+
+def killed_run(per_100: int, tracks: int, workers: int) -> KilledRun:
+    """A job of small shards; a kill each time that so many more shards are done."""
+    with tempfile.TemporaryDirectory(prefix="batch-throughput-") as name:
+        folder = Path(name)
+        options = job(specs(tracks, KILL_DURATION_S), folder, workers)
+        shards = tracks // BATCH_SIZE
+        due = [round(shards * (k + 0.5) / (per_100 * shards / 100)) for k in range(round(per_100 * shards / 100))]
+        kills = 0
+
+        def kill(progress: JobProgress) -> None:
+            nonlocal kills
+            if kills < len(due) and progress.done // BATCH_SIZE >= due[kills]:
+                victims = [p for p in psutil.Process().children(recursive=True) if "MapWorker" in " ".join(p.cmdline())]
+                victims[kills % len(victims)].kill()
+                kills += 1
+
+        started = time.time()
+        summary = render_catalog(options, kill)
+        wall_s = time.time() - started
+        assert summary.totals.tracks == tracks, summary.describe()
+        attempts = ledger_dataset(name, {}, "attempts").to_table(columns=["ended", "device_seconds"])
+        lost = attempts.filter(ds.field("ended") != TRACK)
+        moments = ledger_dataset(name, {}, "tracks").to_table(columns=["created_at"])["created_at"].to_pylist()
+        return KilledRun(
+            kills_per_100_shards=per_100,
+            kills=kills,
+            shards=shards,
+            wall_s=round(wall_s, 2),
+            tracks_per_s=round((tracks - 1) / (max(moments) - min(moments)).total_seconds(), 3),
+            lost_tries=lost.num_rows,
+            wasted_share=round(
+                sum(lost["device_seconds"].to_pylist()) / sum(attempts["device_seconds"].to_pylist()), 4
+            ),
+        )
 
 
 def fresh(run: Callable[[list[dict[str, object]], Path, int], Run], rows: list[dict[str, object]], workers: int) -> Run:
@@ -184,8 +259,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--tracks", type=int, default=48, help="of a run of a pair (default: %(default)s)")
     arguments = parser.parse_args()
-    pairs, rows = (1, specs(12)) if arguments.quick else (arguments.pairs, specs(29))
+    pairs, rows = (1, specs(12, 5.0)) if arguments.quick else (arguments.pairs, specs(arguments.tracks))
 
     started_s = time.perf_counter()
     ray.init(
@@ -194,8 +270,8 @@ def main() -> int:
     )  # fmt: skip
     ray_start_s = time.perf_counter() - started_s
     print("warming up …", file=sys.stderr)
-    fresh(plain_run, specs(8), arguments.workers)
-    fresh(ray_run, specs(8), arguments.workers)
+    fresh(plain_run, specs(8, 5.0), arguments.workers)
+    fresh(ray_run, specs(8, 5.0), arguments.workers)
     plain, on_ray = [], []
     for number in range(pairs):
         order = [(plain_run, plain), (ray_run, on_ray)]
@@ -208,15 +284,27 @@ def main() -> int:
             f"tracks/s, ratio {ratio:.3f}",
             file=sys.stderr,
         )
+    killed = []
+    for per_100 in (0, 5) if arguments.quick else KILLS_PER_100_SHARDS:
+        killed.append(killed_run(per_100, 40 if arguments.quick else 200, arguments.workers))
+        print(killed[-1], file=sys.stderr)
     ray.shutdown()
-    document = report(plain, on_ray, ray_start_s, len(rows), arguments.workers, arguments.quick)
+    document = report(plain, on_ray, killed, ray_start_s, len(rows), arguments.workers, arguments.quick)
     if arguments.out:
         arguments.out.write_text(document + "\n", encoding="utf-8")
     print(document)
     return 0
 
 
-def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int, workers: int, quick: bool) -> str:
+def report(
+    plain: list[Run],
+    on_ray: list[Run],
+    killed: list[KilledRun],
+    ray_start_s: float,
+    tracks: int,
+    workers: int,
+    quick: bool,
+) -> str:
     """Medians over the pairs. The overhead per track is the difference of the two sides' worker time for one track."""
 
     def side(runs: list[Run]) -> dict[str, object]:
@@ -244,7 +332,7 @@ def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int,
             "workers": workers,
             "batch_size": BATCH_SIZE,
             "tracks_per_run": tracks,
-            "track_seconds": DURATION_S,
+            "track_seconds": 5.0 if quick else DURATION_S,
             "pairs": len(plain),
             "plain_loop": side(plain),
             "ray_data": side(on_ray),
@@ -265,6 +353,10 @@ def report(plain: list[Run], on_ray: list[Run], ray_start_s: float, tracks: int,
                 "per_track_ms": round(1000 * statistics.median(per_track_s), 1),
                 "rate_percent": round(100 * (1 - statistics.median(ratios)), 2),
             },
+            "kills": [
+                asdict(run) | {"rate_against_no_kills": round(run.tracks_per_s / killed[0].tracks_per_s, 3)}
+                for run in killed
+            ],
             "runs": [
                 {"side": name} | {k: v for k, v in asdict(run).items() if k != "identities"}
                 for name, runs in (("plain_loop", plain), ("ray_data", on_ray))

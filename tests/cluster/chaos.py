@@ -280,7 +280,7 @@ class _Run:
         """Until the driver ends or is killed; returns its exit code, None for one that died of a fault."""
         while self._driver is not None and not self._is_over():
             self._do_what_is_due()
-            self._replace_stillborn()
+            self._replace_lost()
             counting_s = self._count_tracks()
             if self._faults and self._tracks >= self._faults[0].at_tracks and self._can_happen(self._faults[0]):
                 self._happen(self._faults.pop(0))
@@ -324,9 +324,9 @@ class _Run:
 
     # What happens
 
-    def _replace_stillborn(self) -> None:
-        for node in [node for node in self._cluster.nodes if node.has_failed()]:
-            self._note("node-did-not-start", log=node.log.read_text()[-300:])
+    def _replace_lost(self) -> None:
+        for node in [node for node in self._cluster.nodes if node not in self._draining and node.is_gone()]:
+            self._note("node-gone-by-itself", node=node.node_id(), log=node.log.read_text()[-200:])
             self._cluster.kill_node(node)
             self._add_node()
 
@@ -361,7 +361,7 @@ class _Run:
                 self._proxy.stall(self._chaos.stall_s)
 
     def _victims(self) -> list[RayNode]:
-        return [node for node in self._cluster.nodes if node not in self._draining and node.is_up()]
+        return [node for node in self._cluster.nodes if node not in self._draining and node.is_up() and node.node_id()]
 
     def _lose(self, node: RayNode) -> str:
         node_id = node.node_id()

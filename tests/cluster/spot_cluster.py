@@ -34,6 +34,8 @@ FAST_DEATH = {
 }
 #: A few megabytes of rows pass through it; the default is a third of the memory for each raylet.
 OBJECT_STORE_BYTES = 100_000_000
+#: What runs below a raylet and is no worker.
+AGENTS = ("DashboardAgent", "RuntimeEnvAgent", "dashboard/agent.py", "runtime_env/agent")
 _NODE_ID = re.compile(r"--node_id=([0-9a-f]+)")
 
 
@@ -70,14 +72,15 @@ class RayNode:
 
     starter: subprocess.Popen[bytes]
     log: Path
+    _node_id: str = ""
 
     def is_up(self) -> bool:
         """Whether the command has ended well."""
         return self.starter.poll() == 0
 
-    def has_failed(self) -> bool:
-        """Whether the command has ended otherwise, as it does where a machine is too busy for Ray's patience."""
-        return self.starter.poll() not in (None, 0)
+    def is_gone(self) -> bool:
+        """Whether it did not start or has left: where a machine is too busy for Ray's patience, both happen."""
+        return self.starter.poll() is not None and self.raylet() is None
 
     def processes(self) -> list[psutil.Process]:
         """What is alive of it: raylet, agents, on the head also the GCS, and below them Ray's workers."""
@@ -88,29 +91,39 @@ class RayNode:
                     found.append(process)
         return found
 
-    def raylet(self) -> psutil.Process:
+    def raylet(self) -> psutil.Process | None:
         """The process that is the node for the rest of the cluster."""
-        return next(process for process in self.processes() if process.name() == "raylet")
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+        return None
 
     def workers(self) -> list[psutil.Process]:
         """Ray's workers on it, idle ones included."""
-        with suppress(StopIteration, psutil.NoSuchProcess):
-            agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "dashboard/agent.py", "runtime_env/agent")
-            children = self.raylet().children(recursive=True)
-            return [one for one in children if not any(agent in " ".join(one.cmdline()) for agent in agents)]
+        raylet = self.raylet()
+        with suppress(psutil.NoSuchProcess):
+            return [child for child in raylet.children(recursive=True) if _is_worker(child)] if raylet else []
         return []
 
     def node_id(self) -> str:
-        """As Ray calls it."""
-        match = _NODE_ID.search(" ".join(self.raylet().cmdline()))
-        assert match is not None, "the raylet's command line names its node"
-        return match[1]
+        """As Ray calls it; "" for a node that is gone and was never asked."""
+        if not self._node_id and (raylet := self.raylet()):
+            match = _NODE_ID.search(" ".join(raylet.cmdline()))
+            self._node_id = match[1] if match else ""
+        return self._node_id
 
     def kill(self) -> None:
         """As when a machine is taken away: nobody is told and nothing is flushed."""
         self.starter.kill()
         self.starter.wait()
         kill_trees(self.processes())
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return not any(agent in " ".join(process.cmdline()) for agent in AGENTS)
+    return False
 
 
 class SpotCluster:
@@ -141,7 +154,7 @@ class SpotCluster:
             f"--system-config={json.dumps(FAST_DEATH)}",
         )  # fmt: skip
         self.head.starter.wait(START_TIMEOUT_S)
-        if self.head.has_failed():
+        if not self.head.is_up():
             raise RuntimeError(f"the head did not start:\n{self.head.log.read_text()[-3000:]}")
 
     def add_node(self) -> RayNode:

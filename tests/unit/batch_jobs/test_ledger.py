@@ -243,6 +243,15 @@ def test_a_folder_without_a_ledger_is_said_so_and_is_not_made_one(out, made):
     assert out.exists() == made and not list(out.rglob("*"))
 
 
+def test_other_files_among_the_manifests_are_no_manifests(out, ledger):
+    add(ledger, "tracks", tracks(track(1)))
+    (out / "manifests" / "00000009.json.bak").write_text("a copy")
+    (out / "manifests" / ".DS_Store").write_text("")
+
+    add(ledger, "tracks", tracks(track(2)))
+    assert (lines(out), read_snapshot(str(out), {}).number) == ([1, 2], 2)
+
+
 def test_a_manifest_of_another_release_is_refused(out, ledger):
     add(ledger, "tracks", tracks(track(1)))
     manifest = json.loads((out / "manifests" / "00000001.json").read_bytes())
