@@ -48,6 +48,7 @@ ROWS_PER_ROW_GROUP: Final = 8_192
 #: A file that no manifest names belongs to the dead after this time. Files older than half of it are not committed.
 ABANDONED_AFTER: Final = timedelta(hours=24)
 _MOMENT_IN_NAME: Final = "%Y%m%dT%H%M%SZ"
+_MANIFEST: Final = re.compile(r"(?:^|/)manifests/(\d{8})\.json$")
 _PART: Final = re.compile(r"part-(?P<moment>\d{8}T\d{6}Z)-[0-9a-f]{32}\.parquet")
 
 
@@ -269,11 +270,11 @@ class Ledger:
         """
         layout = TABLES[table]
         rows = conformed(rows, layout.schema)
-        written = []
-        for day, model, part in _by_partition(rows, layout):
-            ordered = part.sort_by([(name, "ascending") for name in layout.sorted_by])
-            for start in range(0, ordered.num_rows, MAX_ROWS_PER_FILE):
-                written.append(self._write_file(table, day, model, ordered.slice(start, MAX_ROWS_PER_FILE)))  # noqa: PERF401
+        written: list[LedgerFile] = []
+        for day, model, some in _by_partition(rows, layout):
+            ordered = some.sort_by([(name, "ascending") for name in layout.sorted_by])
+            parts = (ordered.slice(at, MAX_ROWS_PER_FILE) for at in range(0, ordered.num_rows, MAX_ROWS_PER_FILE))
+            written += [self._write_file(table, day, model, part) for part in parts]
         return written
 
     def read(self, table: str, file: LedgerFile) -> pa.Table:
@@ -451,7 +452,8 @@ def _manifest_key(number: int) -> str:
 
 
 def _numbers(keys: Iterable[str]) -> list[int]:
-    return [int(PurePosixPath(key).stem) for key in keys]
+    # What else somebody may have put there is no manifest.
+    return [int(name[1]) for key in keys if (name := _MANIFEST.search(key))]
 
 
 def _newest(keys: Callable[[], Iterable[str]], read: Callable[[str], bytes]) -> Snapshot:
