@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The two times a render needs."""
+    """The times that a render needs."""
 
     def now(self) -> datetime:
         """Wall-clock time, UTC."""
@@ -16,6 +16,10 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds that never run backwards, for durations."""
+        ...
+
+    def thread_cpu_s(self) -> float:
+        """Seconds that this thread has held a core."""
         ...
 
 
@@ -29,3 +33,7 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Seconds of the performance counter."""
         return time.perf_counter()
+
+    def thread_cpu_s(self) -> float:
+        """CPU seconds of this thread, also those in the kernel."""
+        return time.thread_time()

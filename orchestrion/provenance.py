@@ -108,7 +108,9 @@ class TrackRecord:
     check_s: Annotated[float, "Seconds to measure and check the audio."]
     encode_s: Annotated[float, "Seconds to encode."]
     store_s: Annotated[float, "Seconds to write audio and MIDI to the store."]
-    device_seconds: Annotated[float, "Seconds that this track held a device: what is paid for."]
+    device_seconds: Annotated[
+        float, "Seconds that this track held a device: of a GPU while it generates, of a core its CPU time."
+    ]
     price_usd_per_device_hour: Annotated[float, "USD per hour of one device on that machine."]
     price_source: Annotated[str, "Where the price comes from and as of when."]
     cost_usd: Annotated[float, "device_seconds times the price, in USD."]

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
 
 from orchestrion import __version__
 from orchestrion.checks import LOUDNESS, TRUE_PEAK, check, check_encoded
@@ -48,9 +47,6 @@ from orchestrion.store import TrackStore
 
 logger = logging.getLogger(__name__)
 
-#: What holds the device. A GPU is free for the next track while the CPU finishes this one; a CPU core is not.
-_DEVICE_STAGES: Final = {"cpu-core": ("generate", "finish", "check", "encode", "store"), "gpu": ("generate",)}
-
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -82,19 +78,25 @@ class Failure:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Seconds spent in each stage, summed over its visits."""
+    """Seconds spent in each stage, summed over its visits: on the clock, and on the thread's core."""
 
     clock: Clock
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time inside the block to `name`, also when it raises."""
-        started_s = self.clock.monotonic_s()
+        started_s, cpu_started_s = self.clock.monotonic_s(), self.clock.thread_cpu_s()
         try:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + self.clock.monotonic_s() - started_s
+            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + self.clock.thread_cpu_s() - cpu_started_s
+
+    def set(self, name: str, seconds: float, cpu_seconds: float) -> None:
+        """Say how long a stage took, where somebody else knows better."""
+        self.seconds[name], self.cpu_seconds[name] = seconds, cpu_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,10 @@ class Renderer:
             # What one track held the device for, when all were made at once: what the model says, or by length.
             share = job.request.duration_s / sum(other.request.duration_s for other, _ in ready)
             known_s = None if isinstance(generation, OrchestrionError) else generation.device_s
-            job.watch.seconds["generate"] = watch.seconds["generate"] * share if known_s is None else known_s
+            if known_s is None:
+                job.watch.set("generate", watch.seconds["generate"] * share, watch.cpu_seconds["generate"] * share)
+            else:
+                job.watch.set("generate", known_s, known_s)
             if isinstance(generation, OrchestrionError):
                 outcomes[job.track_id] = self.failed(generation, "generate", job.track_id, job.request.model)
                 self._account(job)
@@ -374,7 +379,13 @@ class Renderer:
         )
 
     def _device_seconds(self, job: Job) -> float:
-        return sum(job.watch.seconds.get(stage, 0.0) for stage in _DEVICE_STAGES[self.node.device])
+        """What the job held of the device. A GPU is free for the next track while the CPU finishes this one.
+
+        Of a core, CPU time: while one thread waits for the store or for its turn, the core is another's.
+        """
+        if self.node.device == "gpu":
+            return job.watch.seconds.get("generate", 0.0)
+        return sum(job.watch.cpu_seconds.values())
 
     def _account(self, job: Job) -> None:
         """Count what the job held of the device, whether a track came of it or not."""
@@ -404,7 +415,7 @@ class Rendering:
         self._renderer = renderer
         self._job = job
         self._performance = performance
-        self._opening_s = job.watch.seconds["generate"]
+        self._opening_s, self._opening_cpu_s = job.watch.seconds["generate"], job.watch.cpu_seconds["generate"]
         self._chunks: list[Pcm] = []
 
     @property
@@ -476,7 +487,8 @@ class Rendering:
     def _settle_device_time(self) -> None:
         """Where pieces share the device, count this one's share instead of the time it waited for its chunks."""
         if self._performance.device_s is not None:
-            self._job.watch.seconds["generate"] = self._opening_s + self._performance.device_s()
+            device_s = self._performance.device_s()
+            self._job.watch.set("generate", self._opening_s + device_s, self._opening_cpu_s + device_s)
 
 
 def build_renderer(config: RenderConfig, pool: str, recorder: Recorder, node_id: str | None = None) -> Renderer:

@@ -373,14 +373,20 @@ class _Run:
     def _drain(self, node: RayNode) -> None:
         self._note(FaultKind.DRAIN_NODE, fault=True, node=node.node_id(), deadline_s=self._chaos.drain_s)
         self._draining.append(node)
-        noticed_s = time.monotonic()
-        self._cluster.drain(node, self._chaos.drain_s)
+        notice = self._cluster.drain(node, self._chaos.drain_s)
+
+        def when_given() -> None:
+            if notice.poll() is None:
+                self._after(POLL_S, when_given)
+                return
+            if notice.returncode:
+                self._problems.append(f"ray drain-node ended with {notice.returncode}")
+            self._after(self._chaos.drain_s, at_the_deadline)
 
         def at_the_deadline() -> None:
             self._note("drained-node-killed", node=self._lose(node))
 
-        # The command takes a few seconds of its own; the deadline counts from the notice, somewhere within them.
-        self._after(max(0.0, self._chaos.drain_s - 0.5 * (time.monotonic() - noticed_s)), at_the_deadline)
+        when_given()
 
     def _kill_head(self) -> None:
         """The driver stands on the head and goes with it; the nodes can do nothing without it."""

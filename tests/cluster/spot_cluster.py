@@ -165,15 +165,15 @@ class SpotCluster:
         self.nodes.append(node)
         return node
 
-    def drain(self, node: RayNode, deadline_s: int) -> None:
-        """Give notice, as a cloud does some time before it takes a spot machine away."""
-        subprocess.run(
+    def drain(self, node: RayNode, deadline_s: int) -> subprocess.Popen[bytes]:
+        """Give notice, as a cloud does some time before it takes a spot machine away; it is given when this ends."""
+        return subprocess.Popen(
             [
                 RAY, "drain-node", f"--address={self.address}", f"--node-id={node.node_id()}",
                 "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot notice",
                 f"--deadline-remaining-seconds={deadline_s}",
             ],
-            env=environment(), check=True, capture_output=True, timeout=60,
+            env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def kill_node(self, node: RayNode) -> None:

@@ -24,10 +24,15 @@ class SteppingClock:
 
     def __init__(self) -> None:
         self.reading_s = 0.0
+        self.cpu_reading_s = 0.0
 
     def monotonic_s(self) -> float:
         self.reading_s += 1.0
         return self.reading_s
+
+    def thread_cpu_s(self) -> float:
+        self.cpu_reading_s += 1.0
+        return self.cpu_reading_s
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.reading_s)

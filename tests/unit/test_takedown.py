@@ -29,6 +29,9 @@ class StandingClock:
     def monotonic_s(self) -> float:
         return 0.0
 
+    def thread_cpu_s(self) -> float:
+        return 0.0
+
     def now(self) -> datetime:
         return self.moment
 

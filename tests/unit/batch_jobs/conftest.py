@@ -26,10 +26,15 @@ class SteppingClock:
     def __init__(self, start=datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.start = start
         self.reading_s = 0.0
+        self.cpu_reading_s = 0.0
 
     def monotonic_s(self) -> float:
         self.reading_s += 1.0
         return self.reading_s
+
+    def thread_cpu_s(self) -> float:
+        self.cpu_reading_s += 1.0
+        return self.cpu_reading_s
 
     def now(self) -> datetime:
         return self.start + timedelta(seconds=self.reading_s)

@@ -25,6 +25,9 @@ class HeldClock:
     def monotonic_s(self):
         return self.at_s
 
+    def thread_cpu_s(self):
+        return self.at_s
+
     def now(self):
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.at_s)
 
