@@ -6,7 +6,7 @@ import hashlib
 
 from batch_jobs.catalog import catalog_sha256
 from batch_jobs.estimate import estimate, known_overhead, known_speeds
-from batch_jobs.job import ASSUMED_WORKERS, catalog_into, job_id_of, noted_job
+from batch_jobs.job import ASSUMED_WORKERS, catalog_into, check_price, job_id_of, noted_job
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.plan import Plan
@@ -25,8 +25,8 @@ def dry_run(options: RenderOptions) -> str:
         NotFound: there is no such catalog.
         StoreUnavailable: the ledger did not answer.
     """
-    prices = PriceTable.load(options.prices_path)
-    node = describe_node(options.node_type, options.market, prices)
+    check_price(options)
+    node = describe_node(options.node_type, options.market, PriceTable.load(options.prices_path))
     workers = options.max_workers or ASSUMED_WORKERS
     folder = JobFolder(
         Objects(options.ledger_url, options.storage_options),

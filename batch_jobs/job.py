@@ -25,6 +25,7 @@ from batch_jobs.options import RenderOptions
 from batch_jobs.plan import Plan
 from orchestrion.clock import Clock
 from orchestrion.config import RenderConfig
+from orchestrion.cost import PriceTable
 from orchestrion.errors import InvalidRequest
 from orchestrion.models import public_name
 from orchestrion.objects import Objects
@@ -71,6 +72,22 @@ def _settings(options: RenderOptions) -> dict[str, Any]:
         "sample": options.sample,
         "job_name": options.job_name,
     }
+
+
+def check_price(options: RenderOptions) -> None:
+    """Find a wrong price or node type here, and not in each of a hundred actors.
+
+    Raises:
+        InvalidRequest: the price table does not know the machine, or workers have no share of the device that is paid.
+    """
+    prices = PriceTable.load(options.prices_path)
+    prices.price(options.node_type, options.market)
+    if prices.node_types[options.node_type].device == "gpu" and options.gpus_per_worker <= 0:
+        raise InvalidRequest.of(
+            "gpus_per_worker",
+            options.gpus_per_worker,
+            f"{options.node_type} is paid by the GPU; say what a worker has of one",
+        )
 
 
 def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, plan: Plan, clock: Clock) -> Job:

@@ -27,7 +27,7 @@ from batch_jobs.budget import STOPPED_AT_MAX_COST, Stop, watch
 from batch_jobs.closing import JobState, close_books
 from batch_jobs.dry_run import dry_run
 from batch_jobs.execution import execute, ray_running, refuse_spot_driver
-from batch_jobs.job import Job, begin_next_round, read_job
+from batch_jobs.job import Job, begin_next_round, check_price, read_job
 from batch_jobs.ledger import Ledger, Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.outcomes import refused_row, shard_table
@@ -35,7 +35,6 @@ from batch_jobs.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
 from batch_jobs.render_stage import Assignment
 from orchestrion.clock import Clock, SystemClock
-from orchestrion.cost import PriceTable
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects
 
@@ -107,8 +106,7 @@ def render_catalog(
     """
     clock, stop = clock or SystemClock(), stop or Stop()
     config = options.render_config()
-    # A wrong price or node type is found here, not in each of a hundred actors.
-    PriceTable.load(config.prices_path).price(config.node_type, config.market)
+    check_price(options)
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
     with Plan() as plan:
@@ -167,7 +165,10 @@ def _state(job: Job, stop: Stop) -> JobState:
 
 
 def _close(ledger: Ledger, job: Job, run_id: str, state: JobState, clock: Clock) -> Totals:
-    return close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock)
+    totals = close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock)
+    if state == "complete":
+        ledger.sweep()
+    return totals
 
 
 # Command line

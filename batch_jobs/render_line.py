@@ -104,6 +104,11 @@ class RenderLine:
         self._look_ups.submit(self._guarded, one, self._look_up)
         return one
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing new is begun."""
+        return self._stop_at_s is not None
+
     def stop(self, within_s: float) -> None:
         """Begin nothing new; what is open may go on for `within_s`, then it is kept for others as far as it is."""
         with self._changed:

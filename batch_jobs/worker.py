@@ -219,6 +219,8 @@ class ShardWorker:
             StoreUnavailable: the store was away for longer than anybody waits.
         """
         shard: str = block["shard"][0].as_py()
+        if self._line.is_stopped:
+            return _summary(shard, LEFT)
         if self._patiently(lambda: self._folder.is_committed(shard)):
             return _summary(shard, COMMITTED, self._patiently(lambda: self._folder.shard(shard)))
         previous = self._patiently(lambda: self._previous(shard))

@@ -233,6 +233,7 @@ class _Run:
         self._problems: list[str] = []
         self._deaths: list[tuple[datetime, str]] = []
         self._tracks = 0
+        self._tracks_at_start = 0
         self._log = folder / "driver.log"
         self._catalog_path = folder / "catalog.jsonl"
         self._catalog_path.write_text("".join(json.dumps(row) + "\n" for row in self._catalog.rows), encoding="utf-8")
@@ -333,6 +334,9 @@ class _Run:
     def _can_happen(self, fault: Fault) -> bool:
         if fault.kind in (FaultKind.KILL_NODE, FaultKind.DRAIN_NODE):
             return bool(self._victims())
+        if fault.kind in (FaultKind.KILL_DRIVER, FaultKind.KILL_HEAD):
+            # One that has just started would lose nothing.
+            return self._tracks > self._tracks_at_start
         return fault.kind is not FaultKind.KILL_STORE or self._server_is_up()
 
     def _happen(self, fault: Fault) -> None:
@@ -432,6 +436,8 @@ class _Run:
         self._note("replacement-starts")
 
     def _start_driver(self) -> None:
+        self._count_tracks()
+        self._tracks_at_start = self._tracks
         options = self._job.storage_options
         if self._proxy:
             options = {**options, "endpoint_url": f"http://127.0.0.1:{self._proxy.port}"}

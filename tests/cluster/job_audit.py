@@ -34,7 +34,7 @@ from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
 
 TABLES = ("tracks", "failures", "attempts", "nodes")
-#: Tries that gave no track and do not belong to a row that failed by itself.
+#: Tries that gave no track and that no row failed with.
 LOST_WORK = ("preempted", "stopped", "twin")
 #: What an encoder may add or leave out.
 LENGTH_TOLERANCE_S = 0.05
@@ -146,7 +146,11 @@ def _check_attempts(job: Job, rows: Mapping[str, list[dict[str, Any]]], audit: A
     twice = [track_id for track_id, count in made.items() if count > 1]
     audit.expect(not twice, f"{len(twice)} tracks have several attempts that count as theirs: {twice[:5]}")
     device_s = math.fsum(row["device_seconds"] for row in attempts)
-    lost_s = math.fsum(row["device_seconds"] for row in attempts if row["ended"] in LOST_WORK)
+    failed = {row["line"] for row in rows["failures"]}
+    lost = [
+        row for row in attempts if row["ended"] in LOST_WORK or (row["ended"] == "failed" and row["line"] not in failed)
+    ]
+    lost_s = math.fsum(row["device_seconds"] for row in lost)
     unseen_s = math.fsum(_in_hand_s(attempts, moment, node_id) for moment, node_id in job.deaths)
     audit.expect(device_s > 0.0, "no attempt held a device")
     audit.figures |= {

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,16 @@ def kill_trees(roots: list[psutil.Process]) -> None:
     for process in found.values():
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(list(found.values()), timeout=20)
+    # Not `wait_procs`: orphans stay zombies until process 1 looks, which in a container may be seconds later.
+    deadline_s = time.monotonic() + 20
+    while not all(map(_is_dead, found.values())) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 @dataclass(slots=True)

@@ -82,7 +82,8 @@ def test_ray_job_submit_runs_the_command_as_it_is(dashboard, tmp_path):
     done = submit(address, environment, "--catalog", str(tmp_path / "catalog.jsonl"), "--out", str(tmp_path / "out"))
 
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert (manifest["totals"]["tracks"], manifest["totals"]["failures"]) == (1, 1), done.stdout
+    [job] = manifest["jobs"].values()
+    assert (job["totals"]["tracks"], job["totals"]["failures"], job["state"]) == (1, 1, "complete"), done.stdout
     assert "2/2 rows" in done.stdout
     # One bad row is exit code 1, which makes the job FAILED: a scheduler must notice.
     assert done.returncode != 0 and "exit code 1" in done.stdout + done.stderr

@@ -75,6 +75,7 @@ def test_spot_workers_ask_for_a_place_that_may_vanish_and_others_do_not():
         (["--catalog", "good.jsonl", "--node-type", "mainframe"], "mainframe"),
         (["--catalog", "good.jsonl", "--market", "spot"], "spot"),
         (["--catalog", "good.jsonl", "--resume"], "never begun"),
+        (["--catalog", "good.jsonl", "--node-type", "g6.xlarge"], "gpus_per_worker"),
     ],
 )
 @pytest.mark.parametrize("form", [[], ["--dry-run"]], ids=["run", "dry-run"])

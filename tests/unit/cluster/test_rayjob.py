@@ -217,7 +217,7 @@ def test_render_nodes_are_spot_machines_and_say_so(spot):
     assert spot.template.spec.nodeSelector == {CAPACITY: "spot"}
     assert spot.template.spec.tolerations
     assert spot.labels[MARKET_LABEL] == "spot"
-    assert spot.resources() == {"spot": 4}
+    assert spot.resources() == {"spot": int(spot.rayStartParams["num-cpus"])}, "a place for each core"
 
 
 def test_the_entrypoint_has_options_that_the_command_knows_and_a_machine_that_has_a_price(job, spot):
