@@ -27,8 +27,10 @@ demo: $(INSTALLED) ## stream a track, render a catalog, print its cost; leaves e
 serve: $(INSTALLED) ## the same set-up, and it stays up: web page and HTTP API, until Ctrl-C
 	@$(VENV)/bin/python -m cluster.demo --serve
 
+# What needs nothing but the processor runs beside itself; what starts servers and counts processes runs alone.
 test: $(INSTALLED) ## every test
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest --numprocesses 2 tests/unit tests/parity
+	@$(VENV)/bin/python -m pytest --ignore=tests/unit --ignore=tests/parity
 
 check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml
 	@$(VENV)/bin/ruff format --check .

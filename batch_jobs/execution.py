@@ -31,6 +31,9 @@ from orchestrion.errors import InvalidRequest, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
+#: Shards that wait at a worker for a hand to be free. Ray Data lets its pool grow only while each worker has 1.75 times
+#: as many shards as hands: with fewer waiting, one worker would render the whole catalog.
+SHARDS_WAITING: Final = 2
 #: Rows that one Ray Data execution takes on: bounds what the driver holds, whatever the length of the catalog. At one
 #: track a second that is hours, so that starting the processes anew costs nothing.
 ROWS_PER_EXECUTION: Final = 20_000
@@ -118,7 +121,7 @@ def _stream(shards: list[Shard], assignment: Assignment, options: RenderOptions)
             compute=ActorPoolStrategy(
                 min_size=min(options.min_workers, workers),
                 max_size=workers,
-                max_tasks_in_flight_per_actor=SHARDS_IN_HAND + 1,
+                max_tasks_in_flight_per_actor=SHARDS_IN_HAND + SHARDS_WAITING,
             ),
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,

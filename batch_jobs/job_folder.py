@@ -8,6 +8,7 @@
     jobs/<job>/workers/<worker>.json        a worker's journal, rewritten every few seconds while it lives
     jobs/<job>/partials/<track id>          codes of a long piece whose node went away
     jobs/<job>/stops/<run>.json             a run that is to take nothing new
+    jobs/<job>/ended/<run>                  a run whose workers are gone, however fresh their journals are
 
 The surprising thing: claims and journals are hints that save work and explain waste. They may be stale or lost; what is
 rendered exactly once follows from `shards/` alone, where a name is taken once.
@@ -28,10 +29,11 @@ from orchestrion.errors import NotFound
 from orchestrion.objects import Objects
 from orchestrion.provenance import utc_timestamp
 
-#: A journal that has not been rewritten for so long belongs to the dead. Four beats: a store that is slow for a moment
+#: A journal that has not been rewritten for so long belongs to the dead. Ten beats: a store that is slow for a moment
 #: does not make two workers render the same shard.
 LEASE_S: Final = 20.0
-BEAT_S: Final = 5.0
+#: What a sudden death leaves unsaid, and one small write for each worker.
+BEAT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,14 @@ class JobFolder:
     def stop(self, run_id: str, why: str) -> None:
         """Ask the workers of a run to finish what they are at and to take nothing new."""
         self._objects.replace(f"{self._root}/stops/{run_id}.json", json.dumps({"why": why}).encode())
+
+    def end_run(self, run_id: str) -> None:
+        """Say that no worker of this run is left."""
+        self._objects.replace(f"{self._root}/ended/{run_id}", b"")
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether no worker of this run is left. A run that was killed never said so."""
+        return self._objects.exists(f"{self._root}/ended/{run_id}")
 
     def is_stopped(self, run_id: str) -> bool:
         """Whether the workers of this run are asked to stop."""

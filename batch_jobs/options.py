@@ -20,8 +20,9 @@ ProgressForm = Literal["auto", "bar", "lines", "json"]
 #: The custom Ray resource that preemptible nodes carry and nobody but render processes asks for.
 SPOT_RESOURCE: Final = "spot"
 EPILOG: Final = (
-    "Exit codes: 0 every row is a track, 1 some rows failed, 2 unusable arguments or catalog, 3 infrastructure failed, "
-    "4 stopped at --max-cost, 130 and 143 stopped by a signal. After 1, 3, 4, 130 and 143 the same command goes on."
+    "Exit codes: 0 every row is a track, 5 every row is done and some failed, 2 unusable arguments or catalog, "
+    "3 infrastructure failed, 4 stopped at --max-cost, 130 and 143 stopped by a signal. After 1, 3, 4, 130 and 143 the "
+    "same command goes on."
 )
 
 

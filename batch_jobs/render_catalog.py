@@ -4,9 +4,10 @@ catalog → plan → shards → Ray Data actors around the Renderer that serves 
 rendered → the books are closed into the ledger. The surprising thing: running the command again resumes the job.
 Whatever was killed, what is committed is done, and of the rest only what was in somebody's hands is rendered again.
 
-Exit codes: 0 every row is a track · 1 some rows failed, `failures` says why · 2 arguments or catalog are unusable ·
-3 Ray, the store or the ledger failed · 4 stopped at --max-cost · 130 or 143 stopped by Ctrl-C or SIGTERM. After 1, 3,
-4, 130 and 143 the same command goes on where it stopped.
+Exit codes: 0 every row is a track · 2 arguments or catalog are unusable · 3 Ray, the store or the ledger failed ·
+4 stopped at --max-cost · 5 every row is done and some failed, `failures` says why · 130 or 143 stopped by Ctrl-C or
+SIGTERM. 1 is nobody's choice: it is what Python and Ray end a process with that they have given up. After all but 0, 2
+and 5 the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects
 
 EXIT_OK: Final = 0
-EXIT_SOME_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 EXIT_INFRASTRUCTURE: Final = 3
 EXIT_MAX_COST: Final = 4
+#: Not 1: a driver that loses Ray's head is ended with 1 by Ray itself, a minute later, and its job is not done.
+EXIT_SOME_FAILED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row is a track, 1 if some failed, 4 if the money ran out first."""
+        """0 if every row is a track, 5 if some failed, 4 if the money ran out first."""
         if self.state == "budget":
             return EXIT_MAX_COST
         return EXIT_SOME_FAILED if self.totals.failures else EXIT_OK
@@ -166,6 +168,7 @@ def _state(job: Job, stop: Stop) -> JobState:
 
 def _close(ledger: Ledger, job: Job, run_id: str, state: JobState, clock: Clock) -> Totals:
     totals = close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock)
+    job.folder.end_run(run_id)
     if state == "complete":
         ledger.sweep()
     return totals

@@ -251,7 +251,8 @@ class ShardWorker:
         claims = {worker: at for worker, at in self._folder.claims(shard).items() if worker != me.worker_id}
         workers = [journal for worker in claims if (journal := self._folder.journal(worker)) is not None]
         # A claim of our own run was handed on to us by Ray: whoever made it is gone, however fresh it is.
-        if any(worker.run_id != me.run_id and worker.is_alive(now) for worker in workers):
+        others = {worker.run_id for worker in workers if worker.run_id != me.run_id and worker.is_alive(now)}
+        if any(not self._folder.has_ended(run_id) for run_id in others):
             return None
         return Previous(min(claims.values(), default=now), tuple(workers))
 

@@ -51,6 +51,11 @@ POLL_S = 0.25
 MAX_RUNS = 30
 
 
+#: Exit codes of the command: every row has its outcome; run it again.
+DONE = (0, 5)
+AGAIN = (1, 3)
+
+
 class FaultKind(StrEnum):
     """What can happen to a job."""
 
@@ -259,7 +264,7 @@ class _Run:
         while not finished and not self._is_over():
             if self._driver is None:
                 self._start_driver()
-            finished = self._watch() in (0, 1)
+            finished = self._watch() in DONE
         self.stop()
         wall_s = self._elapsed_s()
         for fault in self._faults:
@@ -289,8 +294,8 @@ class _Run:
             if self._driver.poll() is not None:
                 code = self._driver.returncode
                 self._driver_ended()
-                # 0 and 1 are "done", 3 is "run it again"; with anything else there is no point in going on.
-                if code not in (0, 1, 3):
+                # With anything else there is no point in going on.
+                if code not in (*DONE, *AGAIN):
                     self._problems.append(f"the command ended with {code}")
                 return code
             # Looking must not take a core from the workers that it looks at.
@@ -301,7 +306,7 @@ class _Run:
         return (
             self._elapsed_s() > self._chaos.deadline_s
             or len(self._exit_codes) >= MAX_RUNS
-            or any(code not in (None, 0, 1, 3) for code in self._exit_codes)
+            or any(code not in (None, *DONE, *AGAIN) for code in self._exit_codes)
         )
 
     def _count_tracks(self) -> float:

@@ -89,7 +89,7 @@ def test_every_row_is_a_track_or_a_failure_and_has_its_tries(first_run):
     assert (summary.row_count, totals.tracks, totals.failures) == (lines, len(tracks), len(failures))
     assert len(tracks) == len(GOOD) + 1 and all(row["message"] and row["reason"] for row in failures)
     assert {row["reason"] for row in failures} == {"invalid-request", "not-found"}
-    assert summary.exit_code == 1
+    assert summary.exit_code == 5
     assert sorted(row["line"] for row in attempts if row["ended"] == "track") == list(range(1, len(GOOD) + 1))
 
 

@@ -85,5 +85,5 @@ def test_ray_job_submit_runs_the_command_as_it_is(dashboard, tmp_path):
     [job] = manifest["jobs"].values()
     assert (job["totals"]["tracks"], job["totals"]["failures"], job["state"]) == (1, 1, "complete"), done.stdout
     assert "2/2 rows" in done.stdout
-    # One bad row is exit code 1, which makes the job FAILED: a scheduler must notice.
-    assert done.returncode != 0 and "exit code 1" in done.stdout + done.stderr
+    # One bad row is exit code 5, which makes the job FAILED: a scheduler must notice.
+    assert done.returncode != 0 and "exit code 5" in done.stdout + done.stderr

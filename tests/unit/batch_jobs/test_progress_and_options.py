@@ -121,7 +121,7 @@ def test_a_catalog_of_bad_rows_only_needs_no_cluster(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.jsonl").write_text(BAD_ROWS)
 
-    assert main(["--catalog", "c.jsonl", "--out", "out"]) == 1
+    assert main(["--catalog", "c.jsonl", "--out", "out"]) == 5
 
     [job] = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"].values()
     assert (job["rows"], job["totals"]["failures"], job["state"]) == (2, 2, "complete")
@@ -133,8 +133,8 @@ def test_running_it_again_adds_nothing_and_says_the_same(tmp_path, monkeypatch, 
     main(["--catalog", "c.jsonl", "--out", "out"])
     before = (tmp_path / "out" / "manifest.json").read_bytes()
 
-    assert main(["--catalog", "c.jsonl", "--out", "out", "--resume"]) == 1
-    assert main(["--catalog", "c.jsonl", "--out", "out", "--retry-failures"]) == 1
+    assert main(["--catalog", "c.jsonl", "--out", "out", "--resume"]) == 5
+    assert main(["--catalog", "c.jsonl", "--out", "out", "--retry-failures"]) == 5
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 
 
@@ -142,7 +142,7 @@ def test_a_limit_and_a_name_make_another_job(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.jsonl").write_text(BAD_ROWS)
     for more in ([], ["--limit", "1"], ["--job-name", "again"]):
-        assert main(["--catalog", "c.jsonl", "--out", "out", *more]) == 1
+        assert main(["--catalog", "c.jsonl", "--out", "out", *more]) == 5
 
     jobs = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"]
     assert sorted(job["rows"] for job in jobs.values()) == [1, 2, 2]

@@ -193,6 +193,15 @@ def test_a_shard_in_the_hands_of_another_run_is_left_to_it_until_that_run_is_dea
     assert here.take(shard)["state"] == COMMITTED
 
 
+def test_a_run_that_has_ended_holds_nothing_however_fresh_its_claims_are(plan_of, workplace, clock):
+    [shard] = plan_of({}).open_shards()
+    other = workplace("w-other", run_id="run-0")
+    other.folder.claim(shard.name, "w-other", clock.now())
+    other.folder.end_run("run-0")
+
+    assert workplace("w-2").take(shard)["state"] == COMMITTED
+
+
 def test_a_claim_of_our_own_run_is_of_a_worker_that_ray_has_given_up(plan_of, workplace, clock):
     [shard] = plan_of({}).open_shards()
     workplace("w-lost").folder.claim(shard.name, "w-lost", clock.now())
