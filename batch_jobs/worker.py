@@ -81,6 +81,8 @@ class Journal:
         self._folder = folder
         self._clock = clock
         self._lock = threading.Lock()
+        #: Held while the journal is written: what is older never replaces what is newer.
+        self._writing = threading.Lock()
         self._noted: dict[str, tuple[str, int, Try]] = {}
         self._twins: list[Attempt] = []
         self._numbers = 0
@@ -112,8 +114,9 @@ class Journal:
         Raises:
             StoreUnavailable: it could not be written.
         """
-        attempts = (*self._twins, *self._all())
-        self._folder.write_journal(replace(self.identity, seen_at=self._clock.now(), attempts=attempts, left=left))
+        with self._writing:
+            attempts = (*self._twins, *self._all())
+            self._folder.write_journal(replace(self.identity, seen_at=self._clock.now(), attempts=attempts, left=left))
 
     def _all(self) -> list[Attempt]:
         with self._lock:
