@@ -6,7 +6,7 @@ import hashlib
 
 from batch_jobs.catalog import catalog_sha256
 from batch_jobs.estimate import estimate, known_overhead, known_speeds
-from batch_jobs.job import ASSUMED_WORKERS, catalog_into, check_price, job_id_of, noted_job
+from batch_jobs.job import ASSUMED_WORKERS, catalog_into, check_price, cut_as_noted, job_id_of, noted_job
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.plan import Plan
@@ -36,7 +36,7 @@ def dry_run(options: RenderOptions) -> str:
     with Plan() as plan:
         catalog_into(plan, options, lambda data: f"sha256:{hashlib.sha256(data).hexdigest()}")
         if known is not None:
-            plan.requests_per_shard = known["requests_per_shard"]
+            cut_as_noted(plan, known)
             plan.note_committed(folder.committed())
         to_do = sum(len(shard.rows) for shard in plan.open_shards())
         work = plan.open_work()

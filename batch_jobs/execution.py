@@ -31,9 +31,9 @@ from orchestrion.errors import InvalidRequest, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Shards that wait at a worker for a hand to be free. Ray Data lets its pool grow only while each worker has 1.75 times
-#: as many shards as hands: with fewer waiting, one worker would render the whole catalog.
-SHARDS_WAITING: Final = 2
+#: The pool grows by a third whenever every worker has both hands full. By Ray Data's own 1.75 it would only while shards
+#: wait at a worker, and those that wait at one worker are what another has not at the end.
+GROW_AT: Final = 0.75
 #: Rows that one Ray Data execution takes on: bounds what the driver holds, whatever the length of the catalog. At one
 #: track a second that is hours, so that starting the processes anew costs nothing.
 ROWS_PER_EXECUTION: Final = 20_000
@@ -121,7 +121,7 @@ def _stream(shards: list[Shard], assignment: Assignment, options: RenderOptions)
             compute=ActorPoolStrategy(
                 min_size=min(options.min_workers, workers),
                 max_size=workers,
-                max_tasks_in_flight_per_actor=SHARDS_IN_HAND + SHARDS_WAITING,
+                max_tasks_in_flight_per_actor=SHARDS_IN_HAND,
             ),
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,
@@ -182,6 +182,8 @@ def ray_running() -> Iterator[None]:
     context: Any = DataContext.get_current()
     before = (context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start)
     context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = -1, False, False
+    grow_at_before = context.autoscaling_config.actor_pool_util_upscaling_threshold
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_AT
     data_logger = logging.getLogger("ray.data")
     level_before = data_logger.level
     data_logger.setLevel(logging.ERROR)
@@ -190,5 +192,6 @@ def ray_running() -> Iterator[None]:
     finally:
         data_logger.setLevel(level_before)
         context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = before
+        context.autoscaling_config.actor_pool_util_upscaling_threshold = grow_at_before
         if started_here:
             ray.shutdown()

@@ -45,7 +45,7 @@ class Job:
     """One job: its folder, what is noted there, and the rows of its catalog."""
 
     folder: JobFolder
-    #: job_id, catalog, catalog_sha256, settings, store, requests_per_shard, begun_at.
+    #: job_id, catalog, catalog_sha256, settings, store, requests_per_shard, requests_in_the_last, begun_at.
     description: Mapping[str, Any]
     plan: Plan
     rows: int
@@ -111,6 +111,7 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
             "settings": _settings(options),
             "store": config.store_url,
             "requests_per_shard": plan.requests_per_shard,
+            "requests_in_the_last": plan.requests_in_the_last,
             "begun_at": utc_timestamp(clock.now()),
         }
     )
@@ -118,7 +119,7 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
         raise InvalidRequest.of(
             "store", config.store_url, f"this job was begun with the store {description['store']}; use that one"
         )
-    plan.requests_per_shard = description["requests_per_shard"]
+    cut_as_noted(plan, description)
     job = Job(folder, description, plan, plan.rows)
     if (number := folder.newest_round()) > 1:
         plan.begin_round(number, folder.round_lines(number))
@@ -169,6 +170,14 @@ def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes]
         if number == options.limit:
             break
     plan.requests_per_shard = _requests_per_shard(plan, options)
+    # Two shards in hand fill every slot of a worker, also at the end.
+    plan.requests_in_the_last = options.batch_size
+
+
+def cut_as_noted(plan: Plan, description: Mapping[str, Any]) -> None:
+    """Cut the plan into the shards that the job was begun with, whatever the options say now."""
+    plan.requests_per_shard = description["requests_per_shard"]
+    plan.requests_in_the_last = description["requests_in_the_last"]
 
 
 def _requests_per_shard(plan: Plan, options: RenderOptions) -> int:

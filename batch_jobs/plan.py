@@ -39,6 +39,9 @@ WORK_SCHEMA: Final = pa.schema(
 LENGTHS_S: Final = (4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 600.0)
 #: A shard of long pieces is closed sooner, so that no shard takes hours.
 SHARD_AUDIO_S: Final = 1200.0
+#: Towards the end of a model's rows shards become smaller: so many are left when they begin to, and no worker is left
+#: with a whole one while the others have none (guided self-scheduling: Polychronopoulos and Kuck, 1987).
+TAIL_SHARDS: Final = 16
 #: Rows that ask for the same audio cost next to nothing, but their outcomes are held together in memory.
 SHARD_ROWS: Final = 1000
 
@@ -86,6 +89,8 @@ class Plan:
     def __init__(self) -> None:
         #: Different tracks in a shard, at most. With another number, other shards.
         self.requests_per_shard = 1
+        #: The same of the last ones.
+        self.requests_in_the_last = 1
         #: Each round after the first tries again what failed, in shards of other names.
         self.round_number = 1
         # The name '' is SQLite's own: a temporary file that is gone when the connection is closed, however it ends.
@@ -192,20 +197,28 @@ class Plan:
             "SELECT model, first_line, line, row_id, title, spec, duration_s FROM work "
             "ORDER BY model, length DESC, first_line, line"
         )
+        left = dict(self._database.execute("SELECT model, count(*) FROM work WHERE line = first_line GROUP BY model"))
         for model, of_model in groupby(read, key=lambda row: row[0]):
             rows: list[dict[str, Any]] = []
             requests, audio_s = 0, 0.0
+            most = self._most_requests(left[model])
             for _, same in groupby(of_model, key=lambda row: row[1]):
                 for number, (*_, line, row_id, title, spec, duration_s) in enumerate(same):
                     is_new = number == 0
-                    is_full = requests == self.requests_per_shard or audio_s + duration_s > SHARD_AUDIO_S
+                    is_full = requests == most or audio_s + duration_s > SHARD_AUDIO_S
                     if rows and ((is_new and is_full) or len(rows) == SHARD_ROWS):
                         yield self._shard(model, requests, audio_s, rows)
+                        left[model] -= requests
+                        most = self._most_requests(left[model])
                         rows, requests, audio_s = [], 0, 0.0
                     rows.append({"line": line, "row_id": row_id, "title": title, "spec": spec})
                     requests += is_new
                     audio_s += duration_s * is_new
             yield self._shard(model, requests, audio_s, rows)
+
+    def _most_requests(self, left: int) -> int:
+        """Different tracks in the next shard, when so many are left of its model."""
+        return max(self.requests_in_the_last, min(self.requests_per_shard, left // TAIL_SHARDS))
 
     def _shard(self, model: str, requests: int, audio_s: float, rows: list[dict[str, Any]]) -> Shard:
         return Shard(self._name([list(row.values()) for row in rows]), model, requests, audio_s, tuple(rows))

@@ -68,7 +68,7 @@ def renderer(tmp_path, clock):
 def plan_of(tmp_path):
     """A plan of these rows; each is a tone of two seconds unless it says otherwise."""
 
-    def make(*rows, requests_per_shard=10):
+    def make(*rows, requests_per_shard=10, requests_in_the_last=None):
         path = tmp_path / "catalog.jsonl"
         tone = {"prompt": "a tone", "model": "tone", "duration_s": 2.0, "format": "flac"}
         path.write_text("".join(json.dumps(tone | row) + "\n" for row in rows), encoding="utf-8")
@@ -79,6 +79,7 @@ def plan_of(tmp_path):
             else:
                 plan.add(row)
         plan.requests_per_shard = requests_per_shard
+        plan.requests_in_the_last = requests_in_the_last or requests_per_shard
         return plan
 
     return make

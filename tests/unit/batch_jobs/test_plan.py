@@ -65,6 +65,15 @@ def test_a_shard_of_long_pieces_is_closed_sooner(plan_of):
     assert [shard.requests for shard in plan.open_shards()] == [2, 2, 1]
 
 
+def test_shards_become_smaller_towards_the_end(plan_of):
+    plan = plan_of(*({"seed": seed} for seed in range(200)), requests_per_shard=8, requests_in_the_last=2)
+
+    sizes = [shard.requests for shard in plan.open_shards()]
+
+    assert sizes == sorted(sizes, reverse=True) and sum(sizes) == 200
+    assert sizes[0] == 8 and max(sizes[-3:]) == 2 and sizes.count(8) >= 8
+
+
 def test_models_do_not_share_a_shard(plan_of):
     shards = list(plan_of({"model": "a"}, {"model": "b"}, {"model": "a", "seed": 1}).open_shards())
 
