@@ -31,8 +31,8 @@ from orchestrion.errors import InvalidRequest, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: The pool grows by a third whenever every worker has both hands full. By Ray Data's own 1.75 it would only while shards
-#: wait at a worker, and those that wait at one worker are what another has not at the end.
+#: The pool grows by a third whenever every worker has both hands full. By Ray Data's own 1.75 it would only while
+#: shards wait at a worker, and those that wait at one worker are what another has not at the end.
 GROW_AT: Final = 0.75
 #: Rows that one Ray Data execution takes on: bounds what the driver holds, whatever the length of the catalog. At one
 #: track a second that is hours, so that starting the processes anew costs nothing.
