@@ -147,7 +147,8 @@ def _wait_for_others(
     while waiting and not is_stopping():
         time.sleep(OTHERS_S)
         now = clock.now()
-        alive = {one.worker_id for one in folder.journals() if one.run_id != run_id and one.is_alive(now)}
+        others = (one for one in folder.journals() if one.run_id != run_id)
+        alive = {one.worker_id for one in others if folder.is_at_work(one, now)}
         waiting -= set(folder.committed())
         waiting = {shard for shard in waiting if alive & folder.claims(shard).keys()}
 

@@ -255,6 +255,10 @@ class JobFolder:
         """Whether no worker of this run is left. A run that was killed never said so."""
         return self._objects.exists(f"{self._root}/ended/{run_id}")
 
+    def is_at_work(self, worker: WorkerJournal, now: datetime) -> bool:
+        """Whether a worker was seen within the lease, and its run has not said that nobody is left."""
+        return worker.is_alive(now) and not self.has_ended(worker.run_id)
+
     def is_stopped(self, run_id: str) -> bool:
         """Whether the workers of this run are asked to stop."""
         return self._objects.exists(f"{self._root}/stops/{run_id}.json")

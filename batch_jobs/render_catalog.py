@@ -132,6 +132,9 @@ def render_catalog(
             raise
         finally:
             totals = _close(ledger, job, run_id, state, clock)
+            job.folder.end_run(run_id)
+        if state == "complete":
+            ledger.sweep()
     return Summary(
         job_id=job.folder.job_id,
         run_id=run_id,
@@ -167,11 +170,7 @@ def _state(job: Job, stop: Stop) -> JobState:
 
 
 def _close(ledger: Ledger, job: Job, run_id: str, state: JobState, clock: Clock) -> Totals:
-    totals = close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock)
-    job.folder.end_run(run_id)
-    if state == "complete":
-        ledger.sweep()
-    return totals
+    return close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock)
 
 
 # Command line

@@ -233,7 +233,7 @@ class ShardWorker:
         rows = [self._row(row) for row in block.to_pylist()]
         if previous.deaths < DEATHS_BEFORE_CARE:
             with self._care.together():
-                settled = self._settle_together(shard, rows, previous)
+                settled = self._render(shard, _first_of_each(rows), previous)
         else:
             with self._care.by_itself():
                 settled = self._settle_one_by_one(shard, rows, previous)
@@ -254,8 +254,7 @@ class ShardWorker:
         claims = {worker: at for worker, at in self._folder.claims(shard).items() if worker != me.worker_id}
         workers = [journal for worker in claims if (journal := self._folder.journal(worker)) is not None]
         # A claim of our own run was handed on to us by Ray: whoever made it is gone, however fresh it is.
-        others = {worker.run_id for worker in workers if worker.run_id != me.run_id and worker.is_alive(now)}
-        if any(not self._folder.has_ended(run_id) for run_id in others):
+        if any(worker.run_id != me.run_id and self._folder.is_at_work(worker, now) for worker in workers):
             return None
         return Previous(min(claims.values(), default=now), tuple(workers))
 
@@ -268,10 +267,6 @@ class ShardWorker:
             return _Row(at, request, self._renderer.track_id(request))
         except OrchestrionError as error:
             return _Row(at, request, self._renderer.failed(error, "request", None, request.model))
-
-    def _settle_together(self, shard: str, rows: Sequence[_Row], previous: Previous) -> dict[str, _Settled] | None:
-        """All rows at once; None if the line was stopped before all of them had their outcome."""
-        return self._render(shard, _first_of_each(rows), previous)
 
     def _settle_one_by_one(self, shard: str, rows: Sequence[_Row], previous: Previous) -> dict[str, _Settled] | None:
         """One row after the other, each noted before it is tried: the one that kills its process is found."""
@@ -293,7 +288,7 @@ class ShardWorker:
         return settled
 
     def _render(self, shard: str, wanted: Mapping[str, _Row], previous: Previous) -> dict[str, _Settled] | None:
-        """The outcome of each track, transient failures tried again as far as the budget goes."""
+        """The outcome of each track, transient failures tried again as far as the budget goes; None if stopped."""
         settled: dict[str, _Settled] = {}
         again = list(wanted)
         number = 0
