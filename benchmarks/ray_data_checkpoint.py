@@ -224,7 +224,8 @@ class Driver:
     def wait(self) -> str:
         """Its end: "succeeded", or the last line that it said."""
         code = self.process.wait(RUN_TIMEOUT_S)
-        return "succeeded" if code == 0 else self._log.read_text().strip().rsplit("\n", 1)[-1]
+        last_line = self._log.read_text().strip().rsplit("\n", 1)[-1]
+        return "succeeded" if code == 0 else last_line.replace(str(self.job.folder), "…")
 
     def kill_at(self, rendered_rows: int) -> None:
         """SIGKILL as soon as so many rows were rendered."""
