@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from batch_jobs.ledger import (
+from batch_jobs.books.ledger import (
     ABANDONED_AFTER,
     MAX_ROWS_PER_FILE,
     TABLES,

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batch_jobs.ledger import ledger_dataset
+from batch_jobs.books.ledger import ledger_dataset
 from orchestrion.errors import InvalidRequest, OrchestrionError
 from orchestrion.provenance import utc_timestamp
 from orchestrion.request import TrackSpec

@@ -24,17 +24,17 @@ from typing import Final
 
 from ray.exceptions import RayError
 
+from batch_jobs.books.closing import JobState, close_books
+from batch_jobs.books.ledger import Ledger, Totals
+from batch_jobs.books.outcomes import refused_row, shard_table
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Stop, watch
-from batch_jobs.closing import JobState, close_books
-from batch_jobs.dry_run import dry_run
-from batch_jobs.execution import execute, ray_running, refuse_spot_driver
-from batch_jobs.job import Job, begin_next_round, check_price, read_job
-from batch_jobs.ledger import Ledger, Totals
 from batch_jobs.options import RenderOptions, parse
-from batch_jobs.outcomes import refused_row, shard_table
-from batch_jobs.plan import Plan
+from batch_jobs.planning.dry_run import dry_run
+from batch_jobs.planning.job import Job, begin_next_round, check_price, read_job
+from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
-from batch_jobs.render_stage import Assignment
+from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
+from batch_jobs.rendering.render_stage import Assignment
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects

@@ -43,11 +43,11 @@ import pyarrow.dataset as ds
 import ray
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.ledger import ledger_dataset
+from batch_jobs.books.ledger import ledger_dataset
+from batch_jobs.books.tables import TRACK
 from batch_jobs.options import RenderOptions
 from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
-from batch_jobs.tables import TRACK
 from orchestrion.config import RenderConfig
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.render import Renderer, Track, build_renderer

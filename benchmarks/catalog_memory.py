@@ -40,10 +40,11 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import psutil
 import ray
 
-from batch_jobs import job, render_catalog
-from batch_jobs.ledger import ledger_dataset
+from batch_jobs import render_catalog
+from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.options import RenderOptions
-from batch_jobs.render_stage import Assignment, RenderStage
+from batch_jobs.planning import job
+from batch_jobs.rendering.render_stage import Assignment, RenderStage
 from tests.fake_model import ToneModel
 
 WORKERS = 2
@@ -80,8 +81,8 @@ def drive(catalog: str, out: str) -> None:
     """Run the job and print, as one JSON line, when each phase was (seconds since the epoch) and how it ended."""
     spans: list[tuple[str, float, float]] = []
     with ExitStack() as patched:
-        patched.enter_context(patch("batch_jobs.execution.RenderStage", StubbedStage))
-        patched.enter_context(patch("batch_jobs.plan.SHARD_ROWS", SHARD_ROWS))
+        patched.enter_context(patch("batch_jobs.rendering.execution.RenderStage", StubbedStage))
+        patched.enter_context(patch("batch_jobs.planning.plan.SHARD_ROWS", SHARD_ROWS))
         for name, (module, function) in PHASES.items():
             timed = _timed(name, getattr(module, function), spans)
             patched.enter_context(patch.object(module, function, timed))

@@ -37,8 +37,8 @@ from ray import serve
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.cost_report import write_report
-from batch_jobs.ledger import ledger_dataset
 from batch_jobs.options import RenderOptions
 from batch_jobs.progress import progress_view
 from batch_jobs.render_catalog import Summary, render_catalog

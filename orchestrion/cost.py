@@ -11,14 +11,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrion.errors import InvalidRequest, Problem, shown
+from orchestrion.dated_table import DatedTable
+from orchestrion.errors import InvalidRequest
 
 Market = Literal["on-demand", "spot"]
 SECONDS_PER_HOUR: Final = 3600.0
@@ -66,32 +64,13 @@ class NodeType(BaseModel):
     markets: Mapping[Market, Price] = Field(min_length=1)
 
 
-class PriceTable(BaseModel):
-    """Prices by node type, read from YAML. Unknown keys are refused."""
+class PriceTable(DatedTable):
+    """Prices by node type; those that ship with the project are examples."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    shipped_as = "prices.yaml"
+    named_by = "prices_path"
 
     node_types: Annotated[Mapping[str, NodeType], Field(min_length=1)]
-
-    @classmethod
-    def load(cls, path: str | Path | None = None) -> PriceTable:
-        """Read a table, by default the example table that ships with the project (`prices.yaml`).
-
-        Raises:
-            InvalidRequest: there is no such file, it is no YAML, or a field of it is unknown, missing or out of range.
-        """
-        source = Path(path) if path is not None else files("orchestrion") / "prices.yaml"
-        try:
-            return cls.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InvalidRequest.of("prices_path", str(path), f"cannot be read as YAML: {error}") from error
-        except ValidationError as error:
-            raise InvalidRequest(
-                [
-                    Problem(".".join(map(str, detail["loc"])) or "prices", shown(detail["input"]), detail["msg"])
-                    for detail in error.errors(include_url=False)
-                ]
-            ) from None
 
     def price(self, node_type: str, market: str) -> Price:
         """What a whole node of this type costs in this market.

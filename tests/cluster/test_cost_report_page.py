@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from batch_jobs.cost_report import WhatIf, write_report
+from batch_jobs.cost_report import write_report
+from batch_jobs.reports.costs import WhatIf
 from tests.unit.batch_jobs.sample_ledger import HOSTILE, sample  # noqa: F401 (fixture)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

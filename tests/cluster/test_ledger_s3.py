@@ -6,8 +6,8 @@ import threading
 import duckdb
 import pytest
 
+from batch_jobs.books.ledger import ledger_dataset, read_snapshot
 from batch_jobs.compact_ledger import compact
-from batch_jobs.ledger import ledger_dataset, read_snapshot
 from orchestrion.errors import NotFound, StoreUnavailable
 from orchestrion.objects import Objects
 from tests.cluster.seaweedfs import s3_server  # noqa: F401 (fixture)

@@ -81,7 +81,7 @@ class Renderer:
     """As a render process: knows its node, asks once in a while, and goes when the node goes."""
 
     def __init__(self):
-        from batch_jobs.preemption import NodeDrain, node_of_this_process
+        from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 
         self.node = node_of_this_process()
         self.drain = NodeDrain.of_this_process()

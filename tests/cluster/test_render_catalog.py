@@ -12,12 +12,12 @@ import pytest
 import ray
 from prometheus_client import CollectorRegistry
 
-from batch_jobs import worker
-from batch_jobs.cost_report import cost_report
-from batch_jobs.ledger import ledger_dataset
+from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.options import RenderOptions
 from batch_jobs.render_catalog import render_catalog
-from batch_jobs.render_stage import RenderStage
+from batch_jobs.rendering import worker
+from batch_jobs.rendering.render_stage import RenderStage
+from batch_jobs.reports.costs import cost_report
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
 from orchestrion.render import build_renderer
@@ -237,7 +237,7 @@ def test_a_row_that_kills_every_process_costs_only_itself_and_can_be_tried_again
     rows = [*GOOD[:2], GOOD[2] | {"seed": 13}, *GOOD[3:4]]
     options = RenderOptions(catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=4, max_workers=1)
     with monkeypatch.context() as patched:
-        patched.setattr("batch_jobs.execution.RenderStage", StageThatDies)
+        patched.setattr("batch_jobs.rendering.execution.RenderStage", StageThatDies)
         summary = render_catalog(options)
 
     [failure] = rows_of(tmp_path / "out", "failures", summary.job_id)

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.compute as pc
 
-from batch_jobs.closing import close_books
+from batch_jobs.books.closing import close_books
+from batch_jobs.books.ledger import Ledger
+from batch_jobs.books.outcomes import shard_table
+from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal, WorkerNode
-from batch_jobs.ledger import Ledger
-from batch_jobs.outcomes import shard_table
-from batch_jobs.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
 from orchestrion.objects import Objects
 from orchestrion.provenance import SCHEMA_VERSION
 from tests.unit.batch_jobs.sample_ledger import any_row

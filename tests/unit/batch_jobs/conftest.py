@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.catalog import RefusedRow, read_catalog
-from batch_jobs.outcomes import shard_table
-from batch_jobs.plan import Plan
+from batch_jobs.books.outcomes import shard_table
+from batch_jobs.catalog.rows import RefusedRow, read_catalog
+from batch_jobs.planning.plan import Plan
 from orchestrion.cost import Node
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.provenance import Signer

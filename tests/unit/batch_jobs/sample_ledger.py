@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from batch_jobs.ledger import TABLES, Change, Ledger
-from batch_jobs.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, NODES_SCHEMA, TRACKS_SCHEMA
+from batch_jobs.books.ledger import TABLES, Change, Ledger
+from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, NODES_SCHEMA, TRACKS_SCHEMA
 from orchestrion.objects import Objects
 
 HOSTILE = '<script>alert("1")</script> & <img src=http://example.com/x onerror=alert(2)> piano'

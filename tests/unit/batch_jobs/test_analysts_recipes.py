@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import duckdb
 import pytest
 
-from batch_jobs.cost_report import WhatIf, cost_report
+from batch_jobs.reports.costs import WhatIf, cost_report
 from tests.unit.batch_jobs.sample_ledger import REFERENCES, sample  # noqa: F401 (fixture)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_jobs.books import balance, node_bills
+from batch_jobs.books.bill import balance, node_bills
 from orchestrion.errors import InvalidRequest
 from tests.unit.batch_jobs.committed_job import START, node, worker
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.catalog import CatalogRow, RefusedRow, catalog_sha256, is_sampled, read_catalog
-from batch_jobs.catalog_files import BLOCK_BYTES, MAX_LINE_BYTES, MAX_RECORD_LINES, READERS
+from batch_jobs.catalog.files import BLOCK_BYTES, MAX_LINE_BYTES, MAX_RECORD_LINES, READERS
+from batch_jobs.catalog.rows import CatalogRow, RefusedRow, catalog_sha256, is_sampled, read_catalog
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.request import AudioFormat
 from tests.malformed_requests import MALFORMED_ROWS, PROMPT

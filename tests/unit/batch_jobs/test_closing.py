@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from batch_jobs.books.ledger import read_snapshot
+from batch_jobs.books.outcomes import shard_table
 from batch_jobs.compact_ledger import compact
-from batch_jobs.ledger import read_snapshot
-from batch_jobs.outcomes import shard_table
 from orchestrion.errors import InvalidRequest
 from orchestrion.objects import Objects
 from tests.unit.batch_jobs.committed_job import (

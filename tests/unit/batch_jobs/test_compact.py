@@ -8,8 +8,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from batch_jobs.books.ledger import TABLES, Change, Ledger, ledger_dataset, read_snapshot
 from batch_jobs.compact_ledger import compact, main
-from batch_jobs.ledger import TABLES, Change, Ledger, ledger_dataset, read_snapshot
 from tests.unit.batch_jobs.committed_job import CommittedJob, node, track, worker
 from tests.unit.batch_jobs.test_closing import BusyObjects, DyingObjects, Killed
 

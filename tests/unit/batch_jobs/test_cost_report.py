@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from batch_jobs.cost_report import DIMENSIONS, WhatIf, cost_report, main, repriced, spot_savings, write_report
-from batch_jobs.report_words import spot_line, usd, what_if_line
+from batch_jobs.cost_report import main, write_report
+from batch_jobs.reports.costs import DIMENSIONS, WhatIf, cost_report, repriced, spot_savings
+from batch_jobs.reports.words import spot_line, usd, what_if_line
 from orchestrion.errors import InvalidRequest, NotFound
 from tests.unit.batch_jobs.sample_ledger import HOSTILE, node, sample, track, write  # noqa: F401 (fixture)
 

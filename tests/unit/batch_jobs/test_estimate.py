@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from batch_jobs.estimate import (
+from batch_jobs.books.ledger import Change, JobEntry, Ledger, Totals
+from batch_jobs.planning.estimate import (
     FILES_READ,
     Overhead,
     Span,
@@ -19,7 +20,6 @@ from batch_jobs.estimate import (
     known_speeds,
     ledger_speeds,
 )
-from batch_jobs.ledger import Change, JobEntry, Ledger, Totals
 from orchestrion.cost import Node, PriceTable, describe_node
 from orchestrion.errors import InvalidRequest
 from orchestrion.objects import Objects

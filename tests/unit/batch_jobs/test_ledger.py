@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_jobs.ledger import MANIFESTS_KEPT, TABLES, Change, Ledger, Snapshot, ledger_dataset, read_snapshot
-from batch_jobs.tables import FAILURES_SCHEMA, TRACKS_SCHEMA
+from batch_jobs.books.ledger import MANIFESTS_KEPT, TABLES, Change, Ledger, Snapshot, ledger_dataset, read_snapshot
+from batch_jobs.books.tables import FAILURES_SCHEMA, TRACKS_SCHEMA
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects
 from orchestrion.provenance import RECORD_SCHEMA

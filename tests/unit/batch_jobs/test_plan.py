@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from batch_jobs.plan import SHARD_ROWS
+from batch_jobs.planning.plan import SHARD_ROWS
 
 
 def lines(shards):

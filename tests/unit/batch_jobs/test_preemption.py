@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from ray.exceptions import RpcError
 
-from batch_jobs.preemption import NO_DEADLINE, NodeDrain, NodeIdentity, node_of_this_process
+from batch_jobs.rendering.preemption import NO_DEADLINE, NodeDrain, NodeIdentity, node_of_this_process
 
 MINE, OTHER = "ab" * 28, "cd" * 28
 

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
+from batch_jobs.books.ledger import Totals
 from batch_jobs.budget import spent_usd
-from batch_jobs.dry_run import dry_run
-from batch_jobs.ledger import Totals
 from batch_jobs.options import RenderOptions, parse
+from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.progress import JobProgress, ProgressLines
 from batch_jobs.render_catalog import Summary, main
 from orchestrion.errors import InvalidRequest

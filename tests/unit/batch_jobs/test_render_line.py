@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batch_jobs.job_folder import JobFolder
-from batch_jobs.render_line import KEEP_EVERY_S, OPEN_AHEAD, RenderLine
+from batch_jobs.rendering.render_line import KEEP_EVERY_S, OPEN_AHEAD, RenderLine
 from orchestrion.errors import StoreUnavailable
 from orchestrion.models.protocol import Performance
 from orchestrion.objects import Objects

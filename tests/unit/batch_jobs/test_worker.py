@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batch_jobs.job_folder import LEASE_S, JobFolder, WorkerJournal
-from batch_jobs.render_line import RenderLine
-from batch_jobs.retry import MAX_ATTEMPTS, pause_s
-from batch_jobs.worker import COMMITTED, DEATHS_ALONE, DEATHS_BEFORE_CARE, ELSEWHERE, LEFT, Journal, ShardWorker
+from batch_jobs.rendering.journal import Journal
+from batch_jobs.rendering.render_line import RenderLine
+from batch_jobs.rendering.retry import MAX_ATTEMPTS, pause_s
+from batch_jobs.rendering.worker import COMMITTED, DEATHS_ALONE, DEATHS_BEFORE_CARE, ELSEWHERE, LEFT, ShardWorker
 from orchestrion.errors import StoreUnavailable
 from orchestrion.objects import Objects
 from orchestrion.request import TrackSpec

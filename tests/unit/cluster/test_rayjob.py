@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from batch_jobs.options import parser
-from batch_jobs.preemption import MARKET_LABEL, NODE_TYPE_LABEL
+from batch_jobs.rendering.preemption import MARKET_LABEL, NODE_TYPE_LABEL
 from cluster import preemption_watcher
 from orchestrion.cost import PriceTable, describe_node
 

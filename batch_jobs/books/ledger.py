@@ -31,7 +31,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_jobs.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, LEDGER_SCHEMA_VERSION, NODES_SCHEMA, TRACKS_SCHEMA
+from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, LEDGER_SCHEMA_VERSION, NODES_SCHEMA, TRACKS_SCHEMA
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects

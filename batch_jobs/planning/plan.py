@@ -21,8 +21,8 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from batch_jobs.catalog import CatalogRow, RefusedRow
-from batch_jobs.estimate import Work
+from batch_jobs.catalog.rows import CatalogRow, RefusedRow
+from batch_jobs.planning.estimate import Work
 from orchestrion.request import track_id
 
 #: One row of work. `spec` is the wire form, as JSON: what a process needs to render it wherever it runs.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
-from batch_jobs.catalog import catalog_sha256
-from batch_jobs.estimate import estimate, known_overhead, known_speeds
-from batch_jobs.job import ASSUMED_WORKERS, catalog_into, check_price, cut_as_noted, job_id_of, noted_job
+from batch_jobs.catalog.rows import catalog_sha256
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
-from batch_jobs.plan import Plan
+from batch_jobs.planning.estimate import estimate, known_overhead, known_speeds
+from batch_jobs.planning.job import ASSUMED_WORKERS, catalog_into, check_price, cut_as_noted, job_id_of, noted_job
+from batch_jobs.planning.plan import Plan
 from orchestrion.cost import PriceTable, describe_node
 from orchestrion.objects import Objects
 

@@ -21,11 +21,19 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.books import Books, NodeBill, RunNode, balance, node_bills
+from batch_jobs.books.bill import Books, NodeBill, RunNode, balance, node_bills
+from batch_jobs.books.ledger import Change, JobEntry, Ledger, LedgerFile, Snapshot, Totals, conformed
+from batch_jobs.books.outcomes import attempt_row
+from batch_jobs.books.tables import (
+    ATTEMPTS_SCHEMA,
+    FAILURES_SCHEMA,
+    NODES_SCHEMA,
+    PREEMPTED,
+    STOPPED,
+    TRACK,
+    TRACKS_SCHEMA,
+)
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
-from batch_jobs.ledger import Change, JobEntry, Ledger, LedgerFile, Snapshot, Totals, conformed
-from batch_jobs.outcomes import attempt_row
-from batch_jobs.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, NODES_SCHEMA, PREEMPTED, STOPPED, TRACK, TRACKS_SCHEMA
 from orchestrion.clock import Clock
 from orchestrion.provenance import utc_timestamp
 

@@ -21,9 +21,10 @@ import pyarrow as pa
 import ray.util.metrics
 
 from batch_jobs.job_folder import BEAT_S, JobFolder, WorkerJournal, WorkerNode
-from batch_jobs.preemption import NodeDrain, node_of_this_process
-from batch_jobs.render_line import RenderLine
-from batch_jobs.worker import LEFT, Journal, ShardWorker
+from batch_jobs.rendering.journal import Journal
+from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
+from batch_jobs.rendering.render_line import RenderLine
+from batch_jobs.rendering.worker import LEFT, ShardWorker
 from orchestrion.admission import Pool
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_jobs.catalog import RefusedRow
+from batch_jobs.books.tables import SHARD_SCHEMA
+from batch_jobs.catalog.rows import RefusedRow
 from batch_jobs.job_folder import Attempt, WorkerJournal
-from batch_jobs.tables import SHARD_SCHEMA
 from orchestrion.errors import REASONS, InvalidRequest
 from orchestrion.provenance import to_row
 from orchestrion.render import Failure, Track

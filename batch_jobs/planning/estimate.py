@@ -11,20 +11,18 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from batch_jobs.ledger import Snapshot, ledger_dataset, read_snapshot
-from batch_jobs.report_words import usd
+from batch_jobs.books.ledger import Snapshot, ledger_dataset, read_snapshot
+from batch_jobs.reports.words import usd
 from orchestrion.cost import Node, cost_usd
-from orchestrion.errors import InvalidRequest, NotFound, Problem, shown
+from orchestrion.dated_table import DatedTable
+from orchestrion.errors import NotFound
 
 #: Fewer tracks say little about the next thousand.
 ENOUGH_TRACKS: Final = 20
@@ -270,32 +268,13 @@ class ShippedSpeed(BaseModel):
         return self
 
 
-class SpeedTable(BaseModel):
-    """Speeds by model and node type, read from YAML. Unknown keys are refused."""
+class SpeedTable(DatedTable):
+    """Speeds by model and node type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    shipped_as = "speeds.yaml"
+    named_by = "speeds"
 
     models: Annotated[Mapping[str, Mapping[str, ShippedSpeed]], Field(min_length=1)]
-
-    @classmethod
-    def load(cls, path: Path | None = None) -> SpeedTable:
-        """Read a table, by default the one that ships with the project (`speeds.yaml`).
-
-        Raises:
-            InvalidRequest: it cannot be read, or a field of it is unknown, missing or out of range.
-        """
-        source = path or files("orchestrion") / "speeds.yaml"
-        try:
-            return cls.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InvalidRequest.of("speeds", str(path), f"cannot be read as YAML: {error}") from error
-        except ValidationError as error:
-            raise InvalidRequest(
-                [
-                    Problem(".".join(map(str, detail["loc"])) or "speeds", shown(detail["input"]), detail["msg"])
-                    for detail in error.errors(include_url=False)
-                ]
-            ) from None
 
     def speeds(self, node_type: str) -> dict[str, Speed]:
         """By model, what is known on this node type."""

@@ -19,13 +19,14 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
+from batch_jobs.books.ledger import Totals
 from batch_jobs.job_folder import JobFolder
-from batch_jobs.ledger import Totals
 from batch_jobs.options import RenderOptions
-from batch_jobs.plan import Plan, Shard
-from batch_jobs.preemption import node_of_this_process
-from batch_jobs.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
-from batch_jobs.worker import COMMITTED, ELSEWHERE
+from batch_jobs.planning.plan import Plan, Shard
+from batch_jobs.rendering.heap import give_back_free_memory, share_one_heap
+from batch_jobs.rendering.preemption import node_of_this_process
+from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
+from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, StoreUnavailable
 
@@ -86,6 +87,7 @@ def execute(
                     yield report
                 elif report.state == ELSEWHERE:
                     elsewhere.append(report.shard)
+            give_back_free_memory()
         if is_stopping() or not is_open:
             return
         if elsewhere:
@@ -133,7 +135,8 @@ def _stream(shards: list[Shard], assignment: Assignment, options: RenderOptions)
             max_task_retries=SHARD_RETRIES,
         )
     shards.clear()
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    # With nothing fetched ahead Ray 2.60 leaves a thread behind, waiting for ever.
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         for row in batch.to_pylist():
             yield ShardReport(row.pop("shard"), row.pop("state"), Totals(**row))
 
@@ -176,6 +179,7 @@ def refuse_spot_driver() -> None:
 @contextmanager
 def ray_running() -> Iterator[None]:
     """Ray as this job wants it: errors of a block cost that block, and nothing but ours is printed."""
+    share_one_heap()
     started_here = not ray.is_initialized()
     if started_here:
         # RAY_ADDRESS names the cluster, as under `ray job submit`; without it Ray starts one on this machine.

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import pyarrow.dataset as ds
 
-from batch_jobs.catalog import RefusedRow, catalog_sha256, is_sampled, read_catalog
+from batch_jobs.books.ledger import Ledger
+from batch_jobs.catalog.rows import RefusedRow, catalog_sha256, is_sampled, read_catalog
 from batch_jobs.job_folder import JobFolder
-from batch_jobs.ledger import Ledger
 from batch_jobs.options import RenderOptions
-from batch_jobs.plan import Plan
+from batch_jobs.planning.plan import Plan
 from orchestrion.clock import Clock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import PriceTable

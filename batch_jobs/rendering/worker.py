@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
-from batch_jobs.closing import shard_totals
+from batch_jobs.books.closing import shard_totals
+from batch_jobs.books.ledger import Totals
+from batch_jobs.books.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
+from batch_jobs.books.tables import TRACK
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
-from batch_jobs.ledger import Totals
-from batch_jobs.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
-from batch_jobs.render_line import RenderLine, Try
-from batch_jobs.retry import RetryBudget, pause_s, store_pause_s
-from batch_jobs.tables import TRACK, TWIN
+from batch_jobs.rendering.care import Care
+from batch_jobs.rendering.journal import Journal
+from batch_jobs.rendering.render_line import RenderLine
+from batch_jobs.rendering.retry import RetryBudget, pause_s, store_pause_s
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, OrchestrionError, StoreUnavailable
 from orchestrion.render import Failure, Renderer, Track
@@ -74,73 +74,6 @@ class Previous:
         return sum(not worker.left for worker in self.workers)
 
 
-class Journal:
-    """What a worker has in hand, for those who come after it. Threads may note and write at any time."""
-
-    def __init__(self, folder: JobFolder, identity: WorkerJournal, clock: Clock) -> None:
-        self._folder = folder
-        self._clock = clock
-        self._lock = threading.Lock()
-        #: Held while the journal is written: what is older never replaces what is newer.
-        self._writing = threading.Lock()
-        self._noted: dict[str, tuple[str, int, Try]] = {}
-        self._twins: list[Attempt] = []
-        self._numbers = 0
-        self.identity = identity
-
-    def note(self, shard: str, line: int, one: Try) -> str:
-        """A try begins; returns its id."""
-        with self._lock:
-            self._numbers += 1
-            attempt_id = f"{self.identity.worker_id}-{self._numbers}"
-            self._noted[attempt_id] = (shard, line, one)
-        return attempt_id
-
-    def attempts(self, shard: str) -> list[Attempt]:
-        """The tries of one shard that have ended."""
-        return [one for one in self._all() if one.shard == shard and one.ended is not None]
-
-    def settle(self, shard: str, committed: bool) -> None:
-        """The shard is committed: by this worker, whose tries are in the commit, or by another."""
-        lost = [] if committed else self.attempts(shard)
-        twins = [replace(one, ended=TWIN) if one.ended == TRACK else one for one in lost]
-        with self._lock:
-            self._twins += twins
-            self._noted = {key: noted for key, noted in self._noted.items() if noted[0] != shard}
-
-    def write(self, left: bool = False) -> None:
-        """Replace the journal that the others see.
-
-        Raises:
-            StoreUnavailable: it could not be written.
-        """
-        with self._writing:
-            attempts = (*self._twins, *self._all())
-            self._folder.write_journal(replace(self.identity, seen_at=self._clock.now(), attempts=attempts, left=left))
-
-    def _all(self) -> list[Attempt]:
-        with self._lock:
-            noted = list(self._noted.items())
-        now = self._clock.now()
-        return [_attempt(key, shard, line, one, now) for key, (shard, line, one) in noted if one.started_at is not None]
-
-
-def _attempt(attempt_id: str, shard: str, line: int, one: Try, now: datetime) -> Attempt:
-    outcome = one.outcome.result() if one.outcome.done() and one.outcome.exception() is None else None
-    return Attempt(
-        attempt_id=attempt_id,
-        shard=shard,
-        line=line,
-        track_id=one.track_id,
-        model=one.request.model,
-        started_at=one.started_at or now,
-        ended_at=one.ended_at or now,
-        device_seconds=one.device_seconds,
-        ended=one.ended,
-        reason=outcome.reason if isinstance(outcome, Failure) else None,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One row of a shard, and the id of its track, or why there can be none."""
@@ -157,41 +90,6 @@ class _Settled:
     outcome: Track | Failure
     attempts: int
     paid: bool
-
-
-@dataclass(slots=True)
-class Care:
-    """Shards run side by side, unless one of them may kill the process: that one runs alone."""
-
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    beside: int = 0
-    alone: bool = False
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Beside other shards."""
-        with self.changed:
-            self.changed.wait_for(lambda: not self.alone)
-            self.beside += 1
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.beside -= 1
-                self.changed.notify_all()
-
-    @contextmanager
-    def by_itself(self) -> Iterator[None]:
-        """With nothing beside it."""
-        with self.changed:
-            self.changed.wait_for(lambda: not self.alone and not self.beside)
-            self.alone = True
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.alone = False
-                self.changed.notify_all()
 
 
 class ShardWorker:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
-from batch_jobs.tables import FAILED, KEPT, STOPPED, TRACK
+from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, ModelFailed, NotFound, OrchestrionError
 from orchestrion.render import Failure, Renderer, Rendering, Track

@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_jobs.parquet_layout import RowGroup, row_bytes, row_groups
+from batch_jobs.catalog.parquet_layout import RowGroup, row_bytes, row_groups
 from orchestrion.errors import InvalidRequest
 from orchestrion.request import TrackSpec
 from orchestrion.strict_json import parse_json_object

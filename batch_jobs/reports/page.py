@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from batch_jobs.report_words import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
-
-if TYPE_CHECKING:
-    from batch_jobs.cost_report import CostReport
+from batch_jobs.reports.costs import CostReport
+from batch_jobs.reports.words import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
 
 #: Bars in one plot; the smallest values are summed up in a last one.
 MAX_BARS: Final = 30

@@ -1,6 +1,6 @@
 """A catalog (CSV, JSONL or Parquet) as a stream of rows: each one a request, or the reason why it is not.
 
-`catalog_files` reads the bytes; here cells become requests, and files beside the catalog become uploads. The
+`files` reads the bytes; here cells become requests, and files beside the catalog become uploads. The
 surprising thing: a row id that was there before costs the row. It is the caller's key, and the ledger would hold two
 tracks under it.
 """
@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_jobs.catalog_files import LABELS, READERS, BadCell, Read, TextCells
+from batch_jobs.catalog.files import LABELS, READERS, BadCell, Read, TextCells
 from orchestrion.errors import InvalidRequest, NotFound, Problem, StoreUnavailable, shown
 from orchestrion.request import TrackRequest, TrackSpec
 

@@ -1,0 +1,30 @@
+"""How a driver that lives for days keeps its heap small: one heap for all threads, and free pages go back.
+
+Each Ray Data execution starts threads, and glibc gives threads heaps of their own, which stay when they are gone and
+are never quite empty: one MiB an execution and more. The surprising thing: nothing is leaked, and still it grows.
+Elsewhere than on glibc both functions do nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from typing import Final
+
+#: Of `mallopt`: how many heaps there may be (glibc's malloc.h).
+_M_ARENA_MAX: Final = -8
+
+_libc: Final = ctypes.CDLL(None)
+
+
+def share_one_heap() -> None:
+    """Have the threads that this process starts from now on share one heap."""
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back_free_memory() -> None:
+    """Collect what only cycles hold, and give the system every page that is free."""
+    gc.collect()
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
