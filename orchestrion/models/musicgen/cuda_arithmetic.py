@@ -1,14 +1,14 @@
 """The decoder's arithmetic as Triton kernels: each row's sums in one fixed order, whatever the number of rows.
 
 A library's products change their method, and so their rounding, with the number of rows. Here tiles have one size, sums
-over the inputs run from first to last in one program, and attention is cut by position, never by how busy the card is:
-a row's bits depend on that row.
+over the inputs run from first to last, in one program or in a number of parts that the weight's shape decides, and
+attention is cut by position, never by how busy the card is: a row's bits depend on that row.
 
-No card was at hand: all kernels compile for compute capabilities 8.0 and 9.0 and give the plain arithmetic's results
-in Triton's interpreter (products in fp32 only: it has no others), but none has been run on a card yet. Tile sizes are
-reasoned, not tuned: a step of few rows is bound by reading weights, which 32 outputs a program spread over the card;
-64 rows are the least that Hopper's matrix instruction takes, and a tile with fewer only for small steps would use
-another instruction, with other bits.
+On an H100 a step of few rows is bound by neither bandwidth nor arithmetic but by some 300 kernels that wait for each
+other, 4 µs each. So a narrow product is cut into parts, which the norm after it adds up, and a kernel is launched
+before the one before has ended. 32 outputs a program spread the weights over the card; 64 rows are the least that
+Hopper's matrix instruction takes, and a tile with fewer only for small steps would use another instruction, with other
+bits. Without a card the kernels run in Triton's interpreter, in fp32 only: it has no other products.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, no-untyped-def, no-untyped-call, untyped-decorator"
@@ -24,6 +24,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from orchestrion.models.musicgen.decoder import Precision
 from orchestrion.models.musicgen.sampling import (
@@ -56,12 +57,17 @@ TILE_ROWS: Final = 64
 TILE_OUTPUTS: Final = 32
 TILE_BYTES: Final = 256
 STAGES: Final = 4
+#: A narrow product is cut into so many sums over as many inputs each, multiples of what a load must be aligned to.
+PARTS: Final = 4
+LEAST_SPAN: Final = 16
+#: With more rows these sums need no programs of their own.
+SHARED_ROWS: Final = 2 * TILE_ROWS
 #: Positions at a time.
 TILE_PLACES: Final = 64
 
 
 # Triton compiles a kernel anew for arguments that are 1 or multiples of 16; the number of rows must not be one of them.
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "parts"])
 def _product_kernel(
     inputs,
     input_scale,
@@ -71,37 +77,62 @@ def _product_kernel(
     rows,
     outs,
     ins,
+    span,
+    parts,
     SCALED: tl.constexpr,
     GELU: tl.constexpr,
-    ADD: tl.constexpr,
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     DEPTH: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
-    """A tile of `outputs` [rows, outs]: `inputs` [rows, ins] times `weight` [outs, ins], or added to what is there."""
+    """A tile of `inputs` [rows, ins] times `weight` [outs, ins]: [rows, outs], or of a part of it.
+
+    The inputs are taken `span` at a time, and what each span comes to is added up; `parts` of these are the work of
+    this program, all others' stand in a further dimension of `outputs`, before the rows.
+    """
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     n = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     m = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     k = tl.arange(0, DEPTH)
-    sums = tl.zeros((ROWS, OUTPUTS), tl.float32)
-    for begin in range(0, ins, DEPTH):
-        deep = begin + k < ins
-        x = tl.load(inputs + m[:, None] * ins + begin + k[None, :], mask=(m < rows)[:, None] & deep[None, :], other=0.0)
-        w = tl.load(weight + n[None, :] * ins + begin + k[:, None], mask=(n < outs)[None, :] & deep[:, None], other=0.0)
-        sums = tl.dot(x, w, sums, input_precision="ieee")
-    if SCALED:
-        sums *= tl.load(input_scale + m, mask=m < rows, other=0.0)[:, None]
-        sums *= tl.load(weight_scale + n, mask=n < outs, other=0.0)[None, :]
+    x_at, w_at = inputs + m[:, None] * ins + k[None, :], weight + n[None, :] * ins + k[:, None]
+    total = tl.zeros((ROWS, OUTPUTS), tl.float32)
+    for part in range(parts):
+        first = (tl.program_id(2) * parts + part) * span
+        sums = tl.zeros((ROWS, OUTPUTS), tl.float32)
+        for begin in range(0, span, DEPTH):
+            deep = begin + k < span
+            x = tl.load(x_at + first + begin, mask=(m < rows)[:, None] & deep[None, :], other=0.0)
+            w = tl.load(w_at + first + begin, mask=(n < outs)[None, :] & deep[:, None], other=0.0)
+            sums = tl.dot(x, w, sums, input_precision="ieee")
+        if SCALED:
+            # Before the parts are added up: where programs share them, each has its own scaled before that, too.
+            sums *= tl.load(input_scale + m, mask=m < rows, other=0.0)[:, None]
+            sums *= tl.load(weight_scale + n, mask=n < outs, other=0.0)[None, :]
+        total += sums
     if GELU:
-        sums = 0.5 * sums * (1.0 + tl.erf(sums * 0.7071067811865476))
-    place = outputs + m[:, None] * outs + n[None, :]
+        total = 0.5 * total * (1.0 + tl.erf(total * 0.7071067811865476))
+    row = tl.program_id(2) * rows + m
     there = (m < rows)[:, None] & (n < outs)[None, :]
-    if ADD:
-        sums += tl.load(place, mask=there, other=0.0)
-    tl.store(place, sums.to(outputs.dtype.element_ty), mask=there)
+    tl.store(outputs + row[:, None] * outs + n[None, :], total.to(outputs.dtype.element_ty), mask=there)
 
 
 @triton.jit
-def _quantise_kernel(inputs, outputs, scales, ins, MAX: tl.constexpr, LEAST: tl.constexpr, BLOCK: tl.constexpr):
+def _quantise_kernel(
+    inputs,
+    outputs,
+    scales,
+    ins,
+    MAX: tl.constexpr,
+    LEAST: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     row, k = tl.program_id(0), tl.arange(0, BLOCK)
     x = tl.load(inputs + row * ins + k, mask=k < ins, other=0.0).to(tl.float32)
     scale = tl.maximum(tl.max(tl.abs(x), 0) / MAX, LEAST)
@@ -109,15 +140,61 @@ def _quantise_kernel(inputs, outputs, scales, ins, MAX: tl.constexpr, LEAST: tl.
     tl.store(outputs + row * ins + k, (x / scale).to(outputs.dtype.element_ty), mask=k < ins)
 
 
-@triton.jit
-def _norm_kernel(x, weight, bias, outputs, dim, EPSILON: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["parts", "part_rows"])
+def _norm_kernel(
+    x,
+    added,
+    weight,
+    bias,
+    outputs,
+    dim,
+    parts,
+    part_rows,
+    EPSILON: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    """Add `added` [parts, part_rows, dim] to the first `part_rows` of `x`, and give the norm of each."""
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     row, k = tl.program_id(0), tl.arange(0, BLOCK)
     inside = k < dim
     value = tl.load(x + row * dim + k, mask=inside, other=0.0)
+    if row < part_rows:
+        total = tl.zeros((BLOCK,), tl.float32)
+        for part in range(parts):
+            total += tl.load(added + (part * part_rows + row) * dim + k, mask=inside, other=0.0)
+        value += total
+        tl.store(x + row * dim + k, value, mask=inside)
     centred = tl.where(inside, value - tl.sum(value, 0) / dim, 0.0)
     normal = centred * tl.rsqrt(tl.sum(centred * centred, 0) / dim + EPSILON)
     normal = normal * tl.load(weight + k, mask=inside) + tl.load(bias + k, mask=inside)
     tl.store(outputs + row * dim + k, normal.to(outputs.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _remember_kernel(
+    qkv,
+    cache,
+    streams,
+    at,
+    kind_stride,
+    places,
+    HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    """The keys of one row, or its values, into place `at` of its stream."""
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
+    row, kind, i = tl.program_id(0), tl.program_id(1), tl.arange(0, BLOCK)
+    inside = i < HEADS * HEAD_DIM
+    value = tl.load(qkv + (row * 3 + 1 + kind) * HEADS * HEAD_DIM + i, mask=inside, other=0.0)
+    place = (tl.load(streams + row) * HEADS + i // HEAD_DIM) * places + tl.load(at + row)
+    tl.store(cache + kind * kind_stride + place * HEAD_DIM + i % HEAD_DIM, value, mask=inside)
 
 
 @triton.jit
@@ -137,12 +214,16 @@ def _attend_kernel(
     SPAN: tl.constexpr,
     PLACES: tl.constexpr,
     PARTIAL: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One chunk of one head of one row.
 
     If there are others, `PARTIAL`, then `outputs` is [rows, heads, chunks, HEAD_DIM + 2]: the weighted values, the sum
     of their weights and the largest score. Else it is [rows, heads, HEAD_DIM], and zero where there is no place.
     """
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     row, head, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     d = tl.arange(0, BLOCK)
     length = tl.load(lengths + row)
@@ -189,8 +270,12 @@ def _combine_kernel(
     HEAD_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
     SPAN: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """The chunks of one head of one row, first to last."""
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     row, head = tl.program_id(0), tl.program_id(1)
     d = tl.arange(0, BLOCK)
     used = (tl.load(lengths + row) + SPAN - 1) // SPAN
@@ -316,6 +401,8 @@ class CudaArithmetic:
     """See `torch_arithmetic.Arithmetic`."""
 
     precision: Precision
+    #: Whether each kernel is brought to the card while the one before it still runs, and waits there for its results.
+    early: bool = False
 
     @property
     def stays_on_device(self) -> bool:
@@ -324,28 +411,51 @@ class CudaArithmetic:
 
     def linear(self, inputs: Tensor, packed: Packed, *, gelu: bool = False) -> Tensor:
         """See `Arithmetic`."""
-        outputs = inputs.new_empty(len(inputs), len(packed.weight), dtype=activation_dtype(self.precision))
-        self._product(inputs, packed, outputs, gelu=gelu)
-        return outputs
+        return self._product(inputs, packed, activation_dtype(self.precision), gelu=gelu)[0]
 
-    def add_linear(self, x: Tensor, inputs: Tensor, packed: Packed) -> None:
+    def parts(self, inputs: Tensor, packed: Packed) -> Tensor:
         """See `Arithmetic`."""
-        self._product(inputs, packed, x, add=True)
+        whole = inputs.shape[1] % (PARTS * LEAST_SPAN) > 0
+        return self._product(inputs, packed, torch.float32, parts=1 if whole else PARTS)
 
     def logits(self, inputs: Tensor, packed: Packed) -> Tensor:
         """See `Arithmetic`."""
-        outputs = inputs.new_empty(len(inputs), len(packed.weight), dtype=torch.float32)
-        self._product(inputs, packed, outputs)
-        return outputs
+        return self._product(inputs, packed, torch.float32)[0]
 
-    def norm(self, x: Tensor, norm: Norm) -> Tensor:
+    def norm(self, x: Tensor, parts: Tensor | None, norm: Norm) -> Tensor:
         """See `Arithmetic`."""
         rows, dim = x.shape
         outputs = x.new_empty(rows, dim, dtype=activation_dtype(self.precision))
         _norm_kernel[(rows,)](
-            x, norm.weight, norm.bias, outputs, dim, EPSILON=NORM_EPSILON, BLOCK=triton.next_power_of_2(dim)
+            x,
+            x if parts is None else parts,
+            norm.weight,
+            norm.bias,
+            outputs,
+            dim,
+            0 if parts is None else parts.shape[0],
+            0 if parts is None else parts.shape[1],
+            EPSILON=NORM_EPSILON,
+            BLOCK=triton.next_power_of_2(dim),
+            **self._launch,
         )
         return outputs
+
+    def remember(self, cache: Tensor, qkv: Tensor, streams: Tensor, places: Tensor) -> None:
+        """See `Arithmetic`."""
+        rows, _, heads, head_dim = qkv.shape
+        _remember_kernel[rows, 2](
+            qkv,
+            cache,
+            streams,
+            places,
+            cache.stride(0),
+            cache.shape[3],
+            HEADS=heads,
+            HEAD_DIM=head_dim,
+            BLOCK=triton.next_power_of_2(heads * head_dim),
+            **self._launch,
+        )
 
     def attend(self, queries: Tensor, cache: Tensor, streams: Tensor, lengths: Tensor) -> Tensor:
         """See `Arithmetic`."""
@@ -370,10 +480,20 @@ class CudaArithmetic:
             SPAN=CHUNK,
             PLACES=TILE_PLACES,
             PARTIAL=chunks > 1,
+            **self._launch,
         )
         if chunks > 1:
             _combine_kernel[rows, heads](
-                partial, lengths, outputs, chunks, HEADS=heads, HEAD_DIM=head_dim, BLOCK=block, SPAN=CHUNK, num_warps=1
+                partial,
+                lengths,
+                outputs,
+                chunks,
+                HEADS=heads,
+                HEAD_DIM=head_dim,
+                BLOCK=block,
+                SPAN=CHUNK,
+                num_warps=1,
+                **self._launch,
             )
         return outputs
 
@@ -411,14 +531,21 @@ class CudaArithmetic:
         )
         return codes
 
+    @property
+    def _launch(self) -> dict[str, bool]:
+        return {"EARLY": self.early, "launch_pdl": self.early}
+
     def _product(
-        self, inputs: Tensor, packed: Packed, outputs: Tensor, *, gelu: bool = False, add: bool = False
-    ) -> None:
+        self, inputs: Tensor, packed: Packed, dtype: torch.dtype, *, gelu: bool = False, parts: int = 1
+    ) -> Tensor:
+        """[parts, rows, out], or [1, rows, out] and the same sum where there are rows enough to keep the card busy."""
         rows, ins = inputs.shape
         outs = len(packed.weight)
         scaled = packed.scale is not None
         inputs, scale = self._quantised(inputs) if scaled else (inputs.contiguous(), inputs)
-        _product_kernel[triton.cdiv(outs, TILE_OUTPUTS), triton.cdiv(rows, TILE_ROWS)](
+        programs = parts if rows <= SHARED_ROWS else 1
+        outputs = inputs.new_empty(programs, rows, outs, dtype=dtype)
+        _product_kernel[triton.cdiv(outs, TILE_OUTPUTS), triton.cdiv(rows, TILE_ROWS), programs](
             inputs,
             scale,
             packed.weight,
@@ -427,15 +554,20 @@ class CudaArithmetic:
             rows,
             outs,
             ins,
+            ins // parts,
+            parts // programs,
             SCALED=scaled,
             GELU=gelu,
-            ADD=add,
             ROWS=TILE_ROWS,
             OUTPUTS=TILE_OUTPUTS,
             DEPTH=TILE_BYTES // packed.weight.element_size(),
             num_warps=4,
             num_stages=STAGES,
+            # A scaled sum is rounded before it is added to the others, whether or not that is in the same program.
+            enable_fp_fusion=not scaled,
+            **self._launch,
         )
+        return outputs
 
     def _quantised(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         rows, ins = inputs.shape
@@ -449,5 +581,6 @@ class CudaArithmetic:
             MAX=FP8_MAX,
             LEAST=LEAST_SCALE,
             BLOCK=triton.next_power_of_2(ins),
+            **self._launch,
         )
         return outputs, scales

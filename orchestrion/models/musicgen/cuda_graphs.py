@@ -1,7 +1,6 @@
 """Steps of decoding as CUDA graphs: hundreds of kernels by one launch, which would be most of the time of a small step.
 
-A graph is recorded for a number of rows and replayed for fewer, the rest padded. It was written without a card at
-hand: nothing in this module has been run yet.
+A graph is recorded for a number of rows and replayed for fewer, the rest padded.
 """
 
 from __future__ import annotations
@@ -69,7 +68,8 @@ class CudaGraphs(Generic[Shape]):
         self._step(table, shape)
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # The codec's thread uses the card meanwhile; what it does must not end the recording, nor this what it does.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             codes = self._step(table, shape)
         self._recorded[rows, shape] = _Recorded(graph, table, codes)
 

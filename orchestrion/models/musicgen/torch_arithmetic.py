@@ -49,7 +49,11 @@ class Packed:
 
 
 class Arithmetic(Protocol):
-    """What a layer is made of. The residual stream `x` is float32 and changed in place; [rows, dim] each."""
+    """What a layer is made of. The residual stream `x` is float32 and changed in place; [rows, dim] each.
+
+    What a layer adds to it comes in parts, [parts, rows, dim], that the next norm adds up in order: a narrow product
+    is then the work of several programs, and their sum costs no step of its own.
+    """
 
     @property
     def stays_on_device(self) -> bool:
@@ -60,16 +64,20 @@ class Arithmetic(Protocol):
         """`inputs` times the weight: [rows, out], through GELU if asked, in the dtype of activations."""
         ...
 
-    def add_linear(self, x: Tensor, inputs: Tensor, packed: Packed) -> None:
-        """Add `inputs` times the weight to `x`."""
+    def parts(self, inputs: Tensor, packed: Packed) -> Tensor:
+        """`inputs` times the weight in parts, which `norm` adds to `x`: [parts, rows, out]."""
         ...
 
     def logits(self, inputs: Tensor, packed: Packed) -> Tensor:
         """`inputs` times the weight, in float32."""
         ...
 
-    def norm(self, x: Tensor, norm: Norm) -> Tensor:
-        """Layer norm of `x`, in the dtype of activations."""
+    def norm(self, x: Tensor, parts: Tensor | None, norm: Norm) -> Tensor:
+        """Add `parts` to the first rows of `x`, as many as they have; layer norm of all, in activations' dtype."""
+        ...
+
+    def remember(self, cache: Tensor, qkv: Tensor, streams: Tensor, places: Tensor) -> None:
+        """Put keys and values of `qkv` [rows, 3, heads, head_dim] into their places of the cache; see `attend`."""
         ...
 
     def attend(self, queries: Tensor, cache: Tensor, streams: Tensor, lengths: Tensor) -> Tensor:
@@ -128,18 +136,24 @@ class PlainArithmetic:
         products = self._product(inputs, packed)
         return (F.gelu(products) if gelu else products).to(activation_dtype(self.precision))
 
-    def add_linear(self, x: Tensor, inputs: Tensor, packed: Packed) -> None:
-        """See `Arithmetic`."""
-        x += self._product(inputs, packed)
+    def parts(self, inputs: Tensor, packed: Packed) -> Tensor:
+        """See `Arithmetic`; one part."""
+        return self._product(inputs, packed)[None]
 
     def logits(self, inputs: Tensor, packed: Packed) -> Tensor:
         """See `Arithmetic`."""
         return self._product(inputs, packed).float()
 
-    def norm(self, x: Tensor, norm: Norm) -> Tensor:
+    def norm(self, x: Tensor, parts: Tensor | None, norm: Norm) -> Tensor:
         """See `Arithmetic`."""
+        if parts is not None:
+            x[: parts.shape[1]] += parts[0]
         normal = F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, NORM_EPSILON)
         return normal.to(activation_dtype(self.precision))
+
+    def remember(self, cache: Tensor, qkv: Tensor, streams: Tensor, places: Tensor) -> None:
+        """See `Arithmetic`."""
+        cache[:, streams, :, places] = qkv[:, 1:]
 
     def attend(self, queries: Tensor, cache: Tensor, streams: Tensor, lengths: Tensor) -> Tensor:
         """See `Arithmetic`."""

@@ -49,6 +49,8 @@ FLOAT_BYTES: Final = 4
 LOGIT_BYTES: Final = 128
 #: The first card with fp8 products.
 FP8_CAPABILITY: Final = (8, 9)
+#: The first card whose kernels can be launched before the one before has ended.
+EARLY_CAPABILITY: Final = (9, 0)
 #: Longest wavelength of the sinusoidal positions, in units of 2 pi columns (Vaswani et al. 2017).
 MAX_PERIOD: Final = 10_000.0
 
@@ -311,43 +313,34 @@ class TorchDecoder:
         return x
 
     def _transform(self, x: Tensor, slot: Tensor, position: Tensor, shape: _Shape) -> Tensor:
-        """All layers: `x` [streams · rows, dim] without positions to the hidden states of the same shape."""
+        """All layers and the last norm: `x` [streams · rows, dim] without positions to hidden states of that shape."""
         streams = self._streams_of[: shape.streams, slot].flatten()
         position = position.repeat(shape.streams)
         x += self._sinusoids[position]
         # The spare stream stays one column long, so that its rows cost nothing.
         place = torch.where(streams == self._spare, 0, position)
+        lengths = place + 1
         heard = shape.texts * len(slot)
-        text_lengths = self._text_lengths[streams[:heard]]
+        heard_streams, text_lengths = streams[:heard], self._text_lengths[streams[:heard]]
+        do, parts = self._arithmetic, None
         for index, layer in enumerate(self._layers):
-            self._attend_self(x, layer, self._cache[index], streams, place)
+            qkv = do.linear(do.norm(x, parts, layer.attention_norm), layer.qkv)
+            qkv = qkv.view(-1, 3, self.geometry.heads, self.geometry.head_dim)
+            do.remember(self._cache[index], qkv, streams, place)
+            parts = do.parts(do.attend(qkv[:, 0], self._cache[index], streams, lengths), layer.out)
             if layer.cross and heard:
-                self._attend_text(x[:heard], layer.cross, self._text[index], streams[:heard], text_lengths)
-            self._feed_forward(x, layer)
-        return x
-
-    def _attend_self(self, x: Tensor, layer: _Layer, cache: Tensor, streams: Tensor, place: Tensor) -> None:
-        do = self._arithmetic
-        qkv = do.linear(do.norm(x, layer.attention_norm), layer.qkv)
-        qkv = qkv.view(-1, 3, self.geometry.heads, self.geometry.head_dim)
-        cache[:, streams, :, place] = qkv[:, 1:]
-        do.add_linear(x, do.attend(qkv[:, 0], cache, streams, place + 1), layer.out)
-
-    def _attend_text(self, x: Tensor, cross: _Cross, text: Tensor, streams: Tensor, lengths: Tensor) -> None:
-        do = self._arithmetic
-        queries = do.linear(do.norm(x, cross.norm), cross.query)
-        queries = queries.view(-1, self.geometry.heads, self.geometry.head_dim)
-        do.add_linear(x, do.attend(queries, text, streams, lengths), cross.out)
-
-    def _feed_forward(self, x: Tensor, layer: _Layer) -> None:
-        do = self._arithmetic
-        do.add_linear(x, do.linear(do.norm(x, layer.feed_forward_norm), layer.up, gelu=True), layer.down)
+                queries = do.linear(do.norm(x, parts, layer.cross.norm)[:heard], layer.cross.query)
+                queries = queries.view(heard, self.geometry.heads, self.geometry.head_dim)
+                parts = do.parts(do.attend(queries, self._text[index], heard_streams, text_lengths), layer.cross.out)
+            up = do.linear(do.norm(x, parts, layer.feed_forward_norm), layer.up, gelu=True)
+            parts = do.parts(up, layer.down)
+        return do.norm(x, parts, self._out_norm)
 
     def _guided(self, hidden: Tensor, slot: Tensor) -> Tensor:
         """`hidden` [streams, w, dim] to guided logits [w, codebooks, card]."""
         streams, w, dim = hidden.shape
-        normal = self._arithmetic.norm(hidden.reshape(-1, dim), self._out_norm)
-        logits = self._arithmetic.logits(normal, self._heads).view(streams, w, self.geometry.codebooks, -1)
+        logits = self._arithmetic.logits(hidden.reshape(-1, dim), self._heads)
+        logits = logits.view(streams, w, self.geometry.codebooks, -1)
         if streams == 1:
             return logits[0]
         conditional, null = logits
@@ -409,7 +402,7 @@ def best_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
     # Imported here because Triton comes only with torch's builds for CUDA.
     from orchestrion.models.musicgen.cuda_arithmetic import CudaArithmetic
 
-    return CudaArithmetic(precision)
+    return CudaArithmetic(precision, early=capability >= EARLY_CAPABILITY)
 
 
 def _prefixes(prefix: Floats, null_prefix: Floats | None) -> Floats:

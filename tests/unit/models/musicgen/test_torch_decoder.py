@@ -1,6 +1,8 @@
 """The torch decoder equals a forward pass over the whole sequence, and no request changes another's bits."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -13,7 +15,7 @@ from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.cuda_graphs import GRAPH_ROWS, graph_rows, graphs_up_to
 from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
 from orchestrion.models.musicgen.sampling import DeviceDraws, draw
-from orchestrion.models.musicgen.torch_arithmetic import CHUNK, PlainArithmetic, quantise
+from orchestrion.models.musicgen.torch_arithmetic import CHUNK, PlainArithmetic, activation_dtype, quantise
 from orchestrion.models.musicgen.torch_decoder import TorchDecoder, memory_bytes
 from tests.musicgen_checkpoints import TINY, TINY_MELODY, TINY_STEREO, random_lm
 
@@ -247,6 +249,23 @@ def have_the_same_logits_alone_and_together(place, precision, requests, columns)
     assert np.array_equal(together, np.concatenate(alone)[order])
 
 
+@pytest.mark.parametrize(
+    ("place", "precision"), [(place, FP32) for place in KERNEL_PLACES] + [p for p in PLACES if p[0] == CUDA]
+)
+def test_a_sum_is_the_same_bits_whether_programs_share_it_or_one_has_it_all(place, precision):
+    """Few rows are shared out in parts, many are not."""
+    theirs, generator = decoder(place=place, precision=precision), torch.Generator().manual_seed(14)
+    device = CUDA if place == CUDA else CPU
+    inputs = torch.randn(150, 256, generator=generator).to(device, activation_dtype(precision))
+    streams = torch.randn(150, 64, generator=generator).to(device)
+    do, layer = theirs._arithmetic, theirs._layers[0]
+    of_few, of_many = streams[:3].clone(), streams.clone()
+    for x in (of_few, of_many):
+        do.norm(x, do.parts(inputs[: len(x)], layer.down), layer.attention_norm)
+    assert torch.equal(of_many[:3], of_few)
+    assert not torch.equal(of_few, streams[:3])
+
+
 class PaddedSteps:
     """What a replayed graph computes, without the graph."""
 
@@ -267,6 +286,36 @@ def test_the_padding_of_a_graph_changes_nobody(name):
     run(padded, padded_pieces, np.random.default_rng(12))
     for piece, padded_piece in zip(pieces, padded_pieces, strict=True):
         assert np.array_equal(piece.codes, padded_piece.codes)
+
+
+if torch.cuda.is_available():
+
+    def test_a_graph_is_recorded_while_another_thread_takes_memory():
+        """As the codec does, when a request is the first without guidance in the middle of other music."""
+        theirs, over = decoder(place=CUDA, slots=64), threading.Event()
+        rng = np.random.default_rng(15)
+        rows = Rows(np.arange(40), np.zeros(40, np.int64), rng.integers(0, 64, (40, 4)), np.arange(40))
+        draws = Draws(*(np.zeros(40, dtype) for dtype in (np.uint64, np.int64, np.float32, np.int64, np.float32)))
+        for slot in range(40):
+            theirs.bind(slot, condition("mono", rng, guidance=1.0))
+
+        def take():
+            with torch.cuda.stream(torch.cuda.Stream()):
+                taken = []
+                while not over.is_set() and len(taken) < 400:
+                    taken.append(torch.zeros(1 << 22, device=CUDA))
+                return len(taken)
+
+        with ThreadPoolExecutor(1) as other:
+            taken = other.submit(take)
+            for n in (1, 2, 4, 40):
+                codes = theirs.step(
+                    Rows(rows.slot[:n], rows.position[:n], rows.tokens[:n], rows.wanted[:n]),
+                    Draws(draws.seed[:n], draws.column[:n], draws.temperature[:n], draws.top_k[:n], draws.top_p[:n]),
+                )
+            over.set()
+            assert taken.result()
+        assert np.array_equal(theirs.step(rows, draws), codes)
 
 
 @pytest.mark.parametrize(("n", "graphs"), [(1, [1]), (5, [1, 2, 4, 8]), (130, [*GRAPH_ROWS, 192])])
