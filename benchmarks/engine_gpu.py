@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,12 @@ PIECE_S: Final = 10.0
 STREAMS: Final = 64
 NEWCOMERS: Final = 100
 COPY_BYTES: Final = 1 << 31
+STARTED_S: Final = time.perf_counter()
+
+
+def say(text: str) -> None:
+    """How far it is, with the seconds since the start, on standard error."""
+    print(f"{time.perf_counter() - STARTED_S:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def copied_bytes_per_s() -> float:
@@ -69,6 +75,21 @@ def copied_bytes_per_s() -> float:
         torch.cuda.synchronize()
         times_s.append(time.perf_counter() - started_s)
     return 2 * COPY_BYTES / min(times_s[1:])
+
+
+def random_weights(geometry: LmGeometry) -> LmWeights:
+    """Layers that are all alike, on the card: a decoder copies each of them, and a step reads all copies."""
+
+    def moved(part: Any) -> Any:  # noqa: ANN401 (a tensor, or dataclasses and tuples of such)
+        if isinstance(part, torch.Tensor):
+            return part.to(DEVICE)
+        if is_dataclass(part) and not isinstance(part, type):
+            return replace(part, **{field.name: moved(getattr(part, field.name)) for field in fields(part)})
+        return part
+
+    weights = random_lm(replace(geometry, layers=1))
+    (layer,) = weights.layers
+    return replace(moved(weights), layers=(moved(layer),) * geometry.layers)
 
 
 def step_bytes(geometry: LmGeometry, precision: Precision, batch: int) -> float:
@@ -118,7 +139,7 @@ def step_ms(decoder: TorchDecoder, batch: int, steps: int) -> float:
 
 
 def ladder(
-    geometry: LmGeometry, weights: LmWeights, precision: Precision, bytes_per_s: float, quick: bool
+    name: str, geometry: LmGeometry, weights: LmWeights, precision: Precision, bytes_per_s: float, quick: bool
 ) -> Iterator[dict[str, float]]:
     """A row for each batch that the card has room for."""
     rng = np.random.default_rng(0)
@@ -137,6 +158,7 @@ def ladder(
         took_ms = step_ms(decoder, batch, 10 if quick else STEPS)
         decoder.close()
         least_ms = 1e3 * step_bytes(geometry, precision, batch) / bytes_per_s
+        say(f"{name} in {precision}, {batch} at once: {took_ms:.2f} ms a step, at least {least_ms:.2f}")
         yield {
             "batch": batch,
             "ms_per_step": took_ms,
@@ -194,19 +216,24 @@ def measure(quick: bool) -> dict[str, Any]:
         precisions.append(Precision.FP8)
     steps: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name, geometry in list(GEOMETRIES.items())[: 1 if quick else None]:
-        weights = random_lm(geometry)
-        steps[name] = {p: list(ladder(geometry, weights, p, bytes_per_s, quick)) for p in precisions}
+        weights = random_weights(geometry)
+        steps[name] = {p: list(ladder(name, geometry, weights, p, bytes_per_s, quick)) for p in precisions}
         for rows in steps[name].values():
             times_ms = [row["ms_per_step"] for row in rows]
             if any(later < 0.9 * earlier for earlier, later in pairwise(times_ms)):
                 raise SystemExit(f"{name}: more requests took less time ({times_ms}); something else was on the card")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_audiocraft(Path(folder), SMALL, PUBLISHED_CODEC)
+        say("a checkpoint is written")
         ours_s = piece_s(loaded(checkpoint, official=False, slots=1))
-        gc.collect()
-        theirs_s = piece_s(loaded(checkpoint, official=True, slots=1))
+        say(f"a piece in {ours_s:.2f} s")
         gc.collect()
         waits = waits_ms(loaded(checkpoint, official=False, slots=STREAMS), 10 if quick else NEWCOMERS)
+        say(f"first audio among {STREAMS} in {statistics.median(waits):.0f} ms")
+        gc.collect()
+        # Last, because it takes longest: a minute on an H100.
+        theirs_s = piece_s(loaded(checkpoint, official=True, slots=1))
+        say(f"in audiocraft in {theirs_s:.2f} s")
     return {
         "measured": True,
         "card": torch.cuda.get_device_name(),
