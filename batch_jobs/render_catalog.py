@@ -34,6 +34,7 @@ from batch_jobs.planning.job import Job, begin_next_round, check_price, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
+from batch_jobs.rendering.heap import share_one_heap
 from batch_jobs.rendering.render_stage import Assignment
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
@@ -106,6 +107,7 @@ def render_catalog(
         StoreUnavailable: the store or the ledger did not take what was written.
         ray.exceptions.RayError: the cluster failed.
     """
+    share_one_heap()
     clock, stop = clock or SystemClock(), stop or Stop()
     config = options.render_config()
     check_price(options)

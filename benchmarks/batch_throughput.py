@@ -6,6 +6,10 @@ Runs come in pairs, the order turned each time, so that a drifting machine hits 
 tracks are made (`created_at` of their records), after each worker's first tracks; what came before is start-up. The
 ceiling is the plain loop itself. On a machine that others use, trust `cpu_s_per_track`, not the rates.
 
+Twice: with a core left over, on which Ray's head and the driver run as they do on a cluster's head node, and with a
+worker on every core, where the renderers must give them what they need. `cores_beside` says how much that is; the
+second ratio cannot be above `ceiling`, which is what it leaves.
+
 Then jobs of many small shards, in which 0, 1 and 5 render processes per 100 shards are killed (SIGKILL, no notice) at
 evenly spread moments: rates against the job without kills, and the device time that was spent for nothing.
 
@@ -78,22 +82,31 @@ class Run:
     #: CPU time of every process of that side for one more track, at the steady rate. Robust where the rate is not: on a
     #: machine that others use too.
     cpu_s_per_track: float
+    #: Cores that the processes of that side keep busy that do not render: Ray's own, and the driver.
+    cores_beside: float
     identities: frozenset[Identity]
 
 
 class CpuMeter(threading.Thread):
-    """The CPU time that this process and its children have used, looked at four times a second while it is entered."""
+    """The CPU time that this process and its children have used, looked at once a second while it is entered."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self._stopped = threading.Event()
-        self._samples: list[tuple[float, float]] = []
+        #: Moment, CPU seconds of all, and of those that render.
+        self._samples: list[tuple[float, float, float]] = []
 
     def run(self) -> None:
-        """Look until it is stopped."""
-        while not self._stopped.wait(0.25):
-            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-            self._samples.append((time.time(), sum(_cpu_s(process) for process in family)))
+        """Look until it is stopped. Once a second: more often, and what it takes itself would show."""
+        # What ended keeps what it has used.
+        used: dict[int, tuple[float, bool]] = {}
+        while not self._stopped.wait(1.0):
+            for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    used[process.pid] = (times.user + times.system, _renders(process))
+            of_all = sum(cpu_s for cpu_s, _ in used.values())
+            self._samples.append((time.time(), of_all, sum(cpu_s for cpu_s, renders in used.values() if renders)))
 
     def __enter__(self) -> CpuMeter:
         self.start()
@@ -103,18 +116,16 @@ class CpuMeter(threading.Thread):
         self._stopped.set()
         self.join()
 
-    def used_s(self, start: float, end: float) -> float:
-        """CPU seconds between two moments (seconds since the epoch)."""
-        at, used = zip(*self._samples, strict=True)
-        first, last = np.interp([start, end], at, used)
-        return float(last - first)
+    def used_s(self, start: float, end: float) -> tuple[float, float]:
+        """CPU seconds between two moments (seconds since the epoch): of all, and of those that do not render."""
+        at, used, rendering = (np.array(column) for column in zip(*self._samples, strict=True))
+        of_all, of_others = (float(np.subtract(*np.interp([end, start], at, y))) for y in (used, used - rendering))
+        return of_all, of_others
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    with suppress(psutil.NoSuchProcess):
-        times = process.cpu_times()
-        return float(times.user + times.system)
-    return 0.0
+def _renders(process: psutil.Process) -> bool:
+    command = " ".join(process.cmdline())
+    return command.startswith("ray::MapWorker") or "spawn_main" in command
 
 
 def specs(count: int, duration_s: float = DURATION_S) -> list[dict[str, object]]:
@@ -133,7 +144,8 @@ def measured(finished: list[float], started: float, workers: int, meter: CpuMete
     warm, end, steady = finished[before - 1], finished[-1], len(finished) - before
     rate = steady / (end - warm)
     startup_s = end - started - len(finished) / rate
-    return Run(end - started, startup_s, rate, meter.used_s(warm, end) / steady, frozenset(found))
+    of_all_s, of_others_s = meter.used_s(warm, end)
+    return Run(end - started, startup_s, rate, of_all_s / steady, of_others_s / (end - warm), frozenset(found))
 
 
 # The plain loop
@@ -257,54 +269,79 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short pair: shows that it works, not how fast")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--tracks", type=int, default=48, help="of a run of a pair (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=5, help="for each number of workers (default: %(default)s)")
+    parser.add_argument("--tracks", type=int, default=24, help="of a run, for each worker (default: %(default)s)")
     arguments = parser.parse_args()
-    pairs, rows = (1, specs(12, 5.0)) if arguments.quick else (arguments.pairs, specs(arguments.tracks))
+    cores = os.cpu_count() or 1
+    pairs, tracks, duration_s = (1, 6, 5.0) if arguments.quick else (arguments.pairs, arguments.tracks, DURATION_S)
 
     started_s = time.perf_counter()
     ray.init(
-        address="local", num_cpus=arguments.workers, include_dashboard=False, log_to_driver=False,
-        logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
+        address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
     )  # fmt: skip
     ray_start_s = time.perf_counter() - started_s
     print("warming up …", file=sys.stderr)
-    fresh(plain_run, specs(8, 5.0), arguments.workers)
-    fresh(ray_run, specs(8, 5.0), arguments.workers)
-    plain, on_ray = [], []
-    for number in range(pairs):
-        order = [(plain_run, plain), (ray_run, on_ray)]
-        for run, runs in order if number % 2 == 0 else reversed(order):
-            runs.append(fresh(run, rows, arguments.workers))
-        assert plain[-1].identities == on_ray[-1].identities, "the two sides did not render the same bytes"
-        ratio = on_ray[-1].tracks_per_s / plain[-1].tracks_per_s
-        print(
-            f"pair {number + 1}/{pairs}: plain {plain[-1].tracks_per_s:.2f}, Ray {on_ray[-1].tracks_per_s:.2f} "
-            f"tracks/s, ratio {ratio:.3f}",
-            file=sys.stderr,
-        )
+    fresh(plain_run, specs(8, 5.0), 1)
+    fresh(ray_run, specs(8, 5.0), 1)
+    compared = []
+    for workers in sorted({max(1, cores - 1), cores}):
+        plain, on_ray = pairs_of_runs(pairs, specs(tracks * workers, duration_s), workers)
+        compared.append(comparison(plain, on_ray, workers, cores))
     killed = []
     for per_100 in (0, 5) if arguments.quick else KILLS_PER_100_SHARDS:
-        killed.append(killed_run(per_100, 40 if arguments.quick else 200, arguments.workers))
+        killed.append(killed_run(per_100, 40 if arguments.quick else 200, cores))
         print(killed[-1], file=sys.stderr)
     ray.shutdown()
-    document = report(plain, on_ray, killed, ray_start_s, len(rows), arguments.workers, arguments.quick)
+    document = json.dumps(
+        {
+            "benchmark": "batch_throughput",
+            "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
+            "quick": arguments.quick,
+            "machine": {
+                "cpu": platform.machine(),
+                "cores": cores,
+                "load_average": os.getloadavg(),
+                "python": platform.python_version(),
+            },
+            "ray": ray.__version__,
+            "ray_start_s": round(ray_start_s, 2),
+            "batch_size": BATCH_SIZE,
+            "track_seconds": duration_s,
+            "a_core_left_over": compared[0],
+            "a_worker_on_every_core": compared[-1],
+            "kills": [
+                asdict(run) | {"rate_against_no_kills": round(run.tracks_per_s / killed[0].tracks_per_s, 3)}
+                for run in killed
+            ],
+        },
+        indent=2,
+    )
     if arguments.out:
         arguments.out.write_text(document + "\n", encoding="utf-8")
     print(document)
     return 0
 
 
-def report(
-    plain: list[Run],
-    on_ray: list[Run],
-    killed: list[KilledRun],
-    ray_start_s: float,
-    tracks: int,
-    workers: int,
-    quick: bool,
-) -> str:
+def pairs_of_runs(pairs: int, rows: list[dict[str, object]], workers: int) -> tuple[list[Run], list[Run]]:
+    """So many runs of the plain loop and of the job, one beside the other."""
+    plain: list[Run] = []
+    on_ray: list[Run] = []
+    for number in range(pairs):
+        order = [(plain_run, plain), (ray_run, on_ray)]
+        for run, runs in order if number % 2 == 0 else reversed(order):
+            runs.append(fresh(run, rows, workers))
+        assert plain[-1].identities == on_ray[-1].identities, "the two sides did not render the same bytes"
+        ratio = on_ray[-1].tracks_per_s / plain[-1].tracks_per_s
+        print(
+            f"{workers} workers, pair {number + 1}/{pairs}: plain {plain[-1].tracks_per_s:.2f}, "
+            f"Ray {on_ray[-1].tracks_per_s:.2f} tracks/s, ratio {ratio:.3f}",
+            file=sys.stderr,
+        )
+    return plain, on_ray
+
+
+def comparison(plain: list[Run], on_ray: list[Run], workers: int, cores: int) -> dict[str, object]:
     """Medians over the pairs. The overhead per track is the difference of the two sides' worker time for one track."""
 
     def side(runs: list[Run]) -> dict[str, object]:
@@ -313,58 +350,33 @@ def report(
             "startup_s": round(statistics.median(run.startup_s for run in runs), 2),
             "wall_s": round(statistics.median(run.wall_s for run in runs), 2),
             "cpu_s_per_track": round(statistics.median(run.cpu_s_per_track for run in runs), 4),
+            "cores_beside": round(statistics.median(run.cores_beside for run in runs), 3),
         }
 
-    per_track_s = [workers / r.tracks_per_s - workers / p.tracks_per_s for p, r in zip(plain, on_ray, strict=True)]
-    ratios = [r.tracks_per_s / p.tracks_per_s for p, r in zip(plain, on_ray, strict=True)]
-    return json.dumps(
-        {
-            "benchmark": "batch_throughput",
-            "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
-            "quick": quick,
-            "machine": {
-                "cpu": platform.machine(),
-                "cores": os.cpu_count(),
-                "load_average": os.getloadavg(),
-                "python": platform.python_version(),
-            },
-            "ray": ray.__version__,
-            "workers": workers,
-            "batch_size": BATCH_SIZE,
-            "tracks_per_run": tracks,
-            "track_seconds": 5.0 if quick else DURATION_S,
-            "pairs": len(plain),
-            "plain_loop": side(plain),
-            "ray_data": side(on_ray),
-            "ratio": round(statistics.median(ratios), 4),
-            "ratios": [round(ratio, 4) for ratio in ratios],
-            "overhead": {
-                "ray_start_s": round(ray_start_s, 2),
-                "job_startup_s": round(
-                    statistics.median(r.startup_s - p.startup_s for p, r in zip(plain, on_ray, strict=True)), 2
-                ),
-                "cpu_per_track_ms": round(
-                    1000
-                    * statistics.median(
-                        r.cpu_s_per_track - p.cpu_s_per_track for p, r in zip(plain, on_ray, strict=True)
-                    ),
-                    1,
-                ),
-                "per_track_ms": round(1000 * statistics.median(per_track_s), 1),
-                "rate_percent": round(100 * (1 - statistics.median(ratios)), 2),
-            },
-            "kills": [
-                asdict(run) | {"rate_against_no_kills": round(run.tracks_per_s / killed[0].tracks_per_s, 3)}
-                for run in killed
-            ],
-            "runs": [
-                {"side": name} | {k: v for k, v in asdict(run).items() if k != "identities"}
-                for name, runs in (("plain_loop", plain), ("ray_data", on_ray))
-                for run in runs
-            ],
+    def median_of(difference: Callable[[Run, Run], float], digits: int) -> float:
+        return round(statistics.median(difference(p, r) for p, r in zip(plain, on_ray, strict=True)), digits)
+
+    beside = statistics.median(r.cores_beside - p.cores_beside for p, r in zip(plain, on_ray, strict=True))
+    return {
+        "workers": workers,
+        "tracks_per_run": len(plain[0].identities),
+        "pairs": len(plain),
+        "plain_loop": side(plain),
+        "ray_data": side(on_ray),
+        "ratio": median_of(lambda p, r: r.tracks_per_s / p.tracks_per_s, 4),
+        "ratios": [round(r.tracks_per_s / p.tracks_per_s, 4) for p, r in zip(plain, on_ray, strict=True)],
+        "ceiling": round(min(1.0, (cores - beside) / workers), 4),
+        "overhead": {
+            "job_startup_s": median_of(lambda p, r: r.startup_s - p.startup_s, 2),
+            "cpu_per_track_ms": median_of(lambda p, r: 1000 * (r.cpu_s_per_track - p.cpu_s_per_track), 1),
+            "per_track_ms": median_of(lambda p, r: 1000 * workers * (1 / r.tracks_per_s - 1 / p.tracks_per_s), 1),
         },
-        indent=2,
-    )
+        "runs": [
+            {"side": name} | {k: v for k, v in asdict(run).items() if k != "identities"}
+            for name, runs in (("plain_loop", plain), ("ray_data", on_ray))
+            for run in runs
+        ],
+    }
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from batch_jobs.books.ledger import Totals
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.plan import Plan, Shard
-from batch_jobs.rendering.heap import give_back_free_memory, share_one_heap
+from batch_jobs.rendering.heap import give_back_free_memory
 from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
@@ -179,7 +179,6 @@ def refuse_spot_driver() -> None:
 @contextmanager
 def ray_running() -> Iterator[None]:
     """Ray as this job wants it: errors of a block cost that block, and nothing but ours is printed."""
-    share_one_heap()
     started_here = not ray.is_initialized()
     if started_here:
         # RAY_ADDRESS names the cluster, as under `ray job submit`; without it Ray starts one on this machine.
