@@ -1,8 +1,7 @@
 """What a ledger cost: `python -m batch_jobs.cost_report --ledger out/catalog --report out/report`.
 
 Reads the Parquet of catalog jobs with DuckDB and writes tables to the terminal, to CSV and Parquet, and one HTML page
-that needs nothing else. The surprising thing: a track that was there already is delivered but not paid, so a cost per
-track is what everything cost divided by the tracks that were rendered, not by those that were delivered.
+that needs nothing else. `reports/costs.py` says what the figures mean.
 
 Exit codes: 0 the report is written · 2 there is nothing to report on, or a price is missing.
 """
@@ -23,14 +22,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from batch_jobs.reports.costs import WhatIf, cost_report
+from batch_jobs.reports.costs import MONEY, WhatIf, cost_report
 from batch_jobs.reports.page import report_page
 from batch_jobs.reports.terminal import print_report
 from orchestrion.cost import PriceTable
 from orchestrion.errors import OrchestrionError
 
 _INTEGERS: Final = ("tracks", "rendered", "cache_hits", "failures")
-_MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "total_usd")
 _BREAKDOWN_SCHEMA: Final = pa.schema(
     [
         ("dimension", pa.string()),
@@ -41,7 +39,7 @@ _BREAKDOWN_SCHEMA: Final = pa.schema(
             for name in (
                 "audio_minutes",
                 "device_seconds",
-                *_MONEY,
+                *MONEY,
                 "cost_per_track_usd",
                 "cost_per_audio_minute_usd",
                 "saved_usd",

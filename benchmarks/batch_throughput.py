@@ -234,7 +234,7 @@ def killed_run(per_100: int, tracks: int, workers: int) -> KilledRun:
         def kill(progress: JobProgress) -> None:
             nonlocal kills
             if kills < len(due) and progress.done // BATCH_SIZE >= due[kills]:
-                victims = [p for p in psutil.Process().children(recursive=True) if "MapWorker" in " ".join(p.cmdline())]
+                victims = [p for p in psutil.Process().children(recursive=True) if _renders(p)]
                 victims[kills % len(victims)].kill()
                 kills += 1
 

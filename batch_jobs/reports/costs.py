@@ -28,6 +28,8 @@ DIMENSIONS: Final[dict[str, tuple[str, str | None]]] = {
     "day": ("CAST(day AS VARCHAR)", "CAST(day AS VARCHAR)"),
     "job": ("job_id", "job_id"),
 }
+#: What a row's money is made of, and its sum.
+MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "total_usd")
 #: Points in the page's plots: more would make it slow to open and no clearer.
 MAX_POINTS: Final = 1500
 DEAREST_TRACKS: Final = 12

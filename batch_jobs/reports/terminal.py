@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batch_jobs.reports.costs import DIMENSIONS, CostReport
+from batch_jobs.reports.costs import DIMENSIONS, MONEY, CostReport
 from batch_jobs.reports.words import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
 
 #: Rows of one table on a terminal; the files have all of them.
 MAX_TERMINAL_ROWS: Final = 40
-_MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "total_usd")
 
 
 def print_report(report: CostReport, console: Console) -> None:
@@ -107,7 +106,7 @@ def _breakdown_table(dimension: str, rows: Sequence[Mapping[str, Any]], console_
                 row["value"],
                 str(row["tracks"]),
                 "–" if row["failures"] is None else str(row["failures"]),
-                *(usd(row[name]) for name in (*_MONEY, "cost_per_track_usd")),
+                *(usd(row[name]) for name in (*MONEY, "cost_per_track_usd")),
             )
             for row in rows
         ],
