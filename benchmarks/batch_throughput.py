@@ -1,14 +1,15 @@
 """What a Ray Data catalog job costs in tracks a second against a plain loop, and what it costs when workers are killed.
 
-Both sides render the same requests with the same Renderer into a fresh store each run. The plain side is
-`multiprocessing` (spawn) with one Renderer a process and nothing else: no shards, no ledger, no retries, no progress.
-Runs come in pairs, the order turned each time, so that a drifting machine hits both alike. The rate is taken where the
-tracks are made (`created_at` of their records), after each worker's first tracks; what came before is start-up. The
-ceiling is the plain loop itself. On a machine that others use, trust `cpu_s_per_track`, not the rates.
+All sides render the same requests with the same Renderer into a fresh store each run. The plain loop is
+`multiprocessing` (spawn) with one Renderer a process and nothing else: no Ray, no shards, no ledger, no retries, no
+progress. It runs once more with an idle Ray beside it, as on a node of a cluster that waits for its next job. Runs come
+in rounds, the order turned each time, so that a drifting machine hits all alike. The rate is taken where the tracks are
+made (`created_at` of their records), after each worker's first tracks; what came before is start-up. On a machine that
+others use, trust `cpu_s_per_track`, not the rates.
 
 Twice: with a core left over, on which Ray's head and the driver run as they do on a cluster's head node, and with a
-worker on every core, where the renderers must give them what they need. `cores_beside` says how much that is; the
-second ratio cannot be above `ceiling`, which is what it leaves.
+worker on every core, where the renderers must give them what they need. `cores_beside` says how much that is; a ratio
+cannot be above its `ceiling`, which is what it leaves.
 
 Then jobs of many small shards, in which 0, 1 and 5 render processes per 100 shards are killed (SIGKILL, no notice) at
 evenly spread moments: rates against the job without kills, and the device time that was spent for nothing.
@@ -29,8 +30,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,7 +83,7 @@ class Run:
     #: CPU time of every process of that side for one more track, at the steady rate. Robust where the rate is not: on a
     #: machine that others use too.
     cpu_s_per_track: float
-    #: Cores that the processes of that side keep busy that do not render: Ray's own, and the driver.
+    #: Cores that processes keep busy that do not render: Ray's own, this program, and in a job the driver in it.
     cores_beside: float
     identities: frozenset[Identity]
 
@@ -95,18 +96,21 @@ class CpuMeter(threading.Thread):
         self._stopped = threading.Event()
         #: Moment, CPU seconds of all, and of those that render.
         self._samples: list[tuple[float, float, float]] = []
+        #: Of each process, and whether it renders. What ended keeps what it has used.
+        self._used: dict[int, tuple[float, bool]] = {}
 
     def run(self) -> None:
-        """Look until it is stopped. Once a second: more often, and what it takes itself would show."""
-        # What ended keeps what it has used.
-        used: dict[int, tuple[float, bool]] = {}
+        """Look until it is stopped. Once a second: more often, and what it takes itself (3 to 6 ms) would show."""
         while not self._stopped.wait(1.0):
-            for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    used[process.pid] = (times.user + times.system, _renders(process))
-            of_all = sum(cpu_s for cpu_s, _ in used.values())
-            self._samples.append((time.time(), of_all, sum(cpu_s for cpu_s, renders in used.values() if renders)))
+            self._look()
+
+    def _look(self) -> None:
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                self._used[process.pid] = (times.user + times.system, _renders(process))
+        of_all = sum(cpu_s for cpu_s, _ in self._used.values())
+        self._samples.append((time.time(), of_all, sum(cpu_s for cpu_s, renders in self._used.values() if renders)))
 
     def __enter__(self) -> CpuMeter:
         self.start()
@@ -115,6 +119,7 @@ class CpuMeter(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self.join()
+        self._look()
 
     def used_s(self, start: float, end: float) -> tuple[float, float]:
         """CPU seconds between two moments (seconds since the epoch): of all, and of those that do not render."""
@@ -172,7 +177,7 @@ def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     found: list[Identity] = []
     finished: list[float] = []
     started = time.time()
-    with CpuMeter() as meter, multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (config,)) as pool, CpuMeter() as meter:
         for rendered in pool.imap_unordered(_render, batches):
             found += [identity for identity, _ in rendered]
             finished += [datetime.fromisoformat(moment).timestamp() for _, moment in rendered]
@@ -191,7 +196,32 @@ def job(rows: list[dict[str, object]], folder: Path, workers: int) -> RenderOpti
     )
 
 
+@contextmanager
+def running_ray() -> Iterator[None]:
+    """A Ray of this machine's cores while it is entered."""
+    ray.init(
+        address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False,
+        logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def plain_run_beside_ray(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
+    """The plain loop on a machine whose Ray has nothing to do."""
+    with running_ray():
+        return plain_run(rows, folder, workers)
+
+
 def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
+    """The job on a Ray of its own."""
+    with running_ray():
+        return job_run(rows, folder, workers)
+
+
+def job_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
     options = job(rows, folder, workers)
     started = time.time()
@@ -258,6 +288,14 @@ def killed_run(per_100: int, tracks: int, workers: int) -> KilledRun:
         )
 
 
+#: What is compared, by its name in the JSON. The first is the baseline.
+SIDES: dict[str, Callable[[list[dict[str, object]], Path, int], Run]] = {
+    "plain_loop": plain_run,
+    "plain_loop_beside_idle_ray": plain_run_beside_ray,
+    "ray_data": ray_run,
+}
+
+
 def fresh(run: Callable[[list[dict[str, object]], Path, int], Run], rows: list[dict[str, object]], workers: int) -> Run:
     """A run in a folder of its own: nothing is in the store yet."""
     with tempfile.TemporaryDirectory(prefix="batch-throughput-") as folder:
@@ -267,32 +305,26 @@ def fresh(run: Callable[[list[dict[str, object]], Path, int], Run], rows: list[d
 def main() -> int:
     """Run the pairs and print the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short pair: shows that it works, not how fast")
+    parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, not how fast")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
-    parser.add_argument("--pairs", type=int, default=5, help="for each number of workers (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="for each number of workers (default: %(default)s)")
     parser.add_argument("--tracks", type=int, default=24, help="of a run, for each worker (default: %(default)s)")
     arguments = parser.parse_args()
     cores = os.cpu_count() or 1
-    pairs, tracks, duration_s = (1, 6, 5.0) if arguments.quick else (arguments.pairs, arguments.tracks, DURATION_S)
+    rounds, tracks, duration_s = (1, 6, 5.0) if arguments.quick else (arguments.rounds, arguments.tracks, DURATION_S)
 
-    started_s = time.perf_counter()
-    ray.init(
-        address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )  # fmt: skip
-    ray_start_s = time.perf_counter() - started_s
     print("warming up …", file=sys.stderr)
-    fresh(plain_run, specs(8, 5.0), 1)
-    fresh(ray_run, specs(8, 5.0), 1)
+    for run in SIDES.values():
+        fresh(run, specs(8, 5.0), 1)
     compared = []
     for workers in sorted({max(1, cores - 1), cores}):
-        plain, on_ray = pairs_of_runs(pairs, specs(tracks * workers, duration_s), workers)
-        compared.append(comparison(plain, on_ray, workers, cores))
+        runs = rounds_of_runs(rounds, specs(tracks * workers, duration_s), workers)
+        compared.append(comparison(runs, workers, cores))
     killed = []
-    for per_100 in (0, 5) if arguments.quick else KILLS_PER_100_SHARDS:
-        killed.append(killed_run(per_100, 40 if arguments.quick else 200, cores))
-        print(killed[-1], file=sys.stderr)
-    ray.shutdown()
+    with running_ray():
+        for per_100 in (0, 5) if arguments.quick else KILLS_PER_100_SHARDS:
+            killed.append(killed_run(per_100, 40 if arguments.quick else 200, cores))
+            print(killed[-1], file=sys.stderr)
     document = json.dumps(
         {
             "benchmark": "batch_throughput",
@@ -305,7 +337,6 @@ def main() -> int:
                 "python": platform.python_version(),
             },
             "ray": ray.__version__,
-            "ray_start_s": round(ray_start_s, 2),
             "batch_size": BATCH_SIZE,
             "track_seconds": duration_s,
             "a_core_left_over": compared[0],
@@ -323,26 +354,22 @@ def main() -> int:
     return 0
 
 
-def pairs_of_runs(pairs: int, rows: list[dict[str, object]], workers: int) -> tuple[list[Run], list[Run]]:
-    """So many runs of the plain loop and of the job, one beside the other."""
-    plain: list[Run] = []
-    on_ray: list[Run] = []
-    for number in range(pairs):
-        order = [(plain_run, plain), (ray_run, on_ray)]
-        for run, runs in order if number % 2 == 0 else reversed(order):
-            runs.append(fresh(run, rows, workers))
-        assert plain[-1].identities == on_ray[-1].identities, "the two sides did not render the same bytes"
-        ratio = on_ray[-1].tracks_per_s / plain[-1].tracks_per_s
-        print(
-            f"{workers} workers, pair {number + 1}/{pairs}: plain {plain[-1].tracks_per_s:.2f}, "
-            f"Ray {on_ray[-1].tracks_per_s:.2f} tracks/s, ratio {ratio:.3f}",
-            file=sys.stderr,
-        )
-    return plain, on_ray
+def rounds_of_runs(rounds: int, rows: list[dict[str, object]], workers: int) -> dict[str, list[Run]]:
+    """So many runs of each side, one after the other in turn."""
+    runs: dict[str, list[Run]] = {name: [] for name in SIDES}
+    order = list(SIDES)
+    for number in range(rounds):
+        for name in order:
+            runs[name].append(fresh(SIDES[name], rows, workers))
+        order = order[1:] + order[:1]
+        assert len({side[-1].identities for side in runs.values()}) == 1, "the sides did not render the same bytes"
+        rates = ", ".join(f"{name} {side[-1].tracks_per_s:.3f}" for name, side in runs.items())
+        print(f"{workers} workers, round {number + 1}/{rounds}: {rates} tracks/s", file=sys.stderr)
+    return runs
 
 
-def comparison(plain: list[Run], on_ray: list[Run], workers: int, cores: int) -> dict[str, object]:
-    """Medians over the pairs. The overhead per track is the difference of the two sides' worker time for one track."""
+def comparison(runs: dict[str, list[Run]], workers: int, cores: int) -> dict[str, object]:
+    """Medians over the rounds; the job against each of the loops."""
 
     def side(runs: list[Run]) -> dict[str, object]:
         return {
@@ -353,28 +380,35 @@ def comparison(plain: list[Run], on_ray: list[Run], workers: int, cores: int) ->
             "cores_beside": round(statistics.median(run.cores_beside for run in runs), 3),
         }
 
-    def median_of(difference: Callable[[Run, Run], float], digits: int) -> float:
-        return round(statistics.median(difference(p, r) for p, r in zip(plain, on_ray, strict=True)), digits)
+    def against(plain: list[Run]) -> dict[str, object]:
+        pairs = list(zip(plain, on_ray, strict=True))
 
-    beside = statistics.median(r.cores_beside - p.cores_beside for p, r in zip(plain, on_ray, strict=True))
-    return {
-        "workers": workers,
-        "tracks_per_run": len(plain[0].identities),
-        "pairs": len(plain),
-        "plain_loop": side(plain),
-        "ray_data": side(on_ray),
-        "ratio": median_of(lambda p, r: r.tracks_per_s / p.tracks_per_s, 4),
-        "ratios": [round(r.tracks_per_s / p.tracks_per_s, 4) for p, r in zip(plain, on_ray, strict=True)],
-        "ceiling": round(min(1.0, (cores - beside) / workers), 4),
-        "overhead": {
+        def median_of(difference: Callable[[Run, Run], float], digits: int) -> float:
+            return round(statistics.median(difference(p, r) for p, r in pairs), digits)
+
+        ratios = [r.tracks_per_s / p.tracks_per_s for p, r in pairs]
+        return {
+            "ratio": round(statistics.median(ratios), 4),
+            "ratios": [round(ratio, 4) for ratio in ratios],
+            "ceiling": median_of(
+                lambda p, r: min(1.0, (cores - r.cores_beside) / min(workers, cores - p.cores_beside)), 4
+            ),
             "job_startup_s": median_of(lambda p, r: r.startup_s - p.startup_s, 2),
             "cpu_per_track_ms": median_of(lambda p, r: 1000 * (r.cpu_s_per_track - p.cpu_s_per_track), 1),
             "per_track_ms": median_of(lambda p, r: 1000 * workers * (1 / r.tracks_per_s - 1 / p.tracks_per_s), 1),
-        },
+        }
+
+    on_ray = runs["ray_data"]
+    return {
+        "workers": workers,
+        "tracks_per_run": len(on_ray[0].identities),
+        "rounds": len(on_ray),
+        **{name: side(of_side) for name, of_side in runs.items()},
+        **{f"against_{name}": against(of_side) for name, of_side in runs.items() if name != "ray_data"},
         "runs": [
             {"side": name} | {k: v for k, v in asdict(run).items() if k != "identities"}
-            for name, runs in (("plain_loop", plain), ("ray_data", on_ray))
-            for run in runs
+            for name, of_side in runs.items()
+            for run in of_side
         ],
     }
 

@@ -100,6 +100,16 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Master:
+    """A piece as it will be delivered, checked and encoded; the store does not have it yet."""
+
+    data: bytes
+    midi: bytes | None
+    choices: Mapping[str, object]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One request that is worth rendering: its identity, its model's card, and the form its track must have."""
 
@@ -280,6 +290,11 @@ class Renderer:
 
     def complete(self, job: Job, generation: Generation) -> Track | Failure:
         """Finish, check, encode, store, sign and account for one generated piece."""
+        master = self.master(job, generation)
+        return master if isinstance(master, Failure) else self.publish(job, master)
+
+    def master(self, job: Job, generation: Generation) -> Master | Failure:
+        """The half of `complete` that takes a core: finish, check and encode. A failure is accounted for."""
         stage = "finish"
         try:
             with job.watch.stage("finish"):
@@ -295,31 +310,30 @@ class Renderer:
             with job.watch.stage("check"):
                 findings += check_encoded(data, job.request.format, job.spec, audio.shape[1])
                 _pass(findings)
-            stage = "store"
-            with job.watch.stage("store"):
-                # Asked here, before anything is written, and by `publish` once more when all is.
-                self.store.refuse_withdrawn(job.track_id)
-                audio_key = self.store.put_blob(data, FILE_SUFFIXES[job.request.format])
-                midi_key = self.store.put_blob(generation.midi, ".mid") if generation.midi else None
-            record = self._record(job, generation, data, audio_key, midi_key, findings)
-            published = self.store.publish(job.track_id, self.signer.sign(record).to_bytes())
         except OrchestrionError as error:
             self._account(job)
             return self.failed(error, stage, job.track_id, job.request.model)
+        return Master(data, generation.midi, generation.choices, tuple(findings))
+
+    def publish(self, job: Job, master: Master) -> Track | Failure:
+        """The half of `complete` that waits for the store: store, sign and account."""
+        try:
+            with job.watch.stage("store"):
+                # Asked here, before anything is written, and by the store's `publish` once more when all is.
+                self.store.refuse_withdrawn(job.track_id)
+                audio_key = self.store.put_blob(master.data, FILE_SUFFIXES[job.request.format])
+                midi_key = self.store.put_blob(master.midi, ".mid") if master.midi else None
+            record = self._record(job, master, audio_key, midi_key)
+            published = self.store.publish(job.track_id, self.signer.sign(record).to_bytes())
+        except OrchestrionError as error:
+            self._account(job)
+            return self.failed(error, "store", job.track_id, job.request.model)
         self._account(job)
         return Track(job.track_id, record, published, cache_hit=False)
 
-    def _record(
-        self,
-        job: Job,
-        generation: Generation,
-        data: bytes,
-        audio_key: str,
-        midi_key: str | None,
-        findings: Sequence[Finding],
-    ) -> TrackRecord:
+    def _record(self, job: Job, master: Master, audio_key: str, midi_key: str | None) -> TrackRecord:
         request, seconds, device_seconds = job.request, job.watch.seconds, self._device_seconds(job)
-        measured = {finding.name: finding.measured for finding in findings}
+        measured = {finding.name: finding.measured for finding in master.findings}
         return TrackRecord(
             schema_version=SCHEMA_VERSION,
             track_id=job.track_id,
@@ -352,7 +366,7 @@ class Renderer:
             commercial_use=job.info.commercial_use,
             recipe_version=RECIPE_VERSION,
             code_version=__version__,
-            choices={name: str(choice) for name, choice in generation.choices.items()},
+            choices={name: str(choice) for name, choice in master.choices.items()},
             node_id=self.node.node_id,
             node_type=self.node.node_type,
             device=self.node.device,
@@ -369,13 +383,13 @@ class Renderer:
             price_source=self.node.price_source,
             cost_usd=cost_usd(device_seconds, self.node.price_usd_per_device_hour),
             audio_key=audio_key,
-            audio_sha256=hashlib.sha256(data).hexdigest(),
-            audio_bytes=len(data),
+            audio_sha256=hashlib.sha256(master.data).hexdigest(),
+            audio_bytes=len(master.data),
             midi_key=midi_key,
-            midi_sha256=hashlib.sha256(generation.midi).hexdigest() if generation.midi else None,
+            midi_sha256=hashlib.sha256(master.midi).hexdigest() if master.midi else None,
             measured_loudness_lufs=measured[LOUDNESS],
             measured_true_peak_dbtp=measured[TRUE_PEAK],
-            findings=tuple(findings),
+            findings=master.findings,
         )
 
     def _device_seconds(self, job: Job) -> float:
@@ -408,7 +422,7 @@ class Renderer:
 class Rendering:
     """One track on its way: take raw chunks until there are no more, then complete it.
 
-    One thread may call `advance`; `complete` may run in another once `advance` has given None.
+    One thread may call `advance`; once it gives None, `complete` (or `master` and then `publish`) may run in others.
     """
 
     def __init__(self, renderer: Renderer, job: Job, performance: Performance) -> None:
@@ -470,10 +484,19 @@ class Rendering:
 
     def complete(self) -> Track | Failure:
         """Finish, check, encode, store, sign and account for the whole piece."""
+        master = self.master()
+        return master if isinstance(master, Failure) else self.publish(master)
+
+    def master(self) -> Master | Failure:
+        """Finish, check and encode the whole piece."""
         generation = Generation.of(self._performance, self._chunks)
         self._chunks.clear()
         self._settle_device_time()
-        return self._renderer.complete(self._job, generation)
+        return self._renderer.master(self._job, generation)
+
+    def publish(self, master: Master) -> Track | Failure:
+        """Store, sign and account for what `master` gave."""
+        return self._renderer.publish(self._job, master)
 
     def close(self) -> None:
         """Give up: free what the model holds for this piece, and account for the work that is lost."""

@@ -1,8 +1,8 @@
 """What keeps a render process busy: requests go in from several shards at once, tries come out as they end.
 
-look up → open → advance → complete, each stage beside the others: while the model makes the next piece, finished ones
-are mastered, encoded and uploaded. The surprising thing: there are no batches. A model whose pieces share their steps
-is given as many as it has slots, and the next one the moment a slot is free, whichever shard it is from.
+look up → open → advance → master → publish: while the model makes the next piece, finished ones are uploaded and, where
+the process has a core for it, mastered. The surprising thing: there are no batches. A model whose pieces share their
+steps is given as many as it has slots, and the next one the moment a slot is free, whichever shard it is from.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
 from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, ModelFailed, NotFound, OrchestrionError
-from orchestrion.render import Failure, Renderer, Rendering, Track
+from orchestrion.render import Failure, Master, Renderer, Rendering, Track
 from orchestrion.request import TrackRequest
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 LOOK_UPS: Final = 2
 #: Pieces beyond the slots that are opened early: their prompts are read while others are still being made.
 OPEN_AHEAD: Final = 1
+#: Threads that store what is mastered: they wait for the store, and for little else.
+UPLOADS: Final = 2
 #: Whole pieces that may wait for mastering and uploading before the model waits for them: each is held in memory.
 MAX_COMPLETING: Final = 4
 #: What has been made of a piece is kept so often, where its model can go on from it: what a sudden death may cost.
@@ -68,14 +71,18 @@ class Try:
 class RenderLine:
     """One renderer and the threads around it. Threads may submit at any time."""
 
-    def __init__(self, renderer: Renderer, partials: Partials, *, slots: int, finishers: int, clock: Clock) -> None:
+    def __init__(
+        self, renderer: Renderer, partials: Partials, *, slots: int, mastering_threads: int, clock: Clock
+    ) -> None:
         """A running line.
 
         Args:
             renderer: its models are used by one thread of the line only.
             partials: where unfinished pieces are kept and looked for.
             slots: pieces that a model with shared steps makes at once.
-            finishers: threads that master, encode and store.
+            mastering_threads: that master and encode beside the model. 0: the model's own thread does it, where both
+                have one core between them. Two threads on one core take more of it than one, handing each other the
+                interpreter.
             clock: for the moments of tries and of stopping.
         """
         self._renderer = renderer
@@ -83,12 +90,15 @@ class RenderLine:
         self._slots = slots
         self._clock = clock
         self._look_ups = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="look-up")
-        self._finishers = ThreadPoolExecutor(finishers, thread_name_prefix="finish")
+        self._mastering: ThreadPoolExecutor | None = None
+        if mastering_threads:
+            self._mastering = ThreadPoolExecutor(mastering_threads, thread_name_prefix="master")
+        self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
+        self._room_to_complete = threading.Semaphore(MAX_COMPLETING)
         self._changed = threading.Condition()
         # All below is changed under `_changed`; `_open` by the generating thread alone.
         self._ready: deque[Try] = deque()
         self._open: list[Try] = []
-        self._completing = 0
         self._stop_at_s: float | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="generate", daemon=True)
@@ -124,7 +134,9 @@ class RenderLine:
             self._changed.notify_all()
         self._thread.join()
         self._look_ups.shutdown()
-        self._finishers.shutdown()
+        if self._mastering is not None:
+            self._mastering.shutdown()
+        self._uploads.shutdown()
 
     # ---- before the model --------------------------------------------------------------------------------------
 
@@ -207,10 +219,12 @@ class RenderLine:
                 self._keep(one)
             return
         self._open.remove(one)
-        with self._changed:
-            self._changed.wait_for(lambda: self._completing < MAX_COMPLETING)
-            self._completing += 1
-        self._finishers.submit(self._guarded, one, self._complete)
+        self._room_to_complete.acquire()
+        one.outcome.add_done_callback(lambda _: self._room_to_complete.release())
+        if self._mastering is not None:
+            self._mastering.submit(self._guarded, one, self._master)
+        else:
+            self._guarded(one, self._master)
 
     def _give_up(self, one: Try) -> None:
         """The time is over: keep what there is of this piece, for whoever makes the rest."""
@@ -235,15 +249,17 @@ class RenderLine:
 
     # ---- after the model ---------------------------------------------------------------------------------------
 
-    def _complete(self, one: Try) -> None:
-        try:
-            outcome = _opened(one).complete()
-            if one.kept and isinstance(outcome, Track):
-                self._partials.drop_partial(one.track_id)
-        finally:
-            with self._changed:
-                self._completing -= 1
-                self._changed.notify_all()
+    def _master(self, one: Try) -> None:
+        master = _opened(one).master()
+        if isinstance(master, Failure):
+            self._settle(one, master)
+        else:
+            self._uploads.submit(self._guarded, one, partial(self._publish, master=master))
+
+    def _publish(self, one: Try, master: Master) -> None:
+        outcome = _opened(one).publish(master)
+        if one.kept and isinstance(outcome, Track):
+            self._partials.drop_partial(one.track_id)
         self._settle(one, outcome)
 
     def _settle(self, one: Try, outcome: Track | Failure | None) -> None:

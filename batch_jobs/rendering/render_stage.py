@@ -88,7 +88,13 @@ class RenderStage:
         renderer = build_renderer(
             config, Pool.BATCH, RayRecorder(cast("RayMetrics", ray.util.metrics)), node_id=here.node_id
         )
-        self._line = RenderLine(renderer, assignment.folder, slots=config.slots, finishers=config.threads, clock=clock)
+        self._line = RenderLine(
+            renderer,
+            assignment.folder,
+            slots=config.slots,
+            mastering_threads=_mastering_threads(node, config.threads),
+            clock=clock,
+        )
         self._worker = ShardWorker(assignment.folder, renderer, self._line, self._journal, clock, time.sleep)
         self._drain = NodeDrain.of_this_process()
         self._leaving = False
@@ -161,6 +167,11 @@ class RenderStage:
     def _wait_for_the_end_if_leaving(self) -> None:
         if self._leaving:
             threading.Event().wait()
+
+
+def _mastering_threads(node: WorkerNode, threads: int) -> int:
+    """None where the model needs the one core that the process has; beside a GPU, or with more cores, one for each."""
+    return threads if node.device == "gpu" or threads > 1 else 0
 
 
 def worker_node(config: RenderConfig, node_id: str) -> WorkerNode:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batch_jobs.job_folder import JobFolder
-from batch_jobs.rendering.render_line import KEEP_EVERY_S, OPEN_AHEAD, RenderLine
+from batch_jobs.rendering.render_line import KEEP_EVERY_S, MAX_COMPLETING, OPEN_AHEAD, RenderLine
 from orchestrion.errors import StoreUnavailable
 from orchestrion.models.protocol import Performance
 from orchestrion.objects import Objects
@@ -74,9 +74,9 @@ def folder(tmp_path):
     return JobFolder(Objects(str(tmp_path / "ledger")), "job-1")
 
 
-@pytest.fixture
-def line(renderer, folder, clock, shared):
-    line = RenderLine(renderer, folder, slots=2, finishers=1, clock=clock)
+@pytest.fixture(params=[0, 1], ids=["one-core", "a-core-beside-the-model"])
+def line(request, renderer, folder, clock, shared):
+    line = RenderLine(renderer, folder, slots=2, mastering_threads=request.param, clock=clock)
     yield line
     shared.go_on()
     line.close()
@@ -135,21 +135,72 @@ def test_a_piece_that_fails_fails_alone(line, renderer, prompt, reason):
     assert (bad.ended, good.ended) == ("failed", "track")
 
 
-def test_an_error_that_nobody_foresaw_is_its_callers_and_the_line_goes_on(line, renderer, monkeypatch):
-    real, broken = renderer.complete, [True]
+@pytest.mark.parametrize("step", ["open", "master", "publish"])
+def test_an_error_that_nobody_foresaw_is_its_callers_and_the_line_goes_on(line, renderer, monkeypatch, step):
+    real, broken = getattr(renderer, step), [True]
 
-    def complete(job, generation):
+    def break_once(*arguments, **options):
         if broken and broken.pop():
             raise ZeroDivisionError
-        return real(job, generation)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(renderer, "complete", complete)
+    monkeypatch.setattr(renderer, step, break_once)
     [bad] = submit(line, renderer, request(1, model="tone"))
     with pytest.raises(ZeroDivisionError):
         bad.outcome.result()
 
     [good] = submit(line, renderer, request(2, model="tone"))
     assert isinstance(good.outcome.result(), Track)
+
+
+@pytest.mark.parametrize("mastering_threads, in_one", [(0, True), (1, False)])
+def test_a_process_with_one_core_masters_where_it_generates(
+    renderer, folder, clock, monkeypatch, mastering_threads, in_one
+):
+    threads = {}
+
+    def noted(step):
+        real = getattr(renderer, step)
+
+        def note(*arguments, **options):
+            threads[step] = threading.current_thread()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(renderer, step, note)
+
+    noted("open")
+    noted("master")
+    noted("publish")
+    line = RenderLine(renderer, folder, slots=2, mastering_threads=mastering_threads, clock=clock)
+    submit(line, renderer, request(model="tone"))[0].outcome.result()
+    line.close()
+
+    assert (threads["master"] is threads["open"]) == in_one
+    assert threads["publish"] not in (threads["open"], threads["master"])
+
+
+def test_the_model_goes_on_while_the_store_is_slow_until_enough_wait_for_it(line, renderer, monkeypatch):
+    model, answers, asked = renderer.models["tone"], threading.Event(), threading.Semaphore(0)
+    put_blob, opened = renderer.store.put_blob, renderer.open
+
+    def slow(*arguments):
+        answers.wait()
+        return put_blob(*arguments)
+
+    def noted(*arguments, **options):
+        asked.release()
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(renderer.store, "put_blob", slow)
+    monkeypatch.setattr(renderer, "open", noted)
+    tries = submit(line, renderer, *(request(seed, model="tone") for seed in range(3 * MAX_COMPLETING)))
+    for _ in range(MAX_COMPLETING + 1):
+        asked.acquire()
+    # The next one is generated, and then there is no room: nothing more is begun, however long the store takes.
+    assert not asked.acquire(timeout=0.2) and model.performed == MAX_COMPLETING + 1
+
+    answers.set()
+    assert all(isinstance(one.outcome.result(), Track) for one in tries)
 
 
 def test_a_stopped_line_begins_nothing_and_finishes_what_is_open_within_its_time(line, renderer, shared):
@@ -177,7 +228,7 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
     assert one.outcome.result() is None and one.ended == "kept"
     kept_chunks = int(folder.partial(one.track_id))
 
-    fresh = RenderLine(renderer, folder, slots=2, finishers=1, clock=clock)
+    fresh = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock)
     shared.go_on()
     [again] = submit(fresh, renderer, request(1))
     track = again.outcome.result()
@@ -217,11 +268,15 @@ def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer
 
 
 def test_closing_twice_ends_the_threads(renderer, folder, clock):
-    line = RenderLine(renderer, folder, slots=2, finishers=1, clock=clock)
+    line = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock)
     line.close()
     line.close()
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("generate", "look-up", "finish"))]
+    assert not [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(("generate", "look-up", "master", "upload"))
+    ]
 
 
 def test_the_numbers_of_a_piece_are_finite(line, renderer):

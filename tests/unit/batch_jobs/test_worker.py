@@ -44,7 +44,7 @@ class Workplace:
         identity = WorkerJournal(worker_id, run_id, node(node_id), 1.0, clock.now(), clock.now())
         self.journal = Journal(self.folder, identity, clock)
         self.journal.write()
-        self.line = RenderLine(renderer, self.folder, slots=2, finishers=1, clock=clock)
+        self.line = RenderLine(renderer, self.folder, slots=2, mastering_threads=0, clock=clock)
         self.worker = ShardWorker(self.folder, renderer, self.line, self.journal, clock, self.pauses.append)
 
     def take(self, shard):
