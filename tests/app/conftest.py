@@ -45,7 +45,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory):
     folder = tmp_path_factory.mktemp("service")
     store, signing_key = folder / "store", folder / "signing-key.pem"
@@ -105,13 +105,13 @@ def service(tmp_path_factory):
                         child.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(service):
     with httpx.Client(base_url=service.url, timeout=90) as session:
         yield session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def track(client):
     """One finished track that tests may read: its summary."""
     answer = client.post(

@@ -202,7 +202,7 @@ def test_an_interrupted_job_keeps_what_it_has_and_the_next_run_goes_on(cluster, 
 
 
 def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(cluster, tmp_path):
-    rows = [GOOD[0] | {"duration_s": 20.0, "seed": seed, "row_id": None} for seed in range(24)]
+    rows = [GOOD[0] | {"duration_s": 20.0, "seed": seed, "row_id": None} for seed in range(16)]
     options = RenderOptions(
         catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=1, max_workers=1, max_cost_usd=1e-6
     )
