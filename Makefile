@@ -62,7 +62,6 @@ clean: ## remove out/, caches and .venv
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis $(LOCK_VENV) $(VENV)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Not compiled by pip: Python compiles the modules that are used, when they are. All 20,000 would be two minutes more.
 # A .venv without the stamp was abandoned half-way (or is broken: then the stamp is taken away): it is made anew. One
 # with an older stamp is brought up to the lock in place.
 $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
@@ -74,7 +73,7 @@ $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
 	fi; \
 	pip="$(VENV)/bin/python -m pip --disable-pip-version-check"; \
 	echo "== $(VENV): installing requirements.lock (a few minutes the first time)"; \
-	$$pip install --no-compile --requirement requirements.lock; \
+	$$pip install --requirement requirements.lock; \
 	echo "== $(VENV): installing requirements-nodeps.txt and this project"; \
 	$$pip install --quiet --no-deps --no-build-isolation --requirement requirements-nodeps.txt; \
 	$$pip install --quiet --no-deps --no-build-isolation --editable .; \
