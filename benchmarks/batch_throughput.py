@@ -216,16 +216,10 @@ def plain_run_beside_ray(rows: list[dict[str, object]], folder: Path, workers: i
 
 
 def ray_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
-    """The job on a Ray of its own."""
-    with running_ray():
-        return job_run(rows, folder, workers)
-
-
-def job_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
-    """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray that is up."""
+    """The job as `batch_jobs.render_catalog` runs it, ledger and all, on a Ray of its own."""
     options = job(rows, folder, workers)
-    started = time.time()
-    with CpuMeter() as meter:
+    with running_ray(), CpuMeter() as meter:
+        started = time.time()
         summary = render_catalog(options)
     assert summary.totals.tracks == len(rows), summary.describe()
     table = ledger_dataset(str(folder), {}, "tracks").to_table(columns=["track_id", "audio_sha256", "created_at"])
