@@ -62,6 +62,8 @@ clean: ## remove out/, caches and .venv
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis $(LOCK_VENV) $(VENV)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Compiled on all cores, which pip would do on one; not left to the first import, because where the environment forbids
+# writing bytecode every process would compile all of it. Files for other Pythons cannot be compiled, and need not be.
 # A .venv without the stamp was abandoned half-way (or is broken: then the stamp is taken away): it is made anew. One
 # with an older stamp is brought up to the lock in place.
 $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
@@ -71,12 +73,14 @@ $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
 		"$$python" -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment. On Debian or Ubuntu:" \
 			"apt install python3-venv; elsewhere install Python 3.11 or 3.12 from python.org." >&2; exit 1; }; \
 	fi; \
-	pip="$(VENV)/bin/python -m pip --disable-pip-version-check"; \
+	install="$(VENV)/bin/python -m pip --disable-pip-version-check install --no-compile"; \
 	echo "== $(VENV): installing requirements.lock (a few minutes the first time)"; \
-	$$pip install --requirement requirements.lock; \
+	$$install --requirement requirements.lock; \
 	echo "== $(VENV): installing requirements-nodeps.txt and this project"; \
-	$$pip install --quiet --no-deps --no-build-isolation --requirement requirements-nodeps.txt; \
-	$$pip install --quiet --no-deps --no-build-isolation --editable .; \
+	$$install --quiet --no-deps --no-build-isolation --requirement requirements-nodeps.txt; \
+	$$install --quiet --no-deps --no-build-isolation --editable .; \
+	echo "== $(VENV): compiling it"; \
+	$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true; \
 	echo "== $(VENV): trying it"; \
 	$(VENV)/bin/python -c '$(SMOKE)' || { rm -f $@; echo "$(VENV) is broken; the next make builds it anew" >&2; exit 1; }; \
 	touch $@

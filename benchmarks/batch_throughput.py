@@ -55,7 +55,8 @@ from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
 from orchestrion.config import RenderConfig
 from orchestrion.metrics import PrometheusRecorder
-from orchestrion.render import Renderer, Track, build_renderer
+from orchestrion.outcome import Track
+from orchestrion.render import Renderer, build_renderer
 from orchestrion.request import TrackSpec
 from orchestrion.vocabulary import STYLES
 

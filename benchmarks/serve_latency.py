@@ -51,7 +51,8 @@ from orchestrion.clock import SystemClock
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import ModelSettings, load_model
 from orchestrion.models.protocol import Conditioning, MusicModel, Pcm
-from orchestrion.render import Failure, Renderer, build_renderer
+from orchestrion.outcome import Failure
+from orchestrion.render import Renderer, build_renderer
 from orchestrion.request import TrackRequest, TrackSpec
 from serve_app.app import wire
 from serve_app.config import ServeConfig, read_config

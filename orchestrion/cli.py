@@ -16,8 +16,9 @@ from orchestrion.config import RenderConfig
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import absolute_entry, public_name
+from orchestrion.outcome import Failure
 from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, verify
-from orchestrion.render import Failure, build_renderer
+from orchestrion.render import build_renderer
 from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
 from orchestrion.takedown import Takedown, Tombstone, Withdrawal, take_down

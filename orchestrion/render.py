@@ -20,15 +20,7 @@ from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import Node, PriceTable, cost_usd, describe_node
 from orchestrion.encode import FILE_SUFFIXES, encode
-from orchestrion.errors import (
-    REASONS,
-    CheckFailed,
-    InvalidRequest,
-    ModelFailed,
-    OrchestrionError,
-    RightsRefused,
-    Transient,
-)
+from orchestrion.errors import CheckFailed, InvalidRequest, ModelFailed, OrchestrionError, RightsRefused
 from orchestrion.finding import Finding
 from orchestrion.finish import RECIPE_VERSION, FinishSpec, finish
 from orchestrion.metrics import (
@@ -41,39 +33,12 @@ from orchestrion.metrics import (
 )
 from orchestrion.models import load_models
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
+from orchestrion.outcome import Failure, Track
 from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
 from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
 from orchestrion.store import TrackStore
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """A finished track: its record says everything, its audio lies in the store under `record.audio_key`."""
-
-    track_id: str
-    record: TrackRecord
-    version: int
-    cache_hit: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why there is no track. `reason` is one of `errors.REASONS`; `track_id` is None if the request was not valid."""
-
-    track_id: str | None
-    reason: str
-    stage: str
-    message: str
-    transient: bool
-    findings: tuple[Finding, ...] = ()
-
-    @classmethod
-    def of(cls, error: OrchestrionError, stage: str, track_id: str | None) -> Failure:
-        """The failure that `error` means when it stops a request at `stage`."""
-        findings = error.findings if isinstance(error, CheckFailed) else ()
-        return cls(track_id, REASONS[type(error)], stage, str(error), isinstance(error, Transient), findings)
 
 
 @dataclass(slots=True)

@@ -28,8 +28,8 @@ from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, StreamEncoder, Stream
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, Problem, shown
 from orchestrion.models import public_name
 from orchestrion.models.protocol import ModelInfo
+from orchestrion.outcome import Track
 from orchestrion.provenance import SignedRecord, TrackRecord
-from orchestrion.render import Track
 from orchestrion.request import AudioFormat, TrackRequest, TrackSpec
 from orchestrion.store import TrackStore, is_track_id
 from orchestrion.vocabulary import MOODS, STYLES

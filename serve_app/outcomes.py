@@ -11,7 +11,7 @@ from typing import Final
 
 from orchestrion.errors import REASONS, CheckFailed, InvalidRequest, OrchestrionError, Overloaded, Problem
 from orchestrion.finding import Finding
-from orchestrion.render import Failure
+from orchestrion.outcome import Failure
 
 #: Seconds to suggest when something that may pass went wrong and nobody can say for how long.
 DEFAULT_RETRY_AFTER_S: Final = 5.0

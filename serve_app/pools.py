@@ -26,7 +26,8 @@ from orchestrion.finish import StreamFinisher
 from orchestrion.metrics import CACHE_HITS, QUEUE_DEPTH, REQUESTS, TIME_TO_FIRST_AUDIO, RayMetrics, RayRecorder
 from orchestrion.models.protocol import ModelInfo, Pcm
 from orchestrion.models.shelf import ShelvedModel
-from orchestrion.render import Track, build_renderer
+from orchestrion.outcome import Track
+from orchestrion.render import build_renderer
 from orchestrion.request import AudioFormat, Purpose, TrackRequest, TrackSpec
 from serve_app.config import PoolProfile, ServeConfig
 from serve_app.outcomes import Refusal

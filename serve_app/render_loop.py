@@ -18,7 +18,7 @@ from orchestrion.clock import Clock
 from orchestrion.errors import OrchestrionError, Overloaded
 from orchestrion.finish import FinishSpec
 from orchestrion.models.protocol import Pcm
-from orchestrion.render import Failure, Track
+from orchestrion.outcome import Failure, Track
 from orchestrion.request import TrackRequest
 from serve_app.outcomes import Refusal
 

@@ -36,15 +36,26 @@ def modules_of(package: str) -> list[str]:
     return [package, *(module.name for module in found)]
 
 
+def packages_loaded_by(modules):
+    """Top-level names of all that a fresh interpreter has loaded after importing these."""
+    script = f"import {', '.join(modules)}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert loaded.returncode == 0, loaded.stderr
+    return set(loaded.stdout.split())
+
+
 def test_the_whole_core_loads_without_ray_and_without_a_web_framework():
     modules = [name for name in modules_of("orchestrion") if not name.endswith("__main__") and name not in CUDA_ONLY]
     assert len(modules) > 5
-    script = f"import {', '.join(modules)}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
 
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert {"ray", "fastapi", "starlette", "uvicorn"} & packages_loaded_by(modules) == set()
 
-    assert loaded.returncode == 0, loaded.stderr
-    assert {"ray", "fastapi", "starlette", "uvicorn"} & set(loaded.stdout.split()) == set()
+
+def test_a_jobs_driver_starts_without_what_only_its_renderers_need():
+    loaded = packages_loaded_by(["batch_jobs.render_catalog"])
+
+    assert "ray" in loaded
+    assert {"torch", "scipy", "soundfile", "soxr"} & loaded == set()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from batch_jobs.books.tables import SHARD_SCHEMA
 from batch_jobs.catalog.rows import RefusedRow
 from batch_jobs.job_folder import Attempt, WorkerJournal
 from orchestrion.errors import REASONS, InvalidRequest
+from orchestrion.outcome import Failure, Track
 from orchestrion.provenance import to_row
-from orchestrion.render import Failure, Track
 from orchestrion.request import TrackRequest
 
 

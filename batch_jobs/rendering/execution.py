@@ -128,7 +128,6 @@ def _stream(shards: list[Shard], assignment: Assignment, options: RenderOptions)
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,
             resources=options.custom_resources,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads_per_worker)}},
             max_concurrency=SHARDS_IN_HAND,
             # Ray Data's own default retries a block for ever, also one that kills every process it comes to.
             max_restarts=-1,

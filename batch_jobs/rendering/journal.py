@@ -10,7 +10,7 @@ from batch_jobs.books.tables import TRACK, TWIN
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
 from batch_jobs.rendering.render_line import Try
 from orchestrion.clock import Clock
-from orchestrion.render import Failure
+from orchestrion.outcome import Failure
 
 
 class Journal:

@@ -15,13 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, ModelFailed, NotFound, OrchestrionError
-from orchestrion.render import Failure, Master, Renderer, Rendering, Track
+from orchestrion.outcome import Failure, Track
 from orchestrion.request import TrackRequest
+
+if TYPE_CHECKING:
+    from orchestrion.render import Master, Renderer, Rendering
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,6 @@ from orchestrion.config import RenderConfig
 from orchestrion.cost import PriceTable, describe_node
 from orchestrion.errors import OrchestrionError
 from orchestrion.metrics import RayMetrics, RayRecorder
-from orchestrion.render import build_renderer
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +82,11 @@ class RenderStage:
         self._run_id = assignment.run_id
         self._clock: Clock = clock
         self._journal = Journal(assignment.folder, identity, clock)
-        # Before the models are loaded: the time that this takes is paid for, too.
+        # Before models and signal processing are loaded: the time that this takes is paid for, too.
         self._write_journal()
+        # Not above: the driver imports this file and renders nothing.
+        from orchestrion.render import build_renderer
+
         renderer = build_renderer(
             config, Pool.BATCH, RayRecorder(cast("RayMetrics", ray.util.metrics)), node_id=here.node_id
         )

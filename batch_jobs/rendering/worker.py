@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
@@ -27,8 +27,11 @@ from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.retry import RetryBudget, pause_s, store_pause_s
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, OrchestrionError, StoreUnavailable
-from orchestrion.render import Failure, Renderer, Track
+from orchestrion.outcome import Failure, Track
 from orchestrion.request import TrackRequest, TrackSpec
+
+if TYPE_CHECKING:
+    from orchestrion.render import Renderer
 
 logger = logging.getLogger(__name__)
 

@@ -28,8 +28,9 @@ from orchestrion.config import RenderConfig
 from orchestrion.errors import VerificationFailed
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.objects import Objects
+from orchestrion.outcome import Track
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
-from orchestrion.render import Track, build_renderer
+from orchestrion.render import build_renderer
 from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
 

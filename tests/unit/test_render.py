@@ -12,8 +12,9 @@ from orchestrion.cost import Node
 from orchestrion.encode import decode
 from orchestrion.errors import InvalidRequest, NotFound, RightsRefused, StoreUnavailable, VerificationFailed
 from orchestrion.metrics import PrometheusRecorder
+from orchestrion.outcome import Failure, Track
 from orchestrion.provenance import SignedRecord, Signer, key_id_of, verify
-from orchestrion.render import Failure, Renderer, Track
+from orchestrion.render import Renderer
 from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
 from tests.fake_model import MIDI, ToneModel

@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, Withdrawn
 from orchestrion.metrics import PrometheusRecorder
+from orchestrion.outcome import Track
 from orchestrion.provenance import Signer
-from orchestrion.render import Renderer, Track
+from orchestrion.render import Renderer
 from orchestrion.store import TrackStore
 from orchestrion.takedown import Tombstone, Withdrawal, take_down
 from tests.fake_model import ToneModel

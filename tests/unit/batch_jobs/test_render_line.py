@@ -11,7 +11,7 @@ from batch_jobs.rendering.render_line import KEEP_EVERY_S, MAX_COMPLETING, OPEN_
 from orchestrion.errors import StoreUnavailable
 from orchestrion.models.protocol import Performance
 from orchestrion.objects import Objects
-from orchestrion.render import Failure, Track
+from orchestrion.outcome import Failure, Track
 from orchestrion.request import TrackSpec
 from tests.fake_model import ToneModel
 from tests.unit.batch_jobs.test_worker import HeldClock

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrion.errors import REASONS, CheckFailed, InvalidRequest, ModelFailed, Overloaded, StoreUnavailable
 from orchestrion.finding import Finding
-from orchestrion.render import Failure
+from orchestrion.outcome import Failure
 from serve_app.http_errors import STATUS_OF_REASON, framework_response, problem_response, refusal_response
 from serve_app.middleware import request_id_for
 from serve_app.outcomes import Refusal

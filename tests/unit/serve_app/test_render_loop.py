@@ -10,7 +10,7 @@ import pytest
 from orchestrion.admission import Priority
 from orchestrion.errors import InvalidRequest, ModelFailed, Overloaded
 from orchestrion.finish import FinishSpec
-from orchestrion.render import Failure
+from orchestrion.outcome import Failure
 from orchestrion.request import TrackSpec
 from serve_app.outcomes import Refusal
 from serve_app.render_loop import MAX_UNSENT_S, SAFE_AHEAD_S, SYNC_SHARE, JobState, RenderLoop, choose_next
