@@ -16,6 +16,8 @@ PIP_TOOLS := pip-tools==7.6.2
 # package without its dependencies, ourselves).
 SMOKE := import numpy, pyarrow, ray, soundfile, tinysoundfont, torch, orchestrion
 
+WITHOUT_RAY := tests/unit tests/parity tests/servers tests/test_imports.py tests/test_lock.py tests/test_setup.py
+
 .PHONY: help demo serve test check bench lock clean
 
 help: ## list these targets
@@ -27,10 +29,10 @@ demo: $(INSTALLED) ## stream a track, render a catalog, print its cost; leaves e
 serve: $(INSTALLED) ## the same set-up, and it stays up: web page and HTTP API, until Ctrl-C
 	@$(VENV)/bin/python -m cluster.demo --serve
 
-# What needs nothing but the processor runs beside itself; what starts servers and counts processes runs alone.
+# What starts Ray needs all cores and runs alone, and everything else in two lanes, file by file.
 test: $(INSTALLED) ## every test
-	@$(VENV)/bin/python -m pytest --numprocesses 2 tests/unit tests/parity
-	@$(VENV)/bin/python -m pytest --ignore=tests/unit --ignore=tests/parity
+	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(WITHOUT_RAY)
+	@$(VENV)/bin/python -m pytest $(addprefix --ignore=,$(WITHOUT_RAY))
 
 check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml
 	@$(VENV)/bin/ruff format --check .

@@ -29,9 +29,9 @@ from orchestrion.errors import StoreUnavailable
 from orchestrion.store import TrackStore
 from orchestrion.vocabulary import STYLES
 from tests.cluster.job_audit import Audit, Job, audit_job
-from tests.cluster.seaweedfs import SeaweedFS
 from tests.cluster.slow_proxy import SlowProxy
 from tests.cluster.spot_cluster import RayNode, SpotCluster, environment
+from tests.servers.seaweedfs import SeaweedFS
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("wav", "flac", "ogg")

@@ -22,7 +22,7 @@ from typing import Self
 
 import psutil
 
-from tests.cluster.seaweedfs import free_ports
+from tests.servers.seaweedfs import free_ports
 
 RAY = str(Path(sys.executable).with_name("ray"))
 START_TIMEOUT_S = 90

@@ -1,6 +1,7 @@
 """What a unit test may not touch: Ray, the network, sleeping, and the wall clock as read by our own code.
 
-A test that needs one of them belongs in tests/app or tests/cluster. `tests/unit/test_unit_test_bans.py` tests the bans.
+A test that needs one of them belongs in tests/servers, tests/app or tests/cluster. `test_unit_test_bans.py` tests the
+bans.
 """
 
 import socket
@@ -41,7 +42,7 @@ def local_only(real):
     def connect(self, address):
         if self.family != socket.AF_UNIX:
             raise ForbiddenInUnitTest(
-                f"a unit test may not connect to {address!r}; use a fake, or move the test to tests/app"
+                f"a unit test may not connect to {address!r}; use a fake, or move the test to tests/servers"
             )
         return real(self, address)
 
@@ -55,5 +56,7 @@ def _nothing_outside_the_process(monkeypatch):
         monkeypatch.setattr(time, clock, wall_clock_for_libraries_only(getattr(time, clock)))
     monkeypatch.setattr(socket.socket, "connect", local_only(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", local_only(socket.socket.connect_ex))
-    monkeypatch.setattr(socket, "getaddrinfo", forbidden("look up a host", "use a fake, or move the test to tests/app"))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", forbidden("look up a host", "use a fake, or move the test to tests/servers")
+    )
     monkeypatch.setattr(ray, "init", forbidden("start Ray", "move the test to tests/cluster"))

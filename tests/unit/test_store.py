@@ -1,4 +1,4 @@
-"""What a store promises, in a folder. tests/cluster/test_store_s3.py holds a real S3 server to the same contract."""
+"""What a store promises, in a folder. tests/servers/test_store_s3.py holds a real S3 server to the same contract."""
 
 import hashlib
 import pickle

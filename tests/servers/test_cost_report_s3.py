@@ -8,7 +8,7 @@ import pytest
 from batch_jobs.lineage import main
 from batch_jobs.planning.estimate import ledger_speeds
 from batch_jobs.reports.costs import cost_report
-from tests.cluster.seaweedfs import s3_server  # noqa: F401 (fixture)
+from tests.servers.seaweedfs import s3_server  # noqa: F401 (fixture)
 from tests.unit.batch_jobs.sample_ledger import sample_ledger
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from orchestrion.errors import NotFound, StoreUnavailable
 from orchestrion.store import TrackStore
-from tests.cluster.seaweedfs import SeaweedFS, s3_server  # noqa: F401
+from tests.servers.seaweedfs import SeaweedFS, s3_server  # noqa: F401
 from tests.unit.test_store import ABSENT, TRACK, StoreContract
 
 USES = {

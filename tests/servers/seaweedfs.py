@@ -1,6 +1,6 @@
 """A real S3 server (SeaweedFS) for tests: it enforces signatures, conditional writes and MD5, and it can be killed.
 
-Take the session's server by `from tests.cluster.seaweedfs import s3_server`; a test that kills one starts its own.
+Take the session's server by `from tests.servers.seaweedfs import s3_server`; a test that kills one starts its own.
 """
 
 import json

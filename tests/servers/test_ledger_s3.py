@@ -10,7 +10,7 @@ from batch_jobs.books.ledger import ledger_dataset, read_snapshot
 from batch_jobs.compact_ledger import compact
 from orchestrion.errors import NotFound, StoreUnavailable
 from orchestrion.objects import Objects
-from tests.cluster.seaweedfs import s3_server  # noqa: F401 (fixture)
+from tests.servers.seaweedfs import s3_server  # noqa: F401 (fixture)
 from tests.unit.batch_jobs.committed_job import CommittedJob, node, worker
 from tests.unit.batch_jobs.conftest import SteppingClock
 
