@@ -10,9 +10,10 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from orchestrion import __version__
 from orchestrion.checks import LOUDNESS, TRUE_PEAK, check, check_encoded
@@ -39,6 +40,8 @@ from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
 from orchestrion.store import TrackStore
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -72,6 +75,17 @@ class Master:
     midi: bytes | None
     choices: Mapping[str, object]
     findings: tuple[Finding, ...]
+
+
+class Patience(Protocol):
+    """Makes a call to the store, and may make it again while the store is away."""
+
+    def __call__(self, call: Callable[[], _Result], /) -> _Result: ...  # noqa: D102
+
+
+def at_once(call: Callable[[], _Result], /) -> _Result:
+    """No patience: somebody waits for the answer."""
+    return call()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,21 +294,27 @@ class Renderer:
             return self.failed(error, stage, job.track_id, job.request.model)
         return Master(data, generation.midi, generation.choices, tuple(findings))
 
-    def publish(self, job: Job, master: Master) -> Track | Failure:
+    def publish(self, job: Job, master: Master, patiently: Patience = at_once) -> Track | Failure:
         """The half of `complete` that waits for the store: store, sign and account."""
         try:
             with job.watch.stage("store"):
-                # Asked here, before anything is written, and by the store's `publish` once more when all is.
-                self.store.refuse_withdrawn(job.track_id)
-                audio_key = self.store.put_blob(master.data, FILE_SUFFIXES[job.request.format])
-                midi_key = self.store.put_blob(master.midi, ".mid") if master.midi else None
+                audio_key, midi_key = patiently(lambda: self._put(job, master))
             record = self._record(job, master, audio_key, midi_key)
-            published = self.store.publish(job.track_id, self.signer.sign(record).to_bytes())
+            signed = self.signer.sign(record).to_bytes()
+            # The same bytes each time: publishing them twice is publishing them once.
+            published = patiently(lambda: self.store.publish(job.track_id, signed))
         except OrchestrionError as error:
             self._account(job)
             return self.failed(error, "store", job.track_id, job.request.model)
         self._account(job)
         return Track(job.track_id, record, published, cache_hit=False)
+
+    def _put(self, job: Job, master: Master) -> tuple[str, str | None]:
+        """Put audio and MIDI into the store, unless the track was taken down; their keys."""
+        # Asked here, before anything is written, and by the store's `publish` once more when all is.
+        self.store.refuse_withdrawn(job.track_id)
+        audio_key = self.store.put_blob(master.data, FILE_SUFFIXES[job.request.format])
+        return audio_key, self.store.put_blob(master.midi, ".mid") if master.midi else None
 
     def _record(self, job: Job, master: Master, audio_key: str, midi_key: str | None) -> TrackRecord:
         request, seconds, device_seconds = job.request, job.watch.seconds, self._device_seconds(job)
@@ -459,9 +479,9 @@ class Rendering:
         self._settle_device_time()
         return self._renderer.master(self._job, generation)
 
-    def publish(self, master: Master) -> Track | Failure:
+    def publish(self, master: Master, patiently: Patience = at_once) -> Track | Failure:
         """Store, sign and account for what `master` gave."""
-        return self._renderer.publish(self._job, master)
+        return self._renderer.publish(self._job, master, patiently)
 
     def close(self) -> None:
         """Give up: free what the model holds for this piece, and account for the work that is lost."""

@@ -1,8 +1,9 @@
 """What keeps a render process busy: requests go in from several shards at once, tries come out as they end.
 
 look up → open → advance → master → publish: while the model makes the next piece, finished ones are uploaded and, where
-the process has a core for it, mastered. The surprising thing: there are no batches. A model whose pieces share their
-steps is given as many as it has slots, and the next one the moment a slot is free, whichever shard it is from.
+the process has a core for it, mastered. While the store is away they wait for it, and soon the model waits for them.
+The surprising thing: there are no batches. A model whose pieces share their steps is given as many as it has slots, and
+the next one the moment a slot is free, whichever shard it is from.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
+from batch_jobs.rendering.retry import StorePatience
 from orchestrion.clock import Clock
-from orchestrion.errors import InvalidRequest, ModelFailed, NotFound, OrchestrionError
+from orchestrion.errors import REASONS, InvalidRequest, ModelFailed, NotFound, OrchestrionError, StoreUnavailable
 from orchestrion.outcome import Failure, Track
 from orchestrion.request import TrackRequest
 
@@ -75,7 +77,14 @@ class RenderLine:
     """One renderer and the threads around it. Threads may submit at any time."""
 
     def __init__(
-        self, renderer: Renderer, partials: Partials, *, slots: int, mastering_threads: int, clock: Clock
+        self,
+        renderer: Renderer,
+        partials: Partials,
+        *,
+        slots: int,
+        mastering_threads: int,
+        clock: Clock,
+        sleep: Callable[[float], None],
     ) -> None:
         """A running line.
 
@@ -87,11 +96,14 @@ class RenderLine:
                 have one core between them. Two threads on one core take more of it than one, handing each other the
                 interpreter.
             clock: for the moments of tries and of stopping.
+            sleep: waits for the store.
         """
         self._renderer = renderer
         self._partials = partials
         self._slots = slots
         self._clock = clock
+        self._reading = StorePatience(clock, sleep, lambda: self.is_over)
+        self._writing = StorePatience(clock, sleep, lambda: self.is_over)
         self._look_ups = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="look-up")
         self._mastering: ThreadPoolExecutor | None = None
         if mastering_threads:
@@ -122,6 +134,16 @@ class RenderLine:
         """Whether nothing new is begun."""
         return self._stop_at_s is not None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the line is stopped, and the time for what was open is over too."""
+        return self._stop_at_s is not None and self._clock.monotonic_s() >= self._stop_at_s
+
+    @property
+    def store_is_lost(self) -> bool:
+        """Whether the store has answered nobody for so long that nobody waits for it any more."""
+        return self._reading.is_lost or self._writing.is_lost
+
     def stop(self, within_s: float) -> None:
         """Begin nothing new; what is open may go on for `within_s`, then it is kept for others as far as it is."""
         with self._changed:
@@ -145,7 +167,7 @@ class RenderLine:
 
     def _look_up(self, one: Try) -> None:
         try:
-            found = self._renderer.find(one.request)
+            found = self._reading(lambda: self._renderer.find(one.request))
         except OrchestrionError as error:
             self._settle(one, self._renderer.failed(error, "request", one.track_id, one.request.model))
             return
@@ -165,7 +187,7 @@ class RenderLine:
                 if self._closed and not self._open and not self._ready:
                     return
                 stopping = self._stop_at_s is not None
-                over = self._stop_at_s is not None and self._clock.monotonic_s() >= self._stop_at_s
+                over = self.is_over
                 unbegun = list(self._ready) if stopping else []
                 if stopping:
                     self._ready.clear()
@@ -193,9 +215,9 @@ class RenderLine:
 
     def _begin(self, one: Try) -> None:
         one.started_at = self._clock.now()
-        resume = self._partials.partial(one.track_id) if self._is_long(one) else None
         try:
-            one.rendering = self._renderer.open(one.request, interactive=False, resume=resume)
+            resume = self._reading(lambda: self._partials.partial(one.track_id)) if self._is_long(one) else None
+            one.rendering = self._reading(lambda: self._renderer.open(one.request, interactive=False, resume=resume))
         except OrchestrionError as error:
             stage = "generate" if isinstance(error, ModelFailed) else "request"
             self._settle(one, self._renderer.failed(error, stage, one.track_id, one.request.model))
@@ -260,12 +282,16 @@ class RenderLine:
             self._uploads.submit(self._guarded, one, partial(self._publish, master=master))
 
     def _publish(self, one: Try, master: Master) -> None:
-        outcome = _opened(one).publish(master)
+        outcome = _opened(one).publish(master, self._writing)
         if one.kept and isinstance(outcome, Track):
-            self._partials.drop_partial(one.track_id)
+            self._writing(lambda: self._partials.drop_partial(one.track_id))
         self._settle(one, outcome)
 
     def _settle(self, one: Try, outcome: Track | Failure | None) -> None:
+        if isinstance(outcome, Failure) and outcome.reason == REASONS[StoreUnavailable] and self.is_over:
+            # It was not waited for to the end: somebody else will find the store again.
+            outcome = None
+            one.ended = STOPPED if one.started_at is not None else None
         if one.started_at is not None:
             one.ended_at = self._clock.now()
             if outcome is not None:

@@ -96,6 +96,7 @@ class RenderStage:
             slots=config.slots,
             mastering_threads=_mastering_threads(node, config.threads),
             clock=clock,
+            sleep=time.sleep,
         )
         self._worker = ShardWorker(assignment.folder, renderer, self._line, self._journal, clock, time.sleep)
         self._drain = NodeDrain.of_this_process()

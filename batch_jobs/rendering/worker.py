@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
 from batch_jobs.rendering.care import Care
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
-from batch_jobs.rendering.retry import RetryBudget, pause_s, store_pause_s
+from batch_jobs.rendering.retry import RetryBudget, StorePatience, pause_s
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, OrchestrionError, StoreUnavailable
 from orchestrion.outcome import Failure, Track
@@ -54,8 +54,6 @@ SUMMARY_SCHEMA: Final = pa.schema(
         *((name, pa.float64()) for name in ("charged_usd", "saved_usd", "audio_s")),
     ]
 )
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +111,9 @@ class ShardWorker:
         self._journal = journal
         self._clock = clock
         self._sleep = sleep
+        #: Of the ledger.
+        self._reading = StorePatience(clock, sleep, lambda: line.is_over)
+        self._writing = StorePatience(clock, sleep, lambda: line.is_over)
         self._budget = RetryBudget()
         self._care = Care()
 
@@ -125,12 +126,12 @@ class ShardWorker:
         shard: str = block["shard"][0].as_py()
         if self._line.is_stopped:
             return _summary(shard, LEFT)
-        if self._patiently(lambda: self._folder.is_committed(shard)):
-            return _summary(shard, COMMITTED, self._patiently(lambda: self._folder.shard(shard)))
-        previous = self._patiently(lambda: self._previous(shard))
+        if self._reading(lambda: self._folder.is_committed(shard)):
+            return _summary(shard, COMMITTED, self._reading(lambda: self._folder.shard(shard)))
+        previous = self._reading(lambda: self._previous(shard))
         if previous is None:
             return _summary(shard, ELSEWHERE)
-        self._patiently(lambda: self._folder.claim(shard, self._journal.identity.worker_id, self._clock.now()))
+        self._writing(lambda: self._folder.claim(shard, self._journal.identity.worker_id, self._clock.now()))
         rows = [self._row(row) for row in block.to_pylist()]
         if previous.deaths < DEATHS_BEFORE_CARE:
             with self._care.together():
@@ -141,10 +142,10 @@ class ShardWorker:
         if settled is None:
             return _summary(shard, LEFT)
         table = self._table(shard, rows, settled, previous)
-        committed = self._patiently(lambda: self._folder.commit(shard, table))
+        committed = self._writing(lambda: self._folder.commit(shard, table))
         self._journal.settle(shard, committed)
         if not committed:
-            table = self._patiently(lambda: self._folder.shard(shard))
+            table = self._reading(lambda: self._folder.shard(shard))
         return _summary(shard, COMMITTED, table)
 
     # ---- who had it before -------------------------------------------------------------------------------------
@@ -176,13 +177,15 @@ class ShardWorker:
         worker_id = self._journal.identity.worker_id
         for track_id, row in _first_of_each(rows).items():
             line = row.at.line
-            deaths = self._patiently(partial(self._folder.deaths_alone, shard, line))
+            deaths = self._reading(partial(self._folder.deaths_alone, shard, line))
             if deaths >= DEATHS_ALONE:
                 settled[track_id] = _Settled(_deadly(row, track_id, deaths), deaths + previous.deaths, paid=False)
                 continue
-            self._patiently(partial(self._folder.begin_alone, shard, line, worker_id))
-            one = self._render(shard, {track_id: row}, previous)
-            self._patiently(partial(self._folder.survived_alone, shard, line, worker_id))
+            self._writing(partial(self._folder.begin_alone, shard, line, worker_id))
+            try:
+                one = self._render(shard, {track_id: row}, previous)
+            finally:
+                self._writing(partial(self._folder.survived_alone, shard, line, worker_id))
             if one is None:
                 return None
             settled |= one
@@ -209,14 +212,15 @@ class ShardWorker:
                 paid = was_made or (isinstance(outcome, Track) and previous.maker(outcome) is not None)
                 settled[track_id] = _Settled(outcome, number, paid and isinstance(outcome, Track))
             failures = {track_id: one for track_id, one in outcomes.items() if isinstance(one, Failure)}
-            again = [track_id for track_id, failure in failures.items() if failure.transient]
+            # The line has waited for the store as long as anybody does.
+            unstored = [one for one in failures.values() if one.reason == REASONS[StoreUnavailable]]
+            if unstored and self._line.store_is_lost:
+                raise StoreUnavailable(unstored[0].message)
+            again = [track_id for track_id, one in failures.items() if one.transient and one not in unstored]
             if not again or not self._budget.can_retry(number, len(again)):
                 break
             self._budget.spend(len(again))
             self._sleep(pause_s(number))
-            if any(failures[track_id].reason == REASONS[StoreUnavailable] for track_id in again):
-                # It is not the rows' fault: none of them is spent on a store that is still away.
-                self._patiently(lambda: self._folder.is_committed(shard))
         return settled
 
     # ---- the commit --------------------------------------------------------------------------------------------
@@ -260,20 +264,6 @@ class ShardWorker:
                 attempt_id, shard, row.at.line, track.track_id, model, ended_at, ended_at, device_seconds, TRACK
             )
         return attempt_row(made, self._folder.job_id, maker)
-
-    def _patiently(self, call: Callable[[], _Result]) -> _Result:
-        """Call; while the store is away, wait and call again."""
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return call()
-            except StoreUnavailable:
-                pause = store_pause_s(tries)
-                if pause is None:
-                    raise
-                logger.warning("the store is away; trying again in %.0f s", pause, exc_info=tries == 1)
-                self._sleep(pause)
 
 
 def _first_of_each(rows: Sequence[_Row]) -> dict[str, _Row]:

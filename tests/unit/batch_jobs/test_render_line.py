@@ -64,9 +64,21 @@ def shared(renderer):
     return renderer.models["shared"]
 
 
+class SleepersClock(HeldClock):
+    """Goes on while somebody sleeps, and first does what happens meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.meanwhile = lambda: None
+
+    def sleep(self, seconds):
+        self.meanwhile()
+        self.at_s += seconds
+
+
 @pytest.fixture
 def clock():
-    return HeldClock()
+    return SleepersClock()
 
 
 @pytest.fixture
@@ -76,7 +88,7 @@ def folder(tmp_path):
 
 @pytest.fixture(params=[0, 1], ids=["one-core", "a-core-beside-the-model"])
 def line(request, renderer, folder, clock, shared):
-    line = RenderLine(renderer, folder, slots=2, mastering_threads=request.param, clock=clock)
+    line = RenderLine(renderer, folder, slots=2, mastering_threads=request.param, clock=clock, sleep=clock.sleep)
     yield line
     shared.go_on()
     line.close()
@@ -171,7 +183,7 @@ def test_a_process_with_one_core_masters_where_it_generates(
     noted("open")
     noted("master")
     noted("publish")
-    line = RenderLine(renderer, folder, slots=2, mastering_threads=mastering_threads, clock=clock)
+    line = RenderLine(renderer, folder, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=clock.sleep)
     submit(line, renderer, request(model="tone"))[0].outcome.result()
     line.close()
 
@@ -228,7 +240,7 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
     assert one.outcome.result() is None and one.ended == "kept"
     kept_chunks = int(folder.partial(one.track_id))
 
-    fresh = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock)
+    fresh = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
     shared.go_on()
     [again] = submit(fresh, renderer, request(1))
     track = again.outcome.result()
@@ -238,6 +250,21 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
     [alone] = renderer.render([request(1, model="tone")])
     assert track.record.audio_sha256 == alone.record.audio_sha256
     assert folder.partial(one.track_id) is None
+
+
+def test_a_stopped_line_waits_for_the_store_within_its_time_and_leaves_the_piece_to_others(
+    line, renderer, clock, monkeypatch
+):
+    def away(*_):
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(renderer.store, "put_blob", away)
+    clock.meanwhile = lambda: line.stop(within_s=20.0)
+
+    [one] = submit(line, renderer, request(1, model="tone"))
+
+    assert one.outcome.result() is None and one.ended == "stopped"
+    assert 20.0 <= clock.at_s < 40.0
 
 
 def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(line, renderer, shared, folder, monkeypatch):
@@ -268,7 +295,7 @@ def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer
 
 
 def test_closing_twice_ends_the_threads(renderer, folder, clock):
-    line = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock)
+    line = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
     line.close()
     line.close()
 

@@ -1,5 +1,6 @@
 """A shard in a worker's hands, without Ray: every row settled once, nothing paid twice, the dead's work taken over."""
 
+import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,9 @@ import pytest
 from batch_jobs.job_folder import LEASE_S, JobFolder, WorkerJournal
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
-from batch_jobs.rendering.retry import MAX_ATTEMPTS, pause_s
+from batch_jobs.rendering.retry import LONGEST_STORE_PAUSE_S, MAX_ATTEMPTS, STORE_PATIENCE_S, pause_s
 from batch_jobs.rendering.worker import COMMITTED, DEATHS_ALONE, DEATHS_BEFORE_CARE, ELSEWHERE, LEFT, ShardWorker
-from orchestrion.errors import StoreUnavailable
+from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.objects import Objects
 from orchestrion.request import TrackSpec
 from tests.unit.batch_jobs.committed_job import node
@@ -44,8 +45,12 @@ class Workplace:
         identity = WorkerJournal(worker_id, run_id, node(node_id), 1.0, clock.now(), clock.now())
         self.journal = Journal(self.folder, identity, clock)
         self.journal.write()
-        self.line = RenderLine(renderer, self.folder, slots=2, mastering_threads=0, clock=clock)
-        self.worker = ShardWorker(self.folder, renderer, self.line, self.journal, clock, self.pauses.append)
+        self.line = RenderLine(renderer, self.folder, slots=2, mastering_threads=0, clock=clock, sleep=self.sleep)
+        self.worker = ShardWorker(self.folder, renderer, self.line, self.journal, clock, self.sleep)
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.clock.at_s += seconds
 
     def take(self, shard):
         [summary] = self.worker.take(shard.block()).to_pylist()
@@ -288,25 +293,20 @@ def test_a_stopped_line_leaves_the_shard_to_others_without_a_commit(plan_of, wor
 # Retries
 
 
-class FailingStore:
-    """A store that is not there for the first publications."""
+def busy(monkeypatch, model, times):
+    """Have a model refuse to begin a piece so many times."""
+    perform, refusals = model.perform, iter(range(times))
 
-    def __init__(self, store, outages):
-        self.store = store
-        self.outages = outages
+    def refuse(*arguments, **options):
+        if next(refusals, None) is not None:
+            raise Overloaded("busy", 1.0)
+        return perform(*arguments, **options)
 
-    def publish(self, track_id, record):
-        self.outages -= 1
-        if self.outages >= 0:
-            raise StoreUnavailable("the store is away")
-        return self.store.publish(track_id, record)
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
+    monkeypatch.setattr(model, "perform", refuse)
 
 
-def test_a_transient_failure_is_tried_again_after_longer_and_longer_pauses(plan_of, workplace, renderer):
-    renderer.store = FailingStore(renderer.store, outages=2)
+def test_a_transient_failure_is_tried_again_after_longer_and_longer_pauses(plan_of, workplace, renderer, monkeypatch):
+    busy(monkeypatch, renderer.models["tone"], times=2)
     [shard] = plan_of({}).open_shards()
     here = workplace()
 
@@ -318,15 +318,17 @@ def test_a_transient_failure_is_tried_again_after_longer_and_longer_pauses(plan_
     assert here.pauses == [pause_s(1), pause_s(2)] and pause_s(1) < pause_s(2)
 
 
-def test_a_row_is_given_up_after_its_last_attempt_and_says_that_it_may_be_run_again(plan_of, workplace, renderer):
-    renderer.store = FailingStore(renderer.store, outages=99)
+def test_a_row_is_given_up_after_its_last_attempt_and_says_that_it_may_be_run_again(
+    plan_of, workplace, renderer, monkeypatch
+):
+    busy(monkeypatch, renderer.models["tone"], times=99)
     [shard] = plan_of({}).open_shards()
     here = workplace()
 
     here.take(shard)
 
     [row] = here.rows(shard, "failure")
-    assert (row["attempts"], row["reason"], row["transient"]) == (MAX_ATTEMPTS, "store-unavailable", True)
+    assert (row["attempts"], row["reason"], row["transient"]) == (MAX_ATTEMPTS, "overloaded", True)
 
 
 def test_a_permanent_failure_is_never_tried_again(plan_of, workplace):
@@ -336,6 +338,102 @@ def test_a_permanent_failure_is_never_tried_again(plan_of, workplace):
     here.take(shard)
 
     assert [row["attempts"] for row in here.rows(shard, "failure")] == [1] and here.pauses == []
+
+
+class FailingStore:
+    """A store in which one kind of call finds nobody: `is_away` is asked with its number, from 0."""
+
+    def __init__(self, store, name, is_away):
+        self.store = store
+        self.name = name
+        self.is_away = is_away
+        self.calls = itertools.count()
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            if name == self.name and self.is_away(next(self.calls)):
+                raise StoreUnavailable("the store is away")
+            return getattr(self.store, name)(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("call", ["versions", "refuse_withdrawn", "put_blob", "publish"])
+def test_a_store_that_is_away_again_and_again_costs_no_row_and_nothing_is_rendered_twice(
+    plan_of, workplace, renderer, call
+):
+    rows = 12
+    renderer.store = FailingStore(renderer.store, call, lambda number: number % 9 < 6)
+    [shard] = plan_of(*({"seed": seed} for seed in range(rows)), requests_per_shard=rows).open_shards()
+    here = workplace()
+
+    summary = here.take(shard)
+
+    assert (summary["tracks"], summary["failures"]) == (rows, 0)
+    assert len(here.pauses) >= rows
+    assert here.renderer.models["tone"].performed == rows
+    assert [row["ended"] for row in here.rows(shard, "attempt")] == ["track"] * rows
+    assert {row["attempts"] for row in here.rows(shard, "track")} == {1}
+
+
+def test_a_theme_that_cannot_be_read_is_waited_for(plan_of, workplace, renderer):
+    theme = renderer.store.put_theme(b"MThd")
+    renderer.store = FailingStore(renderer.store, "theme", lambda number: number < 5)
+    [shard] = plan_of({"theme": theme}).open_shards()
+    here = workplace()
+
+    assert here.take(shard)["tracks"] == 1
+    assert here.pauses == [1.0, 2.0, 4.0, 8.0, LONGEST_STORE_PAUSE_S]
+
+
+def test_a_store_that_stays_away_costs_no_row_either_and_others_are_not_kept_waiting_for_it(
+    plan_of, workplace, renderer
+):
+    renderer.store = FailingStore(renderer.store, "put_blob", lambda _: True)
+    shards = list(plan_of(*({"seed": seed} for seed in range(20)), requests_per_shard=10).open_shards())
+    here = workplace()
+
+    for shard in shards:
+        with pytest.raises(StoreUnavailable, match="the store is away"):
+            here.take(shard)
+
+    assert not any(here.folder.is_committed(shard.name) for shard in shards)
+    # Two threads store: each has waited for ten minutes once, and nobody after them.
+    assert STORE_PATIENCE_S <= sum(here.pauses) <= 3 * STORE_PATIENCE_S
+
+
+def test_what_the_store_never_takes_of_one_row_is_that_rows_failure(plan_of, workplace, renderer, monkeypatch):
+    put_blob = renderer.store.put_blob
+    [shard] = plan_of({"seed": 1}, {"seed": 2, "format": "wav"}, {"seed": 3}).open_shards()
+    here = workplace()
+
+    def refuse_wav(data, suffix):
+        if suffix == ".wav":
+            # Somebody else is answered in the meantime.
+            put_blob(b"", ".flac")
+            here.line._writing(lambda: None)
+            raise StoreUnavailable("too large")
+        return put_blob(data, suffix)
+
+    monkeypatch.setattr(renderer.store, "put_blob", refuse_wav)
+
+    here.take(shard)
+
+    [failure] = here.rows(shard, "failure")
+    assert (failure["line"], failure["reason"], failure["attempts"]) == (2, "store-unavailable", 1)
+    assert [row["line"] for row in here.rows(shard, "track")] == [1, 3]
+
+
+def test_a_row_that_the_store_stopped_while_it_was_tried_alone_was_not_deadly(plan_of, workplace, renderer, clock):
+    renderer.store = FailingStore(renderer.store, "put_blob", lambda _: True)
+    [shard] = plan_of({"seed": 1}).open_shards()
+    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_CARE)
+    here = workplace("w-last")
+
+    with pytest.raises(StoreUnavailable):
+        here.take(shard)
+
+    assert here.folder.deaths_alone(shard.name, 1) == 0
 
 
 def test_a_ledger_that_is_away_is_waited_for_and_no_row_pays_for_it(plan_of, workplace):
