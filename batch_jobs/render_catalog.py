@@ -16,9 +16,11 @@ import os
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -39,6 +41,7 @@ from batch_jobs.rendering.render_stage import Assignment
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects
+from orchestrion.patience import Patience, StorePatience
 
 EXIT_OK: Final = 0
 EXIT_UNUSABLE: Final = 2
@@ -92,6 +95,7 @@ def render_catalog(
     on_progress: Callable[[JobProgress], None] = lambda _: None,
     clock: Clock | None = None,
     stop: Stop | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Summary:
     """Have every row of a catalog rendered. Uses the Ray that runs in this process, or starts one and stops it again.
 
@@ -100,6 +104,7 @@ def render_catalog(
         on_progress: called after each shard, in this thread.
         clock: for moments and durations.
         stop: asked to stop, the run finishes or keeps what is in hand and ends in order.
+        sleep: waits for a store or a ledger that was there when the run began, and is away.
 
     Raises:
         InvalidRequest: options, price or catalog cannot be used; nothing was rendered.
@@ -109,6 +114,8 @@ def render_catalog(
     """
     share_one_heap()
     clock, stop = clock or SystemClock(), stop or Stop()
+    # Also for a run that is to stop: its books are closed all the same.
+    patiently = StorePatience(clock, sleep, is_over=lambda: False)
     config = options.render_config()
     check_price(options)
     objects = Objects(options.ledger_url, options.storage_options)
@@ -118,14 +125,14 @@ def render_catalog(
         run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         assignment = Assignment(config, job.folder, run_id, options.cpus_per_worker, options.gpus_per_worker)
         if options.retry_failures and not job.open_rows():
-            _close(ledger, job, run_id, "complete", clock)
+            _close(ledger, job, run_id, "complete", clock, patiently)
             begin_next_round(job, ledger)
         done_before = job.rows - job.open_rows()
         run_totals = Totals()
         started_s = clock.monotonic_s()
         state: JobState = "failed"
         try:
-            for reported in _reports(job, assignment, options, clock, stop):
+            for reported in _reports(job, assignment, options, clock, stop, patiently):
                 run_totals.add(reported)
                 on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
@@ -133,8 +140,8 @@ def render_catalog(
             state = "interrupted"
             raise
         finally:
-            totals = _close(ledger, job, run_id, state, clock)
-            job.folder.end_run(run_id)
+            totals = _close(ledger, job, run_id, state, clock, patiently)
+            patiently(lambda: job.folder.end_run(run_id))
         if state == "complete":
             ledger.sweep()
     return Summary(
@@ -149,18 +156,20 @@ def render_catalog(
     )
 
 
-def _reports(job: Job, assignment: Assignment, options: RenderOptions, clock: Clock, stop: Stop) -> Iterator[Totals]:
+def _reports(
+    job: Job, assignment: Assignment, options: RenderOptions, clock: Clock, stop: Stop, patiently: Patience
+) -> Iterator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
     for shard in job.plan.open_refused():
         rows = [refused_row(job.folder.job_id, row, clock.now()) for row in shard.rows]
-        job.folder.commit(shard.name, shard_table(rows, []))
+        patiently(partial(job.folder.commit, shard.name, shard_table(rows, [])))
         job.plan.note_committed([shard.name])
         yield Totals(failures=len(rows))
     if next(job.plan.open_shards(), None) is None:
         return
     with ray_running(), watch(stop, job.folder, assignment.run_id, options.max_cost_usd):
         refuse_spot_driver()
-        reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None)
+        reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, patiently)
         with closing(reports):
             yield from (report.totals for report in reports)
 
@@ -171,8 +180,8 @@ def _state(job: Job, stop: Stop) -> JobState:
     return "budget" if stop.reason == STOPPED_AT_MAX_COST else "interrupted"
 
 
-def _close(ledger: Ledger, job: Job, run_id: str, state: JobState, clock: Clock) -> Totals:
-    return close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock)
+def _close(ledger: Ledger, job: Job, run_id: str, state: JobState, clock: Clock, patiently: Patience) -> Totals:
+    return close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock, patiently)
 
 
 # Command line

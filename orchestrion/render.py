@@ -10,10 +10,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
 
 from orchestrion import __version__
 from orchestrion.checks import LOUDNESS, TRUE_PEAK, check, check_encoded
@@ -35,13 +34,12 @@ from orchestrion.metrics import (
 from orchestrion.models import load_models
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
 from orchestrion.outcome import Failure, Track
+from orchestrion.patience import Patience, at_once
 from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
 from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
 from orchestrion.store import TrackStore
 
 logger = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -75,17 +73,6 @@ class Master:
     midi: bytes | None
     choices: Mapping[str, object]
     findings: tuple[Finding, ...]
-
-
-class Patience(Protocol):
-    """Makes a call to the store, and may make it again while the store is away."""
-
-    def __call__(self, call: Callable[[], _Result], /) -> _Result: ...  # noqa: D102
-
-
-def at_once(call: Callable[[], _Result], /) -> _Result:
-    """No patience: somebody waits for the answer."""
-    return call()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from batch_jobs.books.tables import (
 )
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
 from orchestrion.clock import Clock
+from orchestrion.patience import Patience, at_once
 from orchestrion.provenance import utc_timestamp
 
 JobState = Literal["complete", "interrupted", "budget", "failed"]
@@ -59,6 +60,7 @@ def close_books(
     state: JobState,
     rows: int,
     clock: Clock,
+    patiently: Patience = at_once,
 ) -> Totals:
     """Publish every shard that is committed and every worker that is done, each once.
 
@@ -70,6 +72,7 @@ def close_books(
         state: how the run ends.
         rows: rows of the catalog.
         clock: says which workers are alive.
+        patiently: makes the whole closing; it may be made again, and is counted once.
 
     Returns:
         The sums of the whole job so far, over all its runs.
@@ -79,7 +82,7 @@ def close_books(
         StoreUnavailable: the folder or bucket did not answer.
     """
     closing = _Closing(ledger, folder, job, run_id, state, rows, clock)
-    return ledger.commit(closing.build).jobs[folder.job_id].totals
+    return patiently(lambda: ledger.commit(closing.build)).jobs[folder.job_id].totals
 
 
 def shard_totals(shard: pa.Table) -> Totals:

@@ -233,12 +233,12 @@ class Ledger:
         Raises:
             StoreUnavailable: the folder or bucket did not take it, or others were always faster.
         """
-        for number_of_try in range(COMMIT_TRIES):
+        for _ in range(COMMIT_TRIES):
             newest = self.snapshot()
             change = build(newest)
             if change is None:
-                if number_of_try > 0:
-                    # Perhaps it was this commit that won, and only the answer was lost.
+                if newest.number > 0:
+                    # Perhaps it was this commit that won, only the answer was lost, or the copy was never made.
                     self._point_to_newest()
                 return newest
             now = self._clock.now()

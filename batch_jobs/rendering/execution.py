@@ -29,6 +29,7 @@ from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, Render
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, StoreUnavailable
+from orchestrion.patience import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,11 @@ def execute(
     options: RenderOptions,
     clock: Clock,
     is_stopping: Callable[[], bool],
+    patiently: Patience,
 ) -> Generator[ShardReport]:
     """Have every open shard of the plan rendered; a report for each that was committed, as they come.
 
-    Ends early when `is_stopping`, after what is in the workers' hands is finished or kept.
+    Ends early when `is_stopping`, after what is in the workers' hands is finished or kept. Asks the ledger `patiently`.
 
     Raises:
         StoreUnavailable: nothing gets done any more.
@@ -91,8 +93,8 @@ def execute(
         if is_stopping() or not is_open:
             return
         if elsewhere:
-            _wait_for_others(elsewhere, folder, assignment.run_id, clock, is_stopping)
-        plan.note_committed(folder.committed())
+            _wait_for_others(elsewhere, folder, assignment.run_id, clock, is_stopping, patiently)
+        plan.note_committed(patiently(folder.committed))
         fruitless = 0 if commits or elsewhere else fruitless + 1
     if next(plan.open_shards(), None) is not None:
         raise StoreUnavailable("some shards could not be rendered and Ray gave no reason; its worker logs may")
@@ -141,18 +143,26 @@ def _stream(shards: list[Shard], assignment: Assignment, options: RenderOptions)
 
 
 def _wait_for_others(
-    shards: list[str], folder: JobFolder, run_id: str, clock: Clock, is_stopping: Callable[[], bool]
+    shards: list[str],
+    folder: JobFolder,
+    run_id: str,
+    clock: Clock,
+    is_stopping: Callable[[], bool],
+    patiently: Patience,
 ) -> None:
     """Wait until none of these shards is in the hands of another run that is alive."""
     logger.info("%d shards are in the hands of another run; waiting for it", len(shards))
     waiting = set(shards)
-    while waiting and not is_stopping():
-        time.sleep(OTHERS_S)
+
+    def still_waiting() -> set[str]:
         now = clock.now()
         others = (one for one in folder.journals() if one.run_id != run_id)
         alive = {one.worker_id for one in others if folder.is_at_work(one, now)}
-        waiting -= set(folder.committed())
-        waiting = {shard for shard in waiting if alive & folder.claims(shard).keys()}
+        return {shard for shard in waiting - set(folder.committed()) if alive & folder.claims(shard).keys()}
+
+    while waiting and not is_stopping():
+        time.sleep(OTHERS_S)
+        waiting = patiently(still_waiting)
 
 
 def workers_that_fit(options: RenderOptions) -> int:

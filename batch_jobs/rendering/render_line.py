@@ -19,10 +19,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
-from batch_jobs.rendering.retry import StorePatience
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, InvalidRequest, ModelFailed, NotFound, OrchestrionError, StoreUnavailable
 from orchestrion.outcome import Failure, Track
+from orchestrion.patience import StorePatience
 from orchestrion.request import TrackRequest
 
 if TYPE_CHECKING:

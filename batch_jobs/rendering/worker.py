@@ -24,10 +24,11 @@ from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
 from batch_jobs.rendering.care import Care
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
-from batch_jobs.rendering.retry import RetryBudget, StorePatience, pause_s
+from batch_jobs.rendering.retry import RetryBudget, pause_s
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, OrchestrionError, StoreUnavailable
 from orchestrion.outcome import Failure, Track
+from orchestrion.patience import StorePatience
 from orchestrion.request import TrackRequest, TrackSpec
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import pytest
 from batch_jobs.job_folder import LEASE_S, JobFolder, WorkerJournal
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
-from batch_jobs.rendering.retry import LONGEST_STORE_PAUSE_S, MAX_ATTEMPTS, STORE_PATIENCE_S, pause_s
+from batch_jobs.rendering.retry import MAX_ATTEMPTS, pause_s
 from batch_jobs.rendering.worker import COMMITTED, DEATHS_ALONE, DEATHS_BEFORE_CARE, ELSEWHERE, LEFT, ShardWorker
 from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.objects import Objects
+from orchestrion.patience import LONGEST_PAUSE_S, STORE_PATIENCE_S
 from orchestrion.request import TrackSpec
 from tests.unit.batch_jobs.committed_job import node
 
@@ -383,7 +384,7 @@ def test_a_theme_that_cannot_be_read_is_waited_for(plan_of, workplace, renderer)
     here = workplace()
 
     assert here.take(shard)["tracks"] == 1
-    assert here.pauses == [1.0, 2.0, 4.0, 8.0, LONGEST_STORE_PAUSE_S]
+    assert here.pauses == [1.0, 2.0, 4.0, 8.0, LONGEST_PAUSE_S]
 
 
 def test_a_store_that_stays_away_costs_no_row_either_and_others_are_not_kept_waiting_for_it(

@@ -1,0 +1,86 @@
+"""What to do while the store is away: nothing, because somebody waits for an answer, or wait for it.
+
+The surprising thing: patience is the process's and not the call's. When nobody was answered for ten minutes, those who
+come after do not wait ten minutes each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from orchestrion.clock import Clock
+from orchestrion.errors import OrchestrionError, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: How long a store that is away is waited for.
+STORE_PATIENCE_S: Final = 600.0
+#: It is asked again after 1, 2, 4, 8 and then each 10 s: when it is back, nobody waits for long.
+LONGEST_PAUSE_S: Final = 10.0
+
+_Result = TypeVar("_Result")
+
+
+class Patience(Protocol):
+    """Makes a call to the store, and may make it again while the store is away."""
+
+    def __call__(self, call: Callable[[], _Result], /) -> _Result: ...  # noqa: D102
+
+
+def at_once(call: Callable[[], _Result], /) -> _Result:
+    """No patience."""
+    return call()
+
+
+class StorePatience:
+    """What all threads of a process know of a store: whether it answers, and since when not.
+
+    One for reading and one for writing: a disk that is full still answers whoever reads.
+    """
+
+    def __init__(self, clock: Clock, sleep: Callable[[float], None], is_over: Callable[[], bool]) -> None:
+        """Patience that ends when `is_over`, or with the store.
+
+        Args:
+            clock: measures how long the store has been away.
+            sleep: waits.
+            is_over: whether there is no time to wait any more.
+        """
+        self._clock = clock
+        self._sleep = sleep
+        self._is_over = is_over
+        self._away_since_s: float | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody was answered for as long as anybody waits."""
+        since_s = self._away_since_s
+        return since_s is not None and self._clock.monotonic_s() - since_s >= STORE_PATIENCE_S
+
+    def __call__(self, call: Callable[[], _Result], /) -> _Result:
+        """Call; while the store is away, wait and call again.
+
+        Raises:
+            StoreUnavailable: this call was not answered for ten minutes, nobody's was, or the time is over.
+        """
+        pause_s, began_s = 1.0, self._clock.monotonic_s()
+        while True:
+            try:
+                result = call()
+            except StoreUnavailable as error:
+                now_s = self._clock.monotonic_s()
+                if self._away_since_s is None:
+                    self._away_since_s = now_s
+                if self._is_over() or self.is_lost or now_s - began_s >= STORE_PATIENCE_S:
+                    raise
+                logger.warning("trying again in %.0f s: %s", pause_s, error)
+                self._sleep(pause_s)
+                pause_s = min(LONGEST_PAUSE_S, 2.0 * pause_s)
+            except OrchestrionError:
+                self._away_since_s = None
+                raise
+            else:
+                self._away_since_s = None
+                return result
