@@ -1,6 +1,6 @@
 """A real S3 server (SeaweedFS) for tests: it enforces signatures, conditional writes and MD5, and it can be killed.
 
-Take the session's server by `from tests.servers.seaweedfs import s3_server`; a test that kills one starts its own.
+Tests take the session's `s3_server`; one that kills its server starts its own.
 """
 
 import json
@@ -13,7 +13,6 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
 import s3fs
 
 START_TIMEOUT_S = 60
@@ -95,12 +94,3 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory):
-    """The session's S3 server: `endpoint`, `key`, `secret`, `storage_options`, `new_url()`."""
-    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
-    server.start()
-    yield server
-    server.kill()

@@ -8,11 +8,10 @@ import pytest
 from batch_jobs.lineage import main
 from batch_jobs.planning.estimate import ledger_speeds
 from batch_jobs.reports.costs import cost_report
-from tests.servers.seaweedfs import s3_server  # noqa: F401 (fixture)
 from tests.unit.batch_jobs.sample_ledger import sample_ledger
 
 
-def test_a_ledger_in_a_bucket_adds_up_and_is_searched(s3_server, capsys):  # noqa: F811
+def test_a_ledger_in_a_bucket_adds_up_and_is_searched(s3_server, capsys):
     url, options = s3_server.new_url() + "/ledger", s3_server.storage_options
     made = sample_ledger(url, options)
 

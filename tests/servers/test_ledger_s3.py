@@ -10,13 +10,12 @@ from batch_jobs.books.ledger import ledger_dataset, read_snapshot
 from batch_jobs.compact_ledger import compact
 from orchestrion.errors import NotFound, StoreUnavailable
 from orchestrion.objects import Objects
-from tests.servers.seaweedfs import s3_server  # noqa: F401 (fixture)
 from tests.unit.batch_jobs.committed_job import CommittedJob, node, worker
 from tests.unit.batch_jobs.conftest import SteppingClock
 
 
 @pytest.fixture
-def job_in(s3_server):  # noqa: F811
+def job_in(s3_server):
     def make(url, job_id="job-1"):
         clock = SteppingClock()
         clock.reading_s = 100_000.0
@@ -25,7 +24,7 @@ def job_in(s3_server):  # noqa: F811
     return make
 
 
-def test_closings_at_the_same_time_publish_everything_once(s3_server, job_in, tmp_path):  # noqa: F811
+def test_closings_at_the_same_time_publish_everything_once(s3_server, job_in, tmp_path):
     url, options = s3_server.new_url(), s3_server.storage_options
     jobs = [job_in(url, job_id) for job_id in ("job-1", "job-1", "job-2")]
     for job in jobs[1:]:
@@ -57,7 +56,7 @@ def test_closings_at_the_same_time_publish_everything_once(s3_server, job_in, tm
     assert duckdb.sql(query).fetchall() == [(pytest.approx(100.0), "composer")]
 
 
-def test_a_bucket_without_a_ledger_and_one_that_is_not_there(s3_server):  # noqa: F811
+def test_a_bucket_without_a_ledger_and_one_that_is_not_there(s3_server):
     options = s3_server.storage_options
     with pytest.raises(NotFound, match="no ledger in"):
         read_snapshot(s3_server.new_url(), options)

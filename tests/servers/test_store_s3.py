@@ -17,7 +17,7 @@ import pytest
 
 from orchestrion.errors import NotFound, StoreUnavailable
 from orchestrion.store import TrackStore
-from tests.servers.seaweedfs import SeaweedFS, s3_server  # noqa: F401
+from tests.servers.seaweedfs import SeaweedFS
 from tests.unit.test_store import ABSENT, TRACK, StoreContract
 
 USES = {
@@ -31,7 +31,7 @@ USES = {
 
 
 @pytest.fixture
-def server(s3_server):  # noqa: F811
+def server(s3_server):
     return s3_server
 
 
