@@ -54,6 +54,8 @@ class ShardReport:
 
     shard: str
     state: str
+    #: Of a shard that was given up.
+    reason: str | None
     totals: Totals
 
 
@@ -82,6 +84,7 @@ def execute(
         shards = plan.open_shards()
         while not is_stopping() and (some := _some(shards)):
             is_open = True
+            commits_before, reason = commits, None
             for report in _stream(some, assignment, options):
                 if report.state == COMMITTED:
                     plan.note_committed([report.shard])
@@ -89,7 +92,11 @@ def execute(
                     yield report
                 elif report.state == ELSEWHERE:
                     elsewhere.append(report.shard)
+                reason = report.reason or reason
             give_back_free_memory()
+            if reason is not None and commits == commits_before:
+                # The workers have waited; others would only wait again.
+                raise StoreUnavailable(reason)
         if is_stopping() or not is_open:
             return
         if elsewhere:
@@ -139,7 +146,7 @@ def _stream(shards: list[Shard], assignment: Assignment, options: RenderOptions)
     # With nothing fetched ahead Ray 2.60 leaves a thread behind, waiting for ever.
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         for row in batch.to_pylist():
-            yield ShardReport(row.pop("shard"), row.pop("state"), Totals(**row))
+            yield ShardReport(row.pop("shard"), row.pop("state"), row.pop("reason"), Totals(**row))
 
 
 def _wait_for_others(

@@ -45,16 +45,17 @@ DEATHS_ALONE: Final = 3
 COMMITTED: Final = "committed"
 ELSEWHERE: Final = "elsewhere"
 LEFT: Final = "left"
+#: The store or the ledger was away for longer than anybody waits; `reason` has its last word.
+GIVEN_UP: Final = "given-up"
 
-#: One row for each shard that a worker had in hand: what the driver learns of it. From the third column on, `Totals`.
-SUMMARY_SCHEMA: Final = pa.schema(
+_SUMMED: Final = pa.schema(
     [
-        ("shard", pa.string()),
-        ("state", pa.string()),
         *((name, pa.int64()) for name in ("tracks", "failures", "cache_hits")),
         *((name, pa.float64()) for name in ("charged_usd", "saved_usd", "audio_s")),
     ]
 )
+#: One row for each shard that a worker had in hand: what the driver learns of it. From the fourth column on, `Totals`.
+SUMMARY_SCHEMA: Final = pa.schema([*((name, pa.string()) for name in ("shard", "state", "reason")), *_SUMMED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,17 @@ class ShardWorker:
         self._care = Care()
 
     def take(self, block: pa.Table) -> pa.Table:
-        """Take a shard (a table of `plan.WORK_SCHEMA`) as far as it goes; one row of `SUMMARY_SCHEMA`.
-
-        Raises:
-            StoreUnavailable: the store was away for longer than anybody waits.
-        """
+        """Take a shard (a table of `plan.WORK_SCHEMA`) as far as it goes; one row of `SUMMARY_SCHEMA`."""
         shard: str = block["shard"][0].as_py()
+        try:
+            return self._take(shard, block)
+        except StoreUnavailable as error:
+            if self._line.is_over:
+                return _summary(shard, LEFT)
+            logger.warning("%s is given up: %s", shard, error)
+            return _summary(shard, GIVEN_UP, reason=str(error))
+
+    def _take(self, shard: str, block: pa.Table) -> pa.Table:
         if self._line.is_stopped:
             return _summary(shard, LEFT)
         if self._reading(lambda: self._folder.is_committed(shard)):
@@ -289,7 +295,7 @@ def _deadly(row: _Row, track_id: str, deaths: int) -> Failure:
     )
 
 
-def _summary(shard: str, state: str, rows: pa.Table | None = None) -> pa.Table:
+def _summary(shard: str, state: str, rows: pa.Table | None = None, reason: str | None = None) -> pa.Table:
     totals = Totals() if rows is None else shard_totals(rows)
-    counted = {name: getattr(totals, name) for name in SUMMARY_SCHEMA.names[2:]}
-    return pa.Table.from_pylist([{"shard": shard, "state": state, **counted}], schema=SUMMARY_SCHEMA)
+    summed = {name: getattr(totals, name) for name in _SUMMED.names}
+    return pa.Table.from_pylist([{"shard": shard, "state": state, "reason": reason, **summed}], schema=SUMMARY_SCHEMA)

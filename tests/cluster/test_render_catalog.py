@@ -18,6 +18,8 @@ from batch_jobs.render_catalog import render_catalog
 from batch_jobs.rendering import worker
 from batch_jobs.rendering.render_stage import RenderStage
 from batch_jobs.reports.costs import cost_report
+from orchestrion import patience
+from orchestrion.errors import StoreUnavailable
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
 from orchestrion.render import build_renderer
@@ -215,6 +217,35 @@ def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(
     assert (second.state, second.totals.tracks, second.exit_code) == ("complete", len(rows), 0)
     ended = {row["ended"] for row in rows_of(tmp_path / "out", "attempts", first.job_id)}
     assert ended == {"track"}, "something that was in hand was thrown away"
+
+
+class StageWithoutStore(RenderStage):
+    def __init__(self, *arguments):
+        # As it is, this takes ten minutes.
+        patience.STORE_PATIENCE_S = 3.0
+        super().__init__(*arguments)
+
+        def away(*_):
+            raise StoreUnavailable("store s3://songs: nobody answers; check the endpoint")
+
+        self._line._renderer.store.put_blob = away
+
+
+def test_a_store_that_goes_away_for_good_ends_the_run_and_no_row_and_the_next_run_goes_on(
+    cluster, tmp_path, monkeypatch
+):
+    options = RenderOptions(catalog=catalog(tmp_path, GOOD), out=str(tmp_path / "out"), batch_size=2, max_workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("batch_jobs.rendering.execution.RenderStage", StageWithoutStore)
+        with pytest.raises(StoreUnavailable, match="s3://songs: nobody answers; check the endpoint"):
+            render_catalog(options)
+    [(job_id, job)] = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"].items()
+    assert (job["state"], job["totals"]["tracks"], job["totals"]["failures"]) == ("failed", 0, 0)
+
+    second = render_catalog(options)
+
+    assert (second.job_id, second.totals.tracks, second.exit_code) == (job_id, len(GOOD), 0)
+    assert_the_bill_is_explained(tmp_path / "out", job_id)
 
 
 class StageThatDies(RenderStage):
