@@ -64,21 +64,9 @@ def shared(renderer):
     return renderer.models["shared"]
 
 
-class SleepersClock(HeldClock):
-    """Goes on while somebody sleeps, and first does what happens meanwhile."""
-
-    def __init__(self):
-        super().__init__()
-        self.meanwhile = lambda: None
-
-    def sleep(self, seconds):
-        self.meanwhile()
-        self.at_s += seconds
-
-
 @pytest.fixture
 def clock():
-    return SleepersClock()
+    return HeldClock()
 
 
 @pytest.fixture
@@ -256,10 +244,10 @@ def test_a_stopped_line_waits_for_the_store_within_its_time_and_leaves_the_piece
     line, renderer, clock, monkeypatch
 ):
     def away(*_):
+        line.stop(within_s=20.0)
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(renderer.store, "put_blob", away)
-    clock.meanwhile = lambda: line.stop(within_s=20.0)
 
     [one] = submit(line, renderer, request(1, model="tone"))
 
