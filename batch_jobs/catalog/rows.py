@@ -1,26 +1,21 @@
 """A catalog (CSV, JSONL or Parquet) as a stream of rows: each one a request, or the reason why it is not.
 
-`files` reads the bytes; here cells become requests, and files beside the catalog become uploads. The
-surprising thing: a row id that was there before costs the row. It is the caller's key, and the ledger would hold two
-tracks under it.
+`files` reads the bytes; here cells become requests, and files beside the catalog become uploads. A row id that was
+there before costs the row: it is the caller's key, and the ledger would hold two tracks under it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 from batch_jobs.catalog.files import LABELS, READERS, BadCell, Read, TextCells
-from orchestrion.errors import InvalidRequest, NotFound, Problem, StoreUnavailable, shown
+from batch_jobs.catalog.location import open_beside, open_catalog
+from orchestrion.errors import InvalidRequest, Problem, StoreUnavailable, shown
 from orchestrion.request import TrackRequest, TrackSpec
 
 MAX_UPLOAD_BYTES: Final = 20 * 1024 * 1024
@@ -56,10 +51,11 @@ def catalog_sha256(url: str, storage_options: Mapping[str, Any]) -> str:
     """Hash of the catalog file's bytes.
 
     Raises:
+        InvalidRequest: a catalog cannot have such an address.
         NotFound: there is no such file.
     """
     digest = hashlib.sha256()
-    with _opened(url, storage_options) as file:
+    with open_catalog(url, storage_options) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -75,7 +71,7 @@ def read_catalog(
     """Each row of the catalog, in order. Themes and continuations given as paths are handed to `put_theme`.
 
     Args:
-        url: Path or fsspec URL that ends in .csv, .jsonl, .ndjson or .parquet.
+        url: Path or URL (`location.SCHEMES`) that ends in .csv, .jsonl, .ndjson or .parquet.
         storage_options: Passed to fsspec.
         put_theme: Stores a theme's or a continuation's bytes and returns its "sha256:…" reference.
         default_model: For rows that name none.
@@ -91,7 +87,7 @@ def read_catalog(
     if suffix not in READERS:
         raise InvalidRequest.of("catalog", url, "is no catalog; its name must end in " + ", ".join(READERS))
     folder = CatalogFolder(url, storage_options, put_theme)
-    with _opened(url, storage_options) as file:
+    with open_catalog(url, storage_options) as file:
         try:
             for line, read in READERS[suffix](file):
                 yield _row(line, read, folder, default_model, first_line_of)
@@ -107,13 +103,6 @@ def is_sampled(row: CatalogRow, share: float) -> bool:
     """
     digest = hashlib.sha256(row.spec.model_dump_json(exclude_defaults=True).encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
-def _opened(url: str, storage_options: Mapping[str, Any]) -> IO[bytes]:
-    try:
-        return fsspec.open(url, "rb", **storage_options).open()  # type: ignore[no-any-return]
-    except (OSError, ValueError, ImportError) as error:
-        raise NotFound(f"cannot open the catalog {shown(url)}: {error}") from None
 
 
 def _row(
@@ -191,39 +180,17 @@ class CatalogFolder:
         if name not in self.known:
             if len(self.known) >= REMEMBERED_FILES:
                 self.known.clear()
-            self.known[name] = self.put(self._read(column, _plain_relative(column, name)))
+            self.known[name] = self.put(self._read(column, name))
         return self.known[name]
 
-    def _read(self, column: str, path: PurePosixPath) -> bytes:
-        fs, catalog = fsspec.url_to_fs(self.catalog_url, **self.storage_options)
-        folder = str(PurePosixPath(catalog).parent)
-        full = str(PurePosixPath(folder) / path)
+    def _read(self, column: str, name: str) -> bytes:
         try:
-            if isinstance(fs, LocalFileSystem):
-                _check_inside(column, full, folder)
-            with fs.open(full, "rb") as file:
-                data: bytes = file.read(MAX_UPLOAD_BYTES + 1)
+            with open_beside(column, name, self.catalog_url, self.storage_options) as file:
+                data = file.read(MAX_UPLOAD_BYTES + 1)
         except OSError as error:
-            raise InvalidRequest.of(column, str(path), f"cannot be read: {error.strerror or error}") from None
+            raise InvalidRequest.of(column, name, f"cannot be read: {error.strerror or error}") from None
         if not data:
-            raise InvalidRequest.of(column, str(path), "is an empty file")
+            raise InvalidRequest.of(column, name, "is an empty file")
         if len(data) > MAX_UPLOAD_BYTES:
-            raise InvalidRequest.of(column, str(path), f"is larger than {MAX_UPLOAD_BYTES // 2**20} MiB")
+            raise InvalidRequest.of(column, name, f"is larger than {MAX_UPLOAD_BYTES // 2**20} MiB")
         return data
-
-
-def _plain_relative(column: str, name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    strange = any(unicodedata.category(c) in ("Cc", "Cs") or c in "\\:?#%*" for c in name)
-    if strange or path.is_absolute() or ".." in path.parts or len(name) > 1000:
-        raise InvalidRequest.of(column, name, "must be 'sha256:…' or a plain path below the catalog's folder")
-    return path
-
-
-def _check_inside(column: str, path: str, folder: str) -> None:
-    """Follow links now, so that none leads out of the folder; refuse pipes and devices, which may never end."""
-    real, real_folder = os.path.realpath(path), os.path.realpath(folder)
-    if os.path.commonpath([real, real_folder]) != real_folder:
-        raise InvalidRequest.of(column, path, "is a link out of the catalog's folder")
-    if not stat.S_ISREG(Path(real).stat().st_mode):
-        raise InvalidRequest.of(column, path, "is not a regular file")
