@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from orchestrion.errors import ModelFailed
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
 
 MIDI = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xff\x2f\x00"
 
@@ -33,8 +33,16 @@ class ToneModel:
         self.batch_sizes: list[int] = []
         self.open_performances = 0
 
+    def prepare(self, conditioning: Conditioning) -> None:
+        """Nothing."""
+
     def perform(
-        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+        self,
+        conditioning: Conditioning,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        prepared: Prepared | None = None,
     ) -> Performance:
         """A plucked tone every second; chunks of half a second."""
         if "fail" in conditioning.prompt:

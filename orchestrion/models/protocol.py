@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from orchestrion.request import TrackRequest
 
 #: [samples, channels], float32, full scale at ±1 (not yet mastered, so it may exceed that).
 Pcm = npt.NDArray[np.float32]
+
+
+#: What a model made of a request ahead of its turn: an opaque object, meant for that model only.
+Prepared: TypeAlias = object
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +129,30 @@ class Generation:
 
 
 class MusicModel(Protocol):
-    """A loaded model. One thread at a time may use it; performances may be interleaved chunk by chunk."""
+    """A loaded model. One thread at a time may use it; performances may be interleaved chunk by chunk.
+
+    `prepare` is the exception: any number of threads may call it, also while another one makes music.
+    """
 
     @property
     def info(self) -> ModelInfo:
         """What this model is."""
         ...
 
+    def prepare(self, conditioning: Conditioning) -> Prepared | None:
+        """Do what takes long of opening a piece (reading uploads, encoding text and audio), in any thread.
+
+        None where a model has nothing to prepare. Raises as `perform`.
+        """
+        ...
+
     def perform(
-        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+        self,
+        conditioning: Conditioning,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        prepared: Prepared | None = None,
     ) -> Performance:
         """Start one piece; it is made as its chunks are taken.
 
@@ -143,6 +162,7 @@ class MusicModel(Protocol):
             resume: a `Performance.checkpoint` of the same piece. It saves work and changes no sample: chunks come from
                 the beginning all the same. One that does not fit, and any given to a model without checkpoints, is
                 ignored.
+            prepared: what `prepare` gave for this very conditioning; without it the same is done here.
 
         Raises:
             InvalidRequest: theme or continuation cannot be read, or the length is beyond the model.

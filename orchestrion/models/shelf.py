@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from orchestrion.errors import InvalidRequest, ModelFailed, Overloaded
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Performance
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Performance, Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,13 @@ class Shelf:
         return ShelvedModel(self, info, load)
 
     def perform(
-        self, model: ShelvedModel, conditioning: Conditioning, *, interactive: bool, resume: bytes | None
+        self,
+        model: ShelvedModel,
+        conditioning: Conditioning,
+        *,
+        interactive: bool,
+        resume: bytes | None,
+        prepared: Prepared | None,
     ) -> Performance:
         """Start a piece by a model, which cannot be put away from then on until the piece is over.
 
@@ -57,7 +63,7 @@ class Shelf:
             Overloaded: it is not in memory, and all that are have pieces in progress.
         """
         with self._lock:
-            return self.load(model).perform(conditioning, interactive=interactive, resume=resume)
+            return self.load(model).perform(conditioning, interactive=interactive, resume=resume, prepared=prepared)
 
     def load(self, model: ShelvedModel) -> LoadedModel:
         """The model, in memory. Raises as `perform`, and what loading raises."""
@@ -98,15 +104,24 @@ class ShelvedModel:
         """Have it in memory before somebody waits for it. Raises as `Shelf.load`."""
         self._shelf.load(self)
 
+    def prepare(self, conditioning: Conditioning) -> Prepared | None:
+        """As the model itself, loaded if it is not. Raises as `perform`."""
+        return self._shelf.load(self).prepare(conditioning)
+
     def perform(
-        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+        self,
+        conditioning: Conditioning,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        prepared: Prepared | None = None,
     ) -> Performance:
         """As the model itself, loaded if it is not.
 
         Raises:
             Overloaded: there is no room for it now.
         """
-        return self._shelf.perform(self, conditioning, interactive=interactive, resume=resume)
+        return self._shelf.perform(self, conditioning, interactive=interactive, resume=resume, prepared=prepared)
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
         """As the model itself, loaded if it is not. Raises as `perform`."""

@@ -168,7 +168,7 @@ def test_a_track_goes_on_from_its_checkpoint_in_another_process(renderer, tmp_pa
     given = []
 
     class Remembering(ToneModel):
-        def perform(self, conditioning, *, interactive=True, resume=None):
+        def perform(self, conditioning, *, interactive=True, resume=None, prepared=None):
             given.append(resume)
             return replace(super().perform(conditioning), checkpoint=lambda: b"so far")
 
@@ -258,7 +258,7 @@ def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
     heard = []
 
     class Listener(ToneModel):
-        def perform(self, conditioning, *, interactive=True, resume=None):
+        def perform(self, conditioning, *, interactive=True, resume=None, prepared=None):
             heard.append(conditioning)
             return super().perform(conditioning)
 

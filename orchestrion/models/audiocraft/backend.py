@@ -31,7 +31,7 @@ from orchestrion.models.audiocraft.loading import Checkpoint, find_checkpoint, l
 from orchestrion.models.audiocraft.turns import Turns
 from orchestrion.models.musicgen.checkpoint_files import digest
 from orchestrion.models.musicgen.description import description
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
 from orchestrion.uploads import is_midi, read_audio, read_continuation
 
 logger = logging.getLogger(__name__)
@@ -107,8 +107,16 @@ class AudiocraftModel:
         """What this model is."""
         return self._info
 
+    def prepare(self, conditioning: Conditioning) -> None:
+        """Nothing: audiocraft reads and encodes in the call that makes the piece."""
+
     def perform(
-        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+        self,
+        conditioning: Conditioning,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        prepared: Prepared | None = None,
     ) -> Performance:
         """Start one piece. Its first chunks are empty; all of its samples come when it is done.
 

@@ -16,7 +16,7 @@ from orchestrion.models.composer.plan import Plan, make_plan
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
 from orchestrion.models.composer.theme import Theme, read_theme
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
 
 MAX_DURATION_S: Final = 600.0
 
@@ -46,8 +46,16 @@ class Composer:
         """What this model is."""
         return self._info
 
+    def prepare(self, conditioning: Conditioning) -> None:
+        """Nothing: a plan is made in milliseconds."""
+
     def perform(
-        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
+        self,
+        conditioning: Conditioning,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        prepared: Prepared | None = None,
     ) -> Performance:
         """Compose the whole score now; play it as its chunks are taken. There are no checkpoints to `resume` from.
 

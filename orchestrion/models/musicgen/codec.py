@@ -53,7 +53,8 @@ class DecodeStream:
 class Codec:
     """One model's EnCodec, for all its requests.
 
-    One thread at a time may push or encode; streams other than those being pushed may be opened and closed meanwhile.
+    One thread at a time may push; streams other than those being pushed may be opened and closed meanwhile, and any
+    thread may encode.
     """
 
     def __init__(

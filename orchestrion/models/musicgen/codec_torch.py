@@ -7,6 +7,7 @@ shape, so here how a piece is cut changes its last bits, never more.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from orchestrion.models.musicgen.codec_window import Part, Reach, frames_ahead, frames_behind, residual_reaches, rounds
 from orchestrion.models.musicgen.geometry import CodecGeometry
+from orchestrion.models.musicgen.one_thread import one_thread
 from orchestrion.models.musicgen.weights import CodecWeights, Conv, LstmLayer, Residual, Seanet, Stage
 
 Floats = npt.NDArray[np.float32]
@@ -101,6 +103,18 @@ class Half:
         return x
 
 
+def own_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream for work beside the language model, whose steps would otherwise be waited for; none but on CUDA.
+
+    It begins when what was put on the device so far is there. Torch takes None for no stream.
+    """
+    if device.type != "cuda":
+        return None
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream
+
+
 def half_bytes(geometry: CodecGeometry) -> int:
     """Memory of the weights of an encoder, or of a decoder."""
     width, values = geometry.filters, geometry.kernel * geometry.filters
@@ -150,11 +164,18 @@ class Encoder(Half):
     def __init__(self, geometry: CodecGeometry, weights: CodecWeights, device: torch.device) -> None:
         super().__init__(geometry, weights, weights.encoder, device)
         self._behind, self._ahead = heard_frames(geometry)
+        self._stream = own_stream(device)
+        #: One piece at a time, so that the memory predicted for an encoder is enough.
+        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def encode(self, pcm: Floats) -> Ints:
-        """Codes [channels, codebooks, frames] of audio [channels, samples]; each channel as if alone."""
-        return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])
+        """Codes [channels, codebooks, frames] of audio [channels, samples]; each channel as if alone.
+
+        Any thread may ask. On a CPU one core does it: the others make the music that somebody hears meanwhile.
+        """
+        with self._lock, one_thread(), torch.cuda.stream(self._stream):
+            return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])
 
     def _encode_mono(self, samples: Tensor) -> Ints:
         hop = self.geometry.hop
@@ -244,11 +265,7 @@ class TorchDecoder(Half):
         self._no_states = torch.empty(width, 0, device=device)
         self._codes: dict[int, Kept] = {}
         self._states: dict[int, Kept] = {}
-        # Not the language model's, whose steps would be waited for. Torch takes None, elsewhere than on CUDA, for none.
-        self._stream: torch.cuda.Stream | None = None
-        if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            self._stream.wait_stream(torch.cuda.current_stream(device))
+        self._stream = own_stream(device)
         self._entrance = Reach.of_conv(geometry.kernel)
         self._behind = frames_behind(geometry)
         self._ahead = frames_ahead(geometry) - self._entrance.right

@@ -13,6 +13,7 @@ The chroma filters follow D. Ellis, "Chroma Feature Analysis and Synthesis" (200
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -94,6 +95,32 @@ class Score:
             if note.start + shift < samples and note.end + shift > 0
         )
         return Score(notes, samples, self.sample_rate_hz)
+
+
+class Melody:
+    """What a piece hears of its theme, window by window. Any thread may ask; each window is worked out once."""
+
+    def __init__(self, theme: Recording | Score, chroma_frames: int, window_s: float | None) -> None:
+        """Of windows of `window_s` each hears its own part of the theme, over and over; None: all hear its beginning.
+
+        Args:
+            theme: what to hear.
+            chroma_frames: columns of chroma of each window.
+            window_s: length of a window of a piece that has several.
+        """
+        self._theme = theme
+        self._chroma_frames = chroma_frames
+        self._window_s = window_s
+        self._known: dict[float, Floats] = {}
+        self._lock = threading.Lock()
+
+    def chroma(self, start_s: float) -> Floats:
+        """[chroma_frames, 12]: what the window that begins at `start_s` hears."""
+        with self._lock:
+            if start_s not in self._known:
+                heard = self._theme if self._window_s is None else self._theme.window(start_s, self._window_s)
+                self._known[start_s] = heard.chroma(self._chroma_frames)
+            return self._known[start_s]
 
 
 def read_theme(theme: bytes, sample_rate_hz: int) -> Recording | Score:

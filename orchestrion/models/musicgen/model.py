@@ -27,7 +27,7 @@ from orchestrion.models.musicgen.decoder import Condition, Decoder, Floats, Ints
 from orchestrion.models.musicgen.description import description
 from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
-from orchestrion.models.musicgen.melody import Recording, Score, melody_prefix, read_theme
+from orchestrion.models.musicgen.melody import Melody, melody_prefix, read_theme
 from orchestrion.models.musicgen.resume import checkpoint_of, codes_of, mark_of
 from orchestrion.models.musicgen.scheduler import slots_that_fit
 from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
@@ -35,7 +35,7 @@ from orchestrion.models.musicgen.sequence import Window, plan_windows
 from orchestrion.models.musicgen.text import TextEncoder, project
 from orchestrion.models.musicgen.torch_decoder import TorchDecoder
 from orchestrion.models.musicgen.weights import LmWeights, Projection
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
 from orchestrion.request import CONTROLS, MAX_DURATION_S
 from orchestrion.uploads import read_continuation
 
@@ -78,8 +78,27 @@ class Hearing:
     chroma_projection: Projection | None
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A piece that can begin at once: all that takes long to find out of a request, and nothing of the engine."""
+
+    conditioning: Conditioning
+    #: What its checkpoints are told by.
+    mark: bytes
+    frames: int
+    #: Codes that the piece begins with: [codebooks, frames], no frames without a continuation.
+    prompt: Ints
+    windows: tuple[Window, ...]
+    #: What is heard in words, and its projected states and those of the negative prompt; None: nothing is said.
+    text: str
+    said: Floats | None
+    null_said: Floats | None
+    melody: Melody | None
+    guidance: float
+
+
 class MusicGen:
-    """One checkpoint, its decoder, codec and engine. Used by one thread at a time."""
+    """One checkpoint, its decoder, codec and engine. Used by one thread at a time, but for `prepare`."""
 
     def __init__(
         self,
@@ -102,6 +121,8 @@ class MusicGen:
         self._decoder = decoder
         self._codec = codec
         self._codec_thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="codec")
+        #: Works out what the next windows of pieces in progress hear.
+        self._ahead_thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="conditions")
         self._engine = Engine(
             decoder,
             codec,
@@ -162,14 +183,11 @@ class MusicGen:
         """Give up what is in progress and free the decoder's and the codec's threads and memory."""
         self._engine.close()
         self._codec_thread.shutdown()
+        self._ahead_thread.shutdown(cancel_futures=True)
         self._decoder.close()
 
-    def perform(
-        self, conditioning: Conditioning, *, interactive: bool = True, resume: bytes | None = None
-    ) -> Performance:
-        """Put one piece into the engine; taking its chunks makes it, and everybody else's.
-
-        What a checkpoint to `resume` from knows is decoded to audio again, but not drawn again.
+    def prepare(self, conditioning: Conditioning) -> Opening:
+        """Read the uploads, encode text and continuation, find the theme's melody. See `MusicModel.prepare`.
 
         Raises:
             InvalidRequest: theme or continuation cannot be used, or the text or the piece is too long.
@@ -180,16 +198,52 @@ class MusicGen:
             )
         frames = self._codec_geometry.frames_in(conditioning.duration_s)
         prompt = self._prompt(conditioning, frames)
-        window_frames = self._codec_geometry.frames_in(self._geometry.window_s)
-        windows = plan_windows(frames, prompt.shape[1], window_frames, self._codec_geometry.frames_in(STRIDE_S))
+        windows = self._windows(frames, prompt.shape[1])
         text = description(conditioning)
         guidance = _or(conditioning.guidance, DEFAULT_GUIDANCE)
-        mark = mark_of(conditioning, self._info.revision)
-        known = prompt if resume is None else self._resumed(resume, mark, prompt, frames)
-        sequence = CodeSequence(self._geometry, frames, known, windows)
+        said = self._said(text, "prompt")
+        # Without guidance there is no null stream that could hear it.
+        null_said = None if guidance == 1.0 else self._said(conditioning.negative_prompt, "negative_prompt")
+        melody = self._melody(conditioning, goes_on=len(windows) > 1)
+        if melody is not None and windows:
+            melody.chroma(self._start_s(windows[0]))
+        return Opening(
+            conditioning=conditioning,
+            mark=mark_of(conditioning, self._info.revision),
+            frames=frames,
+            prompt=prompt,
+            windows=windows,
+            text=text,
+            said=said,
+            null_said=null_said,
+            melody=melody,
+            guidance=guidance,
+        )
+
+    def perform(
+        self,
+        conditioning: Conditioning,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        prepared: Prepared | None = None,
+    ) -> Performance:
+        """Put one piece into the engine; taking its chunks makes it, and everybody else's.
+
+        What a checkpoint to `resume` from knows is decoded to audio again, but not drawn again.
+
+        Raises:
+            InvalidRequest: theme or continuation cannot be used, or the text or the piece is too long.
+        """
+        opening = self.prepare(conditioning) if prepared is None else prepared
+        if not isinstance(opening, Opening) or opening.conditioning != conditioning:
+            raise ValueError("what was prepared is not of this piece")
+        prompt = opening.prompt
+        known = prompt if resume is None else self._resumed(resume, opening)
+        sequence = CodeSequence(self._geometry, opening.frames, known, opening.windows)
         piece = Piece(
             sequence=sequence,
-            condition=self._conditions(conditioning, text, guidance, goes_on=len(windows) > 1),
+            condition=self._conditions(opening),
             samples=round(conditioning.duration_s * self._info.sample_rate_hz),
             seed=conditioning.seed,
             temperature=_or(conditioning.temperature, DEFAULT_TEMPERATURE),
@@ -199,17 +253,17 @@ class MusicGen:
         )
         self._engine.submit(piece)
         choices: dict[str, str | float] = {
-            "text": text,
-            "guidance": guidance,
+            "text": opening.text,
+            "guidance": opening.guidance,
             "temperature": piece.temperature,
             "top_k": piece.top_k,
             "top_p": piece.top_p,
-            "windows": len(windows),
+            "windows": len(opening.windows),
         }
 
         def checkpoint() -> bytes | None:
             codes = sequence.settled
-            return checkpoint_of(codes, mark) if codes.shape[1] > prompt.shape[1] else None
+            return checkpoint_of(codes, opening.mark) if codes.shape[1] > prompt.shape[1] else None
 
         return Performance(
             _Chunks(self._engine, piece),
@@ -246,49 +300,52 @@ class MusicGen:
                 conditioning.duration_s,
                 f"the continuation alone is {len(pcm) / self._info.sample_rate_hz:g} s long; ask for more than that",
             )
-        # In the codec's own thread: it may be decoding for others just now.
-        return self._codec_thread.submit(self._codec.encode, pcm).result()
+        return self._codec.encode(pcm)
 
-    def _resumed(self, checkpoint: bytes, mark: bytes, prompt: Ints, frames: int) -> Ints:
+    def _windows(self, frames: int, prompt_frames: int) -> tuple[Window, ...]:
+        window_frames = self._codec_geometry.frames_in(self._geometry.window_s)
+        return plan_windows(frames, prompt_frames, window_frames, self._codec_geometry.frames_in(STRIDE_S))
+
+    def _start_s(self, window: Window) -> float:
+        return window.start_frame / self._codec_geometry.frame_rate_hz
+
+    def _melody(self, conditioning: Conditioning, *, goes_on: bool) -> Melody | None:
+        """A piece of several windows hears its theme over and over, another one its beginning."""
+        if conditioning.theme is None or self._hearing.chroma_projection is None:
+            return None
+        theme = read_theme(conditioning.theme, self._info.sample_rate_hz)
+        return Melody(theme, self._geometry.chroma_frames, self._geometry.window_s if goes_on else None)
+
+    def _resumed(self, checkpoint: bytes, opening: Opening) -> Ints:
         """The codes of a checkpoint, which begin with the prompt's; the prompt alone if it does not fit."""
+        known_frames = opening.prompt.shape[1]
         try:
-            return codes_of(checkpoint, mark, self._geometry, longer_than=prompt.shape[1], up_to=frames)
+            return codes_of(checkpoint, opening.mark, self._geometry, longer_than=known_frames, up_to=opening.frames)
         except InvalidRequest as error:
             # The same music without it, only later.
             logger.warning("%s begins a piece anew: %s", self._info.name, error)
-            return prompt
+            return opening.prompt
 
-    def _conditions(
-        self, conditioning: Conditioning, text: str, guidance: float, *, goes_on: bool
-    ) -> Callable[[Window], Condition]:
-        said = self._said(text, "prompt")
-        # Without guidance there is no null stream that could hear it.
-        null_said = None if guidance == 1.0 else self._said(conditioning.negative_prompt, "negative_prompt")
-        projection = self._hearing.chroma_projection
-        if said is None and null_said is None and conditioning.theme is None:
+    def _conditions(self, opening: Opening) -> Callable[[Window], Condition]:
+        said, null_said, melody, guidance = opening.said, opening.null_said, opening.melody, opening.guidance
+        if said is None and null_said is None and melody is None:
             guidance = 1.0  # Both streams would hear the same nothing.
+        projection = self._hearing.chroma_projection
         if projection is None:
             fixed = Condition(said, null_said, None, None, guidance)
             return lambda window: fixed
-        theme = None
-        if conditioning.theme is not None:
-            theme = read_theme(conditioning.theme, self._info.sample_rate_hz)
 
         def condition(window: Window) -> Condition:
-            chroma = self._chroma(theme, window, goes_on=goes_on)
+            chroma = None
+            if melody is not None:
+                chroma = melody.chroma(self._start_s(window))
+                # The next window's is worked out while this one plays, so that nobody's music waits for it.
+                for later in opening.windows[opening.windows.index(window) + 1 :][:1]:
+                    self._ahead_thread.submit(melody.chroma, self._start_s(later))
             prefix, null_prefix = melody_prefix(chroma, said, null_said, projection, self._geometry.chroma_frames)
             return Condition(None, None, prefix, null_prefix, guidance)
 
         return condition
-
-    def _chroma(self, theme: Recording | Score | None, window: Window, *, goes_on: bool) -> Floats | None:
-        """What is heard of the theme in this window. A piece of several windows hears it over and over."""
-        if theme is None:
-            return None
-        if goes_on:
-            start_s = window.start_frame / self._codec_geometry.frame_rate_hz
-            theme = theme.window(start_s, self._geometry.window_s)
-        return theme.chroma(self._geometry.chroma_frames)
 
     def _said(self, text: str, field: str) -> Floats | None:
         states = self._hearing.text.encode(text)

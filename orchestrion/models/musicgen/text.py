@@ -7,9 +7,8 @@ is the null condition, whose states audiocraft sets to zero after the fact.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from orchestrion.models.musicgen.checkpoint_files import Tensors, refused
 from orchestrion.models.musicgen.checkpoint_geometry import T5Geometry
+from orchestrion.models.musicgen.one_thread import one_thread
 from orchestrion.models.musicgen.weights import Projection
 
 Floats = npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ _TIED: Final = "encoder.embed_tokens.weight"
 
 
 class TextEncoder:
-    """A T5 encoder with its tokenizer. Used by one thread at a time."""
+    """A T5 encoder with its tokenizer. Any thread may ask it."""
 
     def __init__(
         self,
@@ -88,22 +88,25 @@ class TextEncoder:
             )
         self._remembered_bytes = remembered_bytes
         self._states: OrderedDict[str, Floats] = OrderedDict()
+        #: Held while a prompt is encoded, so that equal prompts are encoded once.
+        self._lock = threading.Lock()
 
     def encode(self, prompt: str) -> Floats | None:
         """The states of a prompt, [tokens, text_dim], read-only; its last token ends it. None for the empty prompt."""
         if not prompt:
             return None
-        if prompt not in self._states:
-            self._states[prompt] = self._encode(prompt)
-        self._states.move_to_end(prompt)
-        states = self._states[prompt]
-        while sum(kept.nbytes for kept in self._states.values()) > self._remembered_bytes:
-            self._states.popitem(last=False)
-        return states
+        with self._lock:
+            if prompt not in self._states:
+                self._states[prompt] = self._encode(prompt)
+            self._states.move_to_end(prompt)
+            states = self._states[prompt]
+            while sum(kept.nbytes for kept in self._states.values()) > self._remembered_bytes:
+                self._states.popitem(last=False)
+            return states
 
     def _encode(self, prompt: str) -> Floats:
         tokens = self._tokenizer(prompt, return_tensors="pt")
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             output = self._model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         states: Floats = output.last_hidden_state[0].numpy()
         states.flags.writeable = False
@@ -112,20 +115,6 @@ class TextEncoder:
 
 def project(states: Floats, projection: Projection) -> Floats:
     """States [tokens, text_dim] at the language model's width, [tokens, dim]."""
-    with _one_thread(), torch.inference_mode():
+    with one_thread(), torch.inference_mode():
         projected: Floats = functional.linear(torch.tensor(states), projection.weight, projection.bias).numpy()
     return projected
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """How a product is split among threads decides how its sums round."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -28,7 +28,7 @@ class SharedSteps(ToneModel):
         self.may_go_on = threading.Semaphore(0)
         self.waits = threading.Event()
 
-    def perform(self, conditioning, *, interactive=True, resume=None):
+    def perform(self, conditioning, *, interactive=True, resume=None, prepared=None):
         whole = list(super().perform(conditioning).chunks)
         done = int(resume) if resume else 0
         self.resumed_at.append(done)

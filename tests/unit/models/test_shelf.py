@@ -13,7 +13,11 @@ class Model:
     def __init__(self, info, log):
         self.info, self.log, self.active, self.closed = info, log, 0, False
 
-    def perform(self, conditioning, *, interactive=True, resume=None):
+    def prepare(self, conditioning):
+        assert not self.closed
+        return f"{conditioning.prompt} by {self.info.name}"
+
+    def perform(self, conditioning, *, interactive=True, resume=None, prepared=None):
         assert not self.closed
         self.active += 1
         return Performance(iter(()), choices={"by": self.info.name}, checkpoint=lambda: resume)

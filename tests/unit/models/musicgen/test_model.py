@@ -1,6 +1,7 @@
 """A MusicGen as the rest of the system sees it: what it makes, what it refuses, and what it frees."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from orchestrion.models import ModelSettings
 from orchestrion.models.musicgen.checkpoint import open_checkpoint
 from orchestrion.models.musicgen.model import MusicGen, card
 from orchestrion.models.protocol import Conditioning, Generation
-from tests.musicgen_checkpoints import TINY, TINY_CODEC, write_hugging_face
+from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_MELODY, write_hugging_face
 
 WISH = Conditioning(
     prompt="happy rock song",
@@ -108,6 +109,54 @@ def test_a_continuation_begins_the_piece(model):
     # The codec hears a little of what follows, so the last frames of the recording already differ.
     assert np.array_equal(first[: round(0.4 * 32_000)], second[: round(0.4 * 32_000)])
     assert not np.array_equal(first[round(0.6 * 32_000) :], second[round(0.6 * 32_000) :])
+
+
+def test_a_piece_prepared_beside_the_stepping_thread_is_the_same_piece(model):
+    wishes = [
+        replace(WISH, prompt="slow folk song with a flute", negative_prompt="drums", duration_s=2.0),
+        replace(WISH, prompt="dark techno", continuation=recording(0.7), duration_s=2.0),
+    ]
+    expected = [generation.audio for generation in model.generate(wishes)]
+
+    others = [model.perform(replace(WISH, seed=seed, duration_s=6.0)) for seed in (8, 9)]
+    with ThreadPoolExecutor(2) as threads:
+        preparing = [threads.submit(model.prepare, wish) for wish in wishes]
+        while not all(one.done() for one in preparing):
+            next(others[0].chunks)
+    performances = [model.perform(w, prepared=one.result()) for w, one in zip(wishes, preparing, strict=True)]
+    made = [np.concatenate(list(performance.chunks)) for performance in performances]
+    for other in others:
+        other.chunks.close()
+
+    assert all(np.array_equal(one, other) for one, other in zip(made, expected, strict=True))
+
+
+def test_what_was_prepared_is_not_done_again_and_is_of_one_piece_only(model):
+    opening = model.prepare(WISH)
+    of_other_words = replace(opening, said=model.prepare(replace(WISH, prompt="sad piano")).said)
+
+    first, second = (next(model.perform(WISH, prepared=one).chunks) for one in (opening, of_other_words))
+    for performance in list(model._engine._occupied):
+        model._engine.cancel(performance)
+
+    assert not np.array_equal(first, second)
+    with pytest.raises(ValueError, match="not of this piece"):
+        model.perform(replace(WISH, seed=4), prepared=opening)
+
+
+def test_a_theme_is_heard_from_the_next_window_on_before_it_is_needed(tmp_path):
+    folder = write_hugging_face(tmp_path, TINY_MELODY, TINY_CODEC)
+    model = MusicGen.load("melody", str(folder), SETTINGS, SystemClock())
+    opening = model.prepare(replace(WISH, theme=recording(3.0), duration_s=40.0))
+    first, second = (window.start_frame / 50 for window in opening.windows)
+
+    assert set(opening.melody._known) == {first}
+    model.perform(opening.conditioning, prepared=opening)
+    model._engine.step()
+    model._ahead_thread.shutdown()
+
+    assert set(opening.melody._known) == {first, second}
+    model.close()
 
 
 def test_negative_prompt_guidance_and_seed_all_change_the_music(model):
