@@ -1,8 +1,11 @@
 """Named objects in a folder or an S3 bucket, each whole or not there: what the track store and the ledger stand on.
 
 `create` takes a name that is free and tells who won; `replace` overwrites. Both make all of the bytes safe before the
-name shows them. The surprising thing: locally `create` needs hard links, not renames. `rename` replaces what another
-writer has just published; `link` refuses, and so two writers of one name cannot both win.
+name shows them. In a folder `create` needs hard links: `rename` replaces what another writer has just published, `link`
+refuses.
+
+Whoever else may write the folder or bucket must not lead a reader out of it: a name is plain words between slashes, and
+below the folder no link is followed and nothing but plain files is opened.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 import fsspec
@@ -24,9 +28,13 @@ from aiohttp import ClientError as HttpClientError
 from botocore.exceptions import BotoCoreError
 from botocore.exceptions import ClientError as S3ClientError
 
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, shown
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, shown
 
 _BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/(?!\.\.)[A-Za-z0-9._=-]*)*)")
+
+#: One word of a name: printable ASCII without space, slash and backslash; file systems end at 255 bytes, S3 at 1,024.
+_WORD = re.compile(r"(?!\.{1,2}$)[!-.0-\[\]-~]{1,255}")
+MAX_KEY_BYTES: Final = 900
 
 #: Seconds to connect, and seconds without an answer (an upload included), before one try counts as failed.
 S3_CONNECT_TIMEOUT_S: Final = 3
@@ -38,8 +46,9 @@ S3_TRIES: Final = 3
 class Objects:
     """The objects below one address. Safe to share between threads, and to pickle: a copy opens its own connections.
 
-    Every method raises StoreUnavailable when the folder or bucket does not answer, and those that read one object
-    raise NotFound when it is not there.
+    Every method raises StoreUnavailable when the folder or bucket does not answer, and InvalidRequest for a key that
+    no object can have (`../x`). Those that read one object raise NotFound when it is not there, and VerificationFailed
+    when there is something else in its place: a link, or a folder.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -81,10 +90,17 @@ class Objects:
         with self._errors(key):
             self._backend.delete(key)
 
-    def read(self, key: str) -> bytes:
-        """All bytes of an object."""
+    def read(self, key: str, at_most: int | None = None) -> bytes:
+        """All bytes of an object.
+
+        Raises:
+            VerificationFailed: it has more than `at_most` bytes; so many are not read into memory.
+        """
         with self._errors(key):
-            return self._backend.read(key)
+            data = self._backend.read(key) if at_most is None else self._backend.read_range(key, 0, at_most + 1)
+        if at_most is not None and len(data) > at_most:
+            raise VerificationFailed(f"{key} in {self.url} has more than {at_most} bytes; it is not what was written")
+        return data
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` up to, not including, `end`; what lies beyond the object's end is left out."""
@@ -97,23 +113,29 @@ class Objects:
             return self._backend.size(key)
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of this name."""
-        try:
-            self.size(key)
-        except NotFound:
-            return False
-        return True
+        """Whether this name is taken, by an object or by what cannot be read as one."""
+        with self._errors(key):
+            return self._backend.exists(key)
 
     def keys(self, folder: str) -> list[str]:
-        """Every name below `folder`; empty if there is none."""
+        """Every name below `folder` that an object can have; empty if there is none."""
         with self._errors(folder):
-            return self._backend.keys(folder)
+            return [key for key in self._backend.keys(folder) if is_key(key)]
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         """What goes wrong inside, in this project's terms."""
+        if not is_key(key):
+            raise InvalidRequest.of(
+                "key", key, "is not the name of an object: plain words between single slashes, none of them . or .."
+            )
         try:
             yield
+        except _NotPlainError:
+            raise VerificationFailed(
+                f"{key} in {self.url} is no plain file, or lies behind a link; it is not read. Find out who put it "
+                "there, and delete it"
+            ) from None
         except FileNotFoundError as error:
             if self._backend.is_gone(error):
                 raise StoreUnavailable(f"store {self.url} is not there; {self._backend.remedy}") from error
@@ -121,6 +143,15 @@ class Objects:
         except (OSError, BotoCoreError, S3ClientError, HttpClientError) as error:
             reason = shown(str(error) or repr(error))
             raise StoreUnavailable(f"store {self.url}: {reason}; {self._backend.remedy}") from error
+
+
+def is_key(text: str) -> bool:
+    """Whether an object could have this name."""
+    return len(text) <= MAX_KEY_BYTES and all(map(_WORD.fullmatch, text.split("/")))
+
+
+class _NotPlainError(OSError):
+    """In the place of a file or folder is something else."""
 
 
 class _Backend(Protocol):
@@ -149,77 +180,103 @@ class _Backend(Protocol):
 
     def size(self, key: str) -> int: ...
 
+    def exists(self, key: str) -> bool: ...
+
     def keys(self, folder: str) -> list[str]:
         """Every key below `folder`; empty if there is none."""
         ...
 
 
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+#: Opening a pipe that nobody writes to would wait for ever.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
 class _Folder:
-    """Keys as files below a folder, on a file system with hard links."""
+    """Keys as files below a folder, on a file system with hard links.
+
+    The folder itself may be a link; everything below it is opened name by name from there, and no link is followed.
+    """
 
     remedy = "check that the folder exists, has room, may be written to and is on a file system with hard links"
 
     def __init__(self, root: Path) -> None:
         self.url = str(root)
         self._root = root
-        self._tmp = root / "tmp"
-        _make_folders(self._tmp)
+        _make_folders(root / "tmp")
 
     def is_gone(self, error: FileNotFoundError) -> bool:
         return not self._root.is_dir()
 
     def create(self, key: str, data: bytes) -> bool:
-        target = self._root / key
-        with self._aside(data) as aside:
-            _make_folders(target.parent)
+        with self._aside(data) as (tmp, aside), self._place(key, make=True) as (folder, name):
             try:
-                os.link(aside, target)
+                os.link(aside, name, src_dir_fd=tmp, dst_dir_fd=folder)
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
+            os.fsync(folder)
         return True
 
     def replace(self, key: str, data: bytes) -> None:
-        target = self._root / key
-        with self._aside(data) as aside:
-            _make_folders(target.parent)
-            aside.replace(target)
-            _sync_folder(target.parent)
+        with self._aside(data) as (tmp, aside), self._place(key, make=True) as (folder, name):
+            os.replace(aside, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            os.fsync(folder)
 
     @contextmanager
-    def _aside(self, data: bytes) -> Iterator[Path]:
-        """A file with these bytes, safe on disk, that is gone afterwards unless it was moved."""
-        aside = self._tmp / f"{uuid.uuid4().hex}.part"
-        try:
-            self._tmp.mkdir(exist_ok=True)
-            _write_durably(aside, data)
-            if aside.read_bytes() != data:
-                raise OSError(errno.EIO, "what was read back is not what was written", str(aside))
-            yield aside
-        finally:
-            aside.unlink(missing_ok=True)
+    def _aside(self, data: bytes) -> Iterator[tuple[int, str]]:
+        """A file with these bytes, safe on disk, that is gone afterwards unless it was moved: its folder and name."""
+        with self._place(f"tmp/{uuid.uuid4().hex}.part", make=True) as (folder, name):
+            try:
+                descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(descriptor)
+                with _opened(folder, name) as file:
+                    if file.read() != data:
+                        raise OSError(errno.EIO, "what was read back is not what was written", name)
+                yield folder, name
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
 
     def delete(self, key: str) -> None:
-        target = self._root / key
-        with suppress(FileNotFoundError):
-            target.unlink()
-            _sync_folder(target.parent)
+        with suppress(FileNotFoundError), self._place(key) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
 
     def read(self, key: str) -> bytes:
-        return (self._root / key).read_bytes()
+        with self._place(key) as place, _opened(*place) as file:
+            return file.read()
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
-        with (self._root / key).open("rb") as file:
+        with self._place(key) as place, _opened(*place) as file:
             file.seek(start)
             return file.read(end - start)
 
     def size(self, key: str) -> int:
-        return (self._root / key).stat().st_size
+        with self._place(key) as place, _opened(*place) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def exists(self, key: str) -> bool:
+        try:
+            with self._place(key) as (folder, name):
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError as error:
+            if self.is_gone(error):
+                raise
+            return False
+        return True
 
     def keys(self, folder: str) -> list[str]:
-        found = []
-        for path, _, names in os.walk(self._root / folder, onerror=self._cannot_list):
-            found += [Path(path, name).relative_to(self._root).as_posix() for name in names]
+        found: list[str] = []
+        try:
+            with self._place(f"{folder}/x") as (top, _):
+                for path, _, names, _ in os.fwalk(".", onerror=self._cannot_list, dir_fd=top):
+                    prefix = folder if path == "." else f"{folder}/{path[2:]}"
+                    found += [f"{prefix}/{name}" for name in names]
+        except FileNotFoundError as error:
+            self._cannot_list(error)
         return found
 
     def _cannot_list(self, error: OSError) -> None:
@@ -227,25 +284,62 @@ class _Folder:
         if not isinstance(error, FileNotFoundError) or self.is_gone(error):
             raise error
 
+    @contextmanager
+    def _place(self, key: str, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The open folder in which a key's file is or will be, and the file's name there."""
+        *folders, name = key.split("/")
+        folder = os.open(self._root, _FOLDER)
+        try:
+            for inner in folders:
+                opened = _inner_folder(folder, inner, make)
+                os.close(folder)
+                folder = opened
+            yield folder, name
+        finally:
+            os.close(folder)
+
+
+def _inner_folder(folder: int, name: str, make: bool) -> int:
+    """Open a folder in an open one; made if need be, safe on disk: with a folder its records would go."""
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
+        os.fsync(folder)
+        return _inner_folder(folder, name, make=False)
+    except OSError as error:
+        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise _NotPlainError(error.errno, "a link", name) from error
+        raise
+
+
+@contextmanager
+def _opened(folder: int, name: str) -> Iterator[BinaryIO]:
+    """A plain file in an open folder, for reading."""
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _NotPlainError(error.errno, "a link or a socket", name) from error
+        raise
+    # A file object made of a folder's descriptor raises, and leaves the descriptor open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _NotPlainError(errno.EINVAL, "not a plain file", name)
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
 
 def _make_folders(folder: Path) -> None:
-    """`mkdir -p`, with each new name safe on disk: a record in a folder that a crash removes is no record."""
+    """`mkdir -p`, with each new name safe on disk."""
     if folder.is_dir():
         return
     _make_folders(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder.parent, _FOLDER)
     try:
         os.fsync(descriptor)
     finally:
@@ -329,6 +423,15 @@ class _Bucket:
     def size(self, key: str) -> int:
         answer = self._filesystem().call_s3("head_object", Bucket=self._bucket, Key=self._prefix + key)
         return int(answer["ContentLength"])
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.size(key)
+        except FileNotFoundError as error:
+            if self.is_gone(error):
+                raise
+            return False
+        return True
 
     def keys(self, folder: str) -> list[str]:
         # Not s3fs's own `find`: it takes a bucket that is not there for an empty one.
