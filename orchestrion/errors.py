@@ -8,11 +8,15 @@
     ├── CheckFailed           the rendered audio failed a gate; carries the findings
     ├── VerificationFailed    audio, record and signature do not belong together
     ├── ModelFailed           this input broke the model; another try would break it again
+    ├── Internal              something broke that nobody foresaw; report it
     └── Transient             the same call may succeed later
         ├── Overloaded        come back after `retry_after_s`
+        ├── OutOfMemory       there was no memory for it beside what else was being made
+        ├── Stalled           the work made no progress for too long and was broken off
         └── StoreUnavailable  the object store did not answer or lost a write
 
-The shells map these types to HTTP statuses and to failure rows; the core never does.
+The shells map these types to HTTP statuses and to failure rows; the core never does. What is raised otherwise, by a
+library or by mistake, becomes one of them in `as_ours`.
 """
 
 from __future__ import annotations
@@ -86,6 +90,10 @@ class ModelFailed(OrchestrionError):
     """The model could not turn this input into audio."""
 
 
+class Internal(OrchestrionError):
+    """Something broke that nobody foresaw. The message is for the caller; the log has the rest."""
+
+
 class Transient(OrchestrionError):
     """The same call may succeed later."""
 
@@ -101,6 +109,14 @@ class Overloaded(Transient):
         return (Overloaded, (str(self), self.retry_after_s))
 
 
+class OutOfMemory(Transient):
+    """There was no memory for this beside what else was being made."""
+
+
+class Stalled(Transient):
+    """The work made no progress for too long and was broken off."""
+
+
 class StoreUnavailable(Transient):
     """The object store did not answer, or what was read back is not what was written."""
 
@@ -114,9 +130,36 @@ REASONS: Final[dict[type[OrchestrionError], str]] = {
     CheckFailed: "check-failed",
     VerificationFailed: "verification-failed",
     ModelFailed: "model-failed",
+    Internal: "internal",
     Overloaded: "overloaded",
+    OutOfMemory: "out-of-memory",
+    Stalled: "stalled",
     StoreUnavailable: "store-unavailable",
 }
+
+
+def reason_of(error: OrchestrionError) -> str:
+    """The reason of the nearest class in `REASONS`; `internal` for a class that is under none of them."""
+    return next((REASONS[kind] for kind in type(error).__mro__ if kind in REASONS), REASONS[Internal])
+
+
+def as_ours(error: Exception) -> OrchestrionError:
+    """What `error` means to the caller.
+
+    An error of this project is itself. A lack of memory is `OutOfMemory`. Everything else is `Internal`, whose message
+    shows nothing of the program's insides.
+    """
+    if isinstance(error, OrchestrionError):
+        return error
+    if is_lack_of_memory(error):
+        return OutOfMemory("there was not enough memory to make this track; try again later, or ask for a shorter one")
+    return Internal("something broke while this track was made; the operator's log says what")
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether the host or a device had no room. Torch's error is known by its name: nobody loads torch for it."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
 
 SHOWN_CHARACTERS: Final = 80
 

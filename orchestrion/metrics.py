@@ -1,11 +1,12 @@
 """Every metric of the system, declared once: name, kind, unit, meaning, labels, buckets.
 
-Code counts through a `Recorder` and never learns whether Prometheus or Ray is behind it. The surprising thing: labels
-name pools, models and outcomes only. A label that holds a prompt, a user or an id makes a new time series for each.
+Code counts through a `Recorder` and never learns whether Prometheus or Ray is behind it. Labels name pools, models and
+outcomes only: one that holds a prompt, a user or an id makes a new time series for each.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -13,6 +14,8 @@ from typing import Final, Literal, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 Kind = Literal["counter", "gauge", "histogram"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,31 @@ class Recorder(Protocol):
     def set(self, metric: Metric, value: float, /, **labels: str) -> None:
         """Set a gauge to `value`."""
         ...
+
+
+class TolerantRecorder:
+    """Hands measurements on to another recorder. What that throws is logged: no track is lost for a figure."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def count(self, metric: Metric, amount: float = 1.0, /, **labels: str) -> None:
+        """Add `amount` >= 0 to a counter."""
+        self._tried(metric, lambda: self._recorder.count(metric, amount, **labels))
+
+    def observe(self, metric: Metric, value: float, /, **labels: str) -> None:
+        """Put `value` into a histogram."""
+        self._tried(metric, lambda: self._recorder.observe(metric, value, **labels))
+
+    def set(self, metric: Metric, value: float, /, **labels: str) -> None:
+        """Set a gauge to `value`."""
+        self._tried(metric, lambda: self._recorder.set(metric, value, **labels))
+
+    def _tried(self, metric: Metric, record: Callable[[], None]) -> None:
+        try:
+            record()
+        except Exception:
+            logger.exception("%s could not be recorded", metric.name)
 
 
 class PrometheusRecorder:

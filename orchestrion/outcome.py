@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrion.errors import REASONS, CheckFailed, OrchestrionError, Transient
+from orchestrion.errors import CheckFailed, Transient, as_ours, reason_of
 from orchestrion.finding import Finding
 from orchestrion.provenance import TrackRecord
 
@@ -35,7 +35,8 @@ class Failure:
     findings: tuple[Finding, ...] = ()
 
     @classmethod
-    def of(cls, error: OrchestrionError, stage: str, track_id: str | None) -> Failure:
-        """The failure that `error` means when it stops a request at `stage`."""
-        findings = error.findings if isinstance(error, CheckFailed) else ()
-        return cls(track_id, REASONS[type(error)], stage, str(error), isinstance(error, Transient), findings)
+    def of(cls, error: Exception, stage: str, track_id: str | None) -> Failure:
+        """The failure that `error`, whatever it is, means when it stops a request at `stage`."""
+        ours = as_ours(error)
+        findings = ours.findings if isinstance(ours, CheckFailed) else ()
+        return cls(track_id, reason_of(ours), stage, str(ours), isinstance(ours, Transient), findings)

@@ -2,7 +2,8 @@
 
 `Renderer.render` takes a batch and gives one outcome per request, in order; `Renderer.open` gives one track chunk by
 chunk to a listener. Both end in `Renderer.complete`, so a streamed track, a synchronous one and a catalog row of the
-same request are the same bytes. The surprising thing: a failure is a value here, never a missing row.
+same request are the same bytes. A failure is a value here, never a missing row: whatever is thrown while a track is
+made costs that track alone, and `Renderer.failed` says what it means.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import Node, PriceTable, cost_usd, describe_node
 from orchestrion.encode import FILE_SUFFIXES, encode
-from orchestrion.errors import CheckFailed, InvalidRequest, ModelFailed, OrchestrionError, RightsRefused
+from orchestrion.errors import (
+    CheckFailed,
+    InvalidRequest,
+    ModelFailed,
+    OrchestrionError,
+    RightsRefused,
+    as_ours,
+    is_lack_of_memory,
+)
 from orchestrion.finding import Finding
 from orchestrion.finish import RECIPE_VERSION, FinishSpec, finish
 from orchestrion.metrics import (
@@ -30,6 +39,7 @@ from orchestrion.metrics import (
     FAILURES,
     RENDER_SECONDS_PER_AUDIO_SECOND,
     Recorder,
+    TolerantRecorder,
 )
 from orchestrion.models import load_models
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
@@ -105,7 +115,7 @@ class Renderer:
         self.signer = signer
         self.node = node
         self.pool = pool
-        self.recorder = recorder
+        self.recorder = TolerantRecorder(recorder)
         self.clock = clock
 
     def render(self, requests: Sequence[TrackRequest]) -> list[Track | Failure]:
@@ -204,7 +214,7 @@ class Renderer:
         try:
             job = self._job(request, batch_size)
             track = self._stored(job.track_id)
-        except OrchestrionError as error:
+        except Exception as error:
             return self.failed(error, "request", job.track_id if job else None, request.model)
         if track is None:
             return job
@@ -219,7 +229,7 @@ class Renderer:
         for job in batch:
             try:
                 ready.append((job, self._conditioning(job.request)))
-            except OrchestrionError as error:
+            except Exception as error:
                 outcomes[job.track_id] = self.failed(error, "request", job.track_id, job.request.model)
         watch = Stopwatch(self.clock)
         with watch.stage("generate"):
@@ -239,14 +249,20 @@ class Renderer:
                 outcomes[job.track_id] = self.complete(job, generation)
         return [outcomes[job.track_id] for job in batch]
 
-    def _generate(
-        self, model: MusicModel, batch: list[Conditioning]
-    ) -> Sequence[Generation | ModelFailed | InvalidRequest]:
+    def _generate(self, model: MusicModel, batch: Sequence[Conditioning]) -> Sequence[Generation | OrchestrionError]:
+        """One generation or error per input. When a batch breaks the model, each is made alone: whose fault is it?."""
+        if not batch:
+            return []
         try:
             with _model_errors(model.info.name):
-                return model.generate(batch) if batch else []
-        except ModelFailed as error:
-            return [error] * len(batch)
+                generations = model.generate(batch)
+                if len(generations) != len(batch):
+                    raise RuntimeError(f"{len(generations)} pieces were made of {len(batch)}")
+                return generations
+        except OrchestrionError as error:
+            if len(batch) == 1:
+                return [error]
+            return [self._generate(model, [conditioning])[0] for conditioning in batch]
 
     def _conditioning(self, request: TrackRequest) -> Conditioning:
         return Conditioning.of(request, self._upload(request.theme), self._upload(request.continuation))
@@ -276,7 +292,7 @@ class Renderer:
             with job.watch.stage("check"):
                 findings += check_encoded(data, job.request.format, job.spec, audio.shape[1])
                 _pass(findings)
-        except OrchestrionError as error:
+        except Exception as error:
             self._account(job)
             return self.failed(error, stage, job.track_id, job.request.model)
         return Master(data, generation.midi, generation.choices, tuple(findings))
@@ -290,7 +306,7 @@ class Renderer:
             signed = self.signer.sign(record).to_bytes()
             # The same bytes each time: publishing them twice is publishing them once.
             published = patiently(lambda: self.store.publish(job.track_id, signed))
-        except OrchestrionError as error:
+        except Exception as error:
             self._account(job)
             return self.failed(error, "store", job.track_id, job.request.model)
         self._account(job)
@@ -383,9 +399,11 @@ class Renderer:
             RENDER_SECONDS_PER_AUDIO_SECOND, device_seconds / job.request.duration_s, pool=self.pool, model=model
         )
 
-    def failed(self, error: OrchestrionError, stage: str, track_id: str | None, model: str) -> Failure:
-        """The failure that `error` means, counted."""
+    def failed(self, error: Exception, stage: str, track_id: str | None, model: str) -> Failure:
+        """The failure that `error`, whatever it is, means: counted, and in the log if nobody raised it on purpose."""
         failure = Failure.of(error, stage, track_id)
+        if as_ours(error) is not error:
+            logger.error("%s of %s broke: %s", stage, track_id or model, failure.reason, exc_info=error)
         label = model if model in self.models else "unknown"
         self.recorder.count(FAILURES, pool=self.pool, model=label, reason=failure.reason)
         return failure
@@ -461,9 +479,15 @@ class Rendering:
 
     def master(self) -> Master | Failure:
         """Finish, check and encode the whole piece."""
-        generation = Generation.of(self._performance, self._chunks)
-        self._chunks.clear()
-        self._settle_device_time()
+        try:
+            with _model_errors(self._job.request.model):
+                generation = Generation.of(self._performance, self._chunks)
+                self._settle_device_time()
+        except OrchestrionError as error:
+            self._renderer._account(self._job)
+            return self._renderer.failed(error, "generate", self.track_id, self._job.request.model)
+        finally:
+            self._chunks.clear()
         return self._renderer.master(self._job, generation)
 
     def publish(self, master: Master, patiently: Patience = at_once) -> Track | Failure:
@@ -471,13 +495,20 @@ class Rendering:
         return self._renderer.publish(self._job, master, patiently)
 
     def close(self) -> None:
-        """Give up: free what the model holds for this piece, and account for the work that is lost."""
+        """Give up: free what the model holds for this piece, and account for the work that is lost.
+
+        Raises:
+            ModelFailed: the model broke on it. The piece is given up all the same.
+        """
         close = getattr(self._performance.chunks, "close", None)
-        if close is not None:
-            close()
-        self._chunks.clear()
-        self._settle_device_time()
-        self._renderer._account(self._job)
+        try:
+            with _model_errors(self._job.request.model):
+                if close is not None:
+                    close()
+                self._settle_device_time()
+        finally:
+            self._chunks.clear()
+            self._renderer._account(self._job)
 
     def _settle_device_time(self) -> None:
         """Where pieces share the device, count this one's share instead of the time it waited for its chunks."""
@@ -524,11 +555,13 @@ def _pass(findings: Sequence[Finding]) -> None:
 
 @contextmanager
 def _model_errors(model: str) -> Iterator[None]:
-    """A model is foreign code: whatever it raises that is not ours becomes `ModelFailed`, with its cause logged."""
+    """What a model raises that is not ours becomes `ModelFailed`, or `OutOfMemory`, with its cause in the log."""
     try:
         yield
     except OrchestrionError:
         raise
     except Exception as error:
         logger.exception("model %s failed", model)
-        raise ModelFailed(f"{model} failed: {type(error).__name__}: {error}") from error
+        if is_lack_of_memory(error):
+            raise as_ours(error) from error
+        raise ModelFailed(f"{model} broke while it made this track; the operator's log says how") from error

@@ -19,7 +19,7 @@ from serve_app.outcomes import Refusal
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
-#: Reason → (status, title). The first nine are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
+#: Reason → (status, title). The first twelve are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
 STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "invalid-request": (422, "The request cannot be used"),
     "not-found": (404, "There is no such thing here"),
@@ -28,7 +28,10 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "check-failed": (500, "The rendered audio did not pass its checks"),
     "verification-failed": (500, "Audio, record and signature do not belong together"),
     "model-failed": (500, "The model could not make this track"),
+    "internal": (500, "Something went wrong here"),
     "overloaded": (503, "No room at the moment"),
+    "out-of-memory": (503, "There was not enough memory"),
+    "stalled": (503, "The work got stuck"),
     "store-unavailable": (503, "The track store does not answer"),
     "malformed": (400, "The request cannot be read"),
     "method-not-allowed": (405, "This address does not take that method"),
@@ -37,7 +40,6 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "unsupported-media-type": (415, "The body has a type that is not taken here"),
     "range-not-satisfiable": (416, "The range lies outside the audio"),
     "not-ready": (503, "The service is starting"),
-    "internal": (500, "Something went wrong here"),
 }
 
 

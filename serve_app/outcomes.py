@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrion.errors import REASONS, CheckFailed, InvalidRequest, OrchestrionError, Overloaded, Problem
+from orchestrion.errors import CheckFailed, InvalidRequest, Overloaded, Problem, Transient, as_ours, reason_of
 from orchestrion.finding import Finding
 from orchestrion.outcome import Failure
 
@@ -28,16 +28,16 @@ class Refusal:
     retry_after_s: float | None = None
 
     @classmethod
-    def of_error(cls, error: OrchestrionError) -> Refusal:
-        """The refusal that this error means to a client."""
-        failure = Failure.of(error, "request", None)
-        retry_after_s = DEFAULT_RETRY_AFTER_S if failure.transient else None
+    def of_error(cls, error: Exception) -> Refusal:
+        """The refusal that this error, whatever it is, means to a client."""
+        ours = as_ours(error)
+        retry_after_s = DEFAULT_RETRY_AFTER_S if isinstance(ours, Transient) else None
         return cls(
-            reason=REASONS[type(error)],
-            message=str(error),
-            problems=error.problems if isinstance(error, InvalidRequest) else (),
-            findings=error.findings if isinstance(error, CheckFailed) else (),
-            retry_after_s=error.retry_after_s if isinstance(error, Overloaded) else retry_after_s,
+            reason=reason_of(ours),
+            message=str(ours),
+            problems=ours.problems if isinstance(ours, InvalidRequest) else (),
+            findings=ours.findings if isinstance(ours, CheckFailed) else (),
+            retry_after_s=ours.retry_after_s if isinstance(ours, Overloaded) else retry_after_s,
         )
 
     @classmethod

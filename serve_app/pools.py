@@ -21,7 +21,6 @@ from ray import serve
 from orchestrion.admission import Pool, Priority
 from orchestrion.clock import SystemClock
 from orchestrion.encode import StreamEncoder, StreamFormat
-from orchestrion.errors import OrchestrionError, Overloaded
 from orchestrion.finish import StreamFinisher
 from orchestrion.metrics import CACHE_HITS, QUEUE_DEPTH, REQUESTS, TIME_TO_FIRST_AUDIO, RayMetrics, RayRecorder
 from orchestrion.models.protocol import ModelInfo, Pcm
@@ -59,8 +58,9 @@ class RenderPool:
         self._pool = pool
         self._config = config
         self._clock = SystemClock()
-        self._recorder = RayRecorder(cast("RayMetrics", ray.util.metrics))
-        self._renderer = build_renderer(config.render_config(profile), pool.value, self._recorder)
+        recorder = RayRecorder(cast("RayMetrics", ray.util.metrics))
+        self._renderer = build_renderer(config.render_config(profile), pool.value, recorder)
+        self._recorder = self._renderer.recorder
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._loop = RenderLoop(
             self._renderer,
@@ -153,6 +153,8 @@ class RenderPool:
         except (asyncio.CancelledError, GeneratorExit):
             self._count(request, "cancelled")
             raise
+        except Exception as error:
+            yield self._refused(request, error, "encode", "failed")
         finally:
             self._loop.leave(listener)
 
@@ -217,10 +219,8 @@ class RenderPool:
     async def _find(self, request: TrackRequest) -> Track | Refusal | None:
         try:
             found = await self._in_thread(partial(self._renderer.find, request))
-        except OrchestrionError as error:
-            self._renderer.failed(error, "request", None, request.model)
-            self._count(request, "failed")
-            return Refusal.of_error(error)
+        except Exception as error:
+            return self._refused(request, error, "request", "failed")
         if found is not None:
             self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.model)
             self._count(request, "cache_hit")
@@ -241,10 +241,8 @@ class RenderPool:
             return None
         try:
             await self._load_shelved(request.model)
-        except OrchestrionError as error:
-            self._renderer.failed(error, "queue", None, request.model)
-            self._count(request, "refused")
-            return Refusal.of_error(error)
+        except Exception as error:
+            return self._refused(request, error, "queue", "refused")
         return None
 
     def _join(
@@ -260,10 +258,14 @@ class RenderPool:
             track_id = self._renderer.track_id(request)
             listener = self._loop.join(request, track_id, streaming=streaming, wake=wake, priority=priority)
             return listener, news
-        except Overloaded as error:
-            self._renderer.failed(error, "queue", None, request.model)
-            self._count(request, "refused")
-            return Refusal.of_error(error)
+        except Exception as error:
+            return self._refused(request, error, "queue", "refused")
+
+    def _refused(self, request: TrackRequest, error: Exception, stage: str, outcome: str) -> Refusal:
+        """What `error`, whatever it is, means to the client; counted."""
+        self._renderer.failed(error, stage, None, request.model)
+        self._count(request, outcome)
+        return Refusal.of_error(error)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._stream_threads, work)

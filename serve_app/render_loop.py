@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from orchestrion.admission import InLine, Priority, QueueState, next_in_line, retry_after_s
 from orchestrion.clock import Clock
-from orchestrion.errors import OrchestrionError, Overloaded
+from orchestrion.errors import Overloaded
 from orchestrion.finish import FinishSpec
 from orchestrion.models.protocol import Pcm
 from orchestrion.outcome import Failure, Track
@@ -45,6 +45,10 @@ class RenderingSource(Protocol):
 
     def shares_steps(self, request: TrackRequest, /) -> bool:
         """Whether advancing one track of this model advances every open one of it."""
+        ...
+
+    def failed(self, error: Exception, stage: str, track_id: str | None, model: str, /) -> Failure:
+        """What `error`, whatever it is, means to those who wait for the track; counted and logged."""
         ...
 
 
@@ -281,11 +285,13 @@ class RenderLoop:
     def step(self) -> bool:
         """Advance one job by one chunk; False when there is nothing to do."""
         with self._changed:
-            self._drop_abandoned()
+            abandoned = self._take_abandoned()
             self._begin_queued()
             job = self._job_to_open() or self._job_to_advance()
-            if job is None:
-                return False
+        for one in abandoned:
+            self._close(one)
+        if job is None:
+            return False
         self._advance(job)
         return True
 
@@ -315,12 +321,12 @@ class RenderLoop:
         self._news += 1
         self._changed.notify_all()
 
-    def _drop_abandoned(self) -> None:
-        for job in [job for job in self._active if not job.listeners]:
-            if job.rendering is not None:
-                job.rendering.close()
+    def _take_abandoned(self) -> list[Job]:
+        abandoned = [job for job in self._active if not job.listeners]
+        for job in abandoned:
             self._active.remove(job)
             del self._jobs[job.track_id]
+        return abandoned
 
     def _begin_queued(self) -> None:
         before = len(self._queued)
@@ -340,13 +346,9 @@ class RenderLoop:
                 if self._source.shares_steps(job.request):
                     return
             chunk = job.rendering.advance()
-        except OrchestrionError as error:
-            self._give_up(job, Refusal.of_error(error))
-            return
-        except Exception:
-            # The thread serves every other job of this replica: one that breaks it in a new way must not end them all.
-            logger.exception("rendering %s broke", job.track_id)
-            self._give_up(job, Refusal("internal", "the renderer broke; the operator's log says how"))
+        except Exception as error:
+            # The thread serves every other job of this replica: whatever breaks one of them ends that one.
+            self._fail(job, error, "request" if job.rendering is None else "generate")
             return
         now_s = self._clock.monotonic_s()
         with self._changed:
@@ -368,24 +370,31 @@ class RenderLoop:
             listeners = tuple(job.listeners)
         if chunk is None:
             self._completion.submit(self._complete, job, job.rendering)
-        for listener in listeners:
-            listener.wake()
+        _wake(listeners)
 
     def _complete(self, job: Job, rendering: ActiveRendering) -> None:
         try:
             outcome = rendering.complete()
-        except Exception:
-            # As in `_advance`: whoever waits must hear of it, whatever it was.
-            logger.exception("completing %s broke", job.track_id)
-            outcome = Failure(job.track_id, "internal", "complete", "the operator's log says how", False, ())
+        except Exception as error:
+            # As in `_advance`: those who wait must hear of it, whatever it was.
+            outcome = self._source.failed(error, "store", job.track_id, job.request.model)
         with self._changed:
             self._completing -= 1
         self._conclude(job, Refusal.of_failure(outcome) if isinstance(outcome, Failure) else outcome)
 
-    def _give_up(self, job: Job, refusal: Refusal) -> None:
-        if job.rendering is not None:
+    def _fail(self, job: Job, error: Exception, stage: str) -> None:
+        self._source.failed(error, stage, job.track_id, job.request.model)
+        self._close(job)
+        self._conclude(job, Refusal.of_error(error))
+
+    def _close(self, job: Job) -> None:
+        """Give the job's rendering up. Nobody is left to tell if that fails too."""
+        if job.rendering is None:
+            return
+        try:
             job.rendering.close()
-        self._conclude(job, refusal)
+        except Exception:
+            logger.exception("giving %s up broke", job.track_id)
 
     def _conclude(self, job: Job, outcome: Track | Refusal) -> None:
         with self._changed:
@@ -395,5 +404,13 @@ class RenderLoop:
             job.outcome = outcome
             listeners = tuple(job.listeners)
             self._tell_thread()
-        for listener in listeners:
+        _wake(listeners)
+
+
+def _wake(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        try:
             listener.wake()
+        except Exception:
+            # Its event loop is closed, for example. The others have news all the same.
+            logger.exception("a listener of %s could not be told", listener.job.track_id)

@@ -158,5 +158,7 @@ def fault(
         with mock.patch.object(renderer, "models", models):
             yield thrown.struck
         return
-    with mock.patch.object(renderer, owner, _Faulty(getattr(renderer, owner), name, thrown)):
+    # A renderer never calls the recorder it was given but through one that bears what it throws.
+    holder, attribute = (renderer.recorder, "_recorder") if owner == "recorder" else (renderer, owner)
+    with mock.patch.object(holder, attribute, _Faulty(getattr(holder, attribute), name, thrown)):
         yield thrown.struck

@@ -12,17 +12,22 @@ from orchestrion import errors
 from orchestrion.errors import (
     REASONS,
     CheckFailed,
+    Internal,
     InvalidRequest,
     ModelFailed,
     NotFound,
     OrchestrionError,
+    OutOfMemory,
     Overloaded,
     Problem,
     RightsRefused,
+    Stalled,
     StoreUnavailable,
     Transient,
     VerificationFailed,
     Withdrawn,
+    as_ours,
+    reason_of,
     shown,
 )
 
@@ -47,7 +52,10 @@ EXAMPLES = [
     CheckFailed(FINDINGS),
     VerificationFailed("the hash differs"),
     ModelFailed("no theme found"),
+    Internal("something broke"),
     Overloaded("queue full", retry_after_s=7.5),
+    OutOfMemory("no room"),
+    Stalled("no progress for 60 s"),
     StoreUnavailable("no answer"),
 ]
 
@@ -64,10 +72,8 @@ def test_an_error_crosses_processes_with_everything_it_carries(error, send):
 
 def test_there_is_an_example_and_a_reason_for_each_error_that_is_raised():
     raised = {
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, OrchestrionError) and not kind.__subclasses__()
-    }
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, OrchestrionError)
+    } - {OrchestrionError, Transient}
 
     assert {type(example) for example in EXAMPLES} == raised == set(REASONS)
     assert len(set(REASONS.values())) == len(REASONS)
@@ -80,7 +86,48 @@ def test_the_drawn_tree_is_the_real_one():
 
 
 def test_only_what_may_succeed_later_is_transient():
-    assert {kind for kind in REASONS if issubclass(kind, Transient)} == {Overloaded, StoreUnavailable}
+    assert {kind for kind in REASONS if issubclass(kind, Transient)} == {
+        Overloaded,
+        OutOfMemory,
+        Stalled,
+        StoreUnavailable,
+    }
+
+
+class ModelTooProud(ModelFailed):
+    """Of a model that we do not know."""
+
+
+class StoreOnStrike(Transient):
+    """Transient, but none of ours."""
+
+
+class StrangeError(OrchestrionError):
+    """Under the root, and under nothing else."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """What torch calls its own."""
+
+
+@pytest.mark.parametrize(
+    "error, reason, transient",
+    [
+        (ModelTooProud("no"), "model-failed", False),
+        (StoreOnStrike("no"), "internal", True),
+        (StrangeError("no"), "internal", False),
+        (MemoryError(), "out-of-memory", True),
+        (OutOfMemoryError("CUDA out of memory: 3 GiB"), "out-of-memory", True),
+        (OSError(28, "No space left on device: /secret/path"), "internal", False),
+        (KeyError("codebook_7"), "internal", False),
+    ],
+)
+def test_whatever_is_thrown_has_a_reason_and_a_message_that_shows_no_insides(error, reason, transient):
+    ours = as_ours(error)
+
+    assert (reason_of(ours), isinstance(ours, Transient)) == (reason, transient)
+    assert str(ours)
+    assert not any(inside in str(ours) for inside in ("Error", "secret", "codebook", "CUDA"))
 
 
 @pytest.mark.parametrize("forecast_s, told_s", [(0.0, 1.0), (-3.0, 1.0), (12.5, 12.5)])

@@ -144,11 +144,13 @@ def test_what_fails_a_check_is_never_stored_and_says_by_how_much(renderer):
     assert "loudness is -120 LUFS, must be between -14.5 and -13.5 LUFS" in failure.message
 
 
-def test_an_exception_of_the_model_is_a_failure_of_that_track(renderer):
-    [failure] = renderer.render([request("break")])
+def test_an_exception_of_the_model_is_a_failure_of_that_track_alone_and_its_cause_is_in_the_log(renderer, caplog):
+    [failure, track] = renderer.render([request("break"), request()])
 
     assert (failure.reason, failure.stage) == ("model-failed", "generate")
-    assert "a string snapped" in failure.message
+    assert "a string snapped" not in failure.message
+    assert "a string snapped" in caplog.text
+    assert isinstance(track, Track)
 
 
 def test_a_track_given_up_half_way_frees_the_model_and_is_paid_for(renderer, registry):

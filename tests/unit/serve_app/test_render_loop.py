@@ -14,6 +14,7 @@ from orchestrion.outcome import Failure
 from orchestrion.request import TrackSpec
 from serve_app.outcomes import Refusal
 from serve_app.render_loop import MAX_UNSENT_S, SAFE_AHEAD_S, SYNC_SHARE, JobState, RenderLoop, choose_next
+from tests.fault_injection import ForeignError
 
 RATE_HZ = 1000
 
@@ -85,6 +86,7 @@ class FakeRendering:
     length_s: int
     log: list
     fails: Exception | None = None
+    breaks_on_close: bool = False
     closed: bool = False
     source_rate_hz: int = RATE_HZ
     channels: int = 2
@@ -106,6 +108,8 @@ class FakeRendering:
 
     def close(self):
         self.closed = True
+        if self.breaks_on_close:
+            raise RuntimeError("the codec's state is gone")
 
 
 class InlineExecutor(Executor):
@@ -121,8 +125,8 @@ class Bench:
     def __init__(self, slots=2, queue_limit=2, length_s=3, fails=None, shared=False):
         self.clock = FakeClock()
         self.shared = shared
-        self.log, self.opened, self.depths = [], {}, []
-        self.length_s, self.fails = length_s, fails or {}
+        self.log, self.opened, self.depths, self.failures = [], {}, [], []
+        self.length_s, self.fails, self.break_on_close = length_s, fails or {}, set()
         self.loop = RenderLoop(
             self,
             slots=slots,
@@ -135,12 +139,16 @@ class Bench:
     def shares_steps(self, request):
         return self.shared
 
+    def failed(self, error, stage, track_id, model):
+        self.failures.append((track_id, stage))
+        return Failure.of(error, stage, track_id)
+
     def open(self, request, *, interactive=True):
         name = request.prompt
         error = self.fails.get(name)
         if isinstance(error, InvalidRequest):
             raise error
-        self.opened[name] = FakeRendering(self.clock, name, self.length_s, self.log, error)
+        self.opened[name] = FakeRendering(self.clock, name, self.length_s, self.log, error, name in self.break_on_close)
         return self.opened[name]
 
     def join(self, name, streaming=True, requester="anonymous", priority=Priority.INTERACTIVE):
@@ -325,11 +333,16 @@ def test_a_slow_client_does_not_hold_up_one_who_waits_for_the_same_track():
     [
         (InvalidRequest.of("theme", "x", "cannot be read"), "invalid-request"),
         (ModelFailed("no"), "model-failed"),
+        (ForeignError("no"), "model-failed"),
+        (MemoryError(), "out-of-memory"),
         (ZeroDivisionError(), "internal"),
     ],
 )
-def test_a_job_that_breaks_ends_alone(error, reason):
+@pytest.mark.parametrize("breaks_on_close", [False, True])
+def test_a_job_that_breaks_ends_alone_and_is_counted(error, reason, breaks_on_close):
     bench = Bench(slots=2, fails={"bad": error})
+    if breaks_on_close:
+        bench.break_on_close.add("bad")
     bad, woken = bench.join("bad")
     good, _ = bench.join("good")
 
@@ -340,6 +353,35 @@ def test_a_job_that_breaks_ends_alone(error, reason):
     assert woken
     assert len(good.job.chunks) == 3
     assert all(rendering.closed for name, rendering in bench.opened.items() if name == "bad")
+    assert [track_id for track_id, _ in bench.failures] == ["bad"]
+
+
+def test_a_job_that_breaks_when_it_is_given_up_holds_nobody_up():
+    bench = Bench(slots=1, length_s=5)
+    bench.break_on_close.add("left")
+    left, _ = bench.join("left")
+    bench.run(1)
+    waiting, woken = bench.join("next")
+
+    bench.loop.leave(left)
+    bench.run()
+
+    assert bench.opened["left"].closed
+    assert waiting.job.outcome is not None and woken
+
+
+def test_a_listener_who_cannot_be_told_does_not_keep_the_news_from_others():
+    bench = Bench()
+
+    def closed():
+        raise RuntimeError("Event loop is closed")
+
+    bench.loop.join(TrackSpec(prompt="a").resolve(), "a", streaming=True, wake=closed)
+    second, woken = bench.join("a")
+
+    bench.run()
+
+    assert second.job.outcome is not None and woken
 
 
 def test_the_thread_renders_and_stops():
