@@ -41,7 +41,7 @@ class SharedRenderConfig(BaseModel):
     )
     precision: PrecisionName = Field(
         default="auto",
-        description="Of the models' weights; auto: int8 on a CPU, bf16 on a GPU. Other precision, other music.",
+        description="Of the models' weights; auto: int8 on most CPUs, bf16 on a GPU. Other precision, other music.",
     )
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$", description="Where the models run.")
     memory_gib: float | None = Field(

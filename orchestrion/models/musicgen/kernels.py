@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -30,6 +30,8 @@ from numba.core.caching import Cache, FunctionCache, NullCache
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
+from orchestrion.models.musicgen.cpu_features import CpuTarget, numba_target
+
 LANES: Final = 16
 #: Outputs of one panel of packed weights: four vectors.
 PANEL: Final = 64
@@ -43,10 +45,9 @@ BF16: Final = 1
 INT8: Final = 2
 INT4: Final = 3
 
-CPU_FEATURES: Final = llvm.get_host_cpu_features()
+TARGET: Final = numba_target()
 #: Rows whose sums stay in registers together: 32 registers of 16 lanes hold 24 sums; elsewhere four sums fill them.
-TILE_ROWS: Final = 6 if CPU_FEATURES.get("avx512f") else 1
-HAS_VNNI: Final = bool(CPU_FEATURES.get("avx512vnni"))
+TILE_ROWS: Final = 6 if TARGET.has("avx512f") else 1
 #: How far ahead of its use a weight is asked for, in bytes: the time of a memory access at full speed.
 PREFETCH_BYTES: Final = 4096
 #: Weights that many rows go through together, in bytes: these and the next must stay in a second-level cache.
@@ -59,7 +60,10 @@ LONG: Final = ir.IntType(64)
 FLOAT: Final = ir.FloatType()
 FLOATS: Final = ir.VectorType(FLOAT, LANES)
 INTS: Final = ir.VectorType(INT, LANES)
+#: Two integers of 16 bits in each lane.
+PAIRS: Final = ir.VectorType(HALF, 2 * LANES)
 
+Dot = Callable[["Emitter", ir.Value, ir.Value, ir.Value], ir.Value]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -152,6 +156,25 @@ class Emitter:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = module.globals[name] if name in module.globals else ir.Function(module, kind, name)
         return self.builder.call(function, arguments)
+
+    def split(self, vector: ir.Value, parts: int) -> list[ir.Value]:
+        """The `vector` in so many of equal length."""
+        size = vector.type.count // parts
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        if parts == 1:
+            return [vector]
+        places = [range(first, first + size) for first in range(0, vector.type.count, size)]
+        return [self._shuffled(vector, undefined, lanes) for lanes in places]
+
+    def joined(self, vectors: Sequence[ir.Value]) -> ir.Value:
+        """One vector of several, a power of two of them, of equal length."""
+        while len(vectors) > 1:
+            lanes = range(2 * vectors[0].type.count)
+            vectors = [self._shuffled(a, b, lanes) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+        return vectors[0]
+
+    def _shuffled(self, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, len(lanes)), list(lanes)))
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """The sum a · b + c, rounded once."""
@@ -516,13 +539,65 @@ def bf16_step(emit: Emitter, x: list[ir.Value], weights: ir.Value, sums: list[li
     return sums
 
 
+# A dot adds four products of unsigned bytes of x and signed bytes of the weights to the total, in each lane of 32 bits.
+# Its result is exact, so all of them give the same integers, and each CPU has the one that it does in the least time.
+
+
 def dot_vnni(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
-    """The total + Σ of four products of unsigned bytes of x and signed bytes of the weights, in each lane."""
+    """In one instruction of AVX-512."""
     return emit.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, x, weights)
 
 
+def dot_vnni_by_halves(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
+    """In the same instruction of 256 bits, which CPUs without AVX-512 may have."""
+    halves = zip(emit.split(total, 2), emit.split(x, 2), emit.split(weights, 2), strict=True)
+    return emit.joined([emit.call("llvm.x86.avx512.vpdpbusd.256", t.type, t, a, b) for t, a, b in halves])
+
+
+def dot_usdot(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
+    """In ARM's instruction for it, of 128 bits."""
+    quarters = zip(emit.split(total, 4), emit.split(x, 4), emit.split(weights, 4), strict=True)
+    sixteen = ir.VectorType(BYTE, 16)
+    return emit.joined(
+        [
+            emit.call(
+                "llvm.aarch64.neon.usdot.v4i32.v16i8",
+                t.type,
+                t,
+                emit.builder.bitcast(a, sixteen),
+                emit.builder.bitcast(b, sixteen),
+            )
+            for t, a, b in quarters
+        ]
+    )
+
+
+def _multiply_add(name: str, parts: int) -> Dot:
+    """By sums of two products of 16-bit integers: of the bytes with even numbers, and of those with odd ones."""
+
+    def dot(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
+        builder, eight = emit.builder, ir.Constant(PAIRS, [8] * (2 * LANES))
+        bytes_of_x, signed = builder.bitcast(x, PAIRS), builder.bitcast(weights, PAIRS)
+        even = (
+            builder.and_(bytes_of_x, ir.Constant(PAIRS, [255] * (2 * LANES))),
+            builder.ashr(builder.shl(signed, eight), eight),
+        )
+        odd = builder.lshr(bytes_of_x, eight), builder.ashr(signed, eight)
+        for a, b in (even, odd):
+            halves = zip(emit.split(a, parts), emit.split(b, parts), strict=True)
+            kind = ir.VectorType(INT, LANES // parts)
+            total = builder.add(total, emit.joined([emit.call(name, kind, *half) for half in halves]))
+        return total
+
+    return dot
+
+
+dot_multiply_add: Final = _multiply_add("llvm.x86.avx2.pmadd.wd", 2)
+dot_wide_multiply_add: Final = _multiply_add("llvm.x86.avx512.pmaddw.d.512", 1)
+
+
 def dot_plain(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) -> ir.Value:
-    """The integers of `dot_vnni` on any machine."""
+    """Byte by byte, on any CPU."""
     builder, low = emit.builder, emit.constant(INTS, 255)
     for byte in range(4):
         right = emit.constant(INTS, 8 * byte)
@@ -532,7 +607,22 @@ def dot_plain(emit: Emitter, total: ir.Value, x: ir.Value, weights: ir.Value) ->
     return total
 
 
-Dot = Callable[[Emitter, ir.Value, ir.Value, ir.Value], ir.Value]
+#: By the feature that they need, the best first.
+X86_DOTS: Final[Mapping[str, Dot]] = {
+    "avx512vnni": dot_vnni,
+    "avxvnni": dot_vnni_by_halves,
+    "avx512bw": dot_wide_multiply_add,
+    "avx2": dot_multiply_add,
+}
+ARM_DOTS: Final[Mapping[str, Dot]] = {"i8mm": dot_usdot}
+
+
+def dot_for(target: CpuTarget) -> Dot:
+    """The dot that `target` does in the least time."""
+    dots = X86_DOTS if target.is_x86 else ARM_DOTS if target.is_arm else {}
+    return next((dot for feature, dot in dots.items() if target.has(feature)), dot_plain)
+
+
 Step = Callable[[Emitter, list[ir.Value], ir.Value, list[list[ir.Value]]], list[list[ir.Value]]]
 
 
@@ -658,7 +748,9 @@ def _spread(function: Callable[..., list[ir.Value]], *first: Any) -> list[ir.Val
     return function(*before, *last)
 
 
-DOT: Final = dot_vnni if HAS_VNNI else dot_plain
+DOT: Final = dot_for(TARGET)
+#: Whether products of bytes are quicker than those of floats: byte by byte they are not.
+BYTES_ARE_FAST: Final = DOT is not dot_plain
 _fp32: Final = product(fp32_step, 4, 4 * PANEL, FLOATS)
 _bf16: Final = product(bf16_step, 8, 4 * PANEL, FLOATS)
 _int8: Final = product(int8_step(DOT), 4, 4 * PANEL, INTS)

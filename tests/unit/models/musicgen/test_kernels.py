@@ -118,42 +118,50 @@ def test_overlapping_rows_make_a_convolution():
     assert np.allclose(packed(windows), expected, atol=1e-4)
 
 
-#: (our product, its plain step, bytes of x and of weights in a step, kind of its sums, k of a step, inputs)
-PLAIN = [
-    (kernels.product_fp32, kernels.fp32_step, 4, 4 * kernels.PANEL, kernels.FLOATS, 1, 1500),
-    (kernels.product_int8, kernels.int8_step(kernels.dot_plain), 4, 4 * kernels.PANEL, kernels.INTS, 4, 512),
-    (
-        kernels.product_int4,
-        kernels.int4_step(kernels.dot_plain),
-        4 + kernels.GROUP,
-        (kernels.GROUP // 2 + 2) * kernels.PANEL,
-        kernels.FLOATS,
-        kernels.GROUP,
-        512,
-    ),
-]
+#: The dots of bytes that this machine can run.
+DOTS = [kernels.dot_plain, kernels.DOT]
+DOTS += [dot for feature, dot in kernels.X86_DOTS.items() if kernels.TARGET.is_x86 and kernels.TARGET.has(feature)]
+INT4_BYTES = (kernels.GROUP // 2 + 2) * kernels.PANEL
+#: (our product, another way to it, bytes of x and of weights in a step, kind of its sums, k of a step, inputs)
+OTHER_WAYS = [(kernels.product_fp32, kernels.fp32_step, 4, 4 * kernels.PANEL, kernels.FLOATS, 1, 1500)]
+for dot in dict.fromkeys(DOTS):
+    OTHER_WAYS += [
+        (kernels.product_int8, kernels.int8_step(dot), 4, 4 * kernels.PANEL, kernels.INTS, 4, 512),
+        (
+            kernels.product_int4,
+            kernels.int4_step(dot),
+            4 + kernels.GROUP,
+            INT4_BYTES,
+            kernels.FLOATS,
+            kernels.GROUP,
+            512,
+        ),
+    ]
 
 
-@pytest.mark.parametrize(("ours", "step", "x_bytes", "weight_bytes", "sums", "k", "inputs"), PLAIN)
+@pytest.mark.parametrize(("ours", "step", "x_bytes", "weight_bytes", "sums", "k", "inputs"), OTHER_WAYS)
 def test_machines_without_vnni_or_with_few_registers_get_the_same_bits(
     ours, step, x_bytes, weight_bytes, sums, k, inputs, monkeypatch
 ):
     monkeypatch.setattr(kernels, "TILE_ROWS", 1)
-    plain = kernels.product(step, x_bytes, weight_bytes, sums)
+    other = kernels.product(step, x_bytes, weight_bytes, sums)
     rows, steps = 7, inputs // k
     kind = {kernels.product_fp32: kernels.FP32, kernels.product_int8: kernels.INT8}.get(ours, kernels.INT4)
     packed = np.zeros(packed_bytes(kind, kernels.PANEL, inputs) + 64, np.uint8)
     packed = packed[-packed.ctypes.data % 64 :][: panel_bytes(kind, inputs)]
     generator = np.random.default_rng(5)
-    pack(kind, torch.from_numpy(generator.normal(size=(kernels.PANEL, inputs)).astype(np.float32)), None, packed)
+    weight = generator.normal(size=(kernels.PANEL, inputs)).astype(np.float32)
+    weight[0], weight[1] = 1, -1  # The largest bytes there are, all of one sign.
+    pack(kind, torch.from_numpy(weight), None, packed)
     x = generator.normal(size=(rows, inputs)).astype(np.float32)
     if kind != kernels.FP32:
         x = generator.integers(0, 256, (rows, x_bytes * steps), np.uint8)
+        x[0] = 255
 
     @numba.njit
-    def run(x, packed, out, plainly):
-        if plainly:
-            plain(x.ctypes.data, x.strides[0], rows, packed.ctypes.data, steps, 0, out.ctypes.data)
+    def run(x, packed, out, in_the_other_way):
+        if in_the_other_way:
+            other(x.ctypes.data, x.strides[0], rows, packed.ctypes.data, steps, 0, out.ctypes.data)
         else:
             ours(x.ctypes.data, x.strides[0], rows, packed.ctypes.data, steps, 0, out.ctypes.data)
 
