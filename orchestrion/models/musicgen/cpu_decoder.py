@@ -54,6 +54,7 @@ from orchestrion.models.musicgen.linear import (
     write_row,
 )
 from orchestrion.models.musicgen.sampling import draw
+from orchestrion.models.musicgen.threads import Home
 from orchestrion.models.musicgen.weights import LmWeights, Norm
 
 DEFAULT_MAX_TEXT: Final = 256
@@ -559,6 +560,7 @@ class Crew:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self._home = Home()
         self._inboxes: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(threads if threads > 1 else 0)]
         for thread, inbox in enumerate(self._inboxes):
             name = f"musicgen-decoder-{thread}"
@@ -570,7 +572,9 @@ class Crew:
 
         Raises:
             ValueError: the crew has been closed.
+            ModelFailed: the process was forked since the crew was made.
         """
+        self._home.require()
         if not self._dismiss.alive:
             raise ValueError("this decoder has been closed: make another")
         if not self._inboxes:

@@ -27,12 +27,14 @@ from orchestrion.models.musicgen.decoder import Condition, Decoder, Floats, Ints
 from orchestrion.models.musicgen.description import description
 from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
+from orchestrion.models.musicgen.linear import fastest_precision
 from orchestrion.models.musicgen.melody import Melody, melody_prefix, read_theme
 from orchestrion.models.musicgen.resume import checkpoint_of, codes_of, mark_of
 from orchestrion.models.musicgen.scheduler import slots_that_fit
 from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
 from orchestrion.models.musicgen.sequence import Window, plan_windows
 from orchestrion.models.musicgen.text import TextEncoder, project
+from orchestrion.models.musicgen.threads import Home, threads_that_run
 from orchestrion.models.musicgen.torch_decoder import TorchDecoder
 from orchestrion.models.musicgen.weights import LmWeights, Projection
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
@@ -120,6 +122,7 @@ class MusicGen:
         self._hearing = hearing
         self._decoder = decoder
         self._codec = codec
+        self._home = Home()
         self._codec_thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="codec")
         #: Works out what the next windows of pieces in progress hear.
         self._ahead_thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="conditions")
@@ -150,6 +153,7 @@ class MusicGen:
     def of(cls, name: str, checkpoint: Checkpoint, settings: ModelSettings, clock: Clock) -> MusicGen:
         """Load an opened checkpoint. Raises as `load`."""
         lm, codec = checkpoint.lm, checkpoint.codec
+        settings = replace(settings, threads=threads_that_run(settings.threads))
         place = _Place.of(settings)
         slots = place.slots_that_fit(checkpoint, settings)
         lm_weights = checkpoint.load_lm()
@@ -181,6 +185,8 @@ class MusicGen:
 
     def close(self) -> None:
         """Give up what is in progress and free the decoder's and the codec's threads and memory."""
+        if not self._home.is_here:
+            return  # None of that is in this process.
         self._engine.close()
         self._codec_thread.shutdown()
         self._ahead_thread.shutdown(cancel_futures=True)
@@ -191,7 +197,9 @@ class MusicGen:
 
         Raises:
             InvalidRequest: theme or continuation cannot be used, or the text or the piece is too long.
+            ModelFailed: in a process that was forked off after the model was loaded.
         """
+        self._home.require()
         if conditioning.duration_s > self._info.max_duration_s:
             raise InvalidRequest.of(
                 "duration_s", conditioning.duration_s, f"make it at most {self._info.max_duration_s:g} s"
@@ -234,7 +242,9 @@ class MusicGen:
 
         Raises:
             InvalidRequest: theme or continuation cannot be used, or the text or the piece is too long.
+            ModelFailed: in a process that was forked off after the model was loaded; also from its chunks.
         """
+        self._home.require()
         opening = self.prepare(conditioning) if prepared is None else prepared
         if not isinstance(opening, Opening) or opening.conditioning != conditioning:
             raise ValueError("what was prepared is not of this piece")
@@ -266,7 +276,7 @@ class MusicGen:
             return checkpoint_of(codes, opening.mark) if codes.shape[1] > prompt.shape[1] else None
 
         return Performance(
-            _Chunks(self._engine, piece),
+            _Chunks(self._engine, piece, self._home),
             choices=choices,
             device_s=lambda: piece.device_s,
             checkpoint=checkpoint,
@@ -381,14 +391,16 @@ def card(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> ModelInf
 class _Chunks:
     """The audio of one piece. Closing it gives the piece up, also before its first chunk was taken."""
 
-    def __init__(self, engine: Engine, piece: Piece) -> None:
+    def __init__(self, engine: Engine, piece: Piece, home: Home) -> None:
         self._engine = engine
         self._piece = piece
+        self._home = home
 
     def __iter__(self) -> Iterator[Pcm]:
         return self
 
     def __next__(self) -> Pcm:
+        self._home.require()
         chunk = self._engine.next_chunk(self._piece)
         if chunk is None:
             raise StopIteration
@@ -413,7 +425,7 @@ class _Place:
         if device != "cpu" and not torch.cuda.is_available():
             raise InvalidRequest.of("device", device, "this machine has no usable CUDA device; use 'cpu' or 'auto'")
         if settings.precision == "auto":
-            return cls(device, Precision.INT8 if device == "cpu" else Precision.BF16)
+            return cls(device, fastest_precision() if device == "cpu" else Precision.BF16)
         return cls(device, Precision(settings.precision))
 
     def decoder(self, lm: LmGeometry, weights: LmWeights, slots: int, positions: int, threads: int) -> Decoder:

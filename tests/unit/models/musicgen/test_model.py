@@ -1,6 +1,8 @@
 """A MusicGen as the rest of the system sees it: what it makes, what it refuses, and what it frees."""
 
 import io
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ import soundfile
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest
 from orchestrion.models import ModelSettings
+from orchestrion.models.musicgen import linear
 from orchestrion.models.musicgen.checkpoint import open_checkpoint
 from orchestrion.models.musicgen.model import MusicGen, card
 from orchestrion.models.protocol import Conditioning, Generation
@@ -197,3 +200,19 @@ def test_precision_and_device_are_part_of_the_revision_and_slots_are_not(folder)
 
     assert len(revisions) == 2
     assert all(checkpoint.revision in revision for revision in revisions)
+
+
+def test_threads_that_have_no_core_are_not_started(folder, monkeypatch, caplog):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {3}, raising=False)
+    clamped = MusicGen.load("tiny", str(folder), replace(SETTINGS, threads=8), SystemClock())
+    names = [thread.name for thread in threading.enumerate()]
+    clamped.close()
+    assert not [name for name in names if name.startswith("musicgen-decoder-7")]
+    assert "8 wanted" in caplog.text
+
+
+def test_auto_is_the_precision_that_this_cpu_does_in_the_least_time(folder, monkeypatch):
+    auto = replace(SETTINGS, precision="auto")
+    for fast, precision in ((True, "int8"), (False, "bf16")):
+        monkeypatch.setattr(linear, "BYTES_ARE_FAST", fast)
+        assert f"+{precision}+cpu" in card("tiny", open_checkpoint(str(folder)), auto).revision
