@@ -16,6 +16,9 @@ PIP_TOOLS := pip-tools==7.6.2
 # package without its dependencies, ourselves).
 SMOKE := import numpy, pyarrow, ray, soundfile, tinysoundfont, torch, orchestrion
 
+# What pip's check says of the packages that are installed without what they claim to need, and when all is well.
+WRONG_METADATA := -e '^tinysoundfont ' -e '^audiocraft ' -e '^No broken requirements'
+
 WITHOUT_RAY := tests/unit tests/parity tests/servers tests/test_imports.py tests/test_lock.py tests/test_setup.py
 
 .PHONY: help demo serve test check bench lock clean
@@ -54,7 +57,7 @@ lock: ## rewrite requirements.lock from pyproject.toml (UPGRADE=1 takes the newe
 	echo "== resolving with $$python and $(PIP_TOOLS); this takes minutes"; \
 	"$$python" -m venv --clear $(LOCK_VENV); \
 	$(LOCK_VENV)/bin/python -m pip install --quiet '$(PIP_TOOLS)'; \
-	$(LOCK_VENV)/bin/pip-compile pyproject.toml --extra dev $(if $(UPGRADE),--upgrade) --output-file requirements.lock \
+	$(LOCK_VENV)/bin/pip-compile pyproject.toml --extra dev $(if $(UPGRADE),--upgrade) --generate-hashes --output-file requirements.lock \
 		--strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --quiet; \
 	$(LOCK_VENV)/bin/python .ci/portable_lock.py requirements.lock; \
 	rm -rf $(LOCK_VENV); \
@@ -64,11 +67,14 @@ clean: ## remove out/, caches and .venv
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis $(LOCK_VENV) $(VENV)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# In order: every file of the lock by its hash; what the torch build at hand asks for beside it (nothing, or the CUDA
+# libraries of exactly its version, which no list for every machine can hash); the packages whose metadata is wrong; for
+# the tests of the GPU's kernels Triton, where no CUDA torch has brought its own. Then nothing may be missing.
 # Compiled on all cores, which pip would do on one; not left to the first import, because where the environment forbids
 # writing bytecode every process would compile all of it. Files for other Pythons cannot be compiled, and need not be.
 # A .venv without the stamp was abandoned half-way (or is broken: then the stamp is taken away): it is made anew. One
 # with an older stamp is brought up to the lock in place.
-$(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
+$(INSTALLED): requirements.lock requirements-nodeps.txt requirements-triton.txt pyproject.toml
 	@set -euo pipefail; python="$$(.ci/find-python $(PYTHON))"; \
 	if [ ! -e $@ ]; then \
 		echo "== $(VENV): new, from $$python"; \
@@ -76,11 +82,17 @@ $(INSTALLED): requirements.lock requirements-nodeps.txt pyproject.toml
 			"apt install python3-venv; elsewhere install Python 3.11 or 3.12 from python.org." >&2; exit 1; }; \
 	fi; \
 	install="$(VENV)/bin/python -m pip --disable-pip-version-check install --no-compile"; \
+	hashed="$$install --require-hashes --no-deps"; \
 	echo "== $(VENV): installing requirements.lock (a few minutes the first time)"; \
-	$$install --requirement requirements.lock; \
+	$$hashed --requirement requirements.lock; \
+	$$install --quiet "$$(grep -o '^torch==[0-9.]*' requirements.lock)"; \
 	echo "== $(VENV): installing requirements-nodeps.txt and this project"; \
-	$$install --quiet --no-deps --no-build-isolation --requirement requirements-nodeps.txt; \
+	$$hashed --quiet --no-build-isolation --requirement requirements-nodeps.txt; \
+	$(VENV)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' && \
+		$$hashed --quiet --requirement requirements-triton.txt; \
 	$$install --quiet --no-deps --no-build-isolation --editable .; \
+	missing="$$($(VENV)/bin/python -m pip --disable-pip-version-check check | grep -v $(WRONG_METADATA) || true)"; \
+	if [ -n "$$missing" ]; then echo "the lock lacks something; run: make lock"; echo "$$missing"; exit 1; fi >&2; \
 	echo "== $(VENV): compiling it"; \
 	$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true; \
 	echo "== $(VENV): trying it"; \

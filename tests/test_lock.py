@@ -10,10 +10,16 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-PINS = {
-    canonicalize_name(requirement.name): requirement
-    for requirement in (Requirement(line) for line in LOCK.splitlines() if line and line[0].isalnum())
-}
+LISTS = ("requirements.lock", "requirements-nodeps.txt", "requirements-triton.txt")
+
+
+def pins_of(file: str) -> dict[str, Requirement]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    pins = (Requirement(line.removesuffix("\\").strip()) for line in lines if line and line[0].isalnum())
+    return {canonicalize_name(pin.name): pin for pin in pins}
+
+
+PINS = pins_of("requirements.lock")
 
 
 def declared_requirements() -> list[Requirement]:
@@ -31,10 +37,19 @@ def test_what_pyproject_needs_is_locked_at_a_version_that_it_accepts(requirement
     assert requirement.specifier.contains(version, prereleases=True), f"locked at {version}; run: make lock"
 
 
-def test_every_pin_is_exact_and_names_no_build():
-    loose = [str(pin) for pin in PINS.values() if not re.fullmatch(r"==[\w.]+", str(pin.specifier))]
+@pytest.mark.parametrize("file", LISTS)
+def test_every_pin_is_exact_and_names_no_build(file):
+    loose = [str(pin) for pin in pins_of(file).values() if not re.fullmatch(r"==[\w.]+", str(pin.specifier))]
 
     assert loose == []
+
+
+@pytest.mark.parametrize("file", LISTS)
+def test_every_pin_names_the_hashes_of_its_files(file):
+    pin = r"^(?P<name>[A-Za-z0-9][^=\n]*)==[^\\\n]+(?P<hashes>(\\\n    --hash=sha256:[0-9a-f]{64} ?)+)$"
+    hashed = re.finditer(pin, (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {canonicalize_name(match["name"]) for match in hashed} == pins_of(file).keys()
 
 
 def test_torch_decides_on_each_machine_which_accelerator_libraries_it_brings():
@@ -47,8 +62,7 @@ def test_the_lock_says_nothing_about_the_machine_that_made_it():
 
 
 def test_packages_with_broken_metadata_are_installed_once_and_without_dependencies():
-    lines = (ROOT / "requirements-nodeps.txt").read_text(encoding="utf-8").splitlines()
-    apart = {canonicalize_name(Requirement(line).name) for line in lines if line and line[0].isalnum()}
+    apart = pins_of("requirements-nodeps.txt").keys()
 
     assert apart
     assert apart.isdisjoint(PINS), "listed twice: take it out of pyproject.toml and run: make lock"

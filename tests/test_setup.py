@@ -59,13 +59,28 @@ def test_without_any_python_it_says_so(tmp_path):
 
 
 def test_a_lock_made_on_any_machine_names_no_build_and_no_build_s_libraries():
-    made = "# header\nnumpy==2.4.6\n    # via torch\nnvidia-cublas-cu12==12.8.4\n    # via torch\ntorch==2.13.0+cu128\n"
-    made += "    # via orchestrion\ntriton==3.9.0\n    # via torch\n\n# Considered unsafe:\nsetuptools==84.2.1\n"
+    made = f"# header\nnumpy==2.4.6 \\\n    --hash=sha256:{'a' * 64}\n    # via torch\n"
+    made += f"nvidia-cublas-cu12==12.8.4 \\\n    --hash=sha256:{'b' * 64}\n    # via torch\n"
+    made += f"torch==2.13.0+cu128 \\\n    --hash=sha256:{'c' * 64}\n    # via orchestrion\n"
+    made += (
+        f"triton==3.9.0 \\\n    --hash=sha256:{'d' * 64}\n    # via torch\n\n# Considered unsafe:\nsetuptools==84.2.1\n"
+    )
+    tool = runpy.run_path(str(ROOT / ".ci/portable_lock.py"))
 
-    lock = runpy.run_path(str(ROOT / ".ci/portable_lock.py"))["portable"](made)
+    lock = tool["portable"](made)
 
     kept = [line for line in lock.splitlines() if not line.startswith("#")]
-    assert kept == ["numpy==2.4.6", "    # via torch", "torch==2.13.0", "    # via orchestrion", "setuptools==84.2.1"]
+    # Whichever build the maker of the lock had, the hashes of all of them are there.
+    torch = [line.strip(" \\").removeprefix("--hash=sha256:") for line in kept[4:-2]]
+    assert torch == sorted(tool["TORCH_BUILDS"].values())
+    assert kept[:3] == ["numpy==2.4.6 \\", f"    --hash=sha256:{'a' * 64}", "    # via torch"]
+    assert kept[3] == "torch==2.13.0 \\"
+    assert kept[-2:] == ["    # via orchestrion", "setuptools==84.2.1"]
+
+
+def test_another_torch_is_not_locked_without_the_hashes_of_its_builds():
+    with pytest.raises(ValueError, match=r"torch==2\.14\.1: put this version and the hashes of its builds"):
+        runpy.run_path(str(ROOT / ".ci/portable_lock.py"))["portable"]("torch==2.14.1\n")
 
 
 @pytest.mark.parametrize("no_skips, status", [("", 0), ("1", 1)], ids=["at home", "in CI"])
