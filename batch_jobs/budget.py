@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from batch_jobs.job_folder import JobFolder, WorkerJournal
+from batch_jobs.job_folder import JobFolder
 from orchestrion.errors import OrchestrionError
 
 logger = logging.getLogger(__name__)
@@ -42,14 +42,19 @@ class Stop:
         self.reason = self.reason or STOPPED_AT_MAX_COST
 
 
-def spent_usd(journals: Iterable[WorkerJournal]) -> float:
-    """What the workers had to themselves, at the price of their machines."""
-    return sum(one.reserved_device_seconds * one.node.usd_per_device_second for one in journals)
-
-
 @contextmanager
-def watch(stop: Stop, folder: JobFolder, run_id: str, max_cost_usd: float | None) -> Iterator[None]:
-    """While entered, tell the run's workers when it is to stop, and stop it when the job has cost too much."""
+def watch(
+    stop: Stop, folder: JobFolder, run_id: str, max_cost_usd: float | None, spent_usd: Callable[[], float]
+) -> Iterator[None]:
+    """While entered, tell the run's workers when it is to stop, and stop it when the job has cost too much.
+
+    Args:
+        stop: what the workers are told of, and what is told that the money is spent.
+        folder: of the job.
+        run_id: the run.
+        max_cost_usd: what the job may cost; None for any sum.
+        spent_usd: what it has cost so far.
+    """
     over = threading.Event()
 
     def look() -> None:
@@ -58,7 +63,7 @@ def watch(stop: Stop, folder: JobFolder, run_id: str, max_cost_usd: float | None
             looked += 1
             try:
                 if max_cost_usd is not None and looked % round(LOOK_S) == 0:
-                    spent = spent_usd(folder.journals())
+                    spent = spent_usd()
                     if spent >= max_cost_usd:
                         logger.warning("the job has cost %.6f of %.6f USD; it stops", spent, max_cost_usd)
                         stop.at_max_cost()

@@ -1,8 +1,8 @@
 """Render a whole catalog: `python -m batch_jobs.render_catalog --catalog songs.csv --out out/catalog`.
 
 catalog → plan → shards → Ray Data actors around the Renderer that serves HTTP, each shard committed where it was
-rendered → the books are closed into the ledger. The surprising thing: running the command again resumes the job.
-Whatever was killed, what is committed is done, and of the rest only what was in somebody's hands is rendered again.
+rendered → the books are closed into the ledger. Running the command again resumes the job: whatever was killed, what is
+committed is done, and of the rest only what was in somebody's hands is rendered again.
 
 Exit codes: 0 every row is a track · 2 arguments or catalog are unusable · 3 Ray, the store or the ledger failed ·
 4 stopped at --max-cost · 5 every row is done and some failed, `failures` says why · 130 or 143 stopped by Ctrl-C or
@@ -20,19 +20,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from types import FrameType
 from typing import Final
 
 from ray.exceptions import RayError
 
-from batch_jobs.books.closing import JobState, close_books
-from batch_jobs.books.ledger import Ledger, Totals
+from batch_jobs.books.closing import close_books
+from batch_jobs.books.ledger import JobState, Ledger, Totals
 from batch_jobs.books.outcomes import refused_row, shard_table
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Stop, watch
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
-from batch_jobs.planning.job import Job, begin_next_round, check_price, read_job
+from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
@@ -69,9 +70,11 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row is a track, 5 if some failed, 4 if the money ran out first."""
+        """0 if every row is a track, 5 if some failed, 4 if the money ran out first, 3 if rows are still to do."""
         if self.state == "budget":
             return EXIT_MAX_COST
+        if self.state != "complete":
+            return EXIT_INFRASTRUCTURE
         return EXIT_SOME_FAILED if self.totals.failures else EXIT_OK
 
     def describe(self) -> str:
@@ -117,15 +120,16 @@ def render_catalog(
     # Also for a run that is to stop: its books are closed all the same.
     patiently = StorePatience(clock, sleep, is_over=lambda: False)
     config = options.render_config()
-    check_price(options)
+    prices = prices_of(options)
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
     with Plan() as plan:
         job = read_job(options, config, objects, plan, clock)
         run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        assignment = Assignment(config, job.folder, run_id, options.cpus_per_worker, options.gpus_per_worker)
+        assignment = Assignment(config, job.folder, prices, run_id, options.cpus_per_worker, options.gpus_per_worker)
+        close = partial(close_books, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
-            _close(ledger, job, run_id, "complete", clock, patiently)
+            close("complete", job.rows, clock, patiently)
             begin_next_round(job, ledger)
         done_before = job.rows - job.open_rows()
         run_totals = Totals()
@@ -140,16 +144,16 @@ def render_catalog(
             state = "interrupted"
             raise
         finally:
-            totals = _close(ledger, job, run_id, state, clock, patiently)
+            entry = close(state, job.rows, clock, patiently)
             patiently(lambda: job.folder.end_run(run_id))
-        if state == "complete":
+        if entry.state == "complete":
             ledger.sweep()
     return Summary(
         job_id=job.folder.job_id,
         run_id=run_id,
-        state=state,
+        state=entry.state,
         row_count=job.rows,
-        totals=totals,
+        totals=entry.totals,
         run_totals=run_totals,
         elapsed_s=clock.monotonic_s() - started_s,
         manifest_path=f"{options.out}/manifest.json",
@@ -167,7 +171,13 @@ def _reports(
         yield Totals(failures=len(rows))
     if next(job.plan.open_shards(), None) is None:
         return
-    with ray_running(), watch(stop, job.folder, assignment.run_id, options.max_cost_usd):
+    begun_at = datetime.fromisoformat(job.description["begun_at"])
+
+    def spent_usd() -> float:
+        now = clock.now()
+        return assignment.prices.spent_usd(journal.within(begun_at, now) for journal in job.folder.journals())
+
+    with ray_running(), watch(stop, job.folder, assignment.run_id, options.max_cost_usd, spent_usd):
         refuse_spot_driver()
         reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, patiently)
         with closing(reports):
@@ -178,10 +188,6 @@ def _state(job: Job, stop: Stop) -> JobState:
     if not job.open_rows():
         return "complete"
     return "budget" if stop.reason == STOPPED_AT_MAX_COST else "interrupted"
-
-
-def _close(ledger: Ledger, job: Job, run_id: str, state: JobState, clock: Clock, patiently: Patience) -> Totals:
-    return close_books(ledger, job.folder, job.description, run_id, state, job.rows, clock, patiently)
 
 
 # Command line

@@ -53,6 +53,11 @@ class Price(BaseModel):
     as_of: date = Field(description="The day on which this price was true.")
     source: str = Field(min_length=1, description="Where the figure comes from.")
 
+    @property
+    def dated_source(self) -> str:
+        """Where it comes from and as of when."""
+        return f"{self.source} (as of {self.as_of.isoformat()})"
+
 
 class NodeType(BaseModel):
     """A kind of machine: what its devices are, how many it has, and its price in each market it is had in."""
@@ -120,5 +125,5 @@ def describe_node(node_type: str, market: str, prices: PriceTable, node_id: str 
         device=row.device,
         market=market,
         price_usd_per_device_hour=price.usd_per_node_hour / row.devices,
-        price_source=f"{price.source} (as of {price.as_of.isoformat()})",
+        price_source=price.dated_source,
     )

@@ -29,8 +29,9 @@ from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, ge
 import pyarrow as pa
 import rfc8785
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from orchestrion.errors import InvalidRequest, VerificationFailed, shown
 from orchestrion.finding import Finding
@@ -441,6 +442,12 @@ class Signer:
     def sign(self, record: TrackRecord) -> SignedRecord:
         """`record` with this key's signature."""
         return SignedRecord(record, self.sign_bytes(canonical_bytes(record)))
+
+    def derived_key(self, purpose: str) -> bytes:
+        """32 secret bytes for one purpose, the same wherever this key is (HKDF with SHA-256, RFC 5869)."""
+        return HKDF(hashes.SHA256(), length=32, salt=None, info=purpose.encode()).derive(
+            self._private_key.private_bytes_raw()
+        )
 
     def sign_bytes(self, message: bytes) -> Signature:
         """The signature of this key over `message`."""

@@ -517,7 +517,9 @@ class Rendering:
             self._job.watch.set("generate", self._opening_s + device_s, self._opening_cpu_s + device_s)
 
 
-def build_renderer(config: RenderConfig, pool: str, recorder: Recorder, node_id: str | None = None) -> Renderer:
+def build_renderer(
+    config: RenderConfig, pool: str, recorder: Recorder, node_id: str | None = None, prices: PriceTable | None = None
+) -> Renderer:
     """Load the models, open the store, the key and the prices that `config` names.
 
     Args:
@@ -525,11 +527,12 @@ def build_renderer(config: RenderConfig, pool: str, recorder: Recorder, node_id:
         pool: for records and metrics.
         recorder: counts.
         node_id: what the scheduler calls this machine; its host name if there is no scheduler.
+        prices: what machines cost; the table that `config` names if nobody says.
 
     Raises:
         InvalidRequest: a model, node type, market, price table, key or store that cannot be used.
     """
-    node = describe_node(config.node_type, config.market, PriceTable.load(config.prices_path), node_id)
+    node = describe_node(config.node_type, config.market, prices or PriceTable.load(config.prices_path), node_id)
     signer = Signer.load_or_create(config.signing_key_path)
     signer.publish_key(config.signing_key_path)
     clock = SystemClock()

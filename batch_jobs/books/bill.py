@@ -4,9 +4,9 @@
               =  reserved (devices that workers had to themselves)                      +  unallocated (the others)
     reserved  =  direct (renders of tracks)  +  waste (tries that gave no track)  +  idle (the rest)
 
-Tracks carry waste and idle in proportion to what their own render cost; a cache hit carries nothing. The surprising
-thing: idle is what is left over, so it can be a little less than nothing. A process that masters one track while it
-generates the next holds its device once, and charges both.
+Tracks carry waste and idle in proportion to what their own render cost; a cache hit carries nothing. Idle is what is
+left over, so it can be a little less than nothing: a process that masters one track while it generates the next holds
+its device once, and charges both.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.job_folder import WorkerJournal, WorkerNode
-from orchestrion.errors import InvalidRequest
+from batch_jobs.books.prices import JobPrices, PricedNode
+from batch_jobs.job_folder import WorkerJournal
 
 #: A machine in one run: run id and node id.
 RunNode = tuple[str, str]
@@ -32,7 +32,7 @@ class NodeBill:
     """What one machine cost in one run."""
 
     run_id: str
-    node: WorkerNode
+    node: PricedNode
     up_from: datetime
     up_to: datetime
     workers: int
@@ -97,23 +97,22 @@ def balance(direct_usd: float, waste_usd: float, bills: Iterable[NodeBill]) -> B
     )
 
 
-def node_bills(workers: Iterable[WorkerJournal], paid_up_to: Mapping[RunNode, datetime]) -> list[NodeBill]:
+def node_bills(
+    workers: Iterable[WorkerJournal], prices: JobPrices, paid_up_to: Mapping[RunNode, datetime]
+) -> list[NodeBill]:
     """What the machines of these workers cost.
 
     Args:
         workers: each is counted in one bill of its ledger only.
+        prices: of the job.
         paid_up_to: until when earlier bills have paid for a machine; it is not paid for twice.
-
-    Raises:
-        InvalidRequest: a machine has no usable price, or fewer devices than one of its workers had.
     """
     together: dict[RunNode, list[WorkerJournal]] = defaultdict(list)
     for worker in workers:
-        _check(worker)
         together[worker.run_id, worker.node.node_id].append(worker)
     bills = []
     for (run_id, node_id), those in sorted(together.items()):
-        node = those[0].node
+        node = max((prices.of(worker.node) for worker in those), key=lambda each: each.usd_per_node_hour)
         up_from = min(worker.up_from for worker in those)
         up_from = max(up_from, paid_up_to.get((run_id, node_id), up_from))
         up_to = max(up_from, *(worker.seen_at for worker in those))
@@ -124,26 +123,8 @@ def node_bills(workers: Iterable[WorkerJournal], paid_up_to: Mapping[RunNode, da
                 up_from=up_from,
                 up_to=up_to,
                 workers=len(those),
-                reserved_device_seconds=math.fsum(max(0.0, worker.reserved_device_seconds) for worker in those),
+                reserved_device_seconds=math.fsum(map(prices.reserved_device_seconds, those)),
                 cost_usd=(up_to - up_from).total_seconds() / 3600.0 * node.usd_per_node_hour,
             )
         )
     return bills
-
-
-def _check(worker: WorkerJournal) -> None:
-    node = worker.node
-    if not (math.isfinite(node.usd_per_node_hour) and node.usd_per_node_hour > 0.0):
-        raise InvalidRequest.of(
-            "usd_per_node_hour",
-            node.usd_per_node_hour,
-            f"is no price for {node.node_type} ({node.market}), on which worker {worker.worker_id} ran; "
-            "mend its journal in jobs/<job>/workers/ and the price table",
-        )
-    if node.devices < 1 or not 0.0 <= worker.reserved_devices <= node.devices:
-        raise InvalidRequest.of(
-            "devices",
-            node.devices,
-            f"{node.node_type} has fewer devices than the {worker.reserved_devices:g} that worker {worker.worker_id} "
-            "had to itself; mend its journal in jobs/<job>/workers/ and the price table",
-        )

@@ -1,50 +1,57 @@
 """Closing the books: what a job's workers committed since the last time becomes rows of the ledger, all at once.
 
 shards and journals that no closing counted yet → sums → who pays for what → rows → one commit. It runs at the end of
-each run, also of one that was stopped, and mends what a killed run left. The surprising thing: there is no half
-closing to repair. Until the manifest names it, nothing of it counts; after that, the list of shards and workers in
-its record keeps them from being counted again, whoever tries.
+each run, also of one that was stopped, and mends what a killed run left. There is no half closing to repair: until the
+manifest names it, nothing of it counts; after that, the list of shards and workers in its record keeps them from being
+counted again, whoever tries.
+
+What lies in the job's folder and does not read as ours stops no closing: a journal is skipped, and what only has the
+name of a shard is removed, so that the next run renders its rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.books.bill import Books, NodeBill, RunNode, balance, node_bills
-from batch_jobs.books.ledger import Change, JobEntry, Ledger, LedgerFile, Snapshot, Totals, conformed
+from batch_jobs.books.ledger import Change, JobEntry, JobState, Ledger, LedgerFile, Snapshot, Totals, conformed
 from batch_jobs.books.outcomes import attempt_row
+from batch_jobs.books.prices import JobPrices
 from batch_jobs.books.tables import (
     ATTEMPTS_SCHEMA,
-    FAILURES_SCHEMA,
     NODES_SCHEMA,
     PREEMPTED,
+    SHARD_KINDS,
     STOPPED,
     TRACK,
-    TRACKS_SCHEMA,
 )
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
 from orchestrion.clock import Clock
+from orchestrion.errors import InvalidRequest
 from orchestrion.patience import Patience, at_once
 from orchestrion.provenance import utc_timestamp
 
-JobState = Literal["complete", "interrupted", "budget", "failed"]
+logger = logging.getLogger(__name__)
 
 #: Rows that wait for their file: what a closing holds in memory, whatever the size of the job.
 ROWS_AT_A_TIME: Final = 8_192
 #: Shards that are read side by side: a bucket answers slowly, and decompressing leaves the interpreter free.
 READERS: Final = 4
-_KINDS: Final = (("track", TRACKS_SCHEMA), ("failure", FAILURES_SCHEMA), ("attempt", ATTEMPTS_SCHEMA))
+#: Columns that no sum survives if one value of them is not a number.
+_AMOUNTS: Final = frozenset({"charged_usd", "cost_usd", "duration_s", "device_seconds"})
 #: What the sums need of a shard: a tenth of it.
 _SUMMED: Final = (
     "track.line", "track.cache_hit", "track.charged_usd", "track.cost_usd", "track.duration_s",
@@ -56,18 +63,20 @@ def close_books(
     ledger: Ledger,
     folder: JobFolder,
     job: Mapping[str, Any],
+    prices: JobPrices,
     run_id: str,
     state: JobState,
     rows: int,
     clock: Clock,
     patiently: Patience = at_once,
-) -> Totals:
+) -> JobEntry:
     """Publish every shard that is committed and every worker that is done, each once.
 
     Args:
         ledger: where to.
         folder: the job, below the same address as the ledger.
-        job: what it is (`catalog`, `catalog_sha256`, `store`).
+        job: what it is (`catalog`, `catalog_sha256`, `store`, `begun_at`).
+        prices: of its machines.
         run_id: the run that ends: its workers count as done. Of other runs, those that nobody has seen for a while.
         state: how the run ends.
         rows: rows of the catalog.
@@ -75,14 +84,18 @@ def close_books(
         patiently: makes the whole closing; it may be made again, and is counted once.
 
     Returns:
-        The sums of the whole job so far, over all its runs.
+        The state of the job, and its sums so far, over all its runs. It is not complete where a shard had to be
+        removed.
 
     Raises:
-        InvalidRequest: a machine has no usable price.
+        InvalidRequest: the record of an earlier closing is damaged.
         StoreUnavailable: the folder or bucket did not answer.
     """
-    closing = _Closing(ledger, folder, job, run_id, state, rows, clock)
-    return patiently(lambda: ledger.commit(closing.build)).jobs[folder.job_id].totals
+    closing = _Closing(ledger, folder, job, prices, run_id, state, rows, clock)
+    entry = patiently(lambda: ledger.commit(closing.build)).jobs[folder.job_id]
+    for shard in closing.unreadable:
+        patiently(partial(folder.discard, shard))
+    return entry
 
 
 def shard_totals(shard: pa.Table) -> Totals:
@@ -114,7 +127,12 @@ class _Accounted:
     attempts: set[str] = field(default_factory=set)
     paid_up_to: dict[RunNode, datetime] = field(default_factory=dict)
 
-    def include(self, closing: bytes) -> None:
+    def include(self, key: str, closing: bytes) -> None:
+        # A name is the hash of these very bytes. To go on without them would count everything in them twice.
+        if key.rpartition("/")[2] != _closing_name(closing):
+            raise InvalidRequest.of(
+                "ledger", key, "is not what was written when the books were closed; restore it and run again"
+            )
         values = json.loads(closing)
         self.shards.update(values["shards"])
         self.workers.update(values["workers"])
@@ -154,6 +172,7 @@ class _Closing:
         ledger: Ledger,
         folder: JobFolder,
         job: Mapping[str, Any],
+        prices: JobPrices,
         run_id: str,
         state: JobState,
         rows: int,
@@ -163,10 +182,13 @@ class _Closing:
         self._objects = ledger.objects
         self._folder = folder
         self._job = job
+        self._prices = prices
         self._run_id = run_id
-        self._state = state
+        self._state: JobState = state
         self._rows = rows
         self._clock = clock
+        #: Shards that are none, by their names.
+        self.unreadable: set[str] = set()
         #: The closings before this one, and what this one came to on top of them.
         self._made: tuple[tuple[str, ...], _Result | None] | None = None
 
@@ -177,6 +199,8 @@ class _Closing:
         if self._made is None or self._made[0] != before or not self._still_there(newest):
             self._made = (before, self._result(newest, before))
         result = self._made[1]
+        if self.unreadable and self._state == "complete":
+            self._state = "interrupted"
         if result is None and known and (known.state, known.rows) == (self._state, self._rows):
             return None
         totals = replace(known.totals) if known else Totals()
@@ -205,11 +229,19 @@ class _Closing:
     def _result(self, newest: Snapshot, before: tuple[str, ...]) -> _Result | None:
         accounted = _Accounted()
         for key in before:
-            accounted.include(self._objects.read(key))
+            accounted.include(key, self._objects.read(key))
+        while True:
+            try:
+                return self._result_of_readable(newest, accounted)
+            except _UnreadableShardError as error:
+                logger.warning("shard %s of job %s %s", error.shard, self._folder.job_id, error)
+                self.unreadable.add(error.shard)
+
+    def _result_of_readable(self, newest: Snapshot, accounted: _Accounted) -> _Result | None:
         # Journals first: a try that leaves a journal meanwhile is then in a shard that the listing has.
         workers = self._workers_done(accounted)
         committed = self._folder.committed()
-        shards = [name for name in committed if name not in accounted.shards]
+        shards = [name for name in committed if name not in accounted.shards | self.unreadable]
         if not shards and not workers:
             return None
         lost = self._tries_in_journals(workers, set(committed) - set(shards))
@@ -217,7 +249,9 @@ class _Closing:
         lost_rows = self._rows_of_lost(lost)
         sums.wasted += [row["cost_usd"] for row in lost_rows]
         sums.totals.charged_usd = math.fsum(sums.charged)
-        books = balance(sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, accounted.paid_up_to))
+        books = balance(
+            sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, accounted.paid_up_to)
+        )
         added: dict[str, list[LedgerFile]] = defaultdict(list)
         sums.totals.failures -= self._write_shards(shards, sums, books, accounted, added)
         if lost_rows:
@@ -233,13 +267,13 @@ class _Closing:
 
     def _workers_done(self, accounted: _Accounted) -> list[WorkerJournal]:
         """The workers to account for now. A machine that still works for another run is left to that run, whole."""
-        now = self._clock.now()
+        now, begun_at = self._clock.now(), datetime.fromisoformat(self._job["begun_at"])
         journals = self._folder.journals()
         at_work = {
             (each.run_id, each.node.node_id) for each in journals if each.run_id != self._run_id and each.is_alive(now)
         }
         return [
-            each
+            each.within(begun_at, now)
             for each in journals
             if each.worker_id not in accounted.workers and (each.run_id, each.node.node_id) not in at_work
         ]
@@ -250,8 +284,10 @@ class _Closing:
         """Tries that only their worker's journal tells of, unless a new shard does."""
         found = {attempt.attempt_id: (attempt, worker) for worker in workers for attempt in worker.attempts}
         for shard in {attempt.shard for attempt, _ in found.values()} & published:
-            for attempt_id in rows_of(self._folder.shard(shard), "attempt")["attempt_id"].to_pylist():
-                found.pop(attempt_id, None)
+            # What was counted is not looked at again: without it, a try may be told of twice.
+            if (rows := self._folder.shard(shard)) is not None:
+                for attempt_id in rows_of(rows, "attempt")["attempt_id"].to_pylist():
+                    found.pop(attempt_id, None)
         return found
 
     def _sum_up(
@@ -259,7 +295,7 @@ class _Closing:
     ) -> _Sums:
         """The first pass. Takes the tries that it finds out of `lost`."""
         sums = _Sums()
-        for name, shard in _read_ahead(lambda name: self._folder.shard(name, _SUMMED), shards):
+        for name, shard in _read_ahead(lambda name: self._readable(name, _SUMMED), shards):
             counted = shard_totals(shard)
             sums.charged.append(counted.charged_usd)
             sums.totals.add(counted)
@@ -277,6 +313,15 @@ class _Closing:
                 sums.retried[_round(name)] += [*tracks["line"].chunks, *failed.chunks]
         return sums
 
+    def _readable(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a shard, each of this job, its figures finite and not negative."""
+        rows = self._folder.shard(name, columns)
+        if rows is None:
+            raise _UnreadableShardError(name, "is no shard; it is removed, and the next run renders its rows")
+        if (wrong := _wrong_value(rows, self._folder.job_id)) is not None:
+            raise _UnreadableShardError(name, f"has {wrong}; it is removed, and the next run renders its rows")
+        return rows
+
     def _rows_of_lost(self, lost: Mapping[str, tuple[Attempt, WorkerJournal]]) -> list[dict[str, Any]]:
         now = self._clock.now()
         rows = []
@@ -285,7 +330,7 @@ class _Closing:
                 # One that is still alive is of this run, which ends here.
                 ended = STOPPED if worker.left or worker.is_alive(now) else PREEMPTED
                 attempt = replace(attempt, ended=ended, ended_at=worker.seen_at)
-            rows.append(attempt_row(attempt, self._folder.job_id, worker))
+            rows.append(attempt_row(attempt, self._folder.job_id, worker, self._prices))
         return rows
 
     def _write_shards(
@@ -303,7 +348,9 @@ class _Closing:
         def flush(in_round: int) -> int:
             rows = pa.concat_tables(waiting)
             waiting.clear()
-            tracks, failures, attempts = (conformed(rows_of(rows, kind), schema) for kind, schema in _KINDS)
+            tracks, failures, attempts = (
+                conformed(rows_of(rows, kind), schema) for kind, schema in SHARD_KINDS.items()
+            )
             attempts = _without(attempts, "attempt_id", accounted.attempts)
             failed = failures.num_rows
             if later := [lines for number, many in sums.retried.items() if number > in_round for lines in many]:
@@ -314,7 +361,7 @@ class _Closing:
             return int(failed - failures.num_rows)
 
         number, count = 1, 0
-        for name, shard in _read_ahead(self._folder.shard, shards):
+        for name, shard in _read_ahead(self._readable, shards):
             if waiting:
                 is_full = count + len(shard) > ROWS_AT_A_TIME
                 # Another schema: a worker of another release wrote it.
@@ -360,10 +407,42 @@ class _Closing:
             "paid_up_to": [[bill.run_id, bill.node.node_id, utc_timestamp(bill.up_to)] for bill in books.nodes],
         }
         data = json.dumps(record).encode()
-        key = f"jobs/{self._folder.job_id}/closings/{hashlib.sha256(data).hexdigest()[:32]}.json"
+        key = f"jobs/{self._folder.job_id}/closings/{_closing_name(data)}"
         # A name that is taken holds these very bytes.
         self._objects.create(key, data)
         return key
+
+
+class _UnreadableShardError(Exception):
+    """What lies under a shard's name is none."""
+
+    def __init__(self, shard: str, why: str) -> None:
+        super().__init__(why)
+        self.shard = shard
+
+
+def _wrong_value(shard: pa.Table, job_id: str) -> str | None:
+    """What no worker of this job writes, e.g. "a track whose charged_usd is not a number"; None if there is nothing."""
+    for kind, schema in SHARD_KINDS.items():
+        rows = rows_of(shard, kind)
+        for column in (each for each in schema if each.name in rows.schema.names):
+            values = rows[column.name]
+            if not column.nullable and values.null_count:
+                return f"a {kind} without {column.name}"
+            if column.name == "job_id" and not pc.all(pc.equal(values, job_id), min_count=0).as_py():
+                return f"a {kind} of another job"
+            if column.name in _AMOUNTS and not pc.all(_is_amount(values), min_count=0).as_py():
+                return f"a {kind} whose {column.name} is less than 0 or not finite"
+    return None
+
+
+def _is_amount(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    known = values.drop_null()
+    return pc.and_(pc.is_finite(known), pc.greater_equal(known, 0.0))
+
+
+def _closing_name(data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()[:32]}.json"
 
 
 def _with_shares(tracks: pa.Table, books: Books) -> pa.Table:

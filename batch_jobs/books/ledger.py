@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import fsspec
@@ -50,6 +50,9 @@ ABANDONED_AFTER: Final = timedelta(hours=24)
 _MOMENT_IN_NAME: Final = "%Y%m%dT%H%M%SZ"
 _MANIFEST: Final = re.compile(r"(?:^|/)manifests/(\d{8})\.json$")
 _PART: Final = re.compile(r"part-(?P<moment>\d{8}T\d{6}Z)-[0-9a-f]{32}\.parquet")
+
+
+JobState = Literal["complete", "interrupted", "budget", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,7 @@ class JobEntry:
     catalog: str
     catalog_sha256: str
     store: str
-    #: complete, interrupted, budget or failed.
-    state: str
+    state: JobState
     #: Rows of its catalog.
     rows: int
     totals: Totals

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from batch_jobs.books.prices import JobPrices
 from batch_jobs.books.tables import SHARD_SCHEMA
 from batch_jobs.catalog.rows import RefusedRow
 from batch_jobs.job_folder import Attempt, WorkerJournal
@@ -78,16 +79,17 @@ def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
     return failure_row(RowContext(job_id, row.line, row.row_id, row.title), None, failure, 0, now)
 
 
-def attempt_row(attempt: Attempt, job_id: str, worker: WorkerJournal) -> dict[str, Any]:
+def attempt_row(attempt: Attempt, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:
     """A row of `attempts`: a try and who made it."""
+    node = prices.of(worker.node)
     return asdict(attempt) | {
         "job_id": job_id,
         "run_id": worker.run_id,
         "worker_id": worker.worker_id,
-        "node_id": worker.node.node_id,
-        "node_type": worker.node.node_type,
-        "market": worker.node.market,
-        "cost_usd": attempt.device_seconds * worker.node.usd_per_device_second,
+        "node_id": node.node_id,
+        "node_type": node.node_type,
+        "market": node.market,
+        "cost_usd": attempt.device_seconds * node.usd_per_device_second,
     }
 
 

@@ -114,10 +114,9 @@ NODES_SCHEMA: Final = pa.schema(
         _field("unallocated_usd", pa.float64(), "The part of it that no track of this job is charged for."),
     ]
 )
-#: What a shard's commit holds: exactly one of the three columns of each row is not null.
+#: What a shard's commit holds: the rows of three tables.
+SHARD_KINDS: Final = {"track": TRACKS_SCHEMA, "failure": FAILURES_SCHEMA, "attempt": ATTEMPTS_SCHEMA}
+#: Exactly one of the three columns of each row is not null.
 SHARD_SCHEMA: Final = pa.schema(
-    [
-        (name, pa.struct([field.with_nullable(True) for field in schema]))
-        for name, schema in (("track", TRACKS_SCHEMA), ("failure", FAILURES_SCHEMA), ("attempt", ATTEMPTS_SCHEMA))
-    ]
+    [(kind, pa.struct([field.with_nullable(True) for field in schema])) for kind, schema in SHARD_KINDS.items()]
 )

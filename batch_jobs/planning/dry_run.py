@@ -8,9 +8,9 @@ from batch_jobs.catalog.rows import catalog_sha256
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.estimate import estimate, known_overhead, known_speeds
-from batch_jobs.planning.job import ASSUMED_WORKERS, catalog_into, check_price, cut_as_noted, job_id_of, noted_job
+from batch_jobs.planning.job import ASSUMED_WORKERS, catalog_into, cut_as_noted, job_id_of, noted_job, prices_of
 from batch_jobs.planning.plan import Plan
-from orchestrion.cost import PriceTable, describe_node
+from orchestrion.cost import describe_node
 from orchestrion.objects import Objects
 
 
@@ -25,8 +25,7 @@ def dry_run(options: RenderOptions) -> str:
         NotFound: there is no such catalog.
         StoreUnavailable: the ledger did not answer.
     """
-    check_price(options)
-    node = describe_node(options.node_type, options.market, PriceTable.load(options.prices_path))
+    node = describe_node(options.node_type, options.market, prices_of(options).table)
     workers = options.max_workers or ASSUMED_WORKERS
     folder = JobFolder(
         Objects(options.ledger_url, options.storage_options),

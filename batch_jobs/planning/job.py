@@ -1,8 +1,8 @@
 """Which job a command means, and what is still to do of it.
 
 A job is named by what it renders: the catalog's bytes and the settings that decide which rows and which music. So the
-same command means the same job, on any machine and after any death. The surprising thing: where it is rendered, by how
-many workers and at what price is no part of the name and may change from run to run.
+same command means the same job, on any machine and after any death. Where it is rendered, by how many workers and at
+what price is no part of the name and may change from run to run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final
 import pyarrow.dataset as ds
 
 from batch_jobs.books.ledger import Ledger
+from batch_jobs.books.prices import JobPrices
 from batch_jobs.catalog.rows import RefusedRow, catalog_sha256, is_sampled, read_catalog
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
@@ -74,20 +75,21 @@ def _settings(options: RenderOptions) -> dict[str, Any]:
     }
 
 
-def check_price(options: RenderOptions) -> None:
-    """Find a wrong price or node type here, and not in each of a hundred actors.
+def prices_of(options: RenderOptions) -> JobPrices:
+    """The prices of a job: found wrong here, and not in each of a hundred actors.
 
     Raises:
         InvalidRequest: the price table does not know the machine, or workers have no share of the device that is paid.
     """
-    prices = PriceTable.load(options.prices_path)
-    prices.price(options.node_type, options.market)
-    if prices.node_types[options.node_type].device == "gpu" and options.gpus_per_worker <= 0:
+    table = PriceTable.load(options.prices_path)
+    prices = JobPrices(table, options.node_type, options.market)
+    if table.node_types[options.node_type].device == "gpu" and options.gpus_per_worker <= 0:
         raise InvalidRequest.of(
             "gpus_per_worker",
             options.gpus_per_worker,
             f"{options.node_type} is paid by the GPU; say what a worker has of one",
         )
+    return prices
 
 
 def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, plan: Plan, clock: Clock) -> Job:
@@ -121,8 +123,8 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
         )
     cut_as_noted(plan, description)
     job = Job(folder, description, plan, plan.rows)
-    if (number := folder.newest_round()) > 1:
-        plan.begin_round(number, folder.round_lines(number))
+    if (number := folder.newest_round()) > 1 and (lines := folder.round_lines(number)) is not None:
+        plan.begin_round(number, lines)
     plan.note_committed(folder.committed())
     return job
 

@@ -43,7 +43,7 @@ KEEP_EVERY_S: Final = 15.0
 
 
 class Partials(Protocol):
-    """Where codes of unfinished pieces are kept; `job_folder.JobFolder` is one."""
+    """Where codes of unfinished pieces are kept; `partial_pieces.PartialPieces` is one."""
 
     def partial(self, track_id: str, /) -> bytes | None: ...  # noqa: D102
     def keep_partial(self, track_id: str, checkpoint: bytes, /) -> None: ...  # noqa: D102

@@ -1,8 +1,8 @@
 """The actor of a catalog job: Ray Data hands it shards, it hands back a line about each. It may be taken away any time.
 
-Audio, records and outcomes go to the store and to the job's folder, never through Ray. The surprising thing: on a node
-that is being taken away it ends its own process. Ray moves nobody; but what a process that died had in hand, it gives
-to another one on another node.
+Audio, records and outcomes go to the store and to the job's folder, never through Ray. On a node that is being taken
+away it ends its own process: Ray moves nobody, but what a process that died had in hand, it gives to another one on
+another node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Final, NoReturn, cast
 import pyarrow as pa
 import ray.util.metrics
 
+from batch_jobs.books.prices import JobPrices
 from batch_jobs.job_folder import BEAT_S, JobFolder, WorkerJournal, WorkerNode
+from batch_jobs.partial_pieces import PartialPieces
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 from batch_jobs.rendering.render_line import RenderLine
@@ -28,7 +30,7 @@ from batch_jobs.rendering.worker import LEFT, ShardWorker
 from orchestrion.admission import Pool
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
-from orchestrion.cost import PriceTable, describe_node
+from orchestrion.cost import Node, describe_node
 from orchestrion.errors import OrchestrionError
 from orchestrion.metrics import RayMetrics, RayRecorder
 
@@ -52,6 +54,7 @@ class Assignment:
 
     config: RenderConfig
     folder: JobFolder
+    prices: JobPrices
     run_id: str
     reserved_cpus: float
     reserved_gpus: float
@@ -69,11 +72,11 @@ class RenderStage:
                 "market": here.market or assignment.config.market,
             }
         )
-        node = worker_node(config, here.node_id)
+        node = describe_node(config.node_type, config.market, assignment.prices.table, here.node_id)
         identity = WorkerJournal(
             worker_id=f"w-{uuid.uuid4().hex[:12]}",
             run_id=assignment.run_id,
-            node=node,
+            node=WorkerNode(node.node_id, node.node_type, node.market),
             reserved_devices=assignment.reserved_gpus if node.device == "gpu" else assignment.reserved_cpus,
             up_from=clock.now(),
             seen_at=clock.now(),
@@ -88,17 +91,23 @@ class RenderStage:
         from orchestrion.render import build_renderer
 
         renderer = build_renderer(
-            config, Pool.BATCH, RayRecorder(cast("RayMetrics", ray.util.metrics)), node_id=here.node_id
+            config,
+            Pool.BATCH,
+            RayRecorder(cast("RayMetrics", ray.util.metrics)),
+            node_id=here.node_id,
+            prices=assignment.prices.table,
         )
         self._line = RenderLine(
             renderer,
-            assignment.folder,
+            PartialPieces(assignment.folder.objects, assignment.folder.job_id, renderer.signer),
             slots=config.slots,
             mastering_threads=_mastering_threads(node, config.threads),
             clock=clock,
             sleep=time.sleep,
         )
-        self._worker = ShardWorker(assignment.folder, renderer, self._line, self._journal, clock, time.sleep)
+        self._worker = ShardWorker(
+            assignment.folder, assignment.prices, renderer, self._line, self._journal, clock, time.sleep
+        )
         self._drain = NodeDrain.of_this_process()
         self._leaving = False
         self._changed = threading.Condition()
@@ -172,28 +181,6 @@ class RenderStage:
             threading.Event().wait()
 
 
-def _mastering_threads(node: WorkerNode, threads: int) -> int:
+def _mastering_threads(node: Node, threads: int) -> int:
     """None where the model needs the one core that the process has; beside a GPU, or with more cores, one for each."""
     return threads if node.device == "gpu" or threads > 1 else 0
-
-
-def worker_node(config: RenderConfig, node_id: str) -> WorkerNode:
-    """The machine that a process renders on, with its price.
-
-    Raises:
-        InvalidRequest: the price table does not know it.
-    """
-    prices = PriceTable.load(config.prices_path)
-    price = prices.price(config.node_type, config.market)
-    row = prices.node_types[config.node_type]
-    on_demand = row.markets.get("on-demand")
-    return WorkerNode(
-        node_id=node_id,
-        node_type=config.node_type,
-        market=config.market,
-        device=row.device,
-        devices=row.devices,
-        usd_per_node_hour=price.usd_per_node_hour,
-        on_demand_usd_per_node_hour=on_demand.usd_per_node_hour if on_demand else None,
-        price_source=describe_node(config.node_type, config.market, prices).price_source,
-    )

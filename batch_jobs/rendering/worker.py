@@ -1,7 +1,7 @@
 """How one process takes a shard to its commit: claim → render what is missing → settle every row → commit.
 
-No Ray here. The surprising thing: a shard that was begun before is not begun again. What its dead worker finished is in
-the store and counts as this job's own work; only what was in its hands when it died is made a second time.
+No Ray here. A shard that was begun before is not begun again: what its dead worker finished is in the store and counts
+as this job's own work, and only what was in its hands when it died is made a second time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 from batch_jobs.books.closing import shard_totals
 from batch_jobs.books.ledger import Totals
 from batch_jobs.books.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
+from batch_jobs.books.prices import JobPrices
 from batch_jobs.books.tables import TRACK
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
 from batch_jobs.rendering.care import Care
@@ -101,6 +102,7 @@ class ShardWorker:
     def __init__(
         self,
         folder: JobFolder,
+        prices: JobPrices,
         renderer: Renderer,
         line: RenderLine,
         journal: Journal,
@@ -108,6 +110,7 @@ class ShardWorker:
         sleep: Callable[[float], None],
     ) -> None:
         self._folder = folder
+        self._prices = prices
         self._renderer = renderer
         self._line = line
         self._journal = journal
@@ -133,8 +136,8 @@ class ShardWorker:
     def _take(self, shard: str, block: pa.Table) -> pa.Table:
         if self._line.is_stopped:
             return _summary(shard, LEFT)
-        if self._reading(lambda: self._folder.is_committed(shard)):
-            return _summary(shard, COMMITTED, self._reading(lambda: self._folder.shard(shard)))
+        if (committed := self._committed(shard)) is not None:
+            return _summary(shard, COMMITTED, committed)
         previous = self._reading(lambda: self._previous(shard))
         if previous is None:
             return _summary(shard, ELSEWHERE)
@@ -149,11 +152,22 @@ class ShardWorker:
         if settled is None:
             return _summary(shard, LEFT)
         table = self._table(shard, rows, settled, previous)
-        committed = self._writing(lambda: self._folder.commit(shard, table))
-        self._journal.settle(shard, committed)
-        if not committed:
-            table = self._reading(lambda: self._folder.shard(shard))
-        return _summary(shard, COMMITTED, table)
+        ours = self._writing(lambda: self._folder.commit(shard, table))
+        theirs = None if ours else self._committed(shard)
+        if not ours and theirs is None:
+            # What had the name was no shard, and is gone.
+            ours = self._writing(lambda: self._folder.commit(shard, table))
+        self._journal.settle(shard, ours)
+        return _summary(shard, COMMITTED, table if theirs is None else theirs)
+
+    def _committed(self, shard: str) -> pa.Table | None:
+        """What is committed of a shard; None if nothing is. What only has its name is removed."""
+        if not self._reading(lambda: self._folder.is_committed(shard)):
+            return None
+        rows = self._reading(lambda: self._folder.shard(shard))
+        if rows is None:
+            self._writing(lambda: self._folder.discard(shard))
+        return rows
 
     # ---- who had it before -------------------------------------------------------------------------------------
 
@@ -253,8 +267,11 @@ class ShardWorker:
             maker = previous.maker(one.outcome) if pays and one.outcome.cache_hit else None
             if maker is not None:
                 adopted.append(self._adopted(shard, row, one.outcome, maker))
-        own = [attempt_row(one, self._folder.job_id, self._journal.identity) for one in self._journal.attempts(shard)]
+        own = [self._attempt_row(one, self._journal.identity) for one in self._journal.attempts(shard)]
         return shard_table(ended, own + adopted)
+
+    def _attempt_row(self, attempt: Attempt, worker: WorkerJournal) -> dict[str, Any]:
+        return attempt_row(attempt, self._folder.job_id, worker, self._prices)
 
     def _adopted(self, shard: str, row: _Row, track: Track, maker: WorkerJournal) -> dict[str, Any]:
         """The try that made a track before its worker could commit it."""
@@ -270,7 +287,7 @@ class ShardWorker:
             made = Attempt(
                 attempt_id, shard, row.at.line, track.track_id, model, ended_at, ended_at, device_seconds, TRACK
             )
-        return attempt_row(made, self._folder.job_id, maker)
+        return self._attempt_row(made, maker)
 
 
 def _first_of_each(rows: Sequence[_Row]) -> dict[str, _Row]:

@@ -7,23 +7,34 @@ import pyarrow.compute as pc
 from batch_jobs.books.closing import close_books
 from batch_jobs.books.ledger import Ledger
 from batch_jobs.books.outcomes import shard_table
+from batch_jobs.books.prices import JobPrices
 from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
 from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal, WorkerNode
+from orchestrion.cost import NodeType, Price, PriceTable
 from orchestrion.objects import Objects
 from orchestrion.provenance import SCHEMA_VERSION
 from tests.unit.batch_jobs.sample_ledger import any_row
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-JOB = {"catalog": "songs.csv", "catalog_sha256": "ab" * 32, "store": "out/store"}
+JOB = {
+    "catalog": "songs.csv", "catalog_sha256": "ab" * 32, "store": "out/store", "begun_at": START.isoformat(),
+}  # fmt: skip
+#: What `node` has made so far, by node type.
+_TYPES: dict[str, NodeType] = {}
 
 
-def node(node_id="n1", devices=2, usd_per_node_hour=3600.0, **values) -> WorkerNode:
-    """A machine; at its price a device is one dollar for two seconds unless it says otherwise."""
-    known = {
-        "node_id": node_id, "node_type": "box", "market": "spot", "device": "cpu-core", "devices": devices,
-        "usd_per_node_hour": usd_per_node_hour, "on_demand_usd_per_node_hour": None, "price_source": "a test",
-    }  # fmt: skip
-    return WorkerNode(**known | values)
+def node(node_id="n1", devices=2, usd_per_node_hour=3600.0) -> WorkerNode:
+    """A machine, of a type in `prices()`; a device is one dollar for two seconds unless it says otherwise."""
+    node_type = f"box-{devices}-{usd_per_node_hour}"
+    price = Price(usd_per_node_hour=usd_per_node_hour, as_of=START.date(), source="a test")
+    _TYPES[node_type] = NodeType(device="cpu-core", devices=devices, markets={"spot": price})
+    return WorkerNode(node_id, node_type, "spot")
+
+
+def prices() -> JobPrices:
+    """The prices of every `node`."""
+    known = node()
+    return JobPrices(PriceTable(node_types=dict(_TYPES)), known.node_type, known.market)
 
 
 def worker(worker_id, run_id="run-1", on=None, from_s=0.0, to_s=100.0, devices=1.0, attempts=(), **values):
@@ -89,7 +100,10 @@ class CommittedJob:
         assert self.folder.commit(shard, rendered(shard, *lines_and_usd, job_id=self.folder.job_id))
 
     def close(self, run_id="run-1", state="complete", rows=0):
-        return close_books(self.ledger, self.folder, JOB, run_id, state, rows, self.clock)
+        return self.entry(run_id, state, rows).totals
+
+    def entry(self, run_id="run-1", state="complete", rows=0):
+        return close_books(self.ledger, self.folder, JOB, prices(), run_id, state, rows, self.clock)
 
     def rows(self, table, *columns):
         """The rows of a table, or the values of these columns, in order of lines."""

@@ -9,7 +9,6 @@ import pytest
 from batch_jobs.books.ledger import read_snapshot
 from batch_jobs.books.outcomes import shard_table
 from batch_jobs.compact_ledger import compact
-from orchestrion.errors import InvalidRequest
 from orchestrion.objects import Objects
 from tests.unit.batch_jobs.committed_job import (
     START,
@@ -216,15 +215,6 @@ def test_a_machine_that_works_for_another_run_is_left_to_that_run(job):
     assert job.close(run_id="run-1").node_usd == 200.0
     assert sorted(job.rows("nodes", "run_id", "workers")) == [("run-1", 2), ("run-2", 1)]
     job.assert_reconciled()
-
-
-def test_a_price_that_is_missing_stops_the_closing_and_publishes_nothing(job):
-    job.commit("01-a", (1, 20.0))
-    job.folder.write_journal(worker("w1", on=node(usd_per_node_hour=0.0)))
-
-    with pytest.raises(InvalidRequest, match="no price for box"):
-        job.close()
-    assert job.ledger.snapshot().number == 0
 
 
 # Rounds

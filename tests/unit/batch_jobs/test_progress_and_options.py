@@ -6,13 +6,11 @@ import json
 import pytest
 
 from batch_jobs.books.ledger import Totals
-from batch_jobs.budget import spent_usd
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.progress import JobProgress, ProgressLines
 from batch_jobs.render_catalog import Summary, main
 from orchestrion.errors import InvalidRequest
-from tests.unit.batch_jobs.committed_job import node, worker
 
 
 def test_progress_says_rate_cost_and_time_left_of_this_run_and_where_the_whole_job_is():
@@ -173,13 +171,6 @@ def test_a_run_that_ran_out_of_money_is_exit_code_4_and_says_what_is_left():
     summary = Summary("j", "r", "budget", 10, Totals(tracks=4, failures=1), Totals(tracks=4), 3.0, "out/manifest.json")
 
     assert summary.exit_code == 4 and "5 still to do" in summary.describe()
-
-
-def test_what_a_job_has_cost_counts_workers_also_while_they_wait():
-    # At this price a device is 0.50 USD a second.
-    journals = [worker("a", from_s=0, to_s=10), worker("b", from_s=5, to_s=10, devices=2.0, on=node(devices=2))]
-
-    assert spent_usd(journals) == pytest.approx(10.0)
 
 
 def test_a_refused_option_is_an_invalid_request():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from batch_jobs.job_folder import JobFolder
+from batch_jobs.partial_pieces import PartialPieces
 from batch_jobs.rendering.render_line import KEEP_EVERY_S, MAX_COMPLETING, OPEN_AHEAD, RenderLine
 from orchestrion.errors import StoreUnavailable
 from orchestrion.models.protocol import Performance
@@ -70,13 +70,13 @@ def clock():
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return JobFolder(Objects(str(tmp_path / "ledger")), "job-1")
+def partials(tmp_path, renderer):
+    return PartialPieces(Objects(str(tmp_path / "ledger")), "job-1", renderer.signer)
 
 
 @pytest.fixture(params=[0, 1], ids=["one-core", "a-core-beside-the-model"])
-def line(request, renderer, folder, clock, shared):
-    line = RenderLine(renderer, folder, slots=2, mastering_threads=request.param, clock=clock, sleep=clock.sleep)
+def line(request, renderer, partials, clock, shared):
+    line = RenderLine(renderer, partials, slots=2, mastering_threads=request.param, clock=clock, sleep=clock.sleep)
     yield line
     shared.go_on()
     line.close()
@@ -155,7 +155,7 @@ def test_an_error_that_nobody_foresaw_is_its_callers_and_the_line_goes_on(line, 
 
 @pytest.mark.parametrize("mastering_threads, in_one", [(0, True), (1, False)])
 def test_a_process_with_one_core_masters_where_it_generates(
-    renderer, folder, clock, monkeypatch, mastering_threads, in_one
+    renderer, partials, clock, monkeypatch, mastering_threads, in_one
 ):
     threads = {}
 
@@ -171,7 +171,7 @@ def test_a_process_with_one_core_masters_where_it_generates(
     noted("open")
     noted("master")
     noted("publish")
-    line = RenderLine(renderer, folder, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=clock.sleep)
+    line = RenderLine(renderer, partials, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=clock.sleep)
     submit(line, renderer, request(model="tone"))[0].outcome.result()
     line.close()
 
@@ -218,7 +218,7 @@ def test_a_stopped_line_begins_nothing_and_finishes_what_is_open_within_its_time
 
 
 def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_from_there(
-    line, renderer, shared, folder, clock
+    line, renderer, shared, partials, clock
 ):
     [one] = submit(line, renderer, request(1))
     shared.waits.wait()
@@ -226,9 +226,9 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
     line.stop(within_s=0.0)
     shared.go_on(1)
     assert one.outcome.result() is None and one.ended == "kept"
-    kept_chunks = int(folder.partial(one.track_id))
+    kept_chunks = int(partials.partial(one.track_id))
 
-    fresh = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
+    fresh = RenderLine(renderer, partials, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
     shared.go_on()
     [again] = submit(fresh, renderer, request(1))
     track = again.outcome.result()
@@ -237,7 +237,7 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
     assert kept_chunks > 0 and shared.resumed_at == [0, kept_chunks]
     [alone] = renderer.render([request(1, model="tone")])
     assert track.record.audio_sha256 == alone.record.audio_sha256
-    assert folder.partial(one.track_id) is None
+    assert partials.partial(one.track_id) is None
 
 
 def test_a_stopped_line_waits_for_the_store_within_its_time_and_leaves_the_piece_to_others(
@@ -255,11 +255,11 @@ def test_a_stopped_line_waits_for_the_store_within_its_time_and_leaves_the_piece
     assert 20.0 <= clock.at_s < 40.0
 
 
-def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(line, renderer, shared, folder, monkeypatch):
+def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(line, renderer, shared, partials, monkeypatch):
     def away(*_):
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(folder, "keep_partial", away)
+    monkeypatch.setattr(partials, "keep_partial", away)
     [one] = submit(line, renderer, request(1))
     shared.waits.wait()
     line.stop(within_s=0.0)
@@ -268,7 +268,7 @@ def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(line, renderer, shar
     assert one.outcome.result() is None and one.ended == "stopped"
 
 
-def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer, shared, folder, clock):
+def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer, shared, partials, clock):
     [one] = submit(line, renderer, request(1))
     shared.waits.wait()
     clock.at_s += KEEP_EVERY_S
@@ -276,14 +276,14 @@ def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer
     shared.go_on(1)
     shared.waits.wait()
 
-    assert folder.partial(one.track_id) == b"1"
+    assert partials.partial(one.track_id) == b"1"
     shared.go_on()
     assert isinstance(one.outcome.result(), Track)
-    assert folder.partial(one.track_id) is None
+    assert partials.partial(one.track_id) is None
 
 
-def test_closing_twice_ends_the_threads(renderer, folder, clock):
-    line = RenderLine(renderer, folder, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
+def test_closing_twice_ends_the_threads(renderer, partials, clock):
+    line = RenderLine(renderer, partials, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
     line.close()
     line.close()
 

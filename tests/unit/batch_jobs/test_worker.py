@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batch_jobs.job_folder import LEASE_S, JobFolder, WorkerJournal
+from batch_jobs.partial_pieces import PartialPieces
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.retry import MAX_ATTEMPTS, pause_s
@@ -24,7 +25,7 @@ from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.objects import Objects
 from orchestrion.patience import LONGEST_PAUSE_S, STORE_PATIENCE_S
 from orchestrion.request import TrackSpec
-from tests.unit.batch_jobs.committed_job import node
+from tests.unit.batch_jobs.committed_job import node, prices
 
 
 class HeldClock:
@@ -57,8 +58,9 @@ class Workplace:
         identity = WorkerJournal(worker_id, run_id, node(node_id), 1.0, clock.now(), clock.now())
         self.journal = Journal(self.folder, identity, clock)
         self.journal.write()
-        self.line = RenderLine(renderer, self.folder, slots=2, mastering_threads=0, clock=clock, sleep=self.sleep)
-        self.worker = ShardWorker(self.folder, renderer, self.line, self.journal, clock, self.sleep)
+        self.partials = PartialPieces(self.folder.objects, self.folder.job_id, renderer.signer)
+        self.line = RenderLine(renderer, self.partials, slots=2, mastering_threads=0, clock=clock, sleep=self.sleep)
+        self.worker = ShardWorker(self.folder, prices(), renderer, self.line, self.journal, clock, self.sleep)
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
