@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import multiprocessing
 import os
 import platform
@@ -38,7 +37,6 @@ from pathlib import Path
 
 # Before anything that starts threads: a process is a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ray gives its workers a niceness of 15. Where anything else runs, that would be measured instead of Ray.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
@@ -51,6 +49,7 @@ from prometheus_client import CollectorRegistry
 from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.books.tables import TRACK
 from batch_jobs.options import RenderOptions
+from batch_jobs.private_ray import start_private_ray
 from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
 from orchestrion.config import RenderConfig
@@ -200,10 +199,7 @@ def job(rows: list[dict[str, object]], folder: Path, workers: int) -> RenderOpti
 @contextmanager
 def running_ray() -> Iterator[None]:
     """A Ray of this machine's cores while it is entered."""
-    ray.init(
-        address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False,
-        logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
-    )  # fmt: skip
+    start_private_ray(num_cpus=os.cpu_count())
     try:
         yield
     finally:

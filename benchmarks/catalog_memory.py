@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import logging
 import os
 import platform
 import subprocess
@@ -34,7 +33,6 @@ from unittest.mock import patch
 
 # Before anything that starts threads: a process is a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import psutil
@@ -44,6 +42,7 @@ from batch_jobs import render_catalog
 from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning import job
+from batch_jobs.private_ray import start_private_ray
 from batch_jobs.rendering.render_stage import Assignment, RenderStage
 from tests.fake_model import ToneModel
 
@@ -282,10 +281,7 @@ def main() -> int:
     most_different = 200 if arguments.quick else MOST_DIFFERENT_TRACKS
     different = [min(rows // 2, most_different) for rows in sizes]
 
-    ray.init(
-        address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )  # fmt: skip
+    start_private_ray(num_cpus=WORKERS)
     address = ray.get_runtime_context().gcs_address
     runs = []
     for rows, tracks in zip(sizes, different, strict=True):

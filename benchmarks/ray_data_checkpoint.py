@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import fsspec
@@ -46,6 +45,7 @@ import ray.data
 from pyarrow.fs import FileInfo, FileSelector, FSSpecHandler, PyFileSystem
 from ray.data.checkpoint import CheckpointConfig
 
+from batch_jobs.private_ray import start_private_ray
 from orchestrion.objects import Objects
 
 #: Rows of a shard, which is a block, a checkpoint file and an output file.
@@ -262,8 +262,10 @@ def drive(job: Job) -> int:
 
 def start_ray(address: str) -> None:
     """Ray of our own on the loopback, or the one at `address`."""
-    own: dict[str, Any] = {"num_cpus": LOGICAL_CPUS, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
+    if address == "local":
+        start_private_ray(num_cpus=LOGICAL_CPUS)
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # That a catalog of some rows is too small for a cluster.
     warnings.simplefilter("ignore")

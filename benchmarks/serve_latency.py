@@ -47,6 +47,7 @@ import torch
 from prometheus_client import CollectorRegistry
 from ray import serve
 
+from batch_jobs.private_ray import start_private_ray
 from orchestrion.clock import SystemClock
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import ModelSettings, load_model
@@ -78,7 +79,6 @@ NEWCOMER_S = 4.0
 END_S = 0.2
 #: One thread per library, as the replicas have it; numpy reads this when it is imported.
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
-    "RAY_AUTH_MODE": "disabled",
     # Ray gives its workers a niceness of 15. Where anything else runs, that would be measured instead of Ray.
     "RAY_worker_niceness": "0",
 }
@@ -272,7 +272,7 @@ def direct_loop(config: ServeConfig, duration_s: float) -> Iterator[Callable[[in
 @contextmanager
 def service(config: ServeConfig) -> Iterator[httpx.Client]:
     """The service, and a client of it."""
-    ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start_private_ray(num_cpus=os.cpu_count())
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": PORT}, logging_config={"enable_access_log": False})
         serve.run(wire(config), name="orchestrion", route_prefix="/")

@@ -1,9 +1,14 @@
-"""For every test: reproducible property tests, and no silent skip where everything must run."""
+"""For every test: reproducible property tests, no silent skip where everything must run, and no Ray without a token."""
 
 import os
 
 import pytest
 from hypothesis import settings
+
+from batch_jobs.private_ray import token_environment
+
+# Before any test imports Ray, and for all that tests start.
+os.environ |= token_environment(os.environ)
 
 # The same examples in each run: a failure that CI sees is the failure that you see. Deadlines measure the machine.
 settings.register_profile("reproducible", derandomize=True, deadline=None)

@@ -7,6 +7,7 @@ an answer: a shard whose answer was lost is found committed, and one that Ray ga
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -23,6 +24,7 @@ from batch_jobs.books.ledger import Totals
 from batch_jobs.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.plan import Plan, Shard
+from batch_jobs.private_ray import start_private_ray
 from batch_jobs.rendering.heap import give_back_free_memory
 from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
@@ -197,8 +199,12 @@ def ray_running() -> Iterator[None]:
     """Ray as this job wants it: errors of a block cost that block, and nothing but ours is printed."""
     started_here = not ray.is_initialized()
     if started_here:
-        # RAY_ADDRESS names the cluster, as under `ray job submit`; without it Ray starts one on this machine.
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        # RAY_ADDRESS names the cluster, as under `ray job submit`. Without it we start our own; Ray would join the one
+        # that a file in /tmp names, which anybody on this machine may write.
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            start_private_ray()
     context: Any = DataContext.get_current()
     before = (context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start)
     context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = -1, False, False

@@ -65,7 +65,7 @@ def service(tmp_path_factory):
         "metrics_port": metrics_port,
         "apps": {"orchestrion": ["/", places], "tiny": ["/tiny", tiny], "musicgen": ["/musicgen", musicgen]},
     }
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.app.service"],

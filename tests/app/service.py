@@ -9,20 +9,13 @@ import sys
 import ray
 from ray import serve
 
+from batch_jobs.private_ray import start_private_ray
 from serve_app.app import build_app
 
 
 def main() -> None:
     settings = json.loads(sys.stdin.readline())
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _node_ip_address="127.0.0.1",
-        _metrics_export_port=settings["metrics_port"],
-    )
+    start_private_ray(num_cpus=2, _metrics_export_port=settings["metrics_port"])
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": settings["port"]})
         targets = [

@@ -22,6 +22,7 @@ from typing import Self
 
 import psutil
 
+from batch_jobs.private_ray import MANY_NODES, token_environment
 from tests.servers.seaweedfs import free_ports
 
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -37,6 +38,8 @@ FAST_DEATH = {
 OBJECT_STORE_BYTES = 100_000_000
 #: What runs below a raylet and is no worker.
 AGENTS = ("DashboardAgent", "RuntimeEnvAgent", "dashboard/agent.py", "runtime_env/agent")
+#: One for all commands of a run, which is the one that this process has if it has any.
+TOKEN = token_environment(os.environ)
 _NODE_ID = re.compile(r"--node_id=([0-9a-f]+)")
 
 
@@ -46,13 +49,16 @@ def environment() -> dict[str, str]:
     One thread a process: a node here is one core. Ray gives its workers a niceness of 15; where anything else runs,
     that would be a job that stands still.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return inherited | {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_worker_niceness": "0",
-        "OMP_NUM_THREADS": "1",
-    }
+    inherited = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", MANY_NODES)}
+    return (
+        inherited
+        | TOKEN
+        | {
+            "RAY_DISABLE_IMPORT_WARNING": "1",
+            "RAY_worker_niceness": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
 
 
 def kill_trees(roots: list[psutil.Process]) -> None:

@@ -61,7 +61,6 @@ def imds():
 @pytest.fixture
 def cluster(monkeypatch):
     """Two nodes that can render; the second one is a spot machine."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # Ray wants its own folder to be there, also when it is told another one.
     Path("/tmp/ray").mkdir(exist_ok=True)

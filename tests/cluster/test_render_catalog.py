@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.options import RenderOptions
+from batch_jobs.private_ray import start_private_ray
 from batch_jobs.render_catalog import render_catalog
 from batch_jobs.rendering import worker
 from batch_jobs.rendering.render_stage import RenderStage
@@ -37,11 +38,7 @@ GOOD = [
 @pytest.fixture(scope="module")
 def cluster():
     """One Ray for all tests of this file; each worker is a core of its two."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False,
-        logging_level="ERROR",
-    )  # fmt: skip
+    start_private_ray(num_cpus=2)
     yield
     ray.shutdown()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from batch_jobs.private_ray import token_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -42,7 +44,7 @@ def dashboard():
     gcs, dashboard, agent, client = free_ports(4)
     # Short, because Ray puts Unix sockets below it, whose paths end at 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-submit-", dir="/tmp") as session:
-        environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_DISABLE_IMPORT_WARNING": "1"}
+        environment = os.environ | token_environment(os.environ) | {"RAY_DISABLE_IMPORT_WARNING": "1"}
         environment.pop("RAY_ADDRESS", None)
         command = [
             RAY, "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
