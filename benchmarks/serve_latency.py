@@ -59,6 +59,7 @@ from serve_app.app import wire
 from serve_app.config import ServeConfig, read_config
 from serve_app.outcomes import Refusal
 from serve_app.pools import StreamMaster
+from serve_app.proxy import PROXY_ENVIRONMENT
 from serve_app.render_loop import Job, RenderLoop
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, write_hugging_face
 
@@ -79,6 +80,7 @@ NEWCOMER_S = 4.0
 END_S = 0.2
 #: One thread per library, as the replicas have it; numpy reads this when it is imported.
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
+    **PROXY_ENVIRONMENT,
     # Ray gives its workers a niceness of 15. Where anything else runs, that would be measured instead of Ray.
     "RAY_worker_niceness": "0",
 }

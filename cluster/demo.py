@@ -2,7 +2,9 @@
 
 It starts Ray and Serve, streams one track over HTTP, renders the supplied catalog as a Ray Data job on the same
 cluster, reports what each track cost, and leaves audio, MIDI, Parquet and the report in `out/`. The environment is
-read here and handed on as configuration.
+read here and handed on as configuration. Everything listens on loopback only; docs/operations.md lists it.
+
+Exit codes of `--serve`: 0 after Ctrl-C · 143 after SIGTERM · 3 the cluster died; start it again.
 """
 
 from __future__ import annotations
@@ -19,14 +21,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-# Ray reads this when it is imported. Everything here listens on loopback only, and a token in the home folder would
-# lock later `ray start` commands out of their own cluster.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ray reads this when it is imported.
 # Ray Data keeps its actors' arguments in the object store, and Ray's C++ core complains of that on the terminal.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
@@ -40,17 +40,25 @@ from rich.progress import BarColumn, Progress, TextColumn
 from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.cost_report import write_report
 from batch_jobs.options import RenderOptions
+from batch_jobs.private_ray import start_private_ray
 from batch_jobs.progress import progress_view
 from batch_jobs.render_catalog import Summary, render_catalog
+from cluster.front_proxy import haproxy, start_front_proxy
+from cluster.supervision import OwnProcesses, await_death
+from orchestrion.clock import SystemClock
+from orchestrion.errors import InvalidRequest
 from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
 from orchestrion.store import TrackStore
 from serve_app.app import build_app
+from serve_app.proxy import PROXY_ENVIRONMENT
 
 CATALOG: Final = Path(__file__).parent / "demo-catalog.csv"
 PROMPT: Final = "warm lofi hip hop for a rainy evening, mellow Rhodes and vinyl, 78 bpm, in D minor, 30 seconds"
 HOST: Final = "127.0.0.1"
 PREFERRED_PORT: Final = 8000
 READY_TIMEOUT_S: Final = 180.0
+#: The cluster died; a supervisor may start it again.
+EXIT_DIED: Final = 3
 WAV_HEADER_BYTES: Final = 44
 PLAYERS: Final = (
     ("afplay",),
@@ -86,40 +94,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     # Without this, SIGTERM would leave Ray's processes behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with local_service(out, arguments.port or _free_port()) as url:
-        if arguments.serve:
-            return _stay_up(url)
-        return _play(url, out)
+    try:
+        with local_service(out, arguments.port or _free_port(PREFERRED_PORT)) as service:
+            if not arguments.serve:
+                return _play(service.url, out)
+            return _stay_up(service)
+    except InvalidRequest as error:
+        raise SystemExit(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalService:
+    """A service that is up: its base URL, and the front proxy if there is one."""
+
+    url: str
+    front: subprocess.Popen[bytes] | None
 
 
 @contextmanager
-def local_service(out: Path, port: int) -> Iterator[str]:
-    """Ray and the Serve application on this machine; yields its base URL once it is ready."""
+def local_service(out: Path, port: int) -> Iterator[LocalService]:
+    """Ray, the Serve application and a proxy in front of it on this machine, once they are ready."""
     console.print("[bold]1[/] starting Ray and Serve on this machine …")
     started_s = time.perf_counter()
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=os.cpu_count(),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address=HOST,
-    )
-    try:
-        serve.start(http_options={"host": HOST, "port": port}, logging_config={"log_level": "ERROR"})
+    os.environ.update(PROXY_ENVIRONMENT)
+    with ExitStack() as running:
+        front, serve_port = None, port
+        if haproxy() is not None:
+            serve_port = _free_port()
+            front = start_front_proxy(f"{HOST}:{port}", f"{HOST}:{serve_port}")
+            running.callback(_end, front)
+        else:
+            console.print("  no HAProxy here, so slow requests and their number are not limited")
+        start_private_ray(num_cpus=os.cpu_count())
+        running.callback(_shut_down)
+        serve.start(http_options={"host": HOST, "port": serve_port}, logging_config={"log_level": "ERROR"})
         arguments: dict[str, Any] = {"store_url": str(out / "store"), "signing_key_path": str(out / "signing-key.pem")}
         if model := os.environ.get("ORCHESTRION_MODEL"):
             arguments["models"] = model
         serve.run(build_app(arguments), name="orchestrion", route_prefix="/", blocking=False)
         url = f"http://{HOST}:{port}"
-        _wait_until_ready(url)
+        _wait_until_ready(url, front)
         console.print(f"  ready after {time.perf_counter() - started_s:.1f} s at {url}")
-        yield url
-    finally:
-        # The cluster is this process's own: ending it ends Serve too, and needs no draining.
-        console.print("  shutting Serve and Ray down …")
-        ray.shutdown()
+        yield LocalService(url, front)
 
 
 def _play(url: str, out: Path) -> int:
@@ -244,16 +261,52 @@ def _play_aloud(path: Path) -> None:
         subprocess.run([*player, str(path)], check=False)
 
 
-def _stay_up(url: str) -> int:
-    console.print(f"\n[bold]web page[/] {url}/    [bold]API[/] {url}/docs    Ctrl-C stops")
-    with suppress(KeyboardInterrupt):
-        signal.pause()
-    return 0
+def _stay_up(service: LocalService) -> int:
+    """Until Ctrl-C, or until the service is dead for good: then a supervisor may start it again."""
+    console.print(f"\n[bold]web page[/] {service.url}/    [bold]API[/] {service.url}/docs    Ctrl-C stops")
+    processes = OwnProcesses()
+    try:
+        died = await_death(
+            lambda: processes.what_died() or _died(service.front),
+            lambda: _answers(f"{service.url}/healthz"),
+            SystemClock(),
+        )
+    except KeyboardInterrupt:
+        return 0
+    sys.stderr.write(f"make serve: {died}, so this ends. Ray's logs are in /tmp/ray/session_latest/logs\n")
+    sys.stderr.flush()
+    processes.end()
+    # Not by an exception: Ray's own clean-up waits for the cluster that is no more.
+    os._exit(EXIT_DIED)
 
 
-def _wait_until_ready(url: str) -> None:
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=10.0).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _died(front: subprocess.Popen[bytes] | None) -> str | None:
+    return None if front is None or front.poll() is None else f"HAProxy ended with {front.returncode}"
+
+
+def _end(front: subprocess.Popen[bytes]) -> None:
+    front.terminate()
+    front.wait()
+
+
+def _shut_down() -> None:
+    # The cluster is this process's own: ending it ends Serve too, and needs no draining.
+    console.print("  shutting Serve and Ray down …")
+    ray.shutdown()
+
+
+def _wait_until_ready(url: str, front: subprocess.Popen[bytes] | None) -> None:
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s:
+        if died := _died(front):
+            raise SystemExit(died)
         with suppress(httpx.TransportError):
             if httpx.get(f"{url}/readyz", timeout=10.0).status_code == 200:
                 return
@@ -261,9 +314,9 @@ def _wait_until_ready(url: str) -> None:
     raise SystemExit(f"the service was not ready within {READY_TIMEOUT_S:.0f} s")
 
 
-def _free_port() -> int:
+def _free_port(preferred: int = 0) -> int:
     """The preferred port, or any free one when something else has it."""
-    for port in (PREFERRED_PORT, 0):
+    for port in (preferred, 0):
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))

@@ -4,6 +4,7 @@ Runs until its standard input closes: then Serve and Ray are shut down, also whe
 """
 
 import json
+import os
 import sys
 
 import ray
@@ -11,10 +12,12 @@ from ray import serve
 
 from batch_jobs.private_ray import start_private_ray
 from serve_app.app import build_app
+from serve_app.proxy import PROXY_ENVIRONMENT
 
 
 def main() -> None:
     settings = json.loads(sys.stdin.readline())
+    os.environ.update(PROXY_ENVIRONMENT)
     start_private_ray(num_cpus=2, _metrics_export_port=settings["metrics_port"])
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": settings["port"]})
