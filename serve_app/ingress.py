@@ -70,6 +70,9 @@ _PAGE_FILES: Final = {
     "docs.html": "text/html; charset=utf-8",
     "docs.js": "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
+    "drawing.js": "text/javascript; charset=utf-8",
+    "playing.js": "text/javascript; charset=utf-8",
+    "history.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
 }
 
@@ -226,7 +229,7 @@ def build_routes(api: Ingress) -> FastAPI:
             "X-Cache": "hit" if header.cached else "miss",
             "X-Sample-Rate": str(header.sample_rate_hz),
             "X-Channels": str(header.channels),
-            "X-Duration-Seconds": f"{header.duration_s:g}",
+            "X-Duration-Seconds": f"{header.duration_s:.9g}",
             "Cache-Control": "no-store",
         }
         media_type = PCM_MEDIA_TYPE if wire_format == "pcm" else MEDIA_TYPES[wire_format]

@@ -1,6 +1,10 @@
 // The page: asks for a track as a stream of raw PCM, plays and draws it while it comes, then shows its record.
-// No build step and no library. The one subtle thing is time: audio is scheduled on the AudioContext's clock, drawing
-// follows that clock, and nothing waits for the network twice.
+// No build step and no library. A request has the stage only once its first sound is there: until then, and when it is
+// refused, whatever is on the stage stays and plays on.
+
+import { Spectrogram, Waveform } from "./drawing.js";
+import { forget, forgetAll, remember, remembered } from "./history.js";
+import { Player, Track } from "./playing.js";
 
 const $ = (id) => document.getElementById(id);
 const PRESETS = [
@@ -13,226 +17,17 @@ const PRESETS = [
 ];
 const TONICS = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"];
 const MODES = ["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"];
-const LEAD_S = 0.06; // Audio is scheduled this far ahead of the clock: enough for one late event-loop turn.
-
-/* ---------------------------------------------------------------- drawing */
-
-class Waveform {
-  constructor(canvas) { this.canvas = canvas; this.context = canvas.getContext("2d"); }
-
-  begin(totalSamples) {
-    const ratio = window.devicePixelRatio || 1;
-    this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
-    this.canvas.height = Math.round(this.canvas.clientHeight * ratio);
-    this.total = totalSamples;
-    this.columns = this.canvas.width;
-    this.low = new Float32Array(this.columns);
-    this.high = new Float32Array(this.columns);
-    this.made = 0;
-    this.draw(0);
-  }
-
-  push(left, right) {
-    for (let i = 0; i < left.length; i++) {
-      const column = Math.min(this.columns - 1, Math.floor(((this.made + i) / this.total) * this.columns));
-      const sample = (left[i] + right[i]) / 2;
-      if (sample < this.low[column]) this.low[column] = sample;
-      if (sample > this.high[column]) this.high[column] = sample;
-    }
-    this.made += left.length;
-  }
-
-  draw(playedFraction) {
-    const { context, columns } = this;
-    const height = this.canvas.height, middle = height / 2;
-    const style = getComputedStyle(document.documentElement);
-    const wave = style.getPropertyValue("--wave"), rest = style.getPropertyValue("--wave-rest");
-    const made = Math.min(columns, Math.ceil((this.made / this.total) * columns));
-    const played = playedFraction * columns;
-    context.clearRect(0, 0, columns, height);
-    context.fillStyle = rest;
-    context.fillRect(0, Math.floor(middle), columns, 1);
-    for (let x = 0; x < made; x++) {
-      context.fillStyle = x <= played ? wave : rest;
-      const top = middle - this.high[x] * middle * 0.96;
-      context.fillRect(x, top, 1, Math.max(1, (this.high[x] - this.low[x]) * middle * 0.96));
-    }
-  }
-}
-
-// In-place radix-2 FFT (Cooley–Tukey) of a fixed size.
-class Fft {
-  constructor(size) {
-    this.size = size;
-    this.cos = Float64Array.from({ length: size / 2 }, (_, i) => Math.cos((2 * Math.PI * i) / size));
-    this.sin = Float64Array.from({ length: size / 2 }, (_, i) => Math.sin((2 * Math.PI * i) / size));
-    const bits = Math.log2(size);
-    this.reversed = Uint32Array.from({ length: size }, (_, i) => {
-      let mirrored = 0;
-      for (let bit = 0; bit < bits; bit++) if (i & (1 << bit)) mirrored |= 1 << (bits - 1 - bit);
-      return mirrored;
-    });
-  }
-
-  transform(re, im) {
-    const { size, cos, sin, reversed } = this;
-    for (let i = 0; i < size; i++) {
-      const j = reversed[i];
-      if (j > i) { [re[i], re[j]] = [re[j], re[i]]; [im[i], im[j]] = [im[j], im[i]]; }
-    }
-    for (let half = 1; half < size; half *= 2) {
-      const stride = size / (2 * half);
-      for (let start = 0; start < size; start += 2 * half) {
-        for (let k = 0; k < half; k++) {
-          const a = start + k, b = a + half, c = cos[k * stride], s = sin[k * stride];
-          const x = re[b] * c + im[b] * s, y = im[b] * c - re[b] * s;
-          re[b] = re[a] - x; im[b] = im[a] - y;
-          re[a] += x; im[a] += y;
-        }
-      }
-    }
-  }
-}
-
-// Black through violet, red and amber to pale yellow; perceived lightness rises steadily.
-const HEAT = [[0, 11, 10, 13], [0.2, 46, 18, 78], [0.42, 122, 28, 98], [0.62, 205, 62, 70], [0.82, 246, 152, 62], [1, 252, 246, 190]];
-function heat(value) {
-  let i = 1;
-  while (i < HEAT.length - 1 && value > HEAT[i][0]) i++;
-  const [from, to] = [HEAT[i - 1], HEAT[i]];
-  const t = Math.min(1, Math.max(0, (value - from[0]) / (to[0] - from[0])));
-  return [1, 2, 3].map((c) => from[c] + t * (to[c] - from[c]));
-}
-
-class Spectrogram {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.context = canvas.getContext("2d");
-    this.size = 2048;
-    this.fft = new Fft(this.size);
-    this.window = Float64Array.from({ length: this.size }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / this.size));
-    this.colours = Array.from({ length: 256 }, (_, i) => heat(i / 255));
-  }
-
-  begin(totalSamples, rate) {
-    this.canvas.width = Math.max(1, Math.min(900, Math.round(this.canvas.clientWidth)));
-    this.canvas.height = Math.round(this.canvas.clientHeight);
-    this.hop = totalSamples / this.canvas.width;
-    this.column = 0;
-    this.kept = new Float32Array(totalSamples + this.size);
-    this.made = 0;
-    this.context.fillStyle = "#0b0a0d";
-    this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    const rows = this.canvas.height, top = Math.min(16000, rate / 2.1);
-    this.bins = Float64Array.from({ length: rows }, (_, y) => (40 * (top / 40) ** (1 - y / (rows - 1)) * this.size) / rate);
-  }
-
-  push(left, right) {
-    for (let i = 0; i < left.length && this.made < this.kept.length; i++) this.kept[this.made++] = (left[i] + right[i]) / 2;
-    while (this.column < this.canvas.width && this.column * this.hop + this.size / 2 <= this.made) this.drawColumn(this.column++);
-  }
-
-  finish() { while (this.column < this.canvas.width) this.drawColumn(this.column++); }
-
-  drawColumn(x) {
-    const re = new Float64Array(this.size), im = new Float64Array(this.size);
-    const start = Math.round(x * this.hop - this.size / 2);
-    for (let i = 0; i < this.size; i++) re[i] = (this.kept[start + i] || 0) * this.window[i];
-    this.fft.transform(re, im);
-    const rows = this.canvas.height, image = this.context.createImageData(1, rows);
-    for (let y = 0; y < rows; y++) {
-      const bin = this.bins[y], low = Math.floor(bin), t = bin - low;
-      const at = (k) => re[k] * re[k] + im[k] * im[k];
-      const decibels = 10 * Math.log10(((1 - t) * at(low) + t * at(low + 1)) / (this.size * this.size / 16) + 1e-12);
-      const colour = this.colours[Math.max(0, Math.min(255, Math.round(((decibels + 88) / 78) * 255)))];
-      image.data.set([colour[0], colour[1], colour[2], 255], y * 4);
-    }
-    this.context.putImageData(image, x, 0);
-  }
-}
-
-/* ---------------------------------------------------------------- playing */
-
-class Player {
-  constructor() { this.context = null; this.sources = new Set(); this.reset(); }
-
-  reset() {
-    for (const source of this.sources) { source.onended = null; source.stop(); }
-    this.sources.clear();
-    this.left = this.right = new Float32Array(0);
-    this.made = this.total = 0;
-    this.startedAt = null; // AudioContext time of sample 0
-    this.ended = false; // whether all of the audio has come
-    this.paused = false;
-  }
-
-  // Must be called soon after a click: browsers let sound begin only then.
-  unlock() {
-    this.context ??= new AudioContext();
-    this.context.resume();
-  }
-
-  begin(totalSamples, rate) {
-    this.rate = rate;
-    this.total = totalSamples;
-    this.left = new Float32Array(totalSamples);
-    this.right = new Float32Array(totalSamples);
-  }
-
-  push(left, right) {
-    left = left.subarray(0, this.total - this.made);
-    right = right.subarray(0, this.total - this.made);
-    if (!left.length) return;
-    this.left.set(left, this.made);
-    this.right.set(right, this.made);
-    const now = this.context.currentTime + LEAD_S;
-    this.startedAt ??= now;
-    // A stream that ran dry goes on late rather than with a hole that overlaps.
-    this.startedAt = Math.max(this.startedAt, now - this.made / this.rate);
-    this.schedule(left, right, this.startedAt + this.made / this.rate);
-    this.made += left.length;
-  }
-
-  schedule(left, right, at) {
-    const buffer = this.context.createBuffer(2, left.length, this.rate);
-    buffer.copyToChannel(left, 0);
-    buffer.copyToChannel(right, 1);
-    const source = this.context.createBufferSource();
-    source.buffer = buffer;
-    source.connect(this.context.destination);
-    source.onended = () => this.sources.delete(source);
-    source.start(at);
-    this.sources.add(source);
-  }
-
-  get position() {
-    if (this.startedAt === null) return 0;
-    return Math.min(this.made / this.rate, Math.max(0, this.context.currentTime - this.startedAt));
-  }
-
-  get playing() { return this.startedAt !== null && !this.paused && this.position < this.total / this.rate; }
-
-  seek(seconds) {
-    if (!this.made) return;
-    const from = Math.max(0, Math.min(this.made - 1, Math.round(seconds * this.rate)));
-    for (const source of this.sources) { source.onended = null; source.stop(); }
-    this.sources.clear();
-    const at = this.context.currentTime + LEAD_S;
-    this.startedAt = at - from / this.rate;
-    this.schedule(this.left.subarray(from, this.made), this.right.subarray(from, this.made), at);
-    this.resume();
-  }
-
-  pause() { this.paused = true; this.context.suspend(); }
-  resume() { this.paused = false; this.context.resume(); }
-}
+const UPLOADS = ["theme", "continuation"];
+const MAX_UPLOAD_BYTES = 20 * 1024 * 1024; // The server refuses more; what is said here saves the way there.
 
 /* ------------------------------------------------------------ the request */
 
-const player = new Player();
 const waveform = new Waveform($("waveform"));
 const spectrogram = new Spectrogram($("spectrogram"));
-let running = null; // AbortController of the present stream
+const player = new Player(refresh);
+let asked = null; // AbortController of the request that has no sound yet
+let coming = null; // AbortController of the track on the stage, until it is whole and its record is shown
+let outcome = "idle"; // how the last request ended
 
 class Refused extends Error {
   constructor(problem, retryAfter) { super(problem.detail || problem.title || "the request was refused"); this.problem = problem; this.retryAfter = retryAfter; }
@@ -240,7 +35,7 @@ class Refused extends Error {
 
 async function checked(response) {
   if (response.ok) return response;
-  const problem = await response.json().catch(() => ({ title: `the server answered ${response.status}` }));
+  const problem = await response.json().catch(() => ({ title: `The server answered ${response.status}`, detail: "it gave no reason" }));
   throw new Refused(problem, response.headers.get("Retry-After"));
 }
 
@@ -251,18 +46,29 @@ function said(id) {
   return field.type === "file" ? field.files[0] : field.value;
 }
 
-async function request() {
+async function request(signal) {
   const body = { prompt: said("prompt"), seed: Number(said("seed") || 0), format: said("format"), purpose: said("purpose") };
   for (const name of ["style", "mood", "model"]) if (said(name)) body[name] = said(name);
   for (const name of ["tempo_bpm", "duration_s", "guidance", "temperature", "top_k", "top_p"]) if (said(name)) body[name] = Number(said(name));
   if (said("tonic")) body.key = `${said("tonic")} ${said("mode")}`;
-  for (const name of ["theme", "continuation"]) {
-    const file = said(name);
-    if (!file) continue;
-    const upload = await checked(await fetch("v1/themes", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }));
-    body[name] = (await upload.json()).theme;
-  }
+  for (const name of UPLOADS) if (said(name)) body[name] = await upload(name, said(name), signal);
   return body;
+}
+
+// The id of a file that the server has taken; what is wrong with it is said at its field, whatever the server calls that.
+async function upload(name, file, signal) {
+  const refused = (message) => new Refused({ title: "The file cannot be used", problems: [{ field: name, message }] });
+  if (file.size > MAX_UPLOAD_BYTES) {
+    throw refused(`this file has ${(file.size / 1e6).toFixed(0)} MB and at most ${Math.floor(MAX_UPLOAD_BYTES / 1e6)} can be taken; cut it, or send it as MP3 or FLAC`);
+  }
+  const headers = { "Content-Type": file.type.startsWith("audio/") ? file.type : "application/octet-stream" };
+  try {
+    const answer = await checked(await fetch("v1/themes", { method: "POST", body: file, headers, signal }));
+    return (await answer.json()).theme;
+  } catch (error) {
+    if (!(error instanceof Refused) || error.retryAfter) throw error;
+    throw refused(error.problem.problems?.map(({ message }) => message).join("; ") || error.message);
+  }
 }
 
 // Whole stereo frames of 16-bit PCM, whatever way the network cut them.
@@ -289,47 +95,132 @@ async function* frames(stream, channels) {
   }
 }
 
-async function make() {
+// What a new request does first. It takes the place of one that waits, and leaves the stage alone.
+function ask(what) {
   clearProblems();
-  running?.abort();
-  const mine = (running = new AbortController());
-  player.reset();
-  setState("streaming");
+  asked?.abort();
+  asked = new AbortController();
+  $("asked").textContent = what;
+  announce(what);
+  setState();
+  return asked;
+}
+
+// The first sound of a request is there: the stage is its own from now on.
+function takeStage(mine, track, title) {
+  coming?.abort();
+  [coming, asked] = [mine, null];
   $("record").hidden = $("figures").hidden = true;
-  $("title").textContent = $("prompt").value.trim();
-  $("progress").textContent = "Asked; waiting for the first sound.";
-  const askedAt = performance.now();
-  try {
-    const body = JSON.stringify(await request());
-    const headers = { "Content-Type": "application/json" };
-    const asked = fetch("v1/tracks/stream?format=pcm", { method: "POST", body, headers, signal: mine.signal });
-    player.unlock(); // Making an AudioContext takes tens of milliseconds: the server works meanwhile.
-    const response = await checked(await asked);
-    const rate = Number(response.headers.get("X-Sample-Rate")), channels = Number(response.headers.get("X-Channels"));
-    const total = Math.round(Number(response.headers.get("X-Duration-Seconds")) * rate);
-    player.begin(total, rate);
-    waveform.begin(total);
-    spectrogram.begin(total, rate);
-    let firstSoundMs = null;
-    for await (const [left, right] of frames(response.body, channels)) {
-      player.push(left, right);
-      firstSoundMs ??= performance.now() - askedAt;
-      waveform.push(left, right);
-      spectrogram.push(left, right);
-      $("progress").textContent = `${clock(player.made / rate)} of ${clock(total / rate)} made, first sound after ${Math.round(firstSoundMs)} ms`;
-    }
-    player.ended = true;
-    spectrogram.finish();
-    const id = response.headers.get("X-Track-Id");
-    const track = await (await checked(await fetch(`v1/tracks/${id}`, { signal: mine.signal }))).json();
-    show(track, firstSoundMs, performance.now() - askedAt, response.headers.get("X-Cache") === "hit");
-    setState("done");
-  } catch (error) {
-    if (mine.signal.aborted) return;
-    setState("error");
-    $("progress").textContent = "";
+  $("title").textContent = title;
+  draw(track);
+  player.load(track);
+  setState();
+  showStage();
+}
+
+function finished(mine, error) {
+  if (!mine.signal.aborted && error) {
+    outcome = "error";
+    if (coming === mine) keepWhatCame("The rest did not come");
     showProblem(error);
   }
+  if (asked === mine) asked = null;
+  if (coming === mine) coming = null;
+  setState();
+}
+
+async function make() {
+  const mine = ask("Asked; waiting for the first sound.");
+  const { signal } = mine;
+  const title = $("prompt").value.trim(), askedAt = performance.now();
+  try {
+    const body = JSON.stringify(await request(signal));
+    const headers = { "Content-Type": "application/json" };
+    const answer = fetch("v1/tracks/stream?format=pcm", { method: "POST", body, headers, signal });
+    player.unlock(); // Making an AudioContext takes tens of milliseconds: the server works meanwhile.
+    const response = await checked(await answer);
+    const rate = Number(response.headers.get("X-Sample-Rate")), channels = Number(response.headers.get("X-Channels"));
+    const track = new Track(Number(response.headers.get("X-Duration-Seconds")), rate);
+    let firstSoundMs = null;
+    for await (const [left, right] of frames(response.body, channels)) {
+      if (signal.aborted) return;
+      track.push(left, right);
+      if (firstSoundMs === null) {
+        firstSoundMs = performance.now() - askedAt;
+        takeStage(mine, track, title);
+        announce("Playing while the rest is made.");
+      }
+      player.fill();
+      waveform.add();
+      spectrogram.add();
+      $("progress").textContent = `${clock(track.made / rate)} of ${clock(track.seconds)} made, first sound after ${Math.round(firstSoundMs)} ms`;
+      refresh();
+    }
+    if (firstSoundMs === null) throw new Error("The server sent no sound. Please try again.");
+    endTrack();
+    const id = response.headers.get("X-Track-Id");
+    const summary = await (await checked(await fetch(`v1/tracks/${id}`, { signal }))).json();
+    show(summary, firstSoundMs, response.headers.get("X-Cache") === "hit" ? null : performance.now() - askedAt);
+    keepInHistory(summary.id, title);
+    outcome = "done";
+    finished(mine);
+  } catch (error) {
+    finished(mine, error);
+  }
+}
+
+// A track from the list: it is in the store, or was withdrawn since.
+async function reopen(entry) {
+  const mine = ask("Looking for it in the store.");
+  const { signal } = mine;
+  const askedAt = performance.now();
+  player.unlock();
+  try {
+    const summary = await (await checked(await fetch(`v1/tracks/${entry.dataset.id}`, { signal }))).json();
+    const file = await (await checked(await fetch(summary.links.audio, { signal }))).arrayBuffer();
+    const track = Track.of(await player.context.decodeAudioData(file));
+    if (signal.aborted) return;
+    takeStage(mine, track, summary.record.prompt);
+    show(summary, performance.now() - askedAt, null);
+    outcome = "done";
+    finished(mine);
+  } catch (error) {
+    const gone = { 404: "no longer in the store", 410: "withdrawn" }[error.problem?.status];
+    if (gone) dropFromHistory(entry, gone);
+    finished(mine, error);
+  }
+}
+
+// Ends what was asked for last; what is heard or was heard stays.
+function stop() {
+  if (asked) {
+    asked.abort();
+    asked = null;
+    announce("Given up.");
+  } else if (coming) {
+    coming.abort();
+    coming = null;
+    outcome = "idle";
+    player.pause();
+    keepWhatCame("Stopped");
+    announce($("progress").textContent);
+  }
+  setState();
+}
+
+function keepWhatCame(why) {
+  const promised = player.track.seconds;
+  if (player.track.whole) return; // All of the audio is here: only the record is missing.
+  endTrack();
+  $("progress").textContent = `${why}: ${clock(player.track.seconds)} of ${clock(promised)} were made and can be played.`;
+}
+
+function endTrack() {
+  player.end();
+  // The promised length may be a sample off, and a track that was broken off is shorter.
+  if (waveform.samples === player.track.samples) spectrogram.add();
+  else draw(player.track);
+  refresh();
 }
 
 /* ----------------------------------------------------------------- models */
@@ -343,13 +234,19 @@ async function askForModels() {
     ({ models } = await (await checked(await fetch("v1/models"))).json());
   } catch {
     $("models").textContent = "the models are still loading";
-    setTimeout(askForModels, MODELS_AGAIN_MS);
+    setTimeout(() => whenSeen(askForModels), MODELS_AGAIN_MS);
     return;
   }
   $("models").textContent = models.map((m) => `${m.name} · ${m.sample_rate_hz / 1000} kHz · weights ${m.weights_licence}`).join("   ");
   options($("model"), models.map((model) => model.name));
   $("model-field").hidden = models.length < 2;
   follow();
+}
+
+// Now, or when the page is looked at again: nobody needs a hidden page to ask.
+function whenSeen(act) {
+  if (document.hidden) document.addEventListener("visibilitychange", () => whenSeen(act), { once: true });
+  else act();
 }
 
 // Offers what the chosen model can do, and no purpose that its licence forbids.
@@ -380,14 +277,15 @@ function figure(id, value, unit) {
   $(id).replaceChildren(value, " ", small);
 }
 
-function show(track, firstSoundMs, totalMs, cached) {
-  const { record, links } = track;
+// What is known of the track on the stage; `totalMs` is null for one that was in the store.
+function show(summary, firstSoundMs, totalMs) {
+  const { record, links } = summary;
   figure("f-first", String(Math.round(firstSoundMs)), "ms");
   figure("f-cost", money(record.cost_usd), "USD");
   figure("f-loudness", level(record.measured_loudness_lufs), "LUFS");
   figure("f-peak", level(record.measured_true_peak_dbtp), "dBTP");
   $("figures").hidden = false;
-  $("progress").textContent = cached
+  $("progress").textContent = totalMs === null
     ? "This track was in the store: nothing was rendered."
     : `Made, checked and stored in ${(totalMs / 1000).toFixed(1)} s.`;
   const choices = record.choices || {};
@@ -428,6 +326,7 @@ function show(track, firstSoundMs, totalMs, cached) {
     return link;
   }));
   $("record").hidden = false;
+  announce($("progress").textContent);
 }
 
 function clearProblems() {
@@ -436,48 +335,117 @@ function clearProblems() {
   for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
 }
 
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 function showProblem(error) {
-  const lines = [];
+  const lines = [], marked = [];
   for (const { field, message } of error.problem?.problems ?? []) {
     const place = $(`${field}-error`);
-    if (!place) { lines.push(`${field}: ${message}`); continue; }
-    place.textContent = message;
-    $(field === "key" ? "tonic" : field)?.setAttribute("aria-invalid", "true");
+    if (!place) { lines.push(sentence(`${field}: ${message}`)); continue; }
+    place.textContent = sentence(message);
+    const input = $(field === "key" ? "tonic" : field);
+    input.setAttribute("aria-invalid", "true");
+    marked.push(input.labels[0].firstChild.textContent.trim());
   }
-  const retry = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
+  if (marked.length) lines.unshift(sentence(`Please look at: ${marked.join(", ")}`));
   if (error instanceof Refused) {
-    if (!error.problem.problems?.length) lines.push(`${error.problem.title ?? "Refused"}: ${error.message}.${retry}`);
+    const { title, problems } = error.problem;
+    if (!problems?.length) lines.push(sentence(`${title ?? "Refused"}: ${error.message}`));
+    if (error.retryAfter) lines.push(`Try again in ${error.retryAfter} s.`);
   } else if (error instanceof TypeError) lines.push("The connection broke off before the track was whole. Is the server still there?");
   else lines.push(error.message);
-  if (!lines.length) lines.push("Please look at the marked field.");
   $("notice").textContent = lines.join(" ");
   $("notice").hidden = false;
+  $("notice").scrollIntoView({ block: "nearest" });
 }
 
-function setState(state) {
-  document.body.dataset.state = state;
-  $("make").disabled = state === "streaming";
-  $("stop").hidden = state !== "streaming";
+// For those who hear the page: one sentence at each turn, none for every block of audio.
+function announce(text) { $("announced").textContent = text; }
+
+function setState() {
+  document.body.dataset.state = asked ? "waiting" : coming ? "streaming" : outcome;
+  if (!asked) $("asked").textContent = "";
+  // Not `disabled` and not hidden, or whoever has just pressed it would lose the focus; the style hides it after that.
+  $("stop").setAttribute("aria-disabled", String(!asked && !coming));
 }
 
-function tick() {
-  const position = player.position, length = player.total ? player.total / player.rate : 0;
-  $("position").textContent = clock(position);
-  $("length").textContent = clock(length);
-  $("toggle").disabled = !player.made;
-  document.body.toggleAttribute("data-playing", player.playing);
-  $("toggle").setAttribute("aria-label", player.playing ? "Pause" : "Play");
-  if (length) {
-    waveform.draw(position / length);
-    for (const id of ["playhead", "playhead2"]) {
-      $(id).hidden = false;
-      $(id).style.transform = `translateX(${(position / length) * $("seek").clientWidth}px)`;
-    }
-    $("seek").setAttribute("aria-valuemax", length.toFixed(1));
-    $("seek").setAttribute("aria-valuenow", position.toFixed(1));
-    $("seek").setAttribute("aria-valuetext", clock(position));
+// Writes only what has changed: a live page must not be laid out again at every frame for nothing.
+function put(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
+function attribute(id, name, value) { if ($(id).getAttribute(name) !== value) $(id).setAttribute(name, value); }
+
+let frame = null;
+
+// Brings the stage up to date, and goes on with every frame for as long as something plays.
+function refresh() {
+  const { track, playing, position } = player;
+  document.body.toggleAttribute("data-playing", playing);
+  attribute("toggle", "aria-label", playing ? "Pause" : "Play");
+  if (!track) return;
+  $("toggle").disabled = false;
+  const length = track.seconds;
+  put("position", clock(position));
+  put("length", clock(length));
+  waveform.draw(position / length);
+  for (const id of ["playhead", "playhead2"]) {
+    $(id).hidden = false;
+    $(id).style.transform = `translateX(${(position / length) * $("seek").clientWidth}px)`;
   }
-  requestAnimationFrame(tick);
+  attribute("seek", "aria-disabled", "false");
+  attribute("seek", "aria-valuemax", length.toFixed(0));
+  attribute("seek", "aria-valuenow", position.toFixed(0));
+  attribute("seek", "aria-valuetext", `${clock(position)} of ${clock(length)}`);
+  if (playing) frame ??= requestAnimationFrame(() => { frame = null; refresh(); });
+}
+
+function draw(track) {
+  waveform.begin(track);
+  spectrogram.begin(track);
+}
+
+function drawAnew() {
+  if (!player.track) return;
+  draw(player.track);
+  refresh();
+}
+
+// Where the page has one column, the stage lies below the form.
+function showStage() {
+  const seen = (id) => { const box = $(id).getBoundingClientRect(); return box.top >= 0 && box.bottom <= window.innerHeight; };
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (!seen("toggle") && !seen("seek")) $("stage").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+}
+
+/* ---------------------------------------------------------------- history */
+
+function historyEntry({ id, title }) {
+  const item = document.createElement("li"), button = document.createElement("button");
+  button.type = "button";
+  button.dataset.id = id;
+  button.textContent = title;
+  button.addEventListener("click", () => { if (button.getAttribute("aria-disabled") !== "true") reopen(button); });
+  item.append(button);
+  return item;
+}
+
+function showHistory() {
+  $("earlier-list").replaceChildren(...remembered().map(historyEntry));
+  $("earlier").hidden = !$("earlier-list").childElementCount;
+}
+
+// Entries are added and taken away one by one: a list that is made anew would take the focus away.
+function keepInHistory(id, title) {
+  remember(id, title);
+  const list = $("earlier-list"), same = list.querySelector(`[data-id="${CSS.escape(id)}"]`);
+  if (!same) list.prepend(historyEntry({ id, title }));
+  else if (same !== document.activeElement) list.prepend(same.parentElement);
+  while (list.childElementCount > Math.max(1, remembered().length)) list.lastElementChild.remove();
+  $("earlier").hidden = false;
+}
+
+function dropFromHistory(entry, why) {
+  forget(entry.dataset.id);
+  entry.setAttribute("aria-disabled", "true");
+  entry.textContent += ` (${why})`;
 }
 
 /* ----------------------------------------------------------------- wiring */
@@ -486,44 +454,63 @@ function options(select, values) {
   select.append(...values.map((value) => new Option(value, value)));
 }
 
+function seekTo(seconds) { if (player.track) { player.seek(seconds); refresh(); } }
+
 $("form").addEventListener("submit", (event) => { event.preventDefault(); make(); });
-$("stop").addEventListener("click", () => {
-  running?.abort();
-  player.reset();
-  setState("idle");
-  $("progress").textContent = "Stopped; the server has given the track up.";
-});
+$("stop").addEventListener("click", stop);
 $("dice").addEventListener("click", () => { $("seed").value = Math.floor(Math.random() * 1e6); make(); });
-$("toggle").addEventListener("click", () => {
-  if (player.playing) player.pause();
-  else if (player.paused) player.resume();
-  else player.seek(0);
-});
+$("toggle").addEventListener("click", () => { if (player.playing) player.pause(); else player.play(); });
 $("seek").addEventListener("click", (event) => {
+  if (!player.track) return;
   const box = $("seek").getBoundingClientRect();
-  if (player.total) player.seek(((event.clientX - box.left) / box.width) * (player.total / player.rate));
+  seekTo(((event.clientX - box.left) / box.width) * player.track.seconds);
+  if (!player.finished) player.play();
 });
+// The keys of a slider as the ARIA practices have them; playing goes on playing, and a pause stays one.
 $("seek").addEventListener("keydown", (event) => {
-  const step = { ArrowRight: 5, ArrowLeft: -5, Home: -Infinity }[event.key];
-  if (step === undefined || !player.total) return;
+  if (!player.track || event.altKey || event.ctrlKey || event.metaKey) return;
+  const { position, track: { seconds } } = player;
+  const target = {
+    ArrowRight: position + 5, ArrowUp: position + 5, ArrowLeft: position - 5, ArrowDown: position - 5,
+    PageUp: position + seconds / 10, PageDown: position - seconds / 10, Home: 0, End: seconds,
+  }[event.key];
+  if (target === undefined) return;
   event.preventDefault();
-  player.seek(Math.max(0, player.position + step));
+  seekTo(target);
 });
 for (const [name, prompt] of PRESETS) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = name;
   button.title = prompt;
-  button.addEventListener("click", () => { $("prompt").value = prompt; $("prompt").focus(); });
+  button.addEventListener("click", () => { $("prompt").value = prompt; announce(`Filled in: ${prompt}`); });
   $("presets").append(button);
 }
+for (const name of UPLOADS) {
+  const file = $(name), remove = $(`${name}-remove`);
+  const follow = () => {
+    remove.hidden = !file.files.length;
+    $(`${name}-error`).textContent = "";
+    file.removeAttribute("aria-invalid");
+  };
+  file.addEventListener("change", follow);
+  remove.addEventListener("click", () => { file.value = ""; file.focus(); follow(); });
+}
+$("forget").addEventListener("click", () => {
+  forgetAll();
+  $("make").focus({ preventScroll: true }); // The list goes away, and the button with it.
+  showHistory();
+});
 $("model").addEventListener("change", follow);
 $("purpose").addEventListener("change", () => { purposeMoved = false; });
+let resized = 0;
+window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAnew, 150); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAnew);
 options($("tonic"), TONICS);
 options($("mode"), MODES);
+showHistory();
 fetch("v1/styles").then(checked).then((r) => r.json()).then(({ styles, moods }) => {
   options($("style"), styles);
   options($("mood"), moods);
 }).catch(showProblem);
 askForModels();
-tick();
