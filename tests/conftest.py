@@ -1,14 +1,23 @@
-"""For every test: reproducible property tests, no silent skip where everything must run, and no Ray without a token."""
+"""For every test: reproducible property tests, no silent skip, no Ray without a token, and Triton without a card."""
 
 import os
+import sys
 
 import pytest
+import torch
 from hypothesis import settings
 
 from batch_jobs.private_ray import token_environment
 
 # Before any test imports Ray, and for all that tests start.
 os.environ |= token_environment(os.environ)
+
+# Triton decides when it is imported whether its kernels are compiled for a card or interpreted, and PyTorch's compiler
+# imports it in the middle of other libraries: this is the one place that is early enough.
+if not torch.cuda.is_available():
+    if "triton" in sys.modules:
+        raise RuntimeError("Triton was imported before the tests could tell it to interpret its kernels")
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The same examples in each run: a failure that CI sees is the failure that you see. Deadlines measure the machine.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
