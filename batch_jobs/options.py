@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import ValidationError
 
-from orchestrion.config import PrecisionName, RenderConfig
+from orchestrion.config import PrecisionName, RenderConfig, lies_in
 from orchestrion.errors import InvalidRequest
 from orchestrion.models import absolute_entry
+from orchestrion.signing_keys import default_signing_key
 
 ProgressForm = Literal["auto", "bar", "lines", "json"]
 
@@ -34,8 +36,10 @@ class RenderOptions:
     out: str
     #: Default: the folder `store` in `out`.
     store_url: str | None = None
-    #: Default: `signing-key.pem` beside the store's folder, or in ~/.orchestrion for a store that is no folder.
+    #: Default: this person's own, `signing_keys.default_signing_key`. Never in `out`, the store or the catalog.
     signing_key_path: str | None = None
+    #: Whose records count besides those of the signing key: a PEM file, or a folder of them.
+    trusted_keys_path: str | None = None
     #: fsspec's options for `catalog`, `out` and the store.
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     #: Tells jobs on the same catalog apart; a job is named by this, the catalog's content and what is rendered of it.
@@ -88,12 +92,20 @@ class RenderOptions:
             InvalidRequest: a value of it cannot be used.
         """
         store = _absolute(self.store_url or f"{self.out.rstrip('/')}/store")
-        beside = Path.home() / ".orchestrion" if "://" in store else Path(store).parent
+        key = _absolute(self.signing_key_path or str(default_signing_key(os.environ)))
+        trusted = _absolute(self.trusted_keys_path) if self.trusted_keys_path else None
+        for name, place in (("ledger", self.out), ("catalog", self.catalog)):
+            for path in filter(None, (key, trusted)):
+                if place and lies_in(path, _absolute(place)):
+                    raise InvalidRequest.of(
+                        "signing_key", path, f"is in the {name} {place}, which others may read and write; move it"
+                    )
         try:
             return RenderConfig(
                 store_url=store,
                 storage_options=dict(self.storage_options),
-                signing_key_path=_absolute(self.signing_key_path or str(beside / "signing-key.pem")),
+                signing_key_path=key,
+                trusted_keys_path=trusted,
                 models=self.models,
                 precision=self.precision,
                 slots=self.batch_size,
@@ -104,7 +116,7 @@ class RenderOptions:
             )
         except ValidationError as error:
             first = error.errors()[0]
-            raise InvalidRequest.of(str(first["loc"][0]), first["input"], first["msg"]) from None
+            raise InvalidRequest.of(str((*first["loc"], "signing_key")[0]), first["input"], first["msg"]) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,7 @@ def parse(argv: Sequence[str] | None) -> Command:
         out=arguments.out,
         store_url=arguments.store,
         signing_key_path=arguments.signing_key,
+        trusted_keys_path=arguments.trusted_keys,
         storage_options=arguments.storage_options,
         job_name=arguments.job_name,
         limit=arguments.limit,
@@ -171,7 +184,11 @@ def parser() -> argparse.ArgumentParser:
     where = made.add_argument_group("where")
     where.add_argument("--out", required=True, help="folder or s3:// URL of the ledger")
     where.add_argument("--store", help="folder or s3:// URL of the audio (default: OUT/store)")
-    where.add_argument("--signing-key", help="Ed25519 key in PEM (default: signing-key.pem beside the store)")
+    where.add_argument(
+        "--signing-key",
+        help="Ed25519 key in PEM, on every node (default: $ORCHESTRION_SIGNING_KEY or ~/.orchestrion/…)",
+    )
+    where.add_argument("--trusted-keys", help="more public keys (PEM file or folder) whose records in the store count")
     where.add_argument("--storage-options", type=_json_object, default={}, help="JSON for fsspec, e.g. an endpoint_url")
     how = made.add_argument_group("how")
     how.add_argument("--model", action="append", dest="models", help="model to load; repeat for more (composer)")

@@ -12,6 +12,7 @@ and 5 the same command goes on where it stopped.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -40,9 +41,14 @@ from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_dri
 from batch_jobs.rendering.heap import share_one_heap
 from batch_jobs.rendering.render_stage import Assignment
 from orchestrion.clock import Clock, SystemClock
+from orchestrion.config import RenderConfig
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects
 from orchestrion.patience import Patience, StorePatience
+from orchestrion.provenance import Signer
+from orchestrion.signing_keys import have_signing_key
+
+logger = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
 EXIT_UNUSABLE: Final = 2
@@ -121,6 +127,7 @@ def render_catalog(
     patiently = StorePatience(clock, sleep, is_over=lambda: False)
     config = options.render_config()
     prices = prices_of(options)
+    _check_key(options, config)
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
     with Plan() as plan:
@@ -182,6 +189,14 @@ def _reports(
         reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, patiently)
         with closing(reports):
             yield from (report.totals for report in reports)
+
+
+def _check_key(options: RenderOptions, config: RenderConfig) -> None:
+    """The key must be there before anything is rendered; only this person's own is made, here and not by a worker."""
+    if options.signing_key_path is None:
+        have_signing_key(config.signing_key_path, lambda text: logger.warning("%s", text))
+    else:
+        Signer.load(config.signing_key_path)
 
 
 def _state(job: Job, stop: Stop) -> JobState:

@@ -57,6 +57,7 @@ from orchestrion.metrics import PrometheusRecorder
 from orchestrion.outcome import Track
 from orchestrion.render import Renderer, build_renderer
 from orchestrion.request import TrackSpec
+from orchestrion.signing_keys import have_signing_key
 from orchestrion.vocabulary import STYLES
 
 #: Tracks that the plain loop takes at once. The composer makes one after the other, so it is only a matter of hand-out.
@@ -173,6 +174,7 @@ def _render(batch: list[dict[str, object]]) -> list[tuple[Identity, str]]:
 def plain_run(rows: list[dict[str, object]], folder: Path, workers: int) -> Run:
     """Spawned processes that take batch after batch."""
     config = RenderOptions(catalog="", out=str(folder)).render_config()
+    have_signing_key(config.signing_key_path, print)
     batches = [rows[i : i + BATCH_SIZE] for i in range(0, len(rows), BATCH_SIZE)]
     found: list[Identity] = []
     finished: list[float] = []

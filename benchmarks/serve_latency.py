@@ -53,6 +53,7 @@ from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import ModelSettings, load_model
 from orchestrion.models.protocol import Conditioning, MusicModel, Pcm
 from orchestrion.outcome import Failure
+from orchestrion.provenance import Signer
 from orchestrion.render import Renderer, build_renderer
 from orchestrion.request import TrackRequest, TrackSpec
 from serve_app.app import wire
@@ -289,6 +290,7 @@ def service(config: ServeConfig) -> Iterator[httpx.Client]:
 def compare(duration_s: float, rounds: int, per_round: dict[int, int]) -> dict[str, object]:
     """All levels; in each round the ways take turns, so that whatever else the machine does falls on all of them."""
     with tempfile.TemporaryDirectory(prefix="serve-latency-") as folder, ExitStack() as running:
+        Signer.create(f"{folder}/key.pem")
 
         def config(name: str) -> ServeConfig:
             # A store for each way: with one, the second would only find what the first one made.
@@ -531,6 +533,7 @@ def newcomers(model: MusicModel, checkpoint: str, tries: int) -> dict[str, dict[
         "fixed": by_running_s(partial(newcomer_s, model, fixed=True), 1),
     }
     with tempfile.TemporaryDirectory(prefix="serve-latency-") as folder:
+        Signer.create(f"{folder}/key.pem")
         places = {"store_url": f"{folder}/store", "signing_key_path": f"{folder}/key.pem"}
         config = read_config({**places, "models": checkpoint, "low_latency": {"slots": 4, "queue_limit": 16}}, {})
         with service(config) as client:

@@ -47,7 +47,8 @@ from cluster.front_proxy import haproxy, start_front_proxy
 from cluster.supervision import OwnProcesses, await_death
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest
-from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
+from orchestrion.provenance import SignedRecord, Signer, verify
+from orchestrion.signing_keys import default_signing_key, have_signing_key, trusted_keys
 from orchestrion.store import TrackStore
 from serve_app.app import build_app
 from serve_app.proxy import PROXY_ENVIRONMENT
@@ -94,10 +95,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     # Without this, SIGTERM would leave Ray's processes behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    key_path = default_signing_key(os.environ)
     try:
-        with local_service(out, arguments.port or _free_port(PREFERRED_PORT)) as service:
+        signer = have_signing_key(key_path, lambda text: console.print(f"  {text}"))
+        console.print(f"tracks are signed with key {signer.key_id}, {key_path}")
+        with local_service(out, arguments.port or _free_port(PREFERRED_PORT), key_path) as service:
             if not arguments.serve:
-                return _play(service.url, out)
+                return _play(service.url, out, key_path)
             return _stay_up(service)
     except InvalidRequest as error:
         raise SystemExit(str(error)) from None
@@ -112,7 +116,7 @@ class LocalService:
 
 
 @contextmanager
-def local_service(out: Path, port: int) -> Iterator[LocalService]:
+def local_service(out: Path, port: int, key_path: Path) -> Iterator[LocalService]:
     """Ray, the Serve application and a proxy in front of it on this machine, once they are ready."""
     console.print("[bold]1[/] starting Ray and Serve on this machine …")
     started_s = time.perf_counter()
@@ -129,7 +133,7 @@ def local_service(out: Path, port: int) -> Iterator[LocalService]:
         start_private_ray(num_cpus=os.cpu_count())
         running.callback(_shut_down)
         serve.start(http_options={"host": HOST, "port": serve_port}, logging_config={"log_level": "ERROR"})
-        arguments: dict[str, Any] = {"store_url": str(out / "store"), "signing_key_path": str(out / "signing-key.pem")}
+        arguments: dict[str, Any] = {"store_url": str(out / "store"), "signing_key_path": str(key_path)}
         if model := os.environ.get("ORCHESTRION_MODEL"):
             arguments["models"] = model
         serve.run(build_app(arguments), name="orchestrion", route_prefix="/", blocking=False)
@@ -139,10 +143,10 @@ def local_service(out: Path, port: int) -> Iterator[LocalService]:
         yield LocalService(url, front)
 
 
-def _play(url: str, out: Path) -> int:
+def _play(url: str, out: Path, key_path: Path) -> int:
     streamed = _stream(url, out)
-    _verify(url, streamed, out)
-    summary = _render_catalog(out)
+    _verify(url, streamed, key_path)
+    summary = _render_catalog(out, key_path)
     console.print("[bold]5[/] what it cost")
     report = write_report(str(out / "catalog"), out / "report", console)
     audio = [streamed.path, *_copy_out(out, summary.job_id)]
@@ -199,12 +203,12 @@ def _stream(url: str, out: Path) -> StreamedTrack:
     return StreamedTrack(track_id, path, first_sound_s, cache_hit, charged_usd)
 
 
-def _verify(url: str, streamed: StreamedTrack, out: Path) -> None:
+def _verify(url: str, streamed: StreamedTrack, key_path: Path) -> None:
     """Hold the stored track against its signed record, with the public key of this installation."""
     console.print("[bold]3[/] verifying the stored track against its signed record")
     audio = httpx.get(f"{url}/v1/tracks/{streamed.track_id}/audio", timeout=60.0).raise_for_status().content
     signed = _record(url, streamed.track_id)
-    verify(signed, audio, load_trusted_keys(out / "signing-key.pub.pem"))
+    verify(signed, audio, trusted_keys(Signer.load(key_path), None))
     record = signed.record
     console.print(
         f"  {record.track_id}: {record.choices['key']}, {record.choices['tempo_bpm']} bpm, "
@@ -217,13 +221,13 @@ def _record(url: str, track_id: str) -> SignedRecord:
     return SignedRecord.from_bytes(answer.content)
 
 
-def _render_catalog(out: Path) -> Summary:
+def _render_catalog(out: Path, key_path: Path) -> Summary:
     console.print(f"[bold]4[/] rendering {CATALOG.name} as a Ray Data job on the same cluster")
     options = RenderOptions(
         catalog=str(CATALOG),
         out=str(out / "catalog"),
         store_url=str(out / "store"),
-        signing_key_path=str(out / "signing-key.pem"),
+        signing_key_path=str(key_path),
     )
     with progress_view("auto", time.perf_counter) as view:
         summary = render_catalog(options, view)

@@ -1,15 +1,18 @@
-"""The `orchestrion` command: render a track without a cluster, verify any against its record, take tracks down."""
+"""The `orchestrion` command: render a track without a cluster, verify it, take tracks down, make the key that signs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from orchestrion.clock import SystemClock
 from orchestrion.config import RenderConfig
@@ -17,11 +20,21 @@ from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, shown
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import absolute_entry, public_name
 from orchestrion.outcome import Failure
-from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, verify
+from orchestrion.provenance import (
+    SignedRecord,
+    Signer,
+    load_trusted_keys,
+    public_key_path,
+    verify,
+    verify_record,
+)
 from orchestrion.render import build_renderer
 from orchestrion.request import TrackSpec
+from orchestrion.signing_keys import default_signing_key, have_signing_key, trusted_keys
 from orchestrion.store import TrackStore
-from orchestrion.takedown import Takedown, Tombstone, Withdrawal, take_down
+from orchestrion.takedown import Takedown, take_down
+from orchestrion.tombstone import Withdrawal
+from orchestrion.verified_tracks import VerifiedTracks
 from orchestrion.vocabulary import MOODS, STYLES
 
 DEFAULT_STORE = "out/store"
@@ -34,7 +47,7 @@ _FILES: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 when a track failed or does not verify, 2 for bad input."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(str(default_signing_key(os.environ))).parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except InvalidRequest as error:
@@ -46,11 +59,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(signing_key: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="orchestrion", description=__doc__)
     commands = parser.add_subparsers(required=True)
+    key = argparse.ArgumentParser(add_help=False)
+    key.add_argument(
+        "--signing-key", default=signing_key, help="Private key (PEM) to sign with (default: %(default)s)."
+    )
+    key.add_argument(
+        "--trusted-keys", type=Path, metavar="PATH", help="More public keys (PEM file or folder) whose records count."
+    )
 
-    render = commands.add_parser("render", help="render one track into the store and copy it to --output")
+    render = commands.add_parser(
+        "render", parents=[key], help="render one track into the store and copy it to --output"
+    )
     render.add_argument("prompt")
     for name, field in TrackSpec.model_fields.items():
         if name not in ("prompt", *_FILES):
@@ -69,20 +91,29 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--keys",
         type=Path,
-        help="Public key (PEM) or folder of them (default: the one that renders with --store made).",
+        help=f"Public keys to trust: PEM file or folder (default: that of {signing_key}).",
     )
-    check.set_defaults(run=_verify)
+    check.set_defaults(run=_verify, signing_key=signing_key)
 
-    takedown = commands.add_parser("takedown", help="withdraw tracks for good and delete their audio and MIDI")
+    takedown = commands.add_parser(
+        "takedown", parents=[key], help="withdraw tracks for good and delete their audio and MIDI"
+    )
     takedown.add_argument("tracks", nargs="*", metavar="TRACK_ID")
     takedown.add_argument("--from", dest="file", metavar="FILE", help="More track ids, one a line; - reads the input.")
     takedown.add_argument("--reason", required=True, help="Why, in one line; kept in the signed tombstone.")
     takedown.add_argument("--actor", required=True, help="Who decided it; kept in the signed tombstone.")
     takedown.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
-    takedown.add_argument(
-        "--signing-key", help="Private key (PEM) to sign with (default: the one that renders with --store made)."
-    )
     takedown.set_defaults(run=_takedown)
+
+    signing = commands.add_parser("signing", help="make the key that records are signed with, or show its id")
+    acts = signing.add_subparsers(required=True)
+    for name, run, what in (
+        ("init", _init_signing, "make a private key and its public key; overwrites nothing"),
+        ("show", _show_signing, "print the id of a key"),
+    ):
+        act = acts.add_parser(name, help=what)
+        act.add_argument("--key", default=signing_key, help="File of the private key (default: %(default)s).")
+        act.set_defaults(run=run)
 
     styles = commands.add_parser("styles", help="list the styles and moods a request may name")
     styles.set_defaults(run=_styles)
@@ -93,7 +124,8 @@ def _render(arguments: argparse.Namespace) -> int:
     cells = {name: getattr(arguments, name) or "" for name in TrackSpec.model_fields if name not in _FILES}
     model = absolute_entry(arguments.model or "composer")
     cells["model"] = public_name(model)
-    config = local_config(arguments.store, model)
+    config = _config(arguments, model)
+    have_signing_key(config.signing_key_path, _tell)
     renderer = build_renderer(config, "local", PrometheusRecorder(CollectorRegistry()))
     for name in _FILES:
         if (path := getattr(arguments, name)) is not None:
@@ -113,6 +145,7 @@ def _render(arguments: argparse.Namespace) -> int:
                 "audio": str(arguments.output or f"{arguments.store}/{record.audio_key}"),
                 "loudness_lufs": record.measured_loudness_lufs,
                 "cost_usd": record.cost_usd,
+                "signed_by": renderer.signer.key_id,
                 "choices": dict(record.choices),
             },
             indent=2,
@@ -122,42 +155,46 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    store = TrackStore.open(_absolute(arguments.store))
-    keys = arguments.keys or Path(local_config(arguments.store).signing_key_path).with_suffix(".pub.pem")
-    if arguments.track and not arguments.record and (envelope := store.tombstone(arguments.track)):
-        tombstone = Tombstone.from_bytes(envelope)
-        tombstone.verify(arguments.track, load_trusted_keys(keys))
-        why = f"{_when_and_why(tombstone.withdrawal)} (key {tombstone.signature.key_id})"
-        print(f"{arguments.track}: withdrawn {why}", file=sys.stderr)
-        return 1
-    signed = SignedRecord.from_bytes(_envelope(arguments, store))
-    audio = _read(arguments.audio, "audio") if arguments.audio else store.get_blob(signed.record.audio_key)
-    verify(signed, audio, load_trusted_keys(keys))
+    if arguments.track is None and arguments.record is None:
+        raise InvalidRequest.of("track", None, "give a track id, or --record with --audio")
+    keys = _keys_to_verify_with(arguments)
+    tracks = VerifiedTracks(TrackStore.open(_absolute(arguments.store)), keys, _uncounted())
+    track_id = arguments.track
+    if arguments.record is not None:
+        signed = SignedRecord.from_bytes(_read(arguments.record, "record"))
+        verify_record(signed, track_id or signed.record.track_id, signed.record.version or 1, keys)
+    else:
+        if tombstone := tracks.tombstone(track_id):
+            why = f"{_when_and_why(tombstone.withdrawal)} (key {tombstone.signature.key_id})"
+            print(f"{track_id}: withdrawn {why}", file=sys.stderr)
+            return 1
+        found = tracks.newest(track_id)
+        if found is None:
+            raise NotFound(f"there is no track {shown(track_id)} in {arguments.store}")
+        signed = found.signed
+    audio = _read(arguments.audio, "audio") if arguments.audio else tracks.store.get_blob(signed.record.audio_key)
+    verify(signed, audio, keys)
     print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.signature.key_id})")
     return 0
 
 
-def _envelope(arguments: argparse.Namespace, store: TrackStore) -> bytes:
-    if arguments.record is not None:
-        return _read(arguments.record, "record")
-    if arguments.track is None:
-        raise InvalidRequest.of("track", None, "give a track id, or --record with --audio")
-    envelope = store.latest(arguments.track)
-    if envelope is None:
-        raise NotFound(f"there is no track {shown(arguments.track)} in {arguments.store}")
-    return envelope
+def _keys_to_verify_with(arguments: argparse.Namespace) -> dict[str, Ed25519PublicKey]:
+    """The keys that were named, or this person's own; a verifier need not have the private key."""
+    if arguments.keys is not None:
+        return load_trusted_keys(arguments.keys)
+    own = Path(arguments.signing_key)
+    return trusted_keys(Signer.load(own), None) if own.exists() else load_trusted_keys(public_key_path(own))
 
 
 def _takedown(arguments: argparse.Namespace) -> int:
-    config = local_config(arguments.store)
+    config = _config(arguments)
     track_ids = [*arguments.tracks, *(_lines(arguments.file) if arguments.file else ())]
     if not track_ids:
         raise InvalidRequest.of("TRACK_ID", None, "give track ids, or a file of them with --from")
-    key_path = arguments.signing_key or config.signing_key_path
-    signer = Signer.load_or_create(key_path)
-    signer.publish_key(key_path)
+    signer = Signer.load(config.signing_key_path)
+    keys = trusted_keys(signer, config.trusted_keys_path)
     taken_down = take_down(
-        TrackStore.open(config.store_url),
+        VerifiedTracks(TrackStore.open(config.store_url), keys, _uncounted()),
         signer,
         track_ids,
         reason=arguments.reason,
@@ -166,7 +203,37 @@ def _takedown(arguments: argparse.Namespace) -> int:
     )
     for takedown in taken_down:
         print(_told(takedown))
+    _tell(f"signed with key {signer.key_id}: whoever serves this store must trust it")
     return 0
+
+
+def _init_signing(arguments: argparse.Namespace) -> int:
+    path = Path(arguments.key).absolute()
+    try:
+        signer = Signer.create(path)
+    except FileExistsError:
+        raise InvalidRequest.of("key", str(path), "is there already; a key is never overwritten") from None
+    print(f"key id       {signer.key_id}")
+    print(f"private key  {path}   keep it to yourself, and keep a copy: who has it can sign in your name, and without")
+    print("             it nothing new can be signed with this id")
+    print(f"public key   {public_key_path(path)}   give it to whoever is to verify your tracks")
+    return 0
+
+
+def _show_signing(arguments: argparse.Namespace) -> int:
+    path = Path(arguments.key).absolute()
+    signer = Signer.load(path)
+    print(f"key id       {signer.key_id}\nprivate key  {path}\npublic key   {signer.publish_key(path)}")
+    return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _uncounted() -> PrometheusRecorder:
+    """For a process that ends before anybody could read its metrics."""
+    return PrometheusRecorder(CollectorRegistry())
 
 
 def _lines(file: str) -> Iterator[str]:
@@ -194,10 +261,20 @@ def _styles(_: argparse.Namespace) -> int:
     return 0
 
 
-def local_config(store: str, model: str = "composer") -> RenderConfig:
-    """The configuration of a render on this machine: the store, its signing key in the folder beside it, a model."""
-    keys = Path.home() / ".orchestrion" if "://" in store else Path(store).absolute().parent
-    return RenderConfig(store_url=_absolute(store), signing_key_path=str(keys / "signing-key.pem"), models=(model,))
+def _config(arguments: argparse.Namespace, model: str = "composer") -> RenderConfig:
+    trusted: Path | None = arguments.trusted_keys
+    try:
+        return RenderConfig(
+            store_url=_absolute(arguments.store),
+            signing_key_path=_absolute(arguments.signing_key),
+            trusted_keys_path=str(trusted.absolute()) if trusted else None,
+            models=(model,),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest.of(
+            str((*first["loc"], "signing_key_path")[0]), arguments.signing_key, first["msg"]
+        ) from None
 
 
 def _absolute(store: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from orchestrion.models import ModelSettings
 
@@ -16,8 +18,21 @@ def _absolute_or_url(value: str) -> str:
     return value
 
 
+def _absolute_path(value: str) -> str:
+    if "://" in value or not PurePosixPath(value).is_absolute():
+        raise ValueError("must be the absolute path of a file: keys are not read from URLs; mount the file as a secret")
+    return value
+
+
+def lies_in(path: str, place: str) -> bool:
+    """Whether an absolute path is that of a folder, or of something in it; nothing lies in a URL but file://."""
+    folder = unquote(place.removeprefix("file://")) if place.startswith("file://") else place
+    return "://" not in folder and PurePosixPath(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))
+
+
 PrecisionName = Literal["auto", "fp32", "bf16", "int8", "int4", "fp8"]
 AbsoluteLocation = Annotated[str, AfterValidator(_absolute_or_url)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 
 
 class SharedRenderConfig(BaseModel):
@@ -27,7 +42,14 @@ class SharedRenderConfig(BaseModel):
 
     store_url: AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description="Passed to fsspec, e.g. an endpoint URL.")
-    signing_key_path: AbsoluteLocation = Field(description="Ed25519 private key (PEM); made on first use if absent.")
+    signing_key_path: AbsolutePath = Field(
+        description="Ed25519 private key (PEM), made by `orchestrion signing init`; not in the store."
+    )
+    trusted_keys_path: AbsolutePath | None = Field(
+        default=None,
+        description="Public keys (a PEM file or a folder of them) whose records and takedowns count, besides that of "
+        "the signing key: earlier ones, and those of others who render into the same store.",
+    )
     models: tuple[str, ...] = Field(
         default=("composer",),
         min_length=1,
@@ -52,6 +74,13 @@ class SharedRenderConfig(BaseModel):
     node_type: str = Field(default="local-cpu", description="Row of the price table that this process runs on.")
     market: str = Field(default="on-demand", pattern="^(on-demand|spot)$")
     prices_path: str | None = Field(default=None, description="Price table; the project's own if not given.")
+
+    @model_validator(mode="after")
+    def _keys_are_not_in_the_store(self) -> Self:
+        for name, path in (("signing_key_path", self.signing_key_path), ("trusted_keys_path", self.trusted_keys_path)):
+            if path is not None and lies_in(path, self.store_url):
+                raise ValueError(f"{name} {path} is in the store {self.store_url}, which others may write; move it")
+        return self
 
 
 class RenderConfig(SharedRenderConfig):

@@ -89,6 +89,13 @@ COST_USD: Final = Metric(
     "Device seconds times the price of the device.",
     ("pool", "model", "market"),
 )
+UNVERIFIED: Final = Metric(
+    "orchestrion_unverified_total",
+    "counter",
+    "objects",
+    "Records and tombstones in the store that no trusted key has signed for their track: somebody else writes there.",
+    ("kind",),
+)
 
 METRICS: Final = (
     REQUESTS,
@@ -99,6 +106,7 @@ METRICS: Final = (
     QUEUE_DEPTH,
     DEVICE_SECONDS,
     COST_USD,
+    UNVERIFIED,
 )
 
 

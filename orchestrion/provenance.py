@@ -2,8 +2,8 @@
 
 `TrackRecord` is the one place where a field of the record is declared: the Arrow schema (Parquet), the JSON of the
 signed envelope and `docs/records.md` all follow from it. What is signed is the record as RFC 8785 canonical JSON, with
-Ed25519 (RFC 8032), so any language can verify it. The surprising thing: the public key inside an envelope proves
-nothing and is never trusted; a verifier brings the keys that it trusts.
+Ed25519 (RFC 8032), so any language can verify it. The public key inside an envelope proves nothing and is never
+trusted; a verifier brings the keys that it trusts.
 
 The list of fields grows: a field that came later names the version it came with, and a record of an older version is
 read, signed and verified without it.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ import re
 import types
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +38,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from orchestrion.errors import InvalidRequest, VerificationFailed, shown
 from orchestrion.finding import Finding
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 #: Records are a few kB; a longer envelope is refused before it is parsed.
 MAX_ENVELOPE_BYTES: Final = 1 << 20
 AnyEnvelope = TypeVar("AnyEnvelope", bound="Envelope")
@@ -64,8 +66,9 @@ class TrackRecord:
             record's version has no such field or is unknown.
     """
 
-    schema_version: Annotated[int, "Version of this list of fields; 2."]
+    schema_version: Annotated[int, "Version of this list of fields; 3."]
     track_id: Annotated[str, "Hash of what determines the audio: request, model revision, recipe version."]
+    version: Annotated[int | None, "Which of the track's records this is, from 1, as in its file's name.", Since(3)]
     created_at: Annotated[str, "When the render ended: ISO 8601, UTC, microseconds. A timestamp column in Parquet."]
     prompt: Annotated[str, "What was asked for, in words, as given."]
     negative_prompt: Annotated[str, "What should not be in the music; empty if nothing was said."]
@@ -133,6 +136,8 @@ class TrackRecord:
         newer = set(values) - {field.name for field in fields_of_version(self.schema_version)}
         if wrong := sorted(name for name in newer if values[name] is not None):
             raise ValueError(f"version {self.schema_version} has no field {', '.join(wrong)}")
+        if self.schema_version >= 3 and (self.version is None or self.version < 1):
+            raise ValueError(f"version is {self.version}; records of a track are counted from 1")
         if _UTC_MICROSECONDS.fullmatch(self.created_at) is None:
             raise ValueError(f"created_at is {shown(self.created_at)}; make it with utc_timestamp()")
 
@@ -380,6 +385,24 @@ def verify(signed: SignedRecord, audio: bytes, trusted_keys: Mapping[str, Ed2551
         raise VerificationFailed(f"the audio's SHA-256 is {sha256}, the record says {record.audio_sha256}")
 
 
+def verify_record(
+    signed: SignedRecord, track_id: str, version: int, trusted_keys: Mapping[str, Ed25519PublicKey]
+) -> None:
+    """Check that a trusted key signed this record, and for this track and version of it.
+
+    Records from before their version was in them (`schema_version` 1 and 2) are taken for any version of their track.
+
+    Raises:
+        VerificationFailed: saying which of key, signature, track and version does not fit.
+    """
+    signed.signature.check(canonical_bytes(signed.record), trusted_keys)
+    record = signed.record
+    if record.track_id != track_id:
+        raise VerificationFailed(f"this is the record of another track, {shown(record.track_id)}")
+    if record.version not in (None, version):
+        raise VerificationFailed(f"this is version {record.version} of the track under another number")
+
+
 class Signer:
     """Signs records with one Ed25519 key. Make one per process: the key does not travel."""
 
@@ -388,29 +411,69 @@ class Signer:
         self._public_raw = private_key.public_key().public_bytes_raw()
 
     @classmethod
-    def load_or_create(cls, path: str | Path) -> Signer:
-        """The key in a PEM file (PKCS #8, not encrypted); made with mode 0600 if there is none.
-
-        Processes that start together end up with the same key: the first to link its file wins.
+    def load(cls, path: str | Path) -> Signer:
+        """The key in a PEM file (PKCS #8, not encrypted). A public key that lies beside it must be its own.
 
         Raises:
-            InvalidRequest: the file is not such a key, or it can neither be read nor made.
+            InvalidRequest: there is no such file, it is not such a key, or the public key beside it is another's.
         """
         path = Path(path)
         try:
-            try:
-                pem = path.read_bytes()
-            except FileNotFoundError:
-                pem = _create_key_file(path)
-            key = serialization.load_pem_private_key(pem, password=None)
+            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except FileNotFoundError:
+            raise InvalidRequest.of(
+                "signing_key_path", str(path), f"is not there; make a key with: orchestrion signing init --key {path}"
+            ) from None
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InvalidRequest.of(
-                "signing_key_path", str(path), f"is not a usable private key ({shown(str(error))}); give a path to an "
-                "Ed25519 key in PEM, or to no file yet, in a folder that may be written to"
+                "signing_key_path", str(path), f"is not a usable private key ({shown(str(error))}); give an Ed25519 "
+                "key in PEM, as orchestrion signing init makes it"
             ) from error  # fmt: skip
         if not isinstance(key, Ed25519PrivateKey):
             raise InvalidRequest.of("signing_key_path", str(path), "is a key of another kind; it must be Ed25519")
-        return cls(key)
+        signer = cls(key)
+        public = public_key_path(path)
+        try:
+            signer._refuse_another(public)
+        except FileNotFoundError:
+            # A secret that is mounted into a container has the private key alone.
+            pass
+        except OSError as error:
+            raise InvalidRequest.of("signing_key_path", str(public), f"cannot be read: {error.strerror}") from error
+        return signer
+
+    @classmethod
+    def create(cls, path: str | Path) -> Signer:
+        """A new key, in a PEM file with mode 0600, and its public key beside it; nothing is ever overwritten.
+
+        Of processes that do this at the same moment one makes the key, and the others are refused.
+
+        Raises:
+            FileExistsError: there is a file at `path`.
+            InvalidRequest: the files cannot be made, or another public key lies there.
+        """
+        path = Path(path)
+        signer = cls(Ed25519PrivateKey.generate())
+        pem = signer._private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                # While there is no private key: a public one that is planted there must not become the published one.
+                with suppress(FileNotFoundError):
+                    signer._refuse_another(public_key_path(path))
+            _create_file(path, pem, mode=0o600)
+        except FileExistsError:
+            raise
+        except InvalidRequest:
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "another process has made it", str(path)) from None
+            raise
+        except OSError as error:
+            raise InvalidRequest.of("signing_key_path", str(path), f"cannot be made: {error.strerror}") from error
+        signer.publish_key(path)
+        return signer
 
     def publish_key(self, path: str | Path) -> Path:
         """Put the public key beside the private key at `path`: "signing-key.pem" gets "signing-key.pub.pem".
@@ -418,14 +481,29 @@ class Signer:
         This is the file that `load_trusted_keys` takes; hand it to whoever is to verify tracks.
 
         Raises:
-            InvalidRequest: the folder cannot be written to.
+            InvalidRequest: the folder cannot be written to, or another public key lies there.
         """
-        public = Path(path).with_suffix(".pub.pem")
+        public = public_key_path(path)
         try:
-            _publish_file(public, self.public_pem, mode=0o644)
+            with suppress(FileExistsError):
+                _create_file(public, self.public_pem, mode=0o644)
+            self._refuse_another(public)
         except OSError as error:
             raise InvalidRequest.of("signing_key_path", str(public), f"cannot be written: {error.strerror}") from error
         return public
+
+    def _refuse_another(self, public: Path) -> None:
+        """Refuse a public key that is not this one's: whoever verifies with it would trust somebody else."""
+        if public.read_bytes() != self.public_pem:
+            raise InvalidRequest.of(
+                "signing_key_path", str(public), f"is not the public key of the private key beside it ({self.key_id}); "
+                "find out who put it there, and delete it"
+            )  # fmt: skip
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """What a verifier needs."""
+        return self._private_key.public_key()
 
     @property
     def key_id(self) -> str:
@@ -482,17 +560,17 @@ def load_trusted_keys(path: str | Path) -> dict[str, Ed25519PublicKey]:
     return found
 
 
-def _create_key_file(path: Path) -> bytes:
-    """Make a key unless another process is faster; returns the PEM that is at `path` in the end."""
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _publish_file(path, pem, mode=0o600)
+def public_key_path(path: str | Path) -> Path:
+    """Where the public key of a private key's file lies: "signing-key.pub.pem" beside "signing-key.pem"."""
+    return Path(path).with_suffix(".pub.pem")
 
 
-def _publish_file(path: Path, content: bytes, mode: int) -> bytes:
-    """Make the file unless there is one; returns what is at `path` in the end. Never seen half-written."""
+def _create_file(path: Path, content: bytes, mode: int) -> None:
+    """Make a file that is not there yet. Never seen half-written.
+
+    Raises:
+        FileExistsError: it is there.
+    """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -501,11 +579,8 @@ def _publish_file(path: Path, content: bytes, mode: int) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         os.link(aside, path)
-    except FileExistsError:
-        return path.read_bytes()
     finally:
         aside.unlink(missing_ok=True)
-    return content
 
 
 def _json_values(record: TrackRecord) -> dict[str, Any]:

@@ -13,7 +13,9 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion import __version__
 from orchestrion.checks import LOUDNESS, TRUE_PEAK, check, check_encoded
@@ -45,9 +47,11 @@ from orchestrion.models import load_models
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
 from orchestrion.outcome import Failure, Track
 from orchestrion.patience import Patience, at_once
-from orchestrion.provenance import SCHEMA_VERSION, SignedRecord, Signer, TrackRecord, utc_timestamp
+from orchestrion.provenance import SCHEMA_VERSION, Signer, TrackRecord, utc_timestamp
 from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
+from orchestrion.signing_keys import trusted_keys
 from orchestrion.store import TrackStore
+from orchestrion.verified_tracks import VerifiedTracks
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +113,7 @@ class Renderer:
         pool: str,
         recorder: Recorder,
         clock: Clock,
+        trusted_keys: Mapping[str, Ed25519PublicKey] | None = None,
     ) -> None:
         self.models = models
         self.store = store
@@ -117,6 +122,13 @@ class Renderer:
         self.pool = pool
         self.recorder = TolerantRecorder(recorder)
         self.clock = clock
+        #: Whose records and tombstones count.
+        self.trusted_keys = {signer.key_id: signer.public_key} if trusted_keys is None else trusted_keys
+
+    @property
+    def tracks(self) -> VerifiedTracks:
+        """The store's tracks, as far as they verify."""
+        return VerifiedTracks(self.store, self.trusted_keys, self.recorder)
 
     def render(self, requests: Sequence[TrackRequest]) -> list[Track | Failure]:
         """Render a batch. One outcome per request, in order; equal requests are rendered once.
@@ -169,11 +181,8 @@ class Renderer:
         return self._stored(self._job(request, batch_size=1).track_id)
 
     def _stored(self, track_id: str) -> Track | None:
-        versions = self.store.versions(track_id)
-        if not versions:
-            return None
-        record = SignedRecord.from_bytes(self.store.record(track_id, versions[-1])).record
-        return Track(track_id, record, versions[-1], cache_hit=True)
+        stored = self.tracks.reusable(track_id)
+        return None if stored is None else Track(track_id, stored.record, stored.version, cache_hit=True)
 
     def track_id(self, request: TrackRequest) -> str:
         """The id of the track that this request gives here.
@@ -303,28 +312,32 @@ class Renderer:
             with job.watch.stage("store"):
                 audio_key, midi_key = patiently(lambda: self._put(job, master))
             record = self._record(job, master, audio_key, midi_key)
-            signed = self.signer.sign(record).to_bytes()
-            # The same bytes each time: publishing them twice is publishing them once.
-            published = patiently(lambda: self.store.publish(job.track_id, signed))
+            version = patiently(
+                lambda: self.tracks.publish(
+                    job.track_id, lambda version: self.signer.sign(replace(record, version=version)).to_bytes()
+                )
+            )
         except Exception as error:
             self._account(job)
             return self.failed(error, "store", job.track_id, job.request.model)
         self._account(job)
-        return Track(job.track_id, record, published, cache_hit=False)
+        return Track(job.track_id, replace(record, version=version), version, cache_hit=False)
 
     def _put(self, job: Job, master: Master) -> tuple[str, str | None]:
         """Put audio and MIDI into the store, unless the track was taken down; their keys."""
-        # Asked here, before anything is written, and by the store's `publish` once more when all is.
-        self.store.refuse_withdrawn(job.track_id)
+        # Asked here, before anything is written, and by `publish` once more when all is.
+        self.tracks.refuse_withdrawn(job.track_id)
         audio_key = self.store.put_blob(master.data, FILE_SUFFIXES[job.request.format])
         return audio_key, self.store.put_blob(master.midi, ".mid") if master.midi else None
 
     def _record(self, job: Job, master: Master, audio_key: str, midi_key: str | None) -> TrackRecord:
+        """All of the record but its version, which is known when it is published."""
         request, seconds, device_seconds = job.request, job.watch.seconds, self._device_seconds(job)
         measured = {finding.name: finding.measured for finding in master.findings}
         return TrackRecord(
             schema_version=SCHEMA_VERSION,
             track_id=job.track_id,
+            version=1,
             created_at=utc_timestamp(self.clock.now()),
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -533,8 +546,9 @@ def build_renderer(
         InvalidRequest: a model, node type, market, price table, key or store that cannot be used.
     """
     node = describe_node(config.node_type, config.market, prices or PriceTable.load(config.prices_path), node_id)
-    signer = Signer.load_or_create(config.signing_key_path)
-    signer.publish_key(config.signing_key_path)
+    signer = Signer.load(config.signing_key_path)
+    trusted = trusted_keys(signer, config.trusted_keys_path)
+    logger.info("records are signed with key %s; trusted: %s", signer.key_id, ", ".join(sorted(trusted)))
     clock = SystemClock()
     models = load_models(config.models, config.model_settings(), clock, config.resident_models)
     # What is loaded now lives as long as the process. Left to the garbage collector, looking through it takes 30 to
@@ -548,6 +562,7 @@ def build_renderer(
         pool=pool,
         recorder=recorder,
         clock=clock,
+        trusted_keys=trusted,
     )
 
 

@@ -6,19 +6,31 @@
     tmp/                                             (folders only) files being written; old ones may be deleted
 
 Nothing half-written is ever seen: a name appears only after all of its bytes are safe (`objects`), and a record is
-published only after the blobs it names. The surprising thing: nobody locks anything. Two writers of one version both
-try to create its name, and only one can.
+published only after the blobs it names. Nobody locks anything: two writers of one version both try to create its name,
+and only one can.
+
+Blobs are checked here, against the hash in their names, whichever part of one is read. Records and tombstones are bytes
+here: who signed them, and for what, is looked at in `verified_tracks`, by which everybody else reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, Withdrawn, shown
+from orchestrion.block_digests import BlockDigests
+from orchestrion.errors import InvalidRequest, NotFound, VerificationFailed, shown
 from orchestrion.objects import Objects
+from orchestrion.provenance import MAX_ENVELOPE_BYTES
+
+logger = logging.getLogger(__name__)
+
+#: As many as the six digits of a record's name can count.
+MAX_VERSION: Final = 999_999
 
 _BLOB_KEY = re.compile(r"blobs/(?P<shard>[0-9a-f]{2})/(?P<sha256>(?P=shard)[0-9a-f]{62})\.[a-z0-9]{1,8}")
 _SUFFIX = re.compile(r"\.?([a-z0-9]{1,8})")
@@ -29,12 +41,22 @@ _TRACK_FILE = re.compile(
 _THEME_REF = re.compile(r"sha256:(?P<sha256>[0-9a-f]{64})")
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies in a track's folder, by name; nothing of it is verified."""
+
+    #: Of its records, oldest first.
+    versions: tuple[int, ...]
+    has_tombstone: bool
+
+
 class TrackStore:
     """Tracks in one place. Safe to share between threads, and to pickle: a copy opens its own connections."""
 
     def __init__(self, objects: Objects) -> None:
         self.url = objects.url
         self._objects = objects
+        self._digests = BlockDigests(objects)
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> TrackStore:
@@ -56,6 +78,8 @@ class TrackStore:
     def put_blob(self, data: bytes, suffix: str) -> str:
         """Keep `data` and return its key. Putting the same bytes again is a no-op with the same key.
 
+        A blob that is there and was damaged is written anew.
+
         Args:
             data: the whole content.
             suffix: of the file name, "flac" or ".flac": 1 to 8 lower-case letters and digits.
@@ -70,12 +94,12 @@ class TrackStore:
 
         Raises:
             NotFound: there is no such blob.
-            StoreUnavailable: what was read is not what was written.
+            VerificationFailed: what is there is not what was written.
         """
         sha256 = _blob_sha256(key)
         data = self._objects.read(key)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreUnavailable(
+            raise VerificationFailed(
                 f"{self.url}: {key} is damaged ({len(data)} bytes, wrong SHA-256); delete it and render the track again"
             )
         return data
@@ -100,17 +124,29 @@ class TrackStore:
         self._objects.delete(key)
         return was_there
 
-    def read_range(self, key: str, start: int, end: int) -> bytes:
-        """Bytes `start` up to, not including, `end` of a blob; what lies beyond its end is left out.
+    def check_blob(self, key: str) -> int:
+        """The size of a blob in bytes, once all of it is known to be what was written.
 
-        The hash cannot be checked on a part: a reader who needs that takes `get_blob`.
+        The first time in this process the blob is read from end to end, a few MB at a time. After that it costs
+        nothing, and each part that is read is checked by itself.
+
+        Raises:
+            NotFound: there is no such blob.
+            VerificationFailed: what is there is not what was written.
         """
-        _blob_sha256(key)
+        return self._digests.of(key, _blob_sha256(key)).size
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `start` up to, not including, `end` of a blob, checked; what lies beyond its end is left out.
+
+        Raises:
+            NotFound: there is no such blob.
+            VerificationFailed: it is not what was written, or was changed since `check_blob`.
+        """
+        sha256 = _blob_sha256(key)
         if not 0 <= start <= end:
             raise InvalidRequest.of("range", f"{start}-{end}", "a range needs 0 <= start <= end")
-        if start == end:
-            return b""
-        return self._objects.read_range(key, start, end)
+        return self._digests.read_range(key, sha256, start, end)
 
     def put_theme(self, data: bytes) -> str:
         """Keep a theme or a continuation; returns the reference that a request names it by, "sha256:<hex>"."""
@@ -132,121 +168,101 @@ class TrackStore:
         except NotFound:
             raise NotFound(f"the upload {ref} is not in the store {self.url}; upload it first") from None
 
-    def publish(self, track_id: str, record: bytes) -> int:
-        """Make `record` the newest version of a track, which makes the track visible. Its blobs must be in the store.
+    def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:
+        """Add a record to a track. Its blobs must be in the store.
 
-        Publishing the newest version again is a no-op. Of two writers at the same moment one wins; the other's record
-        is dropped and it gets the winner's version.
+        The newest record again is a no-op, so that a call whose answer was lost can be made again.
 
-        Returns:
-            The version, 1 for the first.
-
-        Raises:
-            Withdrawn: the track was taken down, maybe while this call ran. The record is kept: by it a takedown that is
-                run again finds the blobs that came too late for the first.
-        """
-        versions = self.history(track_id)
-        version = versions[-1] if versions else 0
-        if not version or self.record(track_id, version) != record:
-            version += 1
-            self._objects.create(_record_key(track_id, version), record)
-        # A takedown writes its tombstone and then looks for records. Looking here only after the record is written, at
-        # least one of the two sees the other.
-        self.refuse_withdrawn(track_id)
-        return version
-
-    def latest(self, track_id: str) -> bytes | None:
-        """The newest record of a track, None if it was never published.
-
-        Raises:
-            Withdrawn: the track was taken down.
-        """
-        versions = self.versions(track_id)
-        return self.record(track_id, versions[-1]) if versions else None
-
-    def versions(self, track_id: str) -> list[int]:
-        """Published versions of a track, oldest first; empty if there is none.
-
-        Raises:
-            Withdrawn: the track was taken down.
-        """
-        versions, is_withdrawn = self._listed(track_id)
-        if is_withdrawn:
-            raise _withdrawn(track_id)
-        return versions
-
-    def history(self, track_id: str) -> list[int]:
-        """Versions of a track, oldest first, also if it was taken down."""
-        return self._listed(track_id)[0]
-
-    def _listed(self, track_id: str) -> tuple[list[int], bool]:
-        """The versions of a track and whether it was taken down, by one listing."""
-        found = list(_track_files(self._objects.keys(_track_folder(track_id))))
-        return sorted(int(file["version"]) for file in found if file["version"]), any(f["tombstone"] for f in found)
-
-    def refuse_withdrawn(self, track_id: str) -> None:
-        """Do nothing, unless the track was taken down.
-
-        Raises:
-            Withdrawn: it was.
-        """
-        if self._objects.exists(_tombstone_key(track_id)):
-            raise _withdrawn(track_id)
-
-    def withdraw(self, track_id: str, tombstone: bytes) -> bytes:
-        """Take a track down for good, there or not: from now on every way to it raises Withdrawn. Its blobs stay.
+        Args:
+            track_id: of the track.
+            record_for: the record as this version of its track: the same bytes each time.
 
         Returns:
-            The tombstone that stands: the first one, whoever wrote it.
+            The version, 1 for the first. Of writers at the same moment each gets one of its own.
         """
-        key = _tombstone_key(track_id)
-        return tombstone if self._objects.create(key, tombstone) else self._objects.read(key)
+        while True:
+            versions = self.listing(track_id).versions
+            newest = versions[-1] if versions else 0
+            if newest and self._is_record(track_id, newest, record_for(newest)):
+                return newest
+            if newest == MAX_VERSION:
+                raise VerificationFailed(
+                    f"{self.url}: {track_id} has a version {MAX_VERSION}, and none can come after it; delete it if it "
+                    "is not yours"
+                )
+            if self._objects.create(_record_key(track_id, newest + 1), record_for(newest + 1)):
+                return newest + 1
 
-    def tombstone(self, track_id: str) -> bytes | None:
-        """The tombstone of a track that was taken down, None of any other."""
-        key = _tombstone_key(track_id)
+    def _is_record(self, track_id: str, version: int, data: bytes) -> bool:
         try:
-            return self._objects.read(key)
-        except NotFound:
-            return None
+            return self.record(track_id, version) == data
+        except (NotFound, VerificationFailed):
+            return False
+
+    def listing(self, track_id: str) -> Listing:
+        """What there is of a track."""
+        found = list(_track_files(self._objects.keys(_track_folder(track_id))))
+        versions = sorted(int(file["version"]) for file in found if file["version"])
+        return Listing(tuple(versions), any(file["tombstone"] for file in found))
+
+    def listings(self) -> dict[str, Listing]:
+        """What there is of every track."""
+        versions: dict[str, list[int]] = {}
+        tombstones: set[str] = set()
+        for file in _track_files(self._objects.keys("tracks")):
+            of_track = versions.setdefault(file["track_id"], [])
+            if file["version"]:
+                of_track.append(int(file["version"]))
+            else:
+                tombstones.add(file["track_id"])
+        return {
+            track_id: Listing(tuple(sorted(versions[track_id])), track_id in tombstones)
+            for track_id in sorted(versions)
+        }
+
+    def record(self, track_id: str, version: int) -> bytes:
+        """One record of a track, as it lies there.
+
+        Raises:
+            NotFound: the track has no such version.
+            VerificationFailed: it is larger than a record can be, or no plain file.
+        """
+        return self._objects.read(_record_key(track_id, version), at_most=MAX_ENVELOPE_BYTES)
 
     def forget(self, track_id: str, version: int) -> None:
         """Remove one record, so that the track is rendered again: only for a record whose audio is lost."""
         self._objects.delete(_record_key(track_id, version))
 
-    def track_ids(self) -> Iterator[str]:
-        """Every published track that was not taken down, in order of id."""
-        yield from sorted({track_id for track_id, _ in self.records()})
-
-    def records(self) -> list[tuple[str, int]]:
-        """Track id and version of every published record of every track that was not taken down, by one listing."""
-        found = list(_track_files(self._objects.keys("tracks")))
-        withdrawn = {file["track_id"] for file in found if file["tombstone"]}
-        return [
-            (file["track_id"], int(file["version"]))
-            for file in found
-            if file["version"] and file["track_id"] not in withdrawn
-        ]
-
-    def record(self, track_id: str, version: int) -> bytes:
-        """One published record of a track, also if it was taken down: the record stays as evidence.
+    def tombstone(self, track_id: str) -> bytes | None:
+        """What lies in the place of a track's tombstone; None if nothing does.
 
         Raises:
-            NotFound: the track has no such version.
+            VerificationFailed: it is larger than a tombstone can be, or no plain file.
         """
-        return self._objects.read(_record_key(track_id, version))
+        key = _tombstone_key(track_id)
+        try:
+            return self._objects.read(key, at_most=MAX_ENVELOPE_BYTES)
+        except NotFound:
+            return None
+
+    def create_tombstone(self, track_id: str, tombstone: bytes) -> bool:
+        """Put a tombstone there unless something is; returns whether it was put there."""
+        return self._objects.create(_tombstone_key(track_id), tombstone)
+
+    def replace_tombstone(self, track_id: str, tombstone: bytes) -> None:
+        """Put a tombstone in the place of something that is none."""
+        self._objects.replace(_tombstone_key(track_id), tombstone)
 
     def _put(self, data: bytes, suffix: str) -> str:
         key = _blob_key(hashlib.sha256(data).hexdigest(), suffix)
-        try:
-            size = self._objects.size(key)
-        except NotFound:
-            self._objects.create(key, data)
-            return key
-        if size != len(data):
-            raise StoreUnavailable(
-                f"{self.url}: {key} has {size} bytes instead of {len(data)}; delete it and try again"
-            )
+        if self._objects.exists(key) or not self._objects.create(key, data):
+            try:
+                is_whole = self._objects.read(key, at_most=len(data)) == data
+            except (NotFound, VerificationFailed):
+                is_whole = False
+            if not is_whole:
+                logger.warning("%s: %s was not what its name says; it is written anew", self.url, key)
+                self._objects.replace(key, data)
         return key
 
 
@@ -284,7 +300,3 @@ def _tombstone_key(track_id: str) -> str:
 def _track_files(keys: list[str]) -> Iterator[re.Match[str]]:
     """Records and tombstones."""
     return (match for match in map(_TRACK_FILE.fullmatch, keys) if match)
-
-
-def _withdrawn(track_id: str) -> Withdrawn:
-    return Withdrawn(f"{track_id} was withdrawn and is not made again; ask for another, e.g. with another seed")

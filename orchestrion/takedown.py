@@ -1,9 +1,9 @@
 """Takedown: tracks are withdrawn everywhere and for good, with a signed reason; their audio and MIDI are deleted.
 
-Tombstones first, then blobs. Once its tombstone is there, `store` refuses a track by every way to it, so whatever
-happens next, nothing comes back, and the same takedown again completes it. The surprising thing: tracks share bytes.
-The MIDI of a piece is the same file whether its audio is WAV or MP3, so a blob is deleted only if no track that stands
-names it. To know that, every record in the store is read: once for all tracks of a call, not once for each.
+Tombstones first, then blobs. Once its tombstone is there, `verified_tracks` refuses a track by every way to it, so
+whatever happens next, nothing comes back, and the same takedown again completes it. Tracks share bytes: the MIDI of a
+piece is the same file whether its audio is WAV or MP3. So a blob is deleted only if no track that stands names it. To
+know that, every record in the store is read: once for all tracks of a call, not once for each.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
-
-import rfc8785
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import Final
 
 from orchestrion.clock import Clock
-from orchestrion.errors import InvalidRequest, Problem, VerificationFailed, shown
-from orchestrion.provenance import Signature, SignedRecord, Signer, exactly, read_envelope, utc_timestamp
-from orchestrion.store import TrackStore, is_track_id
+from orchestrion.errors import InvalidRequest, NotFound, Problem, VerificationFailed, shown
+from orchestrion.provenance import Signer, utc_timestamp
+from orchestrion.store import is_track_id
+from orchestrion.tombstone import Tombstone, Withdrawal
+from orchestrion.verified_tracks import RecordId, VerifiedTracks
 
-SCHEMA_VERSION: Final = 1
 MAX_CHARACTERS: Final = 500
 #: They wait for the store, not for each other.
 THREADS: Final = 16
@@ -33,69 +31,6 @@ RECORDS_AT_A_TIME: Final = 1024
 
 #: As it stands in a record, where JSON escapes none of its characters.
 _BLOB_KEY = re.compile(rb"blobs/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,8}")
-
-#: Track id and version.
-RecordId = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawal:
-    """What a tombstone says. It is for those who may read the store: whoever asks for the track is told neither."""
-
-    track_id: str
-    #: Why, in one line.
-    reason: str
-    #: Who decided it.
-    actor: str
-    #: ISO 8601, UTC, microseconds.
-    withdrawn_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """A withdrawal and its signature, over the withdrawal as canonical JSON."""
-
-    withdrawal: Withdrawal
-    signature: Signature
-
-    @classmethod
-    def sign(cls, withdrawal: Withdrawal, signer: Signer) -> Tombstone:
-        """The tombstone with this signer's signature."""
-        return cls(withdrawal, signer.sign_bytes(rfc8785.dumps(_signed_values(withdrawal))))
-
-    def to_bytes(self) -> bytes:
-        """The JSON envelope in canonical form, like a record's."""
-        return rfc8785.dumps({"withdrawal": _signed_values(self.withdrawal), "signature": self.signature.to_json()})
-
-    @classmethod
-    def from_bytes(cls, envelope: bytes) -> Tombstone:
-        """Read a tombstone. It is not verified: that is `verify`.
-
-        Raises:
-            VerificationFailed: it is not exactly what `to_bytes` writes.
-        """
-        return read_envelope(envelope, "a tombstone", cls._parse)
-
-    @classmethod
-    def _parse(cls, value: object) -> Tombstone:
-        envelope = exactly(value, {"withdrawal", "signature"}, "the envelope")
-        names = {"schema_version", "track_id", "reason", "actor", "withdrawn_at"}
-        values = dict(exactly(envelope["withdrawal"], names, "the withdrawal"))
-        if (version := values.pop("schema_version")) != SCHEMA_VERSION:
-            raise ValueError(f"schema_version is {shown(version)}, this release knows {SCHEMA_VERSION}")
-        if wrong := sorted(name for name, text in values.items() if not isinstance(text, str)):
-            raise ValueError(f"{', '.join(wrong)} is not text")
-        return cls(Withdrawal(**values), Signature.from_json(envelope["signature"]))
-
-    def verify(self, track_id: str, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
-        """Check that a trusted key signed it, and for this track; see `provenance.load_trusted_keys`.
-
-        Raises:
-            VerificationFailed: saying which of track, key and signature does not fit.
-        """
-        if self.withdrawal.track_id != track_id:
-            raise VerificationFailed(f"the tombstone of {track_id} is that of {shown(self.withdrawal.track_id)}")
-        self.signature.check(rfc8785.dumps(_signed_values(self.withdrawal)), trusted_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +51,7 @@ class Takedown:
 
 
 def take_down(
-    store: TrackStore, signer: Signer, track_ids: Iterable[str], *, reason: str, actor: str, clock: Clock
+    tracks: VerifiedTracks, signer: Signer, track_ids: Iterable[str], *, reason: str, actor: str, clock: Clock
 ) -> list[Takedown]:
     """Withdraw tracks for good and delete their audio and MIDI. Uploads are left alone.
 
@@ -126,8 +61,8 @@ def take_down(
     Reads every record in the store, once, if any of the tracks was ever published.
 
     Args:
-        store: where the tracks are.
-        signer: signs the tombstones.
+        tracks: of the store that they are in.
+        signer: signs the tombstones; `tracks` trusts its key, and so must everybody who reads the store.
         track_ids: in any order; the outcomes come in the same one, each id once.
         reason: why, in one line.
         actor: who decided it, in one line.
@@ -135,29 +70,33 @@ def take_down(
 
     Raises:
         InvalidRequest: an id that is none, or an empty reason or actor; nothing was done.
-        VerificationFailed: a record of one of these tracks cannot be read, or one that has a key of their blobs in it;
-            no blob was deleted.
+        VerificationFailed: a record of one of these tracks does not verify, or one that has a key of their blobs in it;
+            the tracks are withdrawn, and no blob was deleted.
         StoreUnavailable: the store did not answer. What was withdrawn stays withdrawn; the same call again does the
             rest.
     """
     ids = tuple(dict.fromkeys(track_ids))
     _check(ids, {"reason": reason, "actor": actor})
+    if signer.key_id not in tracks.trusted_keys:
+        raise InvalidRequest.of(
+            "signing_key_path", signer.key_id, "is not among the trusted keys; nobody would heed it"
+        )
     now = utc_timestamp(clock.now())
-    tombstones = [Tombstone.sign(Withdrawal(track_id, reason, actor, now), signer).to_bytes() for track_id in ids]
+    tombstones = [Tombstone.sign(Withdrawal(track_id, reason, actor, now), signer) for track_id in ids]
     with ThreadPoolExecutor(THREADS) as pool:
-        standing = list(pool.map(store.withdraw, ids, tombstones))
-        histories = list(pool.map(store.history, ids))
+        standing = list(pool.map(tracks.withdraw, ids, tombstones))
+        histories = [listing.versions for listing in pool.map(tracks.store.listing, ids)]
         named: dict[str, set[str]] = {track_id: set() for track_id in ids}
         records = [(i, version) for i, versions in zip(ids, histories, strict=True) for version in versions]
-        for (track_id, _), blobs in _read_all(partial(_blobs_of, store), records, pool):
+        for (track_id, _), blobs in _read_all(partial(_blobs_of, tracks), records, pool):
             named[track_id] |= blobs
-        deleted, shared = _delete_unless_shared(store, set().union(*named.values()), pool)
+        deleted, shared = _delete_unless_shared(tracks, set().union(*named.values()), pool)
     return [
         Takedown(
             track_id=track_id,
-            reason=(withdrawal := Tombstone.from_bytes(stands).withdrawal).reason,
-            actor=withdrawal.actor,
-            withdrawn_at=withdrawal.withdrawn_at,
+            reason=stands.withdrawal.reason,
+            actor=stands.withdrawal.actor,
+            withdrawn_at=stands.withdrawal.withdrawn_at,
             was_withdrawn_before=stands != tombstone,
             records=len(versions),
             deleted_blobs=tuple(sorted(named[track_id] & deleted)),
@@ -182,7 +121,7 @@ def _check(ids: Sequence[str], words: Mapping[str, str]) -> None:
         raise InvalidRequest(problems)
 
 
-def _delete_unless_shared(store: TrackStore, blobs: set[str], pool: Executor) -> tuple[set[str], set[str]]:
+def _delete_unless_shared(tracks: VerifiedTracks, blobs: set[str], pool: Executor) -> tuple[set[str], set[str]]:
     """Delete those of `blobs` that no standing track names; returns those that were deleted and those that are shared.
 
     A track with the same bytes may be published meanwhile: its render finds the blob there and does not write it. So
@@ -192,13 +131,14 @@ def _delete_unless_shared(store: TrackStore, blobs: set[str], pool: Executor) ->
     """
     if not blobs:
         return set(), set()
+    store = tracks.store
     seen: set[RecordId] = set()
     keepers: defaultdict[str, set[RecordId]] = defaultdict(set)
 
     def look() -> None:
-        new = [record for record in store.records() if record not in seen]
+        new = [record for record in tracks.standing(pool) if record not in seen]
         seen.update(new)
-        for record, named in _read_all(partial(_named_among, store, blobs), new, pool):
+        for record, named in _read_all(partial(_named_among, tracks, blobs), new, pool):
             for key in named:
                 keepers[key].add(record)
 
@@ -211,7 +151,7 @@ def _delete_unless_shared(store: TrackStore, blobs: set[str], pool: Executor) ->
     shared = {key for key in keepers if store.has_blob(key)}
     if lost := keepers.keys() - shared:
         # Asked after the blobs: one that another takedown deleted was named by tracks that stand no more.
-        standing = set(store.records())
+        standing = set(tracks.standing(pool))
         for track_id, version in set().union(*(keepers[key] for key in lost)) & standing:
             store.forget(track_id, version)
     return deleted, shared
@@ -226,28 +166,30 @@ def _read_all(
         yield from zip(some, pool.map(read, some), strict=True)
 
 
-def _blobs_of(store: TrackStore, record_id: RecordId) -> set[str]:
+def _blobs_of(tracks: VerifiedTracks, record_id: RecordId) -> set[str]:
     """The blobs that a record names."""
-    return _blobs_in(store.record(*record_id), record_id)
+    return _blobs_in(tracks, record_id, tracks.store.record(*record_id))
 
 
-def _named_among(store: TrackStore, blobs: set[str], record_id: RecordId) -> set[str]:
+def _named_among(tracks: VerifiedTracks, blobs: set[str], record_id: RecordId) -> set[str]:
     """Those of `blobs` that a record names."""
-    envelope = store.record(*record_id)
+    try:
+        envelope = tracks.store.record(*record_id)
+    except (NotFound, VerificationFailed):
+        # Forgotten since it was listed, or a link, or larger than a record can be.
+        return set()
     # Nearly all records have none of these keys in them, and looking for keys is a hundred times as fast as parsing.
     if blobs.isdisjoint(key.decode("ascii") for key in _BLOB_KEY.findall(envelope)):
         return set()
-    return _blobs_in(envelope, record_id) & blobs
+    return _blobs_in(tracks, record_id, envelope) & blobs
 
 
-def _blobs_in(envelope: bytes, record_id: RecordId) -> set[str]:
+def _blobs_in(tracks: VerifiedTracks, record_id: RecordId, envelope: bytes) -> set[str]:
     try:
-        record = SignedRecord.from_bytes(envelope).record
+        record = tracks.verified(*record_id, envelope).record
     except VerificationFailed as error:
-        track_id, version = record_id
-        raise VerificationFailed(f"{track_id}, version {version}: {error}; no blob was deleted") from error
+        # It may be damaged, of a newer release, or signed with a key that is trusted no more: no reason to guess.
+        raise VerificationFailed(
+            f"{error}; no blob was deleted. If somebody else has put it there, delete it; if you have, trust its key"
+        ) from error
     return {record.audio_key} | ({record.midi_key} if record.midi_key else set())
-
-
-def _signed_values(withdrawal: Withdrawal) -> dict[str, Any]:
-    return asdict(withdrawal) | {"schema_version": SCHEMA_VERSION}

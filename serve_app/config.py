@@ -22,6 +22,7 @@ ENVIRONMENT: Final[dict[str, str]] = {
     "ORCHESTRION_PROFILE": "profile",
     "ORCHESTRION_STORE_URL": "store_url",
     "ORCHESTRION_SIGNING_KEY": "signing_key_path",
+    "ORCHESTRION_TRUSTED_KEYS": "trusted_keys_path",
     "ORCHESTRION_MODEL": "models",
     "ORCHESTRION_PRECISION": "precision",
     "ORCHESTRION_NODE_TYPE": "node_type",
@@ -102,7 +103,7 @@ def read_config(arguments: Mapping[str, Any], environment: Mapping[str, str]) ->
     if profile not in ("local", "gpu"):
         raise ValueError(f"profile {profile!r} does not exist; use 'local' or 'gpu'")
     merged = _merged(yaml.safe_load(source.read_text(encoding="utf-8")), settings)
-    for field in ("store_url", "signing_key_path", "prices_path"):
+    for field in ("store_url", "signing_key_path", "trusted_keys_path", "prices_path"):
         if isinstance(merged.get(field), str) and merged[field].startswith("~"):
             merged[field] = str(Path(merged[field]).expanduser())
     if isinstance(merged.get("models"), str):

@@ -15,6 +15,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, Final, cast
 
+import ray.util.metrics
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -24,14 +25,18 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException as FrameworkError
 
 from orchestrion.admission import Pool, Priority, pool_for
+from orchestrion.block_digests import BLOCK_BYTES
 from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, StreamEncoder, StreamFormat, decode
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, Problem, shown
+from orchestrion.metrics import RayMetrics, RayRecorder
 from orchestrion.models import public_name
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.outcome import Track
-from orchestrion.provenance import SignedRecord, TrackRecord
+from orchestrion.provenance import Signer, TrackRecord
 from orchestrion.request import AudioFormat, TrackRequest, TrackSpec
+from orchestrion.signing_keys import trusted_keys
 from orchestrion.store import TrackStore, is_track_id
+from orchestrion.verified_tracks import StoredTrack, VerifiedTracks
 from orchestrion.vocabulary import MOODS, STYLES
 from serve_app import openapi
 from serve_app.bodies import MAX_JSON_BYTES, parse_json_object, read_body
@@ -58,8 +63,6 @@ _MEDIA_TYPE_ALIASES: Final[dict[str, AudioFormat]] = {
     "audio/opus": AudioFormat.OPUS,
     "audio/x-flac": AudioFormat.FLAC,
 }
-#: Bytes read from the store at a time: a download of 100 MB must not need 100 MB here.
-BLOCK_BYTES: Final = 1 << 20
 #: Seconds that a pool may take to say that it is there.
 READY_TIMEOUT_S: Final = 5.0
 #: What is stored under an id never changes but may be withdrawn: caches may keep it, and ask before each use.
@@ -90,6 +93,8 @@ class Ingress:
         #: A pool that may be empty starts with its first request and is always ready for it.
         self.awaited = [pool for pool, profile in profiles.items() if profile.min_replicas > 0]
         self.store = TrackStore.open(config.store_url, config.storage_options)
+        trusted = trusted_keys(Signer.load(config.signing_key_path), config.trusted_keys_path)
+        self.tracks = VerifiedTracks(self.store, trusted, RayRecorder(cast("RayMetrics", ray.util.metrics)))
         self.default_model = public_name(config.models[0])
         self._models_come_and_go = config.resident_models is not None and config.resident_models < len(config.models)
         self.models: tuple[ModelInfo, ...] = ()
@@ -154,14 +159,14 @@ class Ingress:
         self.models = models
         return models
 
-    async def record(self, track_id: str) -> tuple[TrackRecord, bytes]:
-        """The newest record of a track, and its signed envelope as it lies in the store."""
-        envelope = None
+    async def stored(self, track_id: str) -> StoredTrack:
+        """The newest record of a track, verified."""
+        found = None
         if is_track_id(track_id):
-            envelope = await asyncio.to_thread(self.store.latest, track_id)
-        if envelope is None:
+            found = await asyncio.to_thread(self.tracks.newest, track_id)
+        if found is None:
             raise NotFound(f"there is no track {shown(track_id)}; make it with POST /v1/tracks")
-        return SignedRecord.from_bytes(envelope).record, envelope
+        return found
 
 
 def build_routes(api: Ingress) -> FastAPI:
@@ -199,7 +204,7 @@ def build_routes(api: Ingress) -> FastAPI:
         }
         status = 200 if outcome.cache_hit else 201
         if wants_audio:
-            return _audio_response(api.store, outcome.record, request, status, headers)
+            return await _audio_response(api.store, outcome.record, request, status, headers)
         return JSONResponse(
             _track_summary(request, outcome.record, outcome.version, headers["X-Cache"]), status, headers
         )
@@ -234,6 +239,8 @@ def build_routes(api: Ingress) -> FastAPI:
         }
         media_type = PCM_MEDIA_TYPE if wire_format == "pcm" else MEDIA_TYPES[wire_format]
         cached = header.cached
+        if cached:
+            await asyncio.to_thread(api.store.check_blob, cached.record.audio_key)
         audio = _stored_stream(api.store, cached, wire_format) if cached else whole_or_broken(items)
         return StreamingResponse(audio, 200, headers, media_type)
 
@@ -241,12 +248,14 @@ def build_routes(api: Ingress) -> FastAPI:
         "/v1/tracks/{track_id}",
         summary="What is known of a track",
         tags=["tracks"],
-        responses={200: openapi.json_answer("The record", openapi.TRACK_EXAMPLE), **openapi.problems(404, 410, 503)},
+        responses={
+            200: openapi.json_answer("The record", openapi.TRACK_EXAMPLE),
+            **openapi.problems(404, 410, 500, 503),
+        },
     )
     async def get_track(track_id: str, request: Request) -> Response:
-        record, _ = await api.record(track_id)
-        versions = await asyncio.to_thread(api.store.versions, track_id)
-        summary = _track_summary(request, record, versions[-1], "hit")
+        found = await api.stored(track_id)
+        summary = _track_summary(request, found.record, found.version, "hit")
         return JSONResponse(summary, headers={"Cache-Control": REVALIDATE})
 
     @app.api_route(
@@ -259,24 +268,29 @@ def build_routes(api: Ingress) -> FastAPI:
             200: openapi.audio_answer("The file"),
             206: openapi.audio_answer("A part of it"),
             304: {"description": "You have it already"},
-            **openapi.problems(404, 410, 416, 503),
+            **openapi.problems(404, 410, 416, 500, 503),
         },
         # One function, two methods: without ids of their own the document would name both the same.
         generate_unique_id_function=lambda route: f"{route.name}_{'_'.join(sorted(route.methods or ())).lower()}",
     )
     async def get_audio(track_id: str, request: Request) -> Response:
-        record, _ = await api.record(track_id)
-        return _audio_response(api.store, record, request, 200, {"X-Track-Id": track_id, "Cache-Control": REVALIDATE})
+        record = (await api.stored(track_id)).record
+        return await _audio_response(
+            api.store, record, request, 200, {"X-Track-Id": track_id, "Cache-Control": REVALIDATE}
+        )
 
     @app.get(
         "/v1/tracks/{track_id}/midi",
         summary="The score as a Standard MIDI File",
         tags=["tracks"],
         response_class=Response,
-        responses={200: {"description": "The score", "content": {"audio/midi": {}}}, **openapi.problems(404, 410, 503)},
+        responses={
+            200: {"description": "The score", "content": {"audio/midi": {}}},
+            **openapi.problems(404, 410, 500, 503),
+        },
     )
     async def get_midi(track_id: str, request: Request) -> Response:
-        record, _ = await api.record(track_id)
+        record = (await api.stored(track_id)).record
         if record.midi_key is None:
             raise NotFound(f"{record.model} makes no score, so {track_id} has no MIDI")
         etag = f'"{record.midi_sha256}"'
@@ -292,17 +306,17 @@ def build_routes(api: Ingress) -> FastAPI:
         tags=["tracks"],
         responses={
             200: openapi.json_answer("The envelope", {"record": openapi.TRACK_EXAMPLE["record"], "signature": {}}),
-            **openapi.problems(404, 410, 503),
+            **openapi.problems(404, 410, 500, 503),
         },
     )
     async def get_provenance(track_id: str) -> Response:
-        record, envelope = await api.record(track_id)
+        found = await api.stored(track_id)
         headers = {
-            "ETag": f'"{hashlib.sha256(envelope).hexdigest()}"',
+            "ETag": f'"{hashlib.sha256(found.envelope).hexdigest()}"',
             "Cache-Control": REVALIDATE,
-            "Content-Disposition": _file_name(record, ".record.json"),
+            "Content-Disposition": _file_name(found.record, ".record.json"),
         }
-        return Response(envelope, 200, headers, "application/json")
+        return Response(found.envelope, 200, headers, "application/json")
 
     @app.post(
         "/v1/themes",
@@ -469,7 +483,7 @@ def _file_name(record: TrackRecord, suffix: str) -> str:
     return f'inline; filename="{"-".join([*words, record.track_id[4:12]])}{suffix}"'
 
 
-def _audio_response(
+async def _audio_response(
     store: TrackStore, record: TrackRecord, request: Request, status: int, headers: dict[str, str]
 ) -> Response:
     """The stored file, or the part of it that is asked for."""
@@ -493,12 +507,17 @@ def _audio_response(
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(None, status, headers, MEDIA_TYPES[format])
+    # Before the status is sent: audio that was changed is an error, not a file that ends early.
+    await asyncio.to_thread(store.check_blob, record.audio_key)
     return StreamingResponse(_blocks(store, record.audio_key, start, end), status, headers, MEDIA_TYPES[format])
 
 
 async def _blocks(store: TrackStore, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-    for block_start in range(start, end, BLOCK_BYTES):
-        yield await asyncio.to_thread(store.read_range, key, block_start, min(end, block_start + BLOCK_BYTES))
+    while start < end:
+        # Up to the end of a block of the store's: each is read and checked once.
+        block_end = min(end, (start // BLOCK_BYTES + 1) * BLOCK_BYTES)
+        yield await asyncio.to_thread(store.read_range, key, start, block_end)
+        start = block_end
 
 
 async def _stored_stream(store: TrackStore, track: Track, wire_format: StreamFormat) -> AsyncIterator[bytes]:

@@ -1,7 +1,10 @@
 """For every test: reproducible property tests, no silent skip, no Ray without a token, and Triton without a card."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -11,6 +14,10 @@ from batch_jobs.private_ray import token_environment
 
 # Before any test imports Ray, and for all that tests start.
 os.environ |= token_environment(os.environ)
+# Commands make a person's own signing key where there is none: for tests not in the home folder of who runs them.
+_keys = tempfile.mkdtemp(prefix="orchestrion-keys-")
+os.environ["ORCHESTRION_SIGNING_KEY"] = f"{_keys}/signing-key.pem"
+atexit.register(shutil.rmtree, _keys, ignore_errors=True)
 
 # Triton decides when it is imported whether its kernels are compiled for a card or interpreted, and PyTorch's compiler
 # imports it in the middle of other libraries: this is the one place that is early enough.

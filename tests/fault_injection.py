@@ -41,7 +41,7 @@ EARLY_END_SEAMS = ("model.close", "model.checkpoint")
 #: Functions that `orchestrion.render` calls.
 STEP_SEAMS = ("render.finish", "render.check", "render.encode", "render.check_encoded")
 #: Methods of what the renderer holds.
-STORE_SEAMS = ("store.versions", "store.refuse_withdrawn", "store.put_blob", "store.publish")
+STORE_SEAMS = ("store.listing", "store.tombstone", "store.put_blob", "store.publish")
 OTHER_SEAMS = ("signer.sign", "recorder.count", "recorder.observe")
 #: Every call that making one track takes, from the look-up to the last count.
 SEAMS = (*MODEL_SEAMS, *STEP_SEAMS, *STORE_SEAMS, *OTHER_SEAMS)

@@ -16,7 +16,7 @@ from orchestrion.provenance import RECORD_SCHEMA
 
 #: Grows by one when a table gains a column. Columns are only ever added, and may be null: what an older release wrote
 #: reads as null in them, so every file of every release is read by the newest schema.
-LEDGER_SCHEMA_VERSION: Final = 2
+LEDGER_SCHEMA_VERSION: Final = 3
 
 #: How a try ended.
 TRACK: Final = "track"

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from orchestrion.provenance import Signer
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_STEREO, codec_geometry, write_hugging_face
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ def free_port() -> int:
 def service(tmp_path_factory):
     folder = tmp_path_factory.mktemp("service")
     store, signing_key = folder / "store", folder / "signing-key.pem"
+    Signer.create(signing_key)
     port, metrics_port = free_port(), free_port()
     places = {"store_url": str(store), "signing_key_path": str(signing_key)}
     tiny = places | {

@@ -7,16 +7,20 @@ import json
 import mido
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from orchestrion.clock import SystemClock
 from orchestrion.encode import decode
 from orchestrion.errors import VerificationFailed
 from orchestrion.finish import RECIPE_VERSION
 from orchestrion.loudness import integrated_lufs
-from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, verify
+from orchestrion.metrics import PrometheusRecorder
+from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, public_key_path, verify
 from orchestrion.request import TrackSpec, track_id
+from orchestrion.signing_keys import trusted_keys
 from orchestrion.store import TrackStore
 from orchestrion.takedown import take_down
+from orchestrion.verified_tracks import VerifiedTracks
 
 RATE_HZ = 44_100
 
@@ -117,10 +121,11 @@ def test_a_withdrawn_track_is_gone_by_every_way_to_it(client, service):
     body = {"prompt": "reggae, to be withdrawn", "duration_s": 2}
     track = client.post("/v1/tracks", json=body).json()
     etag = f'"{track["record"]["audio_sha256"]}"'
-    signer, clock = Signer.load_or_create(service.signing_key), SystemClock()
-    take_down(
-        TrackStore.open(str(service.store)), signer, [track["id"]], reason="claim 17", actor="operator-9", clock=clock
+    signer, clock = Signer.load(service.signing_key), SystemClock()
+    tracks = VerifiedTracks(
+        TrackStore.open(str(service.store)), trusted_keys(signer, None), PrometheusRecorder(CollectorRegistry())
     )
+    take_down(tracks, signer, [track["id"]], reason="claim 17", actor="operator-9", clock=clock)
 
     answers = [client.get(link, headers={"If-None-Match": etag}) for link in track["links"].values()]
     answers += [client.post(address, json=body) for address in ("/v1/tracks", "/v1/tracks/stream")]
@@ -141,9 +146,8 @@ def test_the_score_parses(client, track):
     assert any(message.type == "note_on" for part in score.tracks for message in part)
 
 
-def test_the_record_verifies_and_one_flipped_byte_does_not(client, track, service, tmp_path):
-    (tmp_path / "public.pem").write_bytes(Signer.load_or_create(service.signing_key).public_pem)
-    trusted = load_trusted_keys(tmp_path / "public.pem")
+def test_the_record_verifies_and_one_flipped_byte_does_not(client, track, service):
+    trusted = load_trusted_keys(public_key_path(service.signing_key))
     audio = client.get(track["links"]["audio"]).content
     envelope = client.get(track["links"]["provenance"]).content
 

@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from orchestrion.errors import StoreUnavailable
+from orchestrion.provenance import Signer
 from orchestrion.store import TrackStore
 from orchestrion.vocabulary import STYLES
 from tests.cluster.job_audit import Audit, Job, audit_job
@@ -243,6 +244,7 @@ class _Run:
         self._catalog_path = folder / "catalog.jsonl"
         self._catalog_path.write_text("".join(json.dumps(row) + "\n" for row in self._catalog.rows), encoding="utf-8")
         (folder / "prices.yaml").write_text(PRICES)
+        Signer.create(folder / "signing-key.pem")
         place = server.new_url() if server else str(folder)
         self._job = Job(
             out_url=f"{place}/ledger",
@@ -314,7 +316,7 @@ class _Run:
         began_s = time.monotonic()
         # A store that is down is one of the faults; the count stays as it was.
         with suppress(StoreUnavailable):
-            self._tracks = sum(1 for _ in self._store.track_ids())
+            self._tracks = len(self._store.listings())
         return time.monotonic() - began_s
 
     def _do_what_is_due(self) -> None:
@@ -419,7 +421,7 @@ class _Run:
 
     def _server_is_up(self) -> bool:
         with suppress(StoreUnavailable):
-            next(self._store.track_ids(), None)
+            self._store.listings()
             return True
         return False
 

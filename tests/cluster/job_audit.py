@@ -29,10 +29,11 @@ from orchestrion.errors import VerificationFailed
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.objects import Objects
 from orchestrion.outcome import Track
-from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
+from orchestrion.provenance import Signer, load_trusted_keys, verify
 from orchestrion.render import build_renderer
 from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
+from orchestrion.verified_tracks import VerifiedTracks
 
 TABLES = ("tracks", "failures", "attempts", "nodes")
 #: Tries that gave no track and that no row failed with.
@@ -204,13 +205,14 @@ def _check_money(rows: Mapping[str, list[dict[str, Any]]], audit: Audit) -> None
 def _check_tracks(job: Job, tracks: list[dict[str, Any]], store: TrackStore, audit: Audit) -> None:
     """Every track can be had: its record verifies, is what the row says, and its audio has the length asked for."""
     keys = load_trusted_keys(job.public_key)
+    tracks_there = VerifiedTracks(store, keys, PrometheusRecorder(CollectorRegistry()))
     versions = {}
     extra_s = 0.0
     for row in tracks:
         if row["track_id"] in versions:
             continue
-        numbers = versions[row["track_id"]] = store.versions(row["track_id"])
-        envelopes = [SignedRecord.from_bytes(store.record(row["track_id"], number)) for number in numbers]
+        numbers = versions[row["track_id"]] = store.listing(row["track_id"]).versions
+        envelopes = [tracks_there.version(row["track_id"], number).signed for number in numbers]
         extra_s += math.fsum(envelope.record.device_seconds for envelope in envelopes[1:])
         audio = store.get_blob(row["audio_key"])
         same = [one for one in envelopes if one.record.audio_sha256 == row["audio_sha256"]]
@@ -228,7 +230,7 @@ def _check_tracks(job: Job, tracks: list[dict[str, Any]], store: TrackStore, aud
             rate == row["sample_rate_hz"] and abs(len(decoded) / rate - row["duration_s"]) <= LENGTH_TOLERANCE_S,
             f"{row['track_id']} has {len(decoded) / rate:.3f} s at {rate} Hz instead of {row['duration_s']} s",
         )
-    unclaimed = set(store.track_ids()) - versions.keys()
+    unclaimed = store.listings().keys() - versions.keys()
     audit.expect(not unclaimed, f"tracks in the store that no row names: {sorted(unclaimed)[:5]}")
     audit.figures |= {
         "tracks_rendered_more_than_once": sum(len(numbers) > 1 for numbers in versions.values()),
@@ -239,6 +241,7 @@ def _check_tracks(job: Job, tracks: list[dict[str, Any]], store: TrackStore, aud
 def _check_renderer_alone(job: Job, tracks: list[dict[str, Any]], compared: int, seed: int, audit: Audit) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = RenderConfig(store_url=f"{folder}/store", signing_key_path=f"{folder}/key.pem", threads=1)
+        Signer.create(config.signing_key_path)
         renderer = build_renderer(config, "audit", PrometheusRecorder(CollectorRegistry()))
         sample = Random(seed).sample(tracks, min(compared, len(tracks)))
         for row in sample:

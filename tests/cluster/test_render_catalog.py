@@ -22,10 +22,9 @@ from batch_jobs.reports.costs import cost_report
 from orchestrion import patience
 from orchestrion.errors import StoreUnavailable
 from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
+from orchestrion.provenance import verify
 from orchestrion.render import build_renderer
 from orchestrion.request import TrackSpec
-from orchestrion.store import TrackStore
 from tests.malformed_requests import MALFORMED_ROWS
 
 STYLES = ("piano", "ambient", "waltz", "jazz", "chiptune", "folk")
@@ -114,16 +113,15 @@ def test_a_duplicate_row_is_rendered_once_and_reported_twice(first_run):
 
 def test_every_track_verifies_and_one_flipped_byte_does_not(first_run):
     options, summary, out = first_run
-    config = options.render_config()
-    store = TrackStore.open(config.store_url)
-    renderer = build_renderer(config, "test", PrometheusRecorder(CollectorRegistry()))
-    (out / "key.pem").write_bytes(renderer.signer.public_pem)
-    keys = load_trusted_keys(out / "key.pem")
+    renderer = build_renderer(options.render_config(), "test", PrometheusRecorder(CollectorRegistry()))
+    keys = renderer.trusted_keys
 
     for row in rows_of(out, "tracks", summary.job_id):
-        signed = SignedRecord.from_bytes(store.latest(row["track_id"]))
-        audio = store.get_blob(row["audio_key"])
+        stored = renderer.tracks.newest(row["track_id"])
+        signed = stored.signed
+        audio = renderer.store.get_blob(row["audio_key"])
         verify(signed, audio, keys)
+        assert row["version"] == stored.version == 1
         assert signed.record.audio_sha256 == row["audio_sha256"] and signed.record.cost_usd == row["cost_usd"]
     with pytest.raises(Exception, match="SHA-256"):
         verify(signed, bytes([audio[0] ^ 1]) + audio[1:], keys)

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from orchestrion.errors import NotFound, StoreUnavailable
+from orchestrion.errors import NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.store import TrackStore
 from tests.servers.seaweedfs import SeaweedFS
-from tests.unit.test_store import ABSENT, TRACK, StoreContract
+from tests.unit.test_store import ABSENT, TRACK, StoreContract, newest, publish
 
 USES = {
     "put_blob": lambda store: store.put_blob(b"x", "bin"),
     "get_blob": lambda store: store.get_blob(ABSENT),
     "read_range": lambda store: store.read_range(ABSENT, 0, 1),
-    "latest": lambda store: store.latest(TRACK),
-    "publish": lambda store: store.publish(TRACK, b"{}"),
-    "track_ids": lambda store: list(store.track_ids()),
+    "listing": lambda store: store.listing(TRACK),
+    "publish": lambda store: publish(store),
+    "listings": lambda store: store.listings(),
 }
 
 
@@ -43,10 +43,10 @@ class TestBucket(StoreContract):
     def test_a_prefix_is_a_store_of_its_own(self, store, server):
         places = (store.url.rpartition("/")[0], store.url + "2")
         whole, sibling = (TrackStore.open(url, server.storage_options) for url in places)
-        store.publish(TRACK, b"{}")
+        publish(store)
 
-        assert (whole.latest(TRACK), sibling.latest(TRACK)) == (None, None)
-        assert TRACK not in [*whole.track_ids(), *sibling.track_ids()]
+        assert (whole.listing(TRACK).versions, sibling.listing(TRACK).versions) == ((), ())
+        assert TRACK not in [*whole.listings(), *sibling.listings()]
 
     def test_more_tracks_than_one_page_of_a_listing(self, store, server):
         # S3 lists 1000 keys a page.
@@ -54,14 +54,25 @@ class TestBucket(StoreContract):
         folder = store.url.removeprefix("s3://") + "/tracks"
         server.client().pipe({f"{folder}/{i[4:6]}/{i}/000001.json": b"{}" for i in ids})
 
-        assert list(store.track_ids()) == sorted(ids)
+        assert list(store.listings()) == sorted(ids)
 
     def test_a_damaged_blob_is_not_served(self, store, server):
         key = store.put_blob(b"music", "flac")
         server.client().pipe(f"{store.url}/{key}", b"muzak")
 
-        with pytest.raises(StoreUnavailable, match="damaged"):
-            store.get_blob(key)
+        for read in (store.get_blob, store.check_blob, lambda key: store.read_range(key, 0, 1)):
+            with pytest.raises(VerificationFailed, match="damaged"):
+                read(key)
+        store.put_blob(b"music", "flac")
+        assert store.get_blob(key) == b"music"
+
+    def test_a_part_that_was_changed_since_the_blob_was_hashed_is_not_served(self, store, server):
+        key = store.put_blob(b"music", "flac")
+        assert store.read_range(key, 0, 2) == b"mu"
+        server.client().pipe(f"{store.url}/{key}", b"muzak")
+
+        with pytest.raises(VerificationFailed, match="changed while it was read"):
+            store.read_range(key, 0, 2)
 
     def test_a_forked_process_opens_its_own_connections(self, store):
         key = store.put_blob(b"parent", "bin")
@@ -113,7 +124,7 @@ print("ready", flush=True)
 for take in range(10_000):
     audio = random.Random(f"{sys.argv[1]}.{take}").randbytes(8 << 20)
     key = store.put_blob(audio, "wav")
-    store.publish(sys.argv[2], b'{"audio_key": "%s"}' % key.encode())
+    store.publish(sys.argv[2], lambda version: b'{"audio_key": "%s"}' % key.encode())
 """
 
 
@@ -133,7 +144,7 @@ def kill_a_writer(store: TrackStore, name: str, after_s: float) -> None:
 def assert_everything_that_is_seen_is_whole(store: TrackStore, blob_keys: list[str]) -> None:
     for key in blob_keys:
         assert store.get_blob(key)  # get_blob checks the hash
-    for version in store.versions(TRACK):
+    for version in store.listing(TRACK).versions:
         record = store.record(TRACK, version)
         key = record.removeprefix(b'{"audio_key": "').removesuffix(b'"}').decode()
         assert record == b'{"audio_key": "%s"}' % key.encode()
@@ -171,7 +182,7 @@ def test_a_server_killed_in_the_middle_of_a_write_shows_no_half_object(tmp_path)
     try:
         store = TrackStore.open(server.new_url(), server.storage_options)
         kept = store.put_blob(b"before", "bin")
-        store.publish(TRACK, b'{"before": true}')
+        publish(store, record=b'{"before": true}')
         audio = os.urandom(96 << 20)
         key = f"blobs/{hashlib.sha256(audio).hexdigest()[:2]}/{hashlib.sha256(audio).hexdigest()}.wav"
 
@@ -185,17 +196,17 @@ def test_a_server_killed_in_the_middle_of_a_write_shows_no_half_object(tmp_path)
         writer.join(timeout=120)
 
         assert isinstance(outcome[0], StoreUnavailable), "the server was killed after the write"
-        assert isinstance(result_of(lambda: store.latest(TRACK)), StoreUnavailable)
+        assert isinstance(result_of(lambda: store.listing(TRACK)), StoreUnavailable)
 
         server.start()
         for read in (store.get_blob, store.blob_size, lambda key: store.read_range(key, 0, 1)):
             with pytest.raises(NotFound):
                 read(key)
         assert [path for path in server.client().find(store.url) if path.endswith(".wav")] == []
-        assert (store.get_blob(kept), store.latest(TRACK)) == (b"before", b'{"before": true}')
+        assert (store.get_blob(kept), newest(store)) == (b"before", b'{"before": true}')
         assert store.put_blob(audio, "wav") == key
         assert store.get_blob(key) == audio
-        assert store.publish(TRACK, b'{"after": true}') == 2
+        assert publish(store, record=b'{"after": true}') == 2
     finally:
         server.kill()
 

@@ -112,7 +112,14 @@ def test_both_recorders_refuse_the_same_mistakes(recorder, use):
 
 
 def test_no_label_can_hold_a_prompt_a_user_or_an_id():
-    assert {label for metric in METRICS for label in metric.labels} <= {"pool", "model", "outcome", "reason", "market"}
+    assert {label for metric in METRICS for label in metric.labels} <= {
+        "pool",
+        "model",
+        "outcome",
+        "reason",
+        "market",
+        "kind",
+    }
 
 
 def test_the_document_describes_every_metric_and_no_other():

@@ -33,17 +33,21 @@ from orchestrion.provenance import (
     from_row,
     key_id_of,
     load_trusted_keys,
+    public_key_path,
     to_row,
     utc_timestamp,
     verify,
+    verify_record,
 )
+from orchestrion.signing_keys import default_signing_key, have_signing_key, trusted_keys
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "records.md"
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 
 RECORD = TrackRecord(
-    schema_version=2,
+    schema_version=3,
     track_id="trk_" + "a" * 32,
+    version=1,
     created_at="2026-11-22T15:50:00.123456+00:00",
     prompt="slow sad piano, «très doux» 🎹",
     negative_prompt="",
@@ -102,6 +106,7 @@ RECORD = TrackRecord(
     ),
 )
 NEW_IN_VERSION_2 = {"continuation", "guidance", "temperature", "top_k", "top_p"}
+NEW_SINCE_VERSION_1 = {*NEW_IN_VERSION_2, "version"}
 BARE = replace(
     RECORD,
     **dict.fromkeys(NEW_IN_VERSION_2),
@@ -204,11 +209,11 @@ def envelope_with(change):
 
 # Records of earlier releases
 
-VERSION_1 = replace(RECORD, **dict.fromkeys(NEW_IN_VERSION_2), schema_version=1)
+VERSION_1 = replace(RECORD, **dict.fromkeys(NEW_SINCE_VERSION_1), schema_version=1)
 
 
 def test_a_record_of_version_1_verifies_byte_for_byte_as_it_was_signed():
-    record = {name: value for name, value in json.loads(ENVELOPE)["record"].items() if name not in NEW_IN_VERSION_2}
+    record = {name: value for name, value in json.loads(ENVELOPE)["record"].items() if name not in NEW_SINCE_VERSION_1}
     signature = json.loads(ENVELOPE)["signature"]
     record["schema_version"] = 1
     signature["value"] = base64.b64encode(SIGNER._private_key.sign(rfc8785.dumps(record))).decode()
@@ -225,11 +230,11 @@ def test_a_row_of_version_1_is_read_with_the_later_columns_and_without_them():
     row = to_row(VERSION_1)
 
     assert from_row(row) == VERSION_1
-    assert from_row({name: value for name, value in row.items() if name not in NEW_IN_VERSION_2}) == VERSION_1
+    assert from_row({name: value for name, value in row.items() if name not in NEW_SINCE_VERSION_1}) == VERSION_1
 
 
 def test_a_ledger_of_two_releases_reads_as_one(tmp_path):
-    older = pa.Table.from_pylist([to_row(VERSION_1)], schema=RECORD_SCHEMA).drop_columns(sorted(NEW_IN_VERSION_2))
+    older = pa.Table.from_pylist([to_row(VERSION_1)], schema=RECORD_SCHEMA).drop_columns(sorted(NEW_SINCE_VERSION_1))
     pq.write_table(older, tmp_path / "a.parquet")
     pq.write_table(pa.Table.from_pylist([to_row(RECORD)], schema=RECORD_SCHEMA), tmp_path / "b.parquet")
 
@@ -243,9 +248,15 @@ def test_a_record_cannot_claim_a_version_to_leave_a_field_unsigned():
         replace(VERSION_1, guidance=3.0)
 
 
-@pytest.mark.parametrize("version", [0, 3, -1])
+@pytest.mark.parametrize("version", [None, 0, -1])
+def test_records_of_a_track_are_counted_from_1(version):
+    with pytest.raises(ValueError, match="counted from 1"):
+        replace(RECORD, version=version)
+
+
+@pytest.mark.parametrize("version", [0, 4, -1])
 def test_a_version_that_is_not_known_is_refused_with_the_remedy(version):
-    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 2"):
+    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 3"):
         SignedRecord.from_bytes(envelope_with(lambda e: e["record"].update(schema_version=version)))
 
 
@@ -345,15 +356,94 @@ def test_a_changed_record_is_told_apart_from_changed_audio():
         verify(cheaper, AUDIO, TRUSTED)
 
 
-def test_a_key_is_made_once_and_kept_private(tmp_path):
-    path = tmp_path / "keys" / "signing.pem"
-    with ThreadPoolExecutor(8) as pool:
-        signers = list(pool.map(lambda _: Signer.load_or_create(path), range(8)))
+def test_a_record_is_verified_for_its_track_and_its_version():
+    signed = SIGNER.sign(RECORD)
+    verify_record(signed, RECORD.track_id, 1, TRUSTED)
 
-    assert len({signer.key_id for signer in signers}) == 1
-    assert Signer.load_or_create(path).key_id == signers[0].key_id
+    with pytest.raises(VerificationFailed, match=f"the record of another track, '{RECORD.track_id}'"):
+        verify_record(signed, "trk_" + "b" * 32, 1, TRUSTED)
+    with pytest.raises(VerificationFailed, match="this is version 1 of the track under another number"):
+        verify_record(signed, RECORD.track_id, 2, TRUSTED)
+    with pytest.raises(VerificationFailed, match="not trusted here"):
+        verify_record(Signer(Ed25519PrivateKey.generate()).sign(RECORD), RECORD.track_id, 1, TRUSTED)
+    verify_record(SIGNER.sign(VERSION_1), VERSION_1.track_id, 7, TRUSTED)
+
+
+def test_a_key_is_made_once_kept_private_and_never_overwritten(tmp_path):
+    path = tmp_path / "keys" / "signing.pem"
+
+    def create(_):
+        try:
+            return Signer.create(path)
+        except FileExistsError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [signer for signer in pool.map(create, range(8)) if signer is not None]
+
+    [signer] = made
+    assert Signer.load(path).key_id == signer.key_id
+    assert list(load_trusted_keys(public_key_path(path))) == [signer.key_id]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [file.name for file in path.parent.iterdir()] == ["signing.pem"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["signing.pem", "signing.pub.pem"]
+    with pytest.raises(FileExistsError):
+        Signer.create(path)
+    assert Signer.load(path).key_id == signer.key_id
+
+
+def test_a_key_that_is_not_there_is_not_made_and_the_command_that_makes_it_is_named(tmp_path):
+    with pytest.raises(
+        InvalidRequest, match=r"is not there; make a key with: orchestrion signing init --key .*/no\.pem"
+    ):
+        Signer.load(tmp_path / "no.pem")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [Signer(Ed25519PrivateKey.generate()).public_pem, b"", b"junk"])
+def test_a_public_key_of_somebody_else_is_not_published(tmp_path, content):
+    path = tmp_path / "signing.pem"
+    (tmp_path / "signing.pub.pem").write_bytes(content)
+
+    with pytest.raises(InvalidRequest, match="is not the public key of the private key beside it"):
+        Signer.create(path)
+    assert not path.exists()
+    (tmp_path / "signing.pub.pem").unlink()
+    signer = Signer.create(path)
+    (tmp_path / "signing.pub.pem").write_bytes(content)
+
+    for use in (Signer.load, signer.publish_key):
+        with pytest.raises(InvalidRequest, match=f"beside it .{signer.key_id}.; find out who put it there"):
+            use(path)
+
+
+def test_a_private_key_alone_is_enough_to_sign(tmp_path):
+    signer = Signer.create(tmp_path / "signing.pem")
+    (tmp_path / "signing.pub.pem").unlink()
+
+    assert Signer.load(tmp_path / "signing.pem").key_id == signer.key_id
+    assert list(tmp_path.iterdir()) == [tmp_path / "signing.pem"]
+
+
+def test_a_person_has_one_key_and_is_told_when_it_is_made(tmp_path):
+    told = []
+    path = default_signing_key({"ORCHESTRION_SIGNING_KEY": str(tmp_path / "mine.pem")})
+
+    signers = [have_signing_key(path, told.append) for _ in range(2)]
+
+    assert signers[0].key_id == signers[1].key_id
+    [line] = told
+    assert signers[0].key_id in line and str(tmp_path / "mine.pem") in line
+    assert default_signing_key({}) == Path.home() / ".orchestrion" / "signing-key.pem"
+
+
+def test_trusted_are_the_signers_own_key_and_those_that_are_named(tmp_path):
+    earlier = Signer(Ed25519PrivateKey.generate())
+    (tmp_path / "earlier.pem").write_bytes(earlier.public_pem)
+
+    assert list(trusted_keys(SIGNER, None)) == [SIGNER.key_id]
+    assert set(trusted_keys(SIGNER, tmp_path)) == {SIGNER.key_id, earlier.key_id}
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        trusted_keys(SIGNER, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -376,7 +466,7 @@ def test_a_file_that_is_no_signing_key_is_left_alone(tmp_path, content, message)
     path.write_bytes(content)
 
     with pytest.raises(InvalidRequest, match=message):
-        Signer.load_or_create(path)
+        Signer.load(path)
     assert path.read_bytes() == content
 
 

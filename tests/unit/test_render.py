@@ -3,9 +3,11 @@
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 from orchestrion.cost import Node
@@ -52,7 +54,7 @@ def renderer(tmp_path, registry):
     return Renderer(
         models={"tone": ToneModel()},
         store=TrackStore.open(str(tmp_path / "store")),
-        signer=Signer.load_or_create(tmp_path / "key.pem"),
+        signer=Signer.create(tmp_path / "key.pem"),
         node=CPU,
         pool="test",
         recorder=PrometheusRecorder(registry),
@@ -110,9 +112,9 @@ def test_a_listener_and_a_batch_get_the_same_bytes(renderer, tmp_path):
 
 def test_audio_record_and_signature_belong_together(renderer):
     [track] = renderer.render([request()])
-    signed = SignedRecord.from_bytes(renderer.store.latest(track.track_id))
+    signed = SignedRecord.from_bytes(renderer.store.record(track.track_id, 1))
     audio = renderer.store.get_blob(track.record.audio_key)
-    keys = {signed.signature.key_id: renderer.signer._private_key.public_key()}
+    keys = renderer.trusted_keys
     assert key_id_of(signed.signature.public_key) == signed.signature.key_id
 
     verify(signed, audio, keys)
@@ -138,7 +140,7 @@ def test_one_broken_request_does_not_stop_its_neighbours(renderer):
 def test_what_fails_a_check_is_never_stored_and_says_by_how_much(renderer):
     [failure] = renderer.render([request("silence")])
 
-    assert renderer.store.latest(failure.track_id) is None
+    assert renderer.tracks.newest(failure.track_id) is None
     failed = [finding.name for finding in failure.findings if not finding.passed]
     assert "loudness" in failed
     assert "loudness is -120 LUFS, must be between -14.5 and -13.5 LUFS" in failure.message
@@ -294,3 +296,82 @@ def test_chunks_of_a_rendering_are_the_raw_piece(renderer):
 
     assert len(np.concatenate(chunks)) == 2 * rendering.source_rate_hz
     assert (rendering.channels, rendering.expected_lufs) == (2, -18.0)
+
+
+# What somebody who may write the store, and has no key, can do
+
+
+def record_file(renderer, track_id, version):
+    return Path(renderer.store.url, "tracks", track_id[4:6], track_id, f"{version:06d}.json")
+
+
+def forged(renderer, track, other, what):
+    """What is put there as version 2 of `track`."""
+    stranger = Signer(Ed25519PrivateKey.generate())
+    own = renderer.signer.sign(replace(track.record, version=2))
+    return {
+        "another track's record": renderer.signer.sign(replace(other.record, version=2)).to_bytes(),
+        "an earlier record under a new number": record_file(renderer, track.track_id, 1).read_bytes(),
+        "signed with a foreign key": stranger.sign(replace(track.record, version=2, cost_usd=0.0)).to_bytes(),
+        "changed": replace(own, record=replace(own.record, requester="mallory")).to_bytes(),
+        "empty": b"",
+        "huge": b" " * (2 << 20),
+    }[what]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "another track's record", "an earlier record under a new number", "signed with a foreign key", "changed",
+        "empty", "huge",
+    ],
+)  # fmt: skip
+def test_a_record_that_does_not_verify_is_an_error_to_who_asks_for_it_and_is_rendered_over(
+    renderer, registry, caplog, what
+):
+    track, other = renderer.render([request(), request(seed=1)])
+    record_file(renderer, track.track_id, 2).write_bytes(forged(renderer, track, other, what))
+
+    with pytest.raises(VerificationFailed, match=f"{track.track_id}, version 2: "):
+        renderer.tracks.newest(track.track_id)
+    assert renderer.find(request()) is None
+    [again] = renderer.render([request()])
+
+    assert (again.cache_hit, again.version, again.record.version) == (False, 3, 3)
+    assert "is rendered again" in caplog.text
+    assert registry.get_sample_value("orchestrion_unverified_total", {"kind": "record"}) == 3
+    [found] = renderer.render([request()])
+    assert (found.cache_hit, found.record) == (True, again.record)
+    assert renderer.tracks.newest(track.track_id).record == again.record
+
+
+def test_a_record_of_an_earlier_key_counts_while_that_key_is_trusted(renderer):
+    [track] = renderer.render([request()])
+    earlier, renderer.signer = renderer.signer, Signer(Ed25519PrivateKey.generate())
+    renderer.trusted_keys = {renderer.signer.key_id: renderer.signer.public_key}
+    assert renderer.find(request()) is None
+
+    renderer.trusted_keys = renderer.trusted_keys | {earlier.key_id: earlier.public_key}
+
+    assert renderer.find(request()).record == track.record
+
+
+def test_a_record_from_before_versions_were_signed_is_read_as_it_is(renderer):
+    [track] = renderer.render([request()])
+    older = renderer.signer.sign(replace(track.record, schema_version=2, version=None))
+    record_file(renderer, track.track_id, 1).write_bytes(older.to_bytes())
+
+    assert renderer.find(request()).record == older.record
+
+
+def test_of_two_renders_of_one_track_each_record_has_its_own_version(renderer):
+    renderings = [renderer.open(request()) for _ in range(2)]
+    for rendering in renderings:
+        while rendering.advance() is not None:
+            pass
+
+    first, second = (rendering.complete() for rendering in renderings)
+
+    assert (first.version, second.version) == (first.record.version, second.record.version) == (1, 2)
+    for track in (first, second):
+        assert renderer.tracks.version(track.track_id, track.version).record == track.record

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import random
 import resource
 import shutil
 import threading
@@ -10,8 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, Withdrawn
-from orchestrion.store import TrackStore
+from orchestrion.block_digests import BLOCK_BYTES, BLOCKS_AT_ONCE
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
+from orchestrion.objects import Objects
+from orchestrion.store import MAX_VERSION, Listing, TrackStore
 
 TRACK = "trk_" + "ab2" * 10 + "cd"
 OTHER_TRACK = "trk_" + "z7" * 16
@@ -43,6 +46,14 @@ TRICKS = [
 ]
 
 
+def publish(store, track_id=TRACK, record=b"{}"):
+    return store.publish(track_id, lambda version: record)
+
+
+def newest(store, track_id=TRACK):
+    return store.record(track_id, store.listing(track_id).versions[-1])
+
+
 class StoreContract:
     """Subclasses give a fixture `store`: an empty store."""
 
@@ -68,14 +79,25 @@ class StoreContract:
         for start, end in [(-1, 3), (5, 4)]:
             with pytest.raises(InvalidRequest, match="0 <= start <= end"):
                 store.read_range(key, start, end)
+        empty = store.put_blob(b"", "wav")
+        assert (store.check_blob(empty), store.read_range(empty, 0, 9)) == (0, b"")
+
+    @pytest.mark.parametrize("size", [BLOCK_BYTES, BLOCKS_AT_ONCE * BLOCK_BYTES + 5], ids=["1 MiB", "more than 8 MiB"])
+    def test_ranges_over_blocks(self, store, size):
+        data = random.Random(1).randbytes(size)
+        key = store.put_blob(data, "wav")
+
+        assert store.check_blob(key) == size
+        cuts = [(0, size), (size - 1, size), (BLOCK_BYTES - 1, BLOCK_BYTES + 1), (5, BLOCK_BYTES), (size, size + 1)]
+        assert all(store.read_range(key, start, end) == data[start:end] for start, end in cuts)
 
     def test_what_is_missing_is_named_with_a_remedy(self, store):
-        for read in (store.get_blob, store.blob_size, lambda key: store.read_range(key, 0, 1)):
+        for read in (store.get_blob, store.blob_size, store.check_blob, lambda key: store.read_range(key, 0, 1)):
             with pytest.raises(NotFound, match=f"{ABSENT} is not in the store .*; render or upload it first"):
                 read(ABSENT)
-        assert store.latest(TRACK) is None
-        assert store.versions(TRACK) == []
-        assert list(store.track_ids()) == []
+        assert store.listing(TRACK) == Listing((), has_tombstone=False)
+        assert store.tombstone(TRACK) is None
+        assert store.listings() == {}
 
     def test_themes(self, store):
         ref = store.put_theme(b"MThd")
@@ -89,15 +111,18 @@ class StoreContract:
 
     @pytest.mark.parametrize("trick", TRICKS)
     def test_no_key_or_id_is_a_way_out_of_the_store(self, store, trick):
-        reads = (store.get_blob, store.blob_size, lambda key: store.read_range(key, 0, 1), store.theme, store.has_blob)
+        reads = (
+            store.get_blob, store.blob_size, store.check_blob, lambda key: store.read_range(key, 0, 1), store.theme,
+            store.has_blob,
+        )  # fmt: skip
         tracks = (
-            store.latest,
-            store.history,
+            store.listing,
             store.tombstone,
-            store.refuse_withdrawn,
-            lambda track_id: store.withdraw(track_id, b"{}"),
+            lambda track_id: store.record(track_id, 1),
+            lambda track_id: store.create_tombstone(track_id, b"{}"),
+            lambda track_id: store.replace_tombstone(track_id, b"{}"),
         )
-        for use in (*reads, *tracks, store.delete_blob, lambda track_id: store.publish(track_id, b"{}")):
+        for use in (*reads, *tracks, store.delete_blob, lambda track_id: publish(store, track_id)):
             with pytest.raises(NotFound):
                 use(trick)
 
@@ -108,100 +133,67 @@ class StoreContract:
 
     def test_a_track_is_seen_from_its_first_record_on(self, store):
         store.put_blob(b"audio", "flac")
-        assert list(store.track_ids()) == []
+        assert store.listings() == {}
 
-        assert store.publish(TRACK, b'{"v":1}') == 1
+        assert publish(store, record=b'{"v":1}') == 1
 
-        assert list(store.track_ids()) == [TRACK]
-        assert store.latest(TRACK) == b'{"v":1}'
+        assert store.listings() == {TRACK: Listing((1,), has_tombstone=False)}
+        assert newest(store) == b'{"v":1}'
 
     def test_versions_count_up_and_the_newest_again_is_no_new_one(self, store):
-        published = [store.publish(TRACK, record) for record in (b"a", b"a", b"b", b"b", b"a")]
+        published = [publish(store, record=record) for record in (b"a", b"a", b"b", b"b", b"a")]
 
         assert published == [1, 1, 2, 2, 3]
-        assert store.versions(TRACK) == [1, 2, 3]
-        assert store.latest(TRACK) == b"a"
+        assert store.listing(TRACK).versions == (1, 2, 3)
+        assert newest(store) == b"a"
+
+    def test_a_record_is_written_as_the_version_that_it_gets(self, store):
+        for number in (1, 2):
+            assert store.publish(TRACK, lambda version, number=number: b"%d of %d" % (version, number)) == number
+            assert newest(store) == b"%d of %d" % (number, number)
+
+    def test_what_else_lies_among_the_records_is_gone_around(self, store):
+        store.publish(TRACK, lambda version: b"x" * (2 << 20))
+
+        assert publish(store) == 2
+        with pytest.raises(VerificationFailed, match="more than"):
+            store.record(TRACK, 1)
+
+    def test_no_version_comes_after_the_last_that_a_name_can_count(self, store):
+        store._objects.create(f"tracks/{TRACK[4:6]}/{TRACK}/{MAX_VERSION}.json", b"junk")
+
+        with pytest.raises(VerificationFailed, match=f"has a version {MAX_VERSION}"):
+            publish(store)
 
     def test_tracks_are_listed_once_and_in_order(self, store):
         for track_id in (OTHER_TRACK, TRACK, OTHER_TRACK):
-            store.publish(track_id, track_id.encode())
-        store.publish(TRACK, b"second")
+            publish(store, track_id, track_id.encode())
+        publish(store, TRACK, b"second")
 
-        assert list(store.track_ids()) == [TRACK, OTHER_TRACK]
+        assert list(store.listings()) == [TRACK, OTHER_TRACK]
 
-    def test_of_publishers_at_the_same_moment_one_wins_and_all_agree(self, store):
+    def test_of_publishers_at_the_same_moment_each_has_a_version_of_its_own(self, store):
         writers = 8
         together = threading.Barrier(writers)
 
-        def publish(number):
+        def write(number):
             together.wait()
-            return store.publish(TRACK, b"record of %d" % number)
+            return publish(store, record=b"record of %d" % number)
 
         with ThreadPoolExecutor(writers) as pool:
-            got = list(pool.map(publish, range(writers)))
+            got = list(pool.map(write, range(writers)))
 
-        versions = store.versions(TRACK)
-        assert versions == list(range(1, len(versions) + 1))
-        assert set(got) == set(versions)
-        # Whoever wrote a version, every reader is given the same bytes for it, and they are one writer's.
-        assert store.latest(TRACK) in {b"record of %d" % n for n in range(writers) if got[n] == versions[-1]}
+        assert sorted(got) == list(store.listing(TRACK).versions) == list(range(1, writers + 1))
+        assert [store.record(TRACK, version) for version in got] == [b"record of %d" % n for n in range(writers)]
 
-    def test_a_withdrawn_track_is_refused_by_every_way_to_it_and_its_records_stay(self, store):
-        for track_id in (TRACK, OTHER_TRACK):
-            store.publish(track_id, b"a")
-        assert store.tombstone(TRACK) is None
+    def test_a_tombstone_is_put_where_nothing_is_and_replaces_only_when_told_to(self, store):
+        publish(store)
 
-        assert store.withdraw(TRACK, b"why") == b"why"
-
-        for use in (store.latest, store.versions, store.refuse_withdrawn, lambda t: store.publish(t, b"a")):
-            with pytest.raises(Withdrawn, match=f"{TRACK} was withdrawn .* another seed"):
-                use(TRACK)
-        assert list(store.track_ids()) == [OTHER_TRACK]
-        assert store.records() == [(OTHER_TRACK, 1)]
-        assert (store.tombstone(TRACK), store.history(TRACK), store.record(TRACK, 1)) == (b"why", [1], b"a")
-
-    def test_the_first_tombstone_stands(self, store):
-        together = threading.Barrier(4)
-
-        def withdraw(number):
-            together.wait()
-            return store.withdraw(TRACK, b"operator %d" % number)
-
-        with ThreadPoolExecutor(4) as pool:
-            stand = set(pool.map(withdraw, range(4)))
-
-        assert stand == {store.tombstone(TRACK)}
-        assert store.withdraw(TRACK, b"later") == store.tombstone(TRACK) != b"later"
-
-    def test_a_record_that_comes_after_the_tombstone_is_refused_and_kept_to_find_its_blobs(self, store):
-        store.withdraw(TRACK, b"why")
-
-        with pytest.raises(Withdrawn):
-            store.publish(TRACK, b"too late")
-
-        assert store.history(TRACK) == [1]
-        assert store.records() == []
-
-    def test_of_a_publisher_and_a_takedown_at_the_same_moment_one_sees_the_other(self, store):
-        ids = ["trk_" + letter * 32 for letter in "abcdefgh"]
-        together = threading.Barrier(2)
-
-        def publish(track_id):
-            together.wait()
-            try:
-                return store.publish(track_id, b"record")
-            except Withdrawn:
-                return "refused"
-
-        def withdraw(track_id):
-            together.wait()
-            store.withdraw(track_id, b"why")
-            return store.history(track_id)
-
-        with ThreadPoolExecutor(2) as pool:
-            for track_id in ids:
-                published, seen = pool.submit(publish, track_id), pool.submit(withdraw, track_id)
-                assert published.result() == "refused" or seen.result() == [1]
+        assert store.create_tombstone(TRACK, b"first") and not store.create_tombstone(TRACK, b"second")
+        assert store.listing(TRACK) == store.listings()[TRACK] == Listing((1,), has_tombstone=True)
+        assert store.tombstone(TRACK) == b"first"
+        store.replace_tombstone(TRACK, b"third")
+        assert store.tombstone(TRACK) == b"third"
 
     def test_a_deleted_blob_is_gone_and_can_be_put_again(self, store):
         key = store.put_blob(b"music", "flac")
@@ -212,12 +204,12 @@ class StoreContract:
         assert store.get_blob(key) == b"music"
 
     def test_a_forgotten_record_is_published_anew(self, store):
-        store.publish(TRACK, b"a")
+        publish(store)
 
         store.forget(TRACK, 1)
 
-        assert store.latest(TRACK) is None
-        assert store.publish(TRACK, b"b") == 1
+        assert store.listing(TRACK).versions == ()
+        assert publish(store, record=b"b") == 1
 
     def test_threads_share_a_store(self, store):
         blobs = [b"%d" % n * 1000 for n in range(24)]
@@ -261,19 +253,56 @@ class TestFolder(StoreContract):
         with pytest.raises(InvalidRequest, match="s3://bucket"):
             TrackStore.open(url)
 
-    def test_a_damaged_blob_is_not_served(self, store, tmp_path):
+    @pytest.mark.parametrize("what", ["changed", "cut", "longer", "link", "folder behind a link"])
+    def test_a_damaged_blob_is_not_served(self, store, tmp_path, what):
         key = store.put_blob(b"music", "flac")
-        next(tmp_path.rglob("*.flac")).write_bytes(b"muzak")
+        spoil(next(tmp_path.rglob("*.flac")), what)
 
-        with pytest.raises(StoreUnavailable, match="damaged"):
-            store.get_blob(key)
+        for read in (store.get_blob, store.check_blob, lambda key: store.read_range(key, 0, 1)):
+            with pytest.raises(VerificationFailed, match=r"damaged|behind a link"):
+                read(key)
 
-    def test_a_truncated_blob_is_told_when_it_is_put_again(self, store, tmp_path):
-        store.put_blob(b"music", "flac")
-        next(tmp_path.rglob("*.flac")).write_bytes(b"mus")
+    @pytest.mark.parametrize("what", ["changed", "cut", "longer", "link"])
+    def test_a_damaged_blob_is_mended_when_it_is_put_again(self, store, tmp_path, what):
+        key = store.put_blob(b"music", "flac")
+        spoil(next(tmp_path.rglob("*.flac")), what)
 
-        with pytest.raises(StoreUnavailable, match="3 bytes instead of 5; delete it"):
-            store.put_blob(b"music", "flac")
+        assert store.put_blob(b"music", "flac") == key
+        assert store.get_blob(key) == b"music"
+
+    def test_a_part_that_was_changed_since_the_blob_was_hashed_is_not_served(self, store, tmp_path):
+        data = random.Random(2).randbytes(3 * BLOCK_BYTES)
+        key = store.put_blob(data, "flac")
+        assert store.read_range(key, 0, 10) == data[:10]
+        with next(tmp_path.rglob("*.flac")).open("r+b") as file:
+            file.seek(BLOCK_BYTES + 7)
+            file.write(bytes([data[BLOCK_BYTES + 7] ^ 1]))
+
+        assert store.read_range(key, 0, BLOCK_BYTES) == data[:BLOCK_BYTES]
+        with pytest.raises(VerificationFailed, match="changed while it was read"):
+            store.read_range(key, BLOCK_BYTES - 10, BLOCK_BYTES + 1)
+        # And from then on it is what it is.
+        with pytest.raises(VerificationFailed, match="wrong SHA-256"):
+            store.read_range(key, 0, 10)
+
+    def test_a_blob_is_hashed_once_and_little_is_remembered(self, tmp_path):
+        class Counting(Objects):
+            read_bytes = 0
+
+            def read_range(self, key: str, start: int, end: int) -> bytes:
+                data = super().read_range(key, start, end)
+                self.read_bytes += len(data)
+                return data
+
+        objects = Counting(str(tmp_path))
+        store = TrackStore(objects)
+        key = store.put_blob(bytes(4 * BLOCK_BYTES), "wav")
+        objects.read_bytes = 0
+
+        for _ in range(3):
+            store.read_range(key, 10, 20)
+
+        assert objects.read_bytes == 4 * BLOCK_BYTES + 3 * BLOCK_BYTES
 
     def test_a_write_that_fails_halfway_leaves_nothing_to_see(self, store, tmp_path):
         data = b"x" * 100_000
@@ -285,12 +314,12 @@ class TestFolder(StoreContract):
         assert store.get_blob(store.put_blob(data, "flac")) == data
 
     def test_what_is_being_written_is_not_a_track(self, store, tmp_path):
-        store.publish(TRACK, b"{}")
+        publish(store)
         folder = next(tmp_path.rglob("000001.json")).parent
         (folder / ".000002.json.swp").write_bytes(b"{")
         (folder / "000002.json.part").write_bytes(b"{")
 
-        assert store.versions(TRACK) == [1]
+        assert store.listing(TRACK).versions == (1,)
 
     def test_tmp_may_be_deleted(self, store, tmp_path):
         shutil.rmtree(next(tmp_path.rglob("tmp")))
@@ -300,10 +329,10 @@ class TestFolder(StoreContract):
     def test_a_folder_that_is_gone_is_not_an_empty_store(self, store, tmp_path):
         shutil.rmtree(tmp_path / "not there yet")
 
-        for use in (store.latest, store.versions, lambda track_id: store.publish(track_id, b"{}")):
+        for use in (store.listing, store.tombstone, lambda track_id: publish(store, track_id)):
             with pytest.raises(StoreUnavailable, match="is not there; check that the folder exists"):
                 use(TRACK)
-        for use in (store.get_blob, lambda _: store.put_blob(b"x", "bin"), lambda _: list(store.track_ids())):
+        for use in (store.get_blob, lambda _: store.put_blob(b"x", "bin"), lambda _: store.listings()):
             with pytest.raises(StoreUnavailable, match="is not there"):
                 use(ABSENT)
 
@@ -312,6 +341,23 @@ class TestFolder(StoreContract):
 
         with pytest.raises(StoreUnavailable, match="check that the folder"):
             TrackStore.open(str(tmp_path / "file"))
+
+
+def spoil(path, what):
+    """Do to a file of five bytes what somebody who may write the store can do."""
+    if what == "changed":
+        path.write_bytes(b"muzak")
+    elif what == "cut":
+        path.write_bytes(b"mus")
+    elif what == "longer":
+        path.write_bytes(b"music and more")
+    elif what == "link":
+        elsewhere = path.parents[3] / "elsewhere"
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+    else:
+        path.parent.rename(path.parents[3] / "elsewhere")
+        path.parent.symlink_to(path.parents[3] / "elsewhere")
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Tracks are withdrawn for good: whatever the moment, none comes back, and nobody else's audio goes with it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, Withdrawn
@@ -12,8 +14,10 @@ from orchestrion.metrics import PrometheusRecorder
 from orchestrion.outcome import Track
 from orchestrion.provenance import Signer
 from orchestrion.render import Renderer
-from orchestrion.store import TrackStore
-from orchestrion.takedown import Tombstone, Withdrawal, take_down
+from orchestrion.store import Listing, TrackStore
+from orchestrion.takedown import take_down
+from orchestrion.tombstone import Tombstone, Withdrawal
+from orchestrion.verified_tracks import VerifiedTracks
 from tests.fake_model import ToneModel
 from tests.unit.test_render import CPU, SteppingClock
 from tests.unit.test_render import request as two_seconds
@@ -42,14 +46,19 @@ def request(prompt="a tone", **fields):
 
 
 @pytest.fixture
-def renderer(tmp_path):
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def renderer(tmp_path, registry):
     return Renderer(
         models={"tone": ToneModel()},
         store=TrackStore.open(str(tmp_path / "store")),
-        signer=Signer.load_or_create(tmp_path / "key.pem"),
+        signer=Signer.create(tmp_path / "key.pem"),
         node=CPU,
         pool="test",
-        recorder=PrometheusRecorder(CollectorRegistry()),
+        recorder=PrometheusRecorder(registry),
         clock=SteppingClock(),
     )
 
@@ -61,9 +70,8 @@ def made(renderer, prompt="a tone", **fields):
 
 
 def withdraw(renderer, *track_ids, reason="claim 17", actor="ann", day=1, store=None):
-    return take_down(
-        store or renderer.store, renderer.signer, track_ids, reason=reason, actor=actor, clock=StandingClock(day)
-    )
+    tracks = VerifiedTracks(store or renderer.store, renderer.trusted_keys, renderer.recorder)
+    return take_down(tracks, renderer.signer, track_ids, reason=reason, actor=actor, clock=StandingClock(day))
 
 
 def blobs_of(track):
@@ -90,7 +98,7 @@ def test_a_withdrawn_track_is_deleted_and_its_request_is_refused_without_work(re
 
 def test_the_tombstone_says_who_why_and_when_and_is_signed(renderer):
     track = made(renderer)
-    trusted = {renderer.signer.key_id: serialization.load_pem_public_key(renderer.signer.public_pem)}
+    trusted = renderer.trusted_keys
 
     [taken_down] = withdraw(renderer, track.track_id, day=9)
 
@@ -172,7 +180,7 @@ def test_a_takedown_that_was_stopped_is_completed_by_the_same_one_again(renderer
     ids = [track.track_id for track in tracks]
     with pytest.raises(StoreUnavailable):
         withdraw(renderer, *ids, reason="first", store=Dying.open(renderer.store.url))
-    assert list(renderer.store.track_ids()) == []
+    assert all(listing.has_tombstone for listing in renderer.store.listings().values())
 
     again = withdraw(renderer, *ids, reason="second", day=2)
     third = withdraw(renderer, *ids, reason="third", day=3)
@@ -197,15 +205,15 @@ def test_a_render_that_was_under_way_ends_in_the_refusal_and_leaves_nothing(rend
 
 def test_a_render_that_was_being_stored_is_refused_and_the_next_takedown_deletes_it(renderer, tmp_path):
     class TooLate(TrackStore):
-        def publish(self, track_id: str, record: bytes) -> int:
+        def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:
             withdraw(renderer, track_id)
-            return super().publish(track_id, record)
+            return super().publish(track_id, record_for)
 
     renderer.store = TooLate.open(renderer.store.url)
     [failure] = renderer.render([request()])
     assert (failure.reason, failure.transient) == ("withdrawn", False)
     with pytest.raises(Withdrawn):
-        renderer.store.latest(failure.track_id)
+        renderer.tracks.newest(failure.track_id)
 
     [again] = withdraw(renderer, failure.track_id)
 
@@ -215,8 +223,8 @@ def test_a_render_that_was_being_stored_is_refused_and_the_next_takedown_deletes
 
 def test_bytes_that_another_track_is_published_with_meanwhile_stay(renderer):
     class Busy(TrackStore):
-        def records(self) -> list[tuple[str, int]]:
-            found = super().records()
+        def listings(self) -> dict[str, Listing]:
+            found = super().listings()
             made(renderer, "the same tone")
             return found
 
@@ -240,7 +248,7 @@ def test_a_track_that_lost_its_blob_to_a_takedown_is_rendered_again(renderer):
 
     assert renderer.find(request("the same tone")) is None
     assert renderer.store.get_blob(made(renderer, "the same tone").record.audio_key)
-    assert renderer.store.history(track.track_id) == [1]
+    assert renderer.store.listing(track.track_id).versions == (1,)
 
 
 def test_two_operators_at_once_delete_what_their_tracks_share_and_keep_both_records(renderer):
@@ -254,7 +262,7 @@ def test_two_operators_at_once_delete_what_their_tracks_share_and_keep_both_reco
     withdraw(renderer, track.track_id, store=OtherOperator.open(renderer.store.url))
 
     assert not any(map(renderer.store.has_blob, blobs_of(track)))
-    assert renderer.store.history(track.track_id) == renderer.store.history(twin.track_id) == [1]
+    assert [renderer.store.listing(one.track_id).versions for one in (track, twin)] == [(1,), (1,)]
 
 
 def test_the_same_takedown_again_mends_a_track_that_it_has_left_without_its_blob(renderer):
@@ -269,19 +277,19 @@ def test_the_same_takedown_again_mends_a_track_that_it_has_left_without_its_blob
 
 def test_no_blob_is_deleted_while_a_record_with_its_key_cannot_be_read(renderer):
     track = made(renderer)
-    renderer.store.publish(ABSENT, b'{"stem_key": "%s"}' % track.record.audio_key.encode())
+    renderer.store.publish(ABSENT, lambda _: b'{"stem_key": "%s"}' % track.record.audio_key.encode())
 
     with pytest.raises(VerificationFailed, match=f"{ABSENT}, version 1: .*no blob was deleted"):
         withdraw(renderer, track.track_id)
 
     assert renderer.store.get_blob(track.record.audio_key)
     with pytest.raises(Withdrawn):
-        renderer.store.latest(track.track_id)
+        renderer.tracks.newest(track.track_id)
 
 
 def test_a_record_that_is_damaged_elsewhere_stops_no_takedown(renderer):
     track = made(renderer)
-    renderer.store.publish(ABSENT, b"{}")
+    renderer.store.publish(ABSENT, lambda _: b"{}")
 
     [taken_down] = withdraw(renderer, track.track_id)
 
@@ -311,4 +319,104 @@ def test_what_is_wrong_is_said_before_anything_is_done(renderer, track_ids, word
         withdraw(renderer, *track_ids, **words)
 
     assert [problem.field for problem in raised.value.problems] == fields
+    assert renderer.store.tombstone(ABSENT) is None
+
+
+# What somebody who may write the store, and has no key, can do
+
+
+def junk(renderer, track_id, content, name="withdrawn.json"):
+    path = Path(renderer.store.url, "tracks", track_id[4:6], track_id, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if content is None:
+        path.symlink_to("/dev/null")
+    else:
+        path.write_bytes(content)
+    return path
+
+
+def tombstone_of(renderer, track_id, signer):
+    return Tombstone.sign(
+        Withdrawal(track_id, "spite", "mallory", "2026-01-09T00:00:00.000000+00:00"), signer
+    ).to_bytes()
+
+
+@pytest.fixture(params=["empty", "link", "huge", "foreign key", "of another track", "changed"])
+def planted(request, renderer):
+    """Makes what is put in the place of a track's tombstone."""
+
+    def make(track_id):
+        return {
+            "empty": b"",
+            "link": None,
+            "huge": b" " * (2 << 20),
+            "foreign key": tombstone_of(renderer, track_id, Signer(Ed25519PrivateKey.generate())),
+            "of another track": tombstone_of(renderer, ABSENT, renderer.signer),
+            "changed": tombstone_of(renderer, track_id, renderer.signer).replace(b"spite", b"space"),
+        }[request.param]
+
+    return make
+
+
+def test_what_no_trusted_key_has_signed_withdraws_nothing(renderer, registry, planted, caplog):
+    track = made(renderer)
+    junk(renderer, track.track_id, planted(track.track_id))
+
+    assert renderer.tracks.newest(track.track_id).record == track.record
+    assert made(renderer).cache_hit
+    assert "is not withdrawn by what lies in its tombstone's place" in caplog.text
+    assert registry.get_sample_value("orchestrion_unverified_total", {"kind": "tombstone"}) == 2
+
+
+def test_a_takedown_takes_the_place_of_what_is_no_tombstone(renderer, planted):
+    track = made(renderer)
+    path = junk(renderer, track.track_id, planted(track.track_id))
+
+    [taken_down] = withdraw(renderer, track.track_id)
+
+    assert (taken_down.reason, taken_down.was_withdrawn_before) == ("claim 17", False)
+    assert set(taken_down.deleted_blobs) == blobs_of(track)
+    assert not path.is_symlink()
+    with pytest.raises(Withdrawn):
+        renderer.find(request())
+
+
+def test_a_planted_tombstone_does_not_let_others_audio_be_deleted(renderer, planted):
+    track, twin = made(renderer), made(renderer, "the same tone")
+    junk(renderer, twin.track_id, planted(twin.track_id))
+
+    [taken_down] = withdraw(renderer, track.track_id)
+
+    assert set(taken_down.shared_blobs) == blobs_of(twin)
+    assert renderer.store.get_blob(twin.record.audio_key)
+
+
+def test_no_blob_is_deleted_while_a_record_that_names_it_is_signed_by_nobody_known(renderer):
+    track, twin = made(renderer), made(renderer, "the same tone")
+    forged = Signer(Ed25519PrivateKey.generate()).sign(twin.record).to_bytes()
+    junk(renderer, twin.track_id, forged, "000001.json")
+
+    with pytest.raises(VerificationFailed, match=r"not trusted here .*; no blob was deleted\. If somebody else"):
+        withdraw(renderer, track.track_id)
+
+    assert renderer.store.get_blob(track.record.audio_key)
+
+
+def test_a_tombstone_of_an_earlier_key_stands_while_that_key_is_trusted(renderer):
+    track, earlier = made(renderer), Signer(Ed25519PrivateKey.generate())
+    junk(renderer, track.track_id, tombstone_of(renderer, track.track_id, earlier))
+    renderer.trusted_keys = renderer.trusted_keys | {earlier.key_id: earlier.public_key}
+
+    with pytest.raises(Withdrawn):
+        renderer.find(request())
+    [taken_down] = withdraw(renderer, track.track_id)
+    assert (taken_down.reason, taken_down.was_withdrawn_before) == ("spite", True)
+
+
+def test_a_takedown_that_nobody_would_heed_is_refused(renderer):
+    stranger = Signer(Ed25519PrivateKey.generate())
+
+    with pytest.raises(InvalidRequest, match="not among the trusted keys"):
+        take_down(renderer.tracks, stranger, [ABSENT], reason="x", actor="y", clock=StandingClock())
     assert renderer.store.tombstone(ABSENT) is None

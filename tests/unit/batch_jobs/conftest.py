@@ -56,7 +56,7 @@ def renderer(tmp_path, clock):
     return Renderer(
         models={"tone": ToneModel()},
         store=TrackStore.open(str(tmp_path / "store")),
-        signer=Signer.load_or_create(tmp_path / "key.pem"),
+        signer=Signer.create(tmp_path / "key.pem"),
         node=Node("node-1", "local-cpu", "cpu-core", "on-demand", 0.36, "a test"),
         pool="batch",
         recorder=PrometheusRecorder(CollectorRegistry()),

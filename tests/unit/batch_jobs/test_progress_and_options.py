@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -47,11 +48,43 @@ def test_lines_come_every_few_seconds_and_always_at_the_end():
     assert [line.split()[0] for line in out.getvalue().splitlines()] == ["1/4", "3/4", "4/4"]
 
 
-def test_the_key_lies_beside_the_store_as_the_orchestrion_command_has_it(tmp_path):
+def test_the_key_is_this_persons_own_unless_another_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCHESTRION_SIGNING_KEY", "/keys/mine.pem")
+
     config = RenderOptions(catalog="c.csv", out=str(tmp_path / "out")).render_config()
+    named = RenderOptions(catalog="c.csv", out="out", signing_key_path="/keys/b.pem", trusted_keys_path="/keys/old")
+    monkeypatch.delenv("ORCHESTRION_SIGNING_KEY")
+    default = RenderOptions(catalog="c.csv", out="out").render_config()
 
     assert config.store_url == str(tmp_path / "out" / "store")
-    assert config.signing_key_path == str(tmp_path / "out" / "signing-key.pem")
+    assert (config.signing_key_path, config.trusted_keys_path) == ("/keys/mine.pem", None)
+    assert named.render_config().signing_key_path == "/keys/b.pem"
+    assert named.render_config().trusted_keys_path == "/keys/old"
+    assert default.signing_key_path == str(Path.home() / ".orchestrion" / "signing-key.pem")
+
+
+@pytest.mark.parametrize("name", ["signing_key_path", "trusted_keys_path"])
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"out": "/shared/ledger", "store_url": "s3://bucket/store"},
+        {"out": "/shared/ledger/../ledger/"},
+        {"out": "/x", "store_url": "/shared/ledger"},
+        {"out": "/x", "store_url": "file:///shared/ledger"},
+        {"out": "/x", "catalog": "/shared/ledger"},
+    ],
+)
+def test_keys_are_not_kept_where_others_read_and_write(name, places):
+    common = {"catalog": "c.csv", "signing_key_path": "/k.pem"}
+    options = RenderOptions(**common | places | {name: "/shared/ledger/k.pem"})
+
+    with pytest.raises(InvalidRequest, match="others may"):
+        options.render_config()
+
+
+def test_a_key_is_a_file_and_not_a_url():
+    with pytest.raises(InvalidRequest, match=r"s3://bucket/key.pem.*|keys are not read from URLs"):
+        RenderOptions(catalog="c.csv", out="out", signing_key_path="s3://bucket/key.pem").render_config()
 
 
 def test_a_market_that_nobody_sells_is_refused():

@@ -21,7 +21,7 @@ from batch_jobs.partial_pieces import PartialPieces
 from batch_jobs.rendering.worker import COMMITTED
 from orchestrion.errors import InvalidRequest
 from orchestrion.objects import Objects
-from orchestrion.provenance import Signer
+from orchestrion.signing_keys import have_signing_key
 from tests.unit.batch_jobs.committed_job import (
     START,
     CommittedJob,
@@ -407,7 +407,7 @@ def test_junk_beside_the_closings_is_never_read(job, put):
 
 @pytest.fixture
 def signer(tmp_path):
-    return Signer.load_or_create(tmp_path / "key.pem")
+    return have_signing_key(tmp_path / "key.pem", print)
 
 
 @pytest.fixture
@@ -422,7 +422,7 @@ CODES = b"codes 1\n" + bytes(range(200))
 def test_a_partial_piece_is_read_by_every_process_that_has_the_key(job, partials, tmp_path):
     partials.keep_partial(TRACK, CODES)
 
-    other = PartialPieces(Objects(job.objects.url), "job-1", Signer.load_or_create(tmp_path / "key.pem"))
+    other = PartialPieces(Objects(job.objects.url), "job-1", have_signing_key(tmp_path / "key.pem", print))
     assert other.partial(TRACK) == CODES
     other.drop_partial(TRACK)
     assert partials.partial(TRACK) is None
@@ -440,7 +440,7 @@ def test_the_key_of_the_seal_lies_nowhere_in_the_folder(tmp_path, partials, sign
 
 def test_a_key_for_one_purpose_is_no_key_for_another(signer, tmp_path):
     keys = {signer.derived_key(purpose) for purpose in ("a", "b", "")}
-    keys.add(Signer.load_or_create(tmp_path / "other.pem").derived_key("a"))
+    keys.add(have_signing_key(tmp_path / "other.pem", print).derived_key("a"))
 
     assert len(keys) == 4 and {len(key) for key in keys} == {32}
 
@@ -449,10 +449,10 @@ def planted(partials, job, tmp_path):
     """Codes that somebody without the key has put there, in every way that there is."""
     partials.keep_partial(TRACK, CODES)
     real = job.objects.read(f"jobs/job-1/partials/{TRACK}")
-    other_track, other_key = "trk_" + "b" * 32, Signer.load_or_create(tmp_path / "other.pem")
+    other_track, other_key = "trk_" + "b" * 32, have_signing_key(tmp_path / "other.pem", print)
     partials.keep_partial(other_track, CODES)
     yield "of another track", job.objects.read(f"jobs/job-1/partials/{other_track}")
-    PartialPieces(job.objects, "job-2", Signer.load_or_create(tmp_path / "key.pem")).keep_partial(TRACK, CODES)
+    PartialPieces(job.objects, "job-2", have_signing_key(tmp_path / "key.pem", print)).keep_partial(TRACK, CODES)
     yield "of another job", job.objects.read(f"jobs/job-2/partials/{TRACK}")
     PartialPieces(job.objects, "job-1", other_key).keep_partial(TRACK, CODES)
     yield "under another key", job.objects.read(f"jobs/job-1/partials/{TRACK}")

@@ -34,7 +34,7 @@ def request(prompt: str):
 
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory):
-    return Signer.load_or_create(tmp_path_factory.mktemp("key") / "key.pem")
+    return Signer.create(tmp_path_factory.mktemp("key") / "key.pem")
 
 
 @pytest.fixture
