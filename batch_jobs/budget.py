@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from batch_jobs.job_folder import JobFolder
-from orchestrion.errors import OrchestrionError
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,8 @@ def watch(
                 if stop.reason is not None:
                     folder.stop(run_id, stop.reason)
                     return
-            except OrchestrionError:
+            except Exception:
+                # Also what nobody foresaw: a run that is not watched is not stopped.
                 logger.warning("the run cannot be watched just now; trying again", exc_info=True)
 
     thread = threading.Thread(target=look, name="watch", daemon=True)

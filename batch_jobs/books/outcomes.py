@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -21,6 +21,9 @@ from orchestrion.errors import REASONS, InvalidRequest
 from orchestrion.outcome import Failure, Track
 from orchestrion.provenance import to_row
 from orchestrion.request import TrackRequest
+
+#: An error of a library may quote its whole input.
+MAX_MESSAGE_CHARACTERS: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,15 @@ def failure_row(
         "track_id": failure.track_id,
         "reason": failure.reason,
         "stage": failure.stage,
-        "message": failure.message,
+        "message": _writable(failure.message),
         "transient": failure.transient,
         "findings": [asdict(finding) for finding in failure.findings],
     }
+
+
+def _writable(message: str) -> str:
+    """A message as a column takes it, whoever wrote it: UTF-8, and not a book."""
+    return message[:MAX_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 look up → open → advance → master → publish: while the model makes the next piece, finished ones are uploaded and, where
 the process has a core for it, mastered. While the store is away they wait for it, and soon the model waits for them.
-The surprising thing: there are no batches. A model whose pieces share their steps is given as many as it has slots, and
-the next one the moment a slot is free, whichever shard it is from.
+There are no batches: a model whose pieces share their steps is given as many as it has slots, and the next one the
+moment a slot is free, whichever shard it is from.
+
+Whatever a step throws is the failure of its piece and of no other, and no thread ends for it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
 from orchestrion.clock import Clock
-from orchestrion.errors import REASONS, InvalidRequest, ModelFailed, NotFound, OrchestrionError, StoreUnavailable
+from orchestrion.errors import REASONS, ModelFailed, OutOfMemory, StoreUnavailable
 from orchestrion.outcome import Failure, Track
 from orchestrion.patience import StorePatience
 from orchestrion.request import TrackRequest
@@ -66,11 +69,22 @@ class Try:
     kept: bool = False
     kept_at_s: float = 0.0
     rendering: Rendering | None = None
+    #: Whether its model makes several pieces at once; known once it was looked up.
+    shares_steps: bool = False
+    _known_device_seconds: float = 0.0
 
     @property
     def device_seconds(self) -> float:
-        """Seconds of the device so far."""
-        return self.rendering.device_seconds if self.rendering is not None else 0.0
+        """Seconds of the device so far; what was known last where the model cannot say. Any thread may ask."""
+        if self.rendering is not None:
+            try:
+                seconds = self.rendering.device_seconds
+            except Exception:
+                logger.exception("%s: its model does not say what it has held of the device", self.track_id)
+            else:
+                if math.isfinite(seconds) and seconds >= 0.0:
+                    self._known_device_seconds = seconds
+        return self._known_device_seconds
 
 
 class RenderLine:
@@ -116,17 +130,22 @@ class RenderLine:
         self._open: list[Try] = []
         self._stop_at_s: float | None = None
         self._closed = False
+        #: What ended the generating thread before its time.
+        self._ended_by: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="generate", daemon=True)
         self._thread.start()
 
     def submit(self, request: TrackRequest, track_id: str) -> Try:
-        """Have one request rendered, or found; its outcome comes by itself."""
+        """Have one request rendered, or found; its outcome comes by itself.
+
+        The outcome raises only what is to end the process (KeyboardInterrupt, SystemExit), and what ended the line.
+        """
         one = Try(request, track_id)
         with self._changed:
             if self._stop_at_s is not None:
                 one.outcome.set_result(None)
                 return one
-        self._look_ups.submit(self._guarded, one, self._look_up)
+        self._look_ups.submit(self._guarded, one, "request", self._look_up)
         return one
 
     @property
@@ -166,21 +185,34 @@ class RenderLine:
     # ---- before the model --------------------------------------------------------------------------------------
 
     def _look_up(self, one: Try) -> None:
-        try:
-            found = self._reading(lambda: self._renderer.find(one.request))
-        except OrchestrionError as error:
-            self._settle(one, self._renderer.failed(error, "request", one.track_id, one.request.model))
-            return
+        found = self._reading(lambda: self._renderer.find(one.request))
         if found is not None:
             self._settle(one, found)
             return
+        one.shares_steps = self._renderer.shares_steps(one.request)
         with self._changed:
+            if self._ended_by is not None:
+                raise self._ended_by
             self._ready.append(one)
             self._changed.notify_all()
 
     # ---- the model ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._generate()
+        except BaseException as error:
+            # Nobody generates any more: whoever waits, and whoever comes, is told.
+            with self._changed:
+                self._ended_by = error
+                waiting = [*self._open, *self._ready]
+                self._open.clear()
+                self._ready.clear()
+            for one in waiting:
+                _raise_in(one, error)
+            raise
+
+    def _generate(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._open or self._ready or self._closed)
@@ -195,51 +227,38 @@ class RenderLine:
                 self._settle(one, None)
             if over:
                 for one in list(self._open):
-                    self._give_up(one)
+                    self._guarded(one, "generate", self._give_up)
                 continue
             while (begun := self._next_to_open()) is not None:
-                self._guarded(begun, self._begin)
+                self._guarded(begun, "request", self._begin)
             if self._open:
                 # In turn: of models that share their steps, a turn for one moves all of them.
                 one = self._open.pop(0)
                 self._open.append(one)
-                self._guarded(one, self._advance)
+                self._guarded(one, "generate", self._advance)
 
     def _next_to_open(self) -> Try | None:
         with self._changed:
             if not self._ready:
                 return None
-            shares = self._renderer.shares_steps(self._ready[0].request)
-            room = self._slots + OPEN_AHEAD if shares else 1
+            room = self._slots + OPEN_AHEAD if self._ready[0].shares_steps else 1
             return self._ready.popleft() if len(self._open) < room else None
 
     def _begin(self, one: Try) -> None:
         one.started_at = self._clock.now()
+        # Only models with shared steps keep parts of a piece.
+        resume = self._reading(lambda: self._partials.partial(one.track_id)) if one.shares_steps else None
         try:
-            resume = self._reading(lambda: self._partials.partial(one.track_id)) if self._is_long(one) else None
             one.rendering = self._reading(lambda: self._renderer.open(one.request, interactive=False, resume=resume))
-        except OrchestrionError as error:
-            stage = "generate" if isinstance(error, ModelFailed) else "request"
-            self._settle(one, self._renderer.failed(error, stage, one.track_id, one.request.model))
+        except (ModelFailed, OutOfMemory) as error:
+            self._fail(one, error, "generate")
             return
         one.kept = resume is not None
         one.kept_at_s = self._clock.monotonic_s()
         self._open.append(one)
 
-    def _is_long(self, one: Try) -> bool:
-        """Whether a part of this piece may have been kept: only models with shared steps keep any."""
-        return self._renderer.shares_steps(one.request)
-
     def _advance(self, one: Try) -> None:
-        rendering = _opened(one)
-        try:
-            chunk = rendering.advance()
-        except (ModelFailed, InvalidRequest, NotFound) as error:
-            self._open.remove(one)
-            rendering.close()
-            self._settle(one, self._renderer.failed(error, "generate", one.track_id, one.request.model))
-            return
-        if chunk is not None:
+        if _opened(one).advance() is not None:
             if self._clock.monotonic_s() - one.kept_at_s >= KEEP_EVERY_S:
                 self._keep(one)
             return
@@ -247,30 +266,37 @@ class RenderLine:
         self._room_to_complete.acquire()
         one.outcome.add_done_callback(lambda _: self._room_to_complete.release())
         if self._mastering is not None:
-            self._mastering.submit(self._guarded, one, self._master)
+            self._mastering.submit(self._guarded, one, "finish", self._master)
         else:
-            self._guarded(one, self._master)
+            self._guarded(one, "finish", self._master)
 
     def _give_up(self, one: Try) -> None:
         """The time is over: keep what there is of this piece, for whoever makes the rest."""
-        self._open.remove(one)
         one.ended = KEPT if self._keep(one) else STOPPED
-        _opened(one).close()
+        self._leave_model(one)
         self._settle(one, None)
 
     def _keep(self, one: Try) -> bool:
         """Keep what there is of an open piece; whether there is anything, and it could be kept."""
         one.kept_at_s = self._clock.monotonic_s()
-        checkpoint = _opened(one).checkpoint()
-        if checkpoint is None:
-            return False
         try:
+            checkpoint = _opened(one).checkpoint()
+            if checkpoint is None:
+                return False
             self._partials.keep_partial(one.track_id, checkpoint)
-        except OrchestrionError:
+        except Exception:
             logger.warning("%s: what was made of it could not be kept", one.track_id, exc_info=True)
             return False
         one.kept = True
         return True
+
+    def _leave_model(self, one: Try) -> None:
+        """Have the model forget a piece that is open. Only the generating thread uses the model."""
+        self._open.remove(one)
+        try:
+            _opened(one).close()
+        except Exception:
+            logger.exception("%s: closing it broke", one.track_id)
 
     # ---- after the model ---------------------------------------------------------------------------------------
 
@@ -279,13 +305,20 @@ class RenderLine:
         if isinstance(master, Failure):
             self._settle(one, master)
         else:
-            self._uploads.submit(self._guarded, one, partial(self._publish, master=master))
+            self._uploads.submit(self._guarded, one, "store", partial(self._publish, master=master))
 
     def _publish(self, one: Try, master: Master) -> None:
         outcome = _opened(one).publish(master, self._writing)
         if one.kept and isinstance(outcome, Track):
-            self._writing(lambda: self._partials.drop_partial(one.track_id))
+            self._forget_parts(one)
         self._settle(one, outcome)
+
+    def _forget_parts(self, one: Try) -> None:
+        try:
+            self._writing(lambda: self._partials.drop_partial(one.track_id))
+        except Exception:
+            # It is in nobody's way: the track is there, and nobody asks for its parts.
+            logger.warning("%s: its partial piece could not be deleted", one.track_id, exc_info=True)
 
     def _settle(self, one: Try, outcome: Track | Failure | None) -> None:
         if isinstance(outcome, Failure) and outcome.reason == REASONS[StoreUnavailable] and self.is_over:
@@ -296,17 +329,29 @@ class RenderLine:
             one.ended_at = self._clock.now()
             if outcome is not None:
                 one.ended = TRACK if isinstance(outcome, Track) else FAILED
-        one.outcome.set_result(outcome)
+        if not one.outcome.done():
+            one.outcome.set_result(outcome)
 
-    def _guarded(self, one: Try, step: Callable[[Try], None]) -> None:
-        """What nobody foresaw ends this try and no other: its caller gets the exception."""
+    def _guarded(self, one: Try, stage: str, step: Callable[[Try], None]) -> None:
+        """Whatever the step throws ends this try and no other. What is to end the process ends its caller, too."""
         try:
             step(one)
         except Exception as error:
-            logger.exception("%s: a step of its render broke", one.track_id)
-            if one in self._open and threading.current_thread() is self._thread:
-                self._open.remove(one)
-            one.outcome.set_exception(error)
+            self._fail(one, error, stage)
+        except BaseException as error:
+            _raise_in(one, error)
+            raise
+
+    def _fail(self, one: Try, error: Exception, stage: str) -> None:
+        if one in self._open and threading.current_thread() is self._thread:
+            self._leave_model(one)
+        self._settle(one, self._renderer.failed(error, stage, one.track_id, one.request.model))
+
+
+def _raise_in(one: Try, error: BaseException) -> None:
+    """Have whoever waits for this try raise it."""
+    if not one.outcome.done():
+        one.outcome.set_exception(error)
 
 
 def _opened(one: Try) -> Rendering:

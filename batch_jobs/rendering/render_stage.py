@@ -31,7 +31,6 @@ from orchestrion.admission import Pool
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
 from orchestrion.cost import Node, describe_node
-from orchestrion.errors import OrchestrionError
 from orchestrion.metrics import RayMetrics, RayRecorder
 
 logger = logging.getLogger(__name__)
@@ -142,14 +141,15 @@ class RenderStage:
     def _write_journal(self, left: bool = False) -> None:
         try:
             self._journal.write(left)
-        except OrchestrionError:
+        except Exception:
+            # Also what nobody foresaw: without its beat a process counts as dead.
             logger.warning("the journal could not be written", exc_info=True)
 
     def _stop_if_asked(self) -> None:
         try:
             if self._folder.is_stopped(self._run_id):
                 self._line.stop(STOP_WITHIN_S)
-        except OrchestrionError:
+        except Exception:
             logger.warning("whether the run is to stop could not be read", exc_info=True)
 
     # ---- going away --------------------------------------------------------------------------------------------

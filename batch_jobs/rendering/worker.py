@@ -27,7 +27,7 @@ from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.retry import RetryBudget, pause_s
 from orchestrion.clock import Clock
-from orchestrion.errors import REASONS, ModelFailed, OrchestrionError, StoreUnavailable
+from orchestrion.errors import REASONS, ModelFailed, StoreUnavailable
 from orchestrion.outcome import Failure, Track
 from orchestrion.patience import StorePatience
 from orchestrion.request import TrackRequest, TrackSpec
@@ -188,7 +188,7 @@ class ShardWorker:
         request = TrackSpec.from_json(json.loads(row["spec"])).resolve()
         try:
             return _Row(at, request, self._renderer.track_id(request))
-        except OrchestrionError as error:
+        except Exception as error:
             return _Row(at, request, self._renderer.failed(error, "request", None, request.model))
 
     def _settle_one_by_one(self, shard: str, rows: Sequence[_Row], previous: Previous) -> dict[str, _Settled] | None:

@@ -135,8 +135,8 @@ def test_a_piece_that_fails_fails_alone(line, renderer, prompt, reason):
     assert (bad.ended, good.ended) == ("failed", "track")
 
 
-@pytest.mark.parametrize("step", ["open", "master", "publish"])
-def test_an_error_that_nobody_foresaw_is_its_callers_and_the_line_goes_on(line, renderer, monkeypatch, step):
+@pytest.mark.parametrize("step", ["find", "shares_steps", "open", "master", "publish"])
+def test_an_error_that_nobody_foresaw_fails_its_piece_and_the_line_goes_on(line, renderer, monkeypatch, step):
     real, broken = getattr(renderer, step), [True]
 
     def break_once(*arguments, **options):
@@ -146,8 +146,7 @@ def test_an_error_that_nobody_foresaw_is_its_callers_and_the_line_goes_on(line, 
 
     monkeypatch.setattr(renderer, step, break_once)
     [bad] = submit(line, renderer, request(1, model="tone"))
-    with pytest.raises(ZeroDivisionError):
-        bad.outcome.result()
+    assert (bad.outcome.result().reason, bad.outcome.result().transient) == ("internal", False)
 
     [good] = submit(line, renderer, request(2, model="tone"))
     assert isinstance(good.outcome.result(), Track)

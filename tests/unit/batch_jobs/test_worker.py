@@ -50,7 +50,7 @@ class HeldClock:
 class Workplace:
     """One worker of one run, with its own threads, on the folder and the store that all of them share."""
 
-    def __init__(self, tmp_path, renderer, clock, worker_id, run_id="run-1", node_id="node-1"):
+    def __init__(self, tmp_path, renderer, clock, worker_id, run_id="run-1", node_id="node-1", mastering_threads=0):
         self.renderer = renderer
         self.clock = clock
         self.pauses = []
@@ -59,7 +59,9 @@ class Workplace:
         self.journal = Journal(self.folder, identity, clock)
         self.journal.write()
         self.partials = PartialPieces(self.folder.objects, self.folder.job_id, renderer.signer)
-        self.line = RenderLine(renderer, self.partials, slots=2, mastering_threads=0, clock=clock, sleep=self.sleep)
+        self.line = RenderLine(
+            renderer, self.partials, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=self.sleep
+        )
         self.worker = ShardWorker(self.folder, prices(), renderer, self.line, self.journal, clock, self.sleep)
 
     def sleep(self, seconds):
