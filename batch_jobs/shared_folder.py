@@ -32,13 +32,14 @@ RUN_ID: Final = _pattern(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 ROUND: Final = _pattern(r"[0-9]{2,6}")
 #: A hash of what is in it.
 CLOSING: Final = _pattern(r"[0-9a-f]{32}")
+SHA256: Final = _pattern(r"[0-9a-f]{64}")
 MANIFEST: Final = _pattern(r"[0-9]{8}")
 #: The moment at which it was written, and a hash of what is in it.
 PART: Final = _pattern(r"part-(?P<moment>[0-9]{8}T[0-9]{6}Z)-[0-9a-f]{32}\.parquet")
 #: A table's file, below the ledger's folder. What follows `model=` is percent-encoded.
 TABLE_FILE: Final = _pattern(
     r"(?P<table>tracks|failures|attempts|nodes)/day=(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"(/model=(?P<model>[A-Za-z0-9_.~%-]{1,600}))?/" + PART.pattern
+    r"(/model=(?P<model>[A-Za-z0-9_.~%-]{1,240}))?/" + PART.pattern
 )
 
 

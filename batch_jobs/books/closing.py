@@ -27,7 +27,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.books.bill import Books, NodeBill, RunNode, balance, node_bills
-from batch_jobs.books.ledger import Change, JobEntry, JobState, Ledger, LedgerFile, Snapshot, Totals, conformed
+from batch_jobs.books.ledger import (
+    Change,
+    JobEntry,
+    JobState,
+    Ledger,
+    LedgerFile,
+    Snapshot,
+    Totals,
+    closing_key,
+    conformed,
+)
 from batch_jobs.books.outcomes import attempt_row
 from batch_jobs.books.prices import JobPrices
 from batch_jobs.books.tables import (
@@ -129,7 +139,7 @@ class _Accounted:
 
     def include(self, key: str, closing: bytes) -> None:
         # A name is the hash of these very bytes. To go on without them would count everything in them twice.
-        if key.rpartition("/")[2] != _closing_name(closing):
+        if key.rpartition("/")[2] != f"{_closing_name(closing)}.json":
             raise InvalidRequest.of(
                 "ledger", key, "is not what was written when the books were closed; restore it and run again"
             )
@@ -407,7 +417,7 @@ class _Closing:
             "paid_up_to": [[bill.run_id, bill.node.node_id, utc_timestamp(bill.up_to)] for bill in books.nodes],
         }
         data = json.dumps(record).encode()
-        key = f"jobs/{self._folder.job_id}/closings/{_closing_name(data)}"
+        key = closing_key(self._folder.job_id, _closing_name(data))
         # A name that is taken holds these very bytes.
         self._objects.create(key, data)
         return key
@@ -442,7 +452,7 @@ def _is_amount(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _closing_name(data: bytes) -> str:
-    return f"{hashlib.sha256(data).hexdigest()[:32]}.json"
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _with_shares(tracks: pa.Table, books: Books) -> pa.Table:

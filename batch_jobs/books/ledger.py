@@ -5,9 +5,12 @@
     <out>/manifests/00000007.json   the seventh state of all four tables: created once, never changed
     <out>/manifest.json             a copy of the newest, for recipes that want one name
 
-A commit is the creation of the next manifest: one object, one winner. The surprising thing: what lies in a folder is
-not the table. Files that a dead writer left, and files that newer ones replaced, lie there too for a while; readers
-take the files that one manifest names (`ledger_dataset`), and so see all of a commit, in every table, or none of it.
+A commit is the creation of the next manifest: one object, one winner. What lies in a folder is not the table: files
+that a dead writer left, and files that newer ones replaced, lie there too for a while. Readers take the files that one
+manifest names (`ledger_dataset`), and so see all of a commit, in every table, or none of it.
+
+Others may write the folder, too. A manifest counts if it is one in every field and names nothing but what this program
+writes, below the ledger's own folder; any other is skipped, and commits go around its number.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import quote
 
 import fsspec
@@ -30,12 +35,16 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, LEDGER_SCHEMA_VERSION, NODES_SCHEMA, TRACKS_SCHEMA
+from batch_jobs.shared_folder import CLOSING, JOB_ID, MANIFEST, PART, SHA256, TABLE_FILE, SharedFolder
 from orchestrion.clock import Clock
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, shown
 from orchestrion.objects import Objects
 from orchestrion.provenance import utc_timestamp
+
+logger = logging.getLogger(__name__)
 
 MANIFEST_VERSION: Final = 2
 MANIFESTS_KEPT: Final = 20
@@ -45,11 +54,16 @@ COMMIT_TRIES: Final = 50
 MAX_ROWS_PER_FILE: Final = 50_000
 #: What is read when one row of a file is wanted.
 ROWS_PER_ROW_GROUP: Final = 8_192
+MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
+LAST_NUMBER: Final = 99_999_999
 #: A file that no manifest names belongs to the dead after this time. Files older than half of it are not committed.
 ABANDONED_AFTER: Final = timedelta(hours=24)
 _MOMENT_IN_NAME: Final = "%Y%m%dT%H%M%SZ"
-_MANIFEST: Final = re.compile(r"(?:^|/)manifests/(\d{8})\.json$")
-_PART: Final = re.compile(r"part-(?P<moment>\d{8}T\d{6}Z)-[0-9a-f]{32}\.parquet")
+_MANIFEST: Final = re.compile(rf"(?:^|/)manifests/({MANIFEST.pattern})\.json$", re.ASCII)
+
+_Exactly = ConfigDict(extra="forbid", strict=True)
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Sum = Annotated[float, Field(allow_inf_nan=False)]
 
 
 JobState = Literal["complete", "interrupted", "budget", "failed"]
@@ -80,21 +94,23 @@ TABLES: Final[Mapping[str, Layout]] = {
 class Totals:
     """Sums over rows of one job. Money: `node_usd` is the bill, and the four sums before it add up to it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
     tracks: int = 0
     failures: int = 0
     cache_hits: int = 0
     #: What the renders of its tracks held of devices.
-    charged_usd: float = 0.0
+    charged_usd: _Sum = 0.0
     #: What its tracks carry of the tries that gave no track.
-    waste_usd: float = 0.0
+    waste_usd: _Sum = 0.0
     #: What its tracks carry of the time that workers were not rendering.
-    idle_usd: float = 0.0
+    idle_usd: _Sum = 0.0
     #: What no track carries.
-    unallocated_usd: float = 0.0
-    node_usd: float = 0.0
+    unallocated_usd: _Sum = 0.0
+    node_usd: _Sum = 0.0
     #: What the cache hits would have cost: the sum of their `cost_usd`.
-    saved_usd: float = 0.0
-    audio_s: float = 0.0
+    saved_usd: _Sum = 0.0
+    audio_s: _Sum = 0.0
 
     def add(self, other: Totals) -> None:
         """Count more rows in."""
@@ -106,9 +122,11 @@ class Totals:
 class LedgerFile:
     """One Parquet file, by its path below the ledger's folder."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
     path: str
-    rows: int
-    bytes: int
+    rows: _Count
+    bytes: _Count
     sha256: str
     #: The one job that its rows are of; None for a file of several.
     job_id: str | None
@@ -121,12 +139,14 @@ class LedgerFile:
 class JobEntry:
     """What a manifest says of a job. A closing counts, with the shards and workers it lists, when it is named here."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
     catalog: str
     catalog_sha256: str
     store: str
     state: JobState
     #: Rows of its catalog.
-    rows: int
+    rows: _Count
     totals: Totals
     #: Keys of its closings, oldest first.
     closings: tuple[str, ...]
@@ -135,6 +155,8 @@ class JobEntry:
 @dataclass(frozen=True, slots=True)
 class Replaced:
     """A file that left the tables, and when; it stays for readers of older manifests."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
 
     path: str
     at: str
@@ -169,15 +191,16 @@ class Snapshot:
         """The ledger before its first commit."""
         return cls(0, "", dict.fromkeys(TABLES, ()), {}, ())
 
-    def after(self, change: Change, now: datetime) -> Snapshot:
-        """The next state."""
+    def after(self, change: Change, now: datetime, number: int | None = None) -> Snapshot:
+        """The next state, by default of the next number."""
         removed, forgotten = set(change.removed), set(change.forgotten)
         tables = {}
         for name, files in self.tables.items():
             tables[name] = tuple(file for file in files if file.path not in removed) + tuple(change.added.get(name, ()))
         kept = tuple(each for each in self.replaced if each.path not in forgotten)
         left = tuple(Replaced(path, utc_timestamp(now)) for path in sorted(removed))
-        return Snapshot(self.number + 1, utc_timestamp(now), tables, {**self.jobs, **change.jobs}, kept + left)
+        jobs = {**self.jobs, **change.jobs}
+        return Snapshot(number or self.number + 1, utc_timestamp(now), tables, jobs, kept + left)
 
     def to_bytes(self) -> bytes:
         """The manifest."""
@@ -190,24 +213,89 @@ class Snapshot:
 
         Raises:
             InvalidRequest: it is of a release with another layout.
+            ValueError: it is no manifest, or names what this program does not write.
         """
-        values = json.loads(data)
-        if values.pop("manifest_version") != MANIFEST_VERSION:
-            raise InvalidRequest.of("ledger", data[:40], "is of another release; read it with that release")
-        del values["ledger_schema_version"]
-        return cls(
-            **values
-            | {
-                "tables": {
-                    name: tuple(LedgerFile(**file) for file in values["tables"].get(name, ())) for name in TABLES
-                },
-                "jobs": {
-                    job_id: JobEntry(**job | {"totals": Totals(**job["totals"]), "closings": tuple(job["closings"])})
-                    for job_id, job in values["jobs"].items()
-                },
-                "replaced": tuple(Replaced(**each) for each in values["replaced"]),
-            }
-        )
+        head = _HEAD.validate_json(data)
+        if head.manifest_version != MANIFEST_VERSION:
+            raise InvalidRequest.of(
+                "ledger", head.manifest_version, "is the layout of another release; read it with that release"
+            )
+        found = _MANIFEST_VALUES.validate_json(data)
+        if strange := sorted(found.tables.keys() - TABLES.keys()):
+            raise ValueError(f"it has a table {shown(strange[0])}")
+        for table, files in found.tables.items():
+            for file in files:
+                _check_file(table, file)
+        for job_id, job in found.jobs.items():
+            _check_job(job_id, job)
+        for each in found.replaced:
+            _check_replaced(each)
+        tables = {name: found.tables.get(name, ()) for name in TABLES}
+        return cls(found.number, found.written_at, tables, found.jobs, found.replaced)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    manifest_version: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _ManifestValues:
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    manifest_version: int
+    ledger_schema_version: int
+    number: Annotated[int, Field(ge=1, le=LAST_NUMBER)]
+    written_at: str
+    tables: dict[str, tuple[LedgerFile, ...]]
+    jobs: dict[str, JobEntry]
+    replaced: tuple[Replaced, ...]
+
+
+_HEAD: Final = TypeAdapter(_Head)
+_MANIFEST_VALUES: Final = TypeAdapter(_ManifestValues)
+
+
+def _check_file(table: str, file: LedgerFile) -> None:
+    """Hold what a manifest says of a file to what `Ledger.write` would have written.
+
+    Raises:
+        ValueError: it would not have written that.
+    """
+    path = TABLE_FILE.fullmatch(file.path)
+    if path is None or path["table"] != table or path["day"] != file.day:
+        raise ValueError(f"{shown(file.path)} is no file of {shown(table)} and {shown(file.day)}")
+    if path["model"] != (None if file.model is None else quote(file.model, safe="")):
+        raise ValueError(f"{shown(file.path)} is no file of the model {shown(file.model)}")
+    date.fromisoformat(file.day)
+    if not SHA256.fullmatch(file.sha256):
+        raise ValueError(f"{shown(file.sha256)} is no hash")
+    if file.job_id is not None and not JOB_ID.fullmatch(file.job_id):
+        raise ValueError(f"{shown(file.job_id)} is no job")
+
+
+def _check_job(job_id: str, job: JobEntry) -> None:
+    if not JOB_ID.fullmatch(job_id):
+        raise ValueError(f"{shown(job_id)} is no job")
+    for key in job.closings:
+        name = key.removeprefix(f"jobs/{job_id}/closings/").removesuffix(".json")
+        if key != closing_key(job_id, name) or not CLOSING.fullmatch(name):
+            raise ValueError(f"{shown(key)} is no closing of {job_id}")
+
+
+def _check_replaced(replaced: Replaced) -> None:
+    if not TABLE_FILE.fullmatch(replaced.path):
+        raise ValueError(f"{shown(replaced.path)} is no file of a table")
+    if datetime.fromisoformat(replaced.at).tzinfo is None:
+        raise ValueError(f"{shown(replaced.at)} has no time zone")
+
+
+def closing_key(job_id: str, name: str) -> str:
+    """Where the record of one closing of a job's books lies."""
+    return f"jobs/{job_id}/closings/{name}.json"
 
 
 class Ledger:
@@ -217,10 +305,14 @@ class Ledger:
         #: Everything below the ledger's address.
         self.objects = objects
         self._clock = clock
+        shared = SharedFolder(objects)
+        self._manifests = _Manifests(
+            lambda: objects.keys("manifests"), lambda key: objects.read(key, MAX_MANIFEST_BYTES), shared.skip
+        )
 
     def snapshot(self) -> Snapshot:
         """The newest state."""
-        return _newest(lambda: self.objects.keys("manifests"), self.objects.read)
+        return self._manifests.newest()[0]
 
     def commit(self, build: Callable[[Snapshot], Change | None]) -> Snapshot:
         """Make a change to all tables at once.
@@ -236,7 +328,7 @@ class Ledger:
             StoreUnavailable: the folder or bucket did not take it, or others were always faster.
         """
         for _ in range(COMMIT_TRIES):
-            newest = self.snapshot()
+            newest, taken = self._manifests.newest()
             change = build(newest)
             if change is None:
                 if newest.number > 0:
@@ -245,16 +337,19 @@ class Ledger:
                 return newest
             now = self._clock.now()
             self._refuse_what_may_be_swept(change, now)
-            following = newest.after(change, now)
-            if not self.objects.create(_manifest_key(following.number), following.to_bytes()):
+            following = newest.after(change, now, _next_free(newest.number, taken))
+            data = following.to_bytes()
+            if len(data) > MAX_MANIFEST_BYTES:
+                raise StoreUnavailable(f"the manifest of {self.objects.url} would be too long; compact the ledger")
+            if not self.objects.create(_manifest_key(following.number), data):
                 continue
-            numbers = _numbers(self.objects.keys("manifests"))
-            if max(numbers) >= following.number + MANIFESTS_KEPT:
+            standing, taken = self._manifests.newest()
+            if not 0 <= standing.number - following.number < MANIFESTS_KEPT:
                 # So many commits came meanwhile that the number may have been taken, and its manifest deleted since.
                 self.objects.delete(_manifest_key(following.number))
                 continue
             self._point_to_newest()
-            for number in numbers:
+            for number in taken:
                 if number <= following.number - MANIFESTS_KEPT:
                     self.objects.delete(_manifest_key(number))
             return following
@@ -281,7 +376,10 @@ class Ledger:
 
     def read(self, table: str, file: LedgerFile) -> pa.Table:
         """All rows of one file, in the newest schema."""
-        data = self.objects.read(file.path)
+        try:
+            data = self.objects.read(file.path, file.bytes)
+        except VerificationFailed as error:
+            raise StoreUnavailable(f"{file.path} in {self.objects.url} is damaged: {error}") from None
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise StoreUnavailable(f"{file.path} in {self.objects.url} is damaged: its SHA-256 is not the manifest's")
         # Not `read_table`: given a path-like name, it would add the partition's columns from there.
@@ -309,7 +407,7 @@ class Ledger:
         named = {file.path for files in snapshot.tables.values() for file in files}
         replaced = {each.path: datetime.fromisoformat(each.at) for each in snapshot.replaced}
         over = [path for path, at in replaced.items() if now - at >= keep]
-        lying = {key for name in TABLES for key in self.objects.keys(name)}
+        lying = {key for name in TABLES for key in self.objects.keys(name) if TABLE_FILE.fullmatch(key)}
         abandoned = [
             key
             for key in lying - named - replaced.keys()
@@ -352,9 +450,9 @@ class Ledger:
     def _point_to_newest(self) -> None:
         """Copy the newest manifest to manifest.json; whoever finds that it is not the newest any more copies again."""
         for _ in range(COMMIT_TRIES):
-            newest = self.snapshot()
+            newest, taken = self._manifests.newest()
             self.objects.replace("manifest.json", newest.to_bytes())
-            if max(_numbers(self.objects.keys("manifests"))) == newest.number:
+            if not _numbers(self.objects.keys("manifests")) - taken:
                 return
 
 
@@ -370,11 +468,20 @@ def read_snapshot(url: str, storage_options: Mapping[str, Any]) -> Snapshot:
     """
     if url.startswith("s3://"):
         objects = Objects(url, storage_options)
-        snapshot = _newest(lambda: objects.keys("manifests"), objects.read)
+        manifests = _Manifests(
+            lambda: objects.keys("manifests"),
+            lambda key: objects.read(key, MAX_MANIFEST_BYTES),
+            SharedFolder(objects).skip,
+        )
     else:
         # Not by `Objects`, which make a folder where there is none.
         fs, root = fsspec.url_to_fs(url)
-        snapshot = _newest(lambda: fs.find(f"{root}/manifests"), lambda key: fs.cat_file(f"{root}/{key}"))
+        manifests = _Manifests(
+            lambda: fs.find(f"{root}/manifests"),
+            lambda key: fs.cat_file(f"{root}/{key}", end=MAX_MANIFEST_BYTES),
+            lambda key, why: logger.warning("%s in %s is skipped: %s", key, url, why),
+        )
+    snapshot, _ = manifests.newest()
     if snapshot.number == 0:
         raise NotFound(f"there is no ledger in {url}: it has no manifests/; give the --out of render_catalog")
     return snapshot
@@ -403,6 +510,8 @@ def ledger_dataset(
     files = snapshot.tables[table]
     if not files:
         return ds.dataset(schema.empty_table())
+    if type(fs) is LocalFileSystem:
+        _refuse_links(root, files)
     # Arrow's own reads a folder without Python's lock.
     filesystem = pafs.LocalFileSystem() if type(fs) is LocalFileSystem else pafs.PyFileSystem(pafs.FSSpecHandler(fs))
     return ds.FileSystemDataset.from_paths(
@@ -453,25 +562,94 @@ def _manifest_key(number: int) -> str:
     return f"manifests/{number:08}.json"
 
 
-def _numbers(keys: Iterable[str]) -> list[int]:
-    # What else somebody may have put there is no manifest.
-    return [int(name[1]) for key in keys if (name := _MANIFEST.search(key))]
+@dataclass(frozen=True, slots=True)
+class _Manifests:
+    """The manifests of a ledger, whoever wrote them."""
 
+    keys: Callable[[], Iterable[str]]
+    #: At most `MAX_MANIFEST_BYTES`.
+    read: Callable[[str], bytes]
+    #: Says that a manifest does not count, and why.
+    skip: Callable[[str, str], None]
 
-def _newest(keys: Callable[[], Iterable[str]], read: Callable[[str], bytes]) -> Snapshot:
-    for _ in range(COMMIT_TRIES):
-        number = max(_numbers(keys()), default=0)
-        if number == 0:
-            return Snapshot.empty()
+    def newest(self) -> tuple[Snapshot, set[int]]:
+        """The newest state, and every number that is taken.
+
+        Raises:
+            InvalidRequest: it is of a release with another layout.
+        """
+        for _ in range(COMMIT_TRIES):
+            keys = list(self.keys())
+            taken = _numbers(keys)
+            for key in keys:
+                if not _MANIFEST.search(key):
+                    self.skip(key, "its name is none that this program gives")
+            try:
+                found = self._newest_of(taken)
+            except (NotFound, FileNotFoundError):
+                # So many commits since it was listed that it is deleted: the next listing has a newer one.
+                continue
+            return found, taken
+        raise StoreUnavailable("manifests are listed and cannot be read")
+
+    def _newest_of(self, taken: set[int]) -> Snapshot:
+        stretches = _stretches(taken)
+        for stretch in stretches:
+            for number in reversed(stretch):
+                if (found := self._manifest(number)) is not None:
+                    for apart in (other for other in stretches if other[0] > stretch[-1]):
+                        self.skip(_manifest_key(apart[-1]), "its number is far from those of the others")
+                    return found
+        return Snapshot.empty()
+
+    def _manifest(self, number: int) -> Snapshot | None:
+        key = _manifest_key(number)
         try:
-            return Snapshot.from_bytes(read(_manifest_key(number)))
-        except (NotFound, FileNotFoundError):
-            # So many commits since it was listed that it is deleted: the next listing has a newer one.
-            continue
-    raise StoreUnavailable(f"manifest {number} is listed and cannot be read")
+            data = self.read(key)
+            if _HEAD.validate_json(data).number != number:
+                raise ValueError("it has the number of another one")
+            return Snapshot.from_bytes(data)
+        except (ValueError, VerificationFailed) as error:
+            self.skip(key, str(error))
+            return None
+
+
+def _numbers(keys: Iterable[str]) -> set[int]:
+    return {int(name[1]) for key in keys if (name := _MANIFEST.search(key))}
+
+
+def _stretches(numbers: Iterable[int]) -> list[list[int]]:
+    """The numbers, cut where more are missing than are ever kept: the longest stretch first, of equals the lowest.
+
+    Commits go on from the newest, so theirs are one stretch; what lies far from it, nobody has committed.
+    """
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if not found or number - found[-1][-1] > MANIFESTS_KEPT:
+            found.append([])
+        found[-1].append(number)
+    return sorted(found, key=len, reverse=True)
+
+
+def _next_free(newest: int, taken: set[int]) -> int:
+    """The next number that is not taken: not even by what is no manifest, which stays where it is."""
+    number = newest + 1
+    while number in taken:
+        number += 1
+    if number > LAST_NUMBER:
+        raise StoreUnavailable("no number is left for another manifest; look at what lies in manifests/")
+    return number
+
+
+def _refuse_links(root: str, files: Iterable[LedgerFile]) -> None:
+    """Refuse files below the ledger's folder that are, or lie behind, links: Arrow would follow them."""
+    real = os.path.realpath(root)
+    for file in files:
+        if os.path.realpath(f"{root}/{file.path}") != f"{real}/{file.path}":
+            raise InvalidRequest.of("ledger", file.path, "is a link; a ledger has none. Find out who put it there")
 
 
 def _moment(path: str) -> datetime | None:
     """When a file of ours was written, by its name; None for a name that is not ours."""
-    name = _PART.fullmatch(PurePosixPath(path).name)
+    name = PART.fullmatch(PurePosixPath(path).name)
     return datetime.strptime(name["moment"], _MOMENT_IN_NAME).replace(tzinfo=UTC) if name else None

@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from batch_jobs.books.ledger import MANIFESTS_KEPT, TABLES, Change, Ledger, Snapshot, ledger_dataset, read_snapshot
 from batch_jobs.books.tables import FAILURES_SCHEMA, TRACKS_SCHEMA
+from batch_jobs.compact_ledger import compact
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.objects import Objects
 from orchestrion.provenance import RECORD_SCHEMA
@@ -255,7 +256,7 @@ def test_other_files_among_the_manifests_are_no_manifests(out, ledger):
 def test_a_manifest_of_another_release_is_refused(out, ledger):
     add(ledger, "tracks", tracks(track(1)))
     manifest = json.loads((out / "manifests" / "00000001.json").read_bytes())
-    (out / "manifests" / "00000002.json").write_text(json.dumps(manifest | {"manifest_version": 9}))
+    (out / "manifests" / "00000002.json").write_text(json.dumps(manifest | {"manifest_version": 9, "number": 2}))
 
     with pytest.raises(InvalidRequest, match="another release"):
         read_snapshot(str(out), {})
@@ -361,6 +362,190 @@ def test_a_crash_before_manifest_json_was_replaced_is_mended_by_the_next_commit(
     assert lines(out) == [1, 2]
     ledger.commit(lambda _: Change())
     assert json.loads((out / "manifest.json").read_bytes())["number"] == 3
+
+
+# Whoever else may write the folder
+
+
+def manifest(ledger, number=None, **values) -> bytes:
+    """The newest manifest with other values, or an empty one; `number` is its own if nobody says."""
+    newest = ledger.snapshot()
+    empty = replace(newest, number=1) if newest.number == 0 else newest
+    text = json.loads(empty.to_bytes()) | values
+    return json.dumps(text | ({} if number is None else {"number": number})).encode()
+
+
+def a_file(**values) -> dict:
+    known = {
+        "path": f"tracks/day=2026-01-01/model=composer/part-20260101T000000Z-{'a' * 32}.parquet",
+        "rows": 1, "bytes": 8, "sha256": "b" * 64, "job_id": None, "day": "2026-01-01", "model": "composer",
+    }  # fmt: skip
+    return known | values
+
+
+def a_job(**values) -> dict:
+    known = {"catalog": "c", "catalog_sha256": "", "store": "", "state": "failed", "rows": 1, "totals": {}}
+    return {"job-1": known | {"closings": []} | values}
+
+
+KEY = "jobs/job-1/closings/" + "0" * 32 + ".json"
+JUNK_MANIFESTS = {
+    "empty": b"",
+    "not JSON": b"x",
+    "other fields": b"{}",
+    "a list": b"[]",
+    "deep": b"[" * 100_000,
+    "one field more": {"more": 1},
+    "a table of another name": {"tables": {"secrets": []}},
+    "NaN": {"jobs": a_job(totals={"node_usd": float("nan")})},
+    "a sum that is a word": {"jobs": a_job(totals={"node_usd": "all"})},
+    "a state that is none": {"jobs": a_job(state="done")},
+    "a job's name that is a path": {"jobs": {"../x": a_job()["job-1"]}},
+    **{
+        f"the closing {key}": {"jobs": a_job(closings=[key])}
+        for key in (
+            "../private.txt",
+            "/etc/passwd",
+            "jobs/job-2/closings/" + "0" * 32 + ".json",
+            KEY + "/..",
+            "",
+        )
+    },
+    **{
+        f"the file {path}": {"tables": {"tracks": [a_file(path=path)]}}
+        for path in (
+            "../private.txt",
+            "/etc/passwd",
+            "private.txt",
+            "tracks/../../private.txt",
+            a_file()["path"].replace("tracks/", "tracks/../"),
+            a_file()["path"].replace("tracks/", "nodes/"),
+            a_file()["path"].replace("composer", "%2e%2e"),
+            a_file()["path"].replace("2026-01-01/", "2026-01-02/"),
+            a_file()["path"] + "\n",
+        )
+    },
+    "a day that is none": {"tables": {"tracks": [a_file(day="2026-99-99")]}},
+    "a file of -1 rows": {"tables": {"tracks": [a_file(rows=-1)]}},
+    "a hash that is none": {"tables": {"tracks": [a_file(sha256="x")]}},
+    **{
+        f"replaced {path}": {"replaced": [{"path": path, "at": "2020-01-01T00:00:00+00:00"}]}
+        for path in ("../private.txt", "private.txt", "store/blobs/x.flac", "manifests/00000001.json")
+    },
+    "replaced at no time": {"replaced": [{"path": a_file()["path"], "at": "long ago"}]},
+}
+
+
+@pytest.fixture
+def private(tmp_path):
+    path = tmp_path / "private.txt"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", JUNK_MANIFESTS)
+def test_a_manifest_that_is_none_is_skipped_and_commits_go_around_it(out, ledger, private, caplog, kind):
+    add(ledger, "tracks", tracks(track(1)))
+    junk = JUNK_MANIFESTS[kind]
+    data = junk if isinstance(junk, bytes) else manifest(ledger, 2, **junk)
+    (out / "manifests" / "00000002.json").write_bytes(data)
+    assert (read_snapshot(str(out), {}).number, lines(out)) == (1, [1])
+    caplog.clear()
+
+    snapshot = add(ledger, "tracks", tracks(track(2)))
+    ledger.sweep(timedelta(0))
+    compact(ledger, timedelta(0))
+
+    assert snapshot.number == 3 and lines(out) == [1, 2]
+    assert (out / "manifests" / "00000002.json").read_bytes() == data
+    assert json.loads((out / "manifest.json").read_bytes())["number"] == ledger.snapshot().number
+    assert len([message for message in caplog.messages if "00000002" in message and "is skipped" in message]) == 1
+
+
+@pytest.mark.parametrize("number", [30, 99_999_999])
+@pytest.mark.parametrize("commits", [0, 1, MANIFESTS_KEPT + 3])
+@pytest.mark.parametrize("is_valid", [False, True])
+def test_a_manifest_far_from_the_others_does_not_count_and_stops_nobody(out, ledger, caplog, number, commits, is_valid):
+    number += commits
+    number = min(number, 99_999_999)
+    for at in range(commits):
+        add(ledger, "tracks", tracks(track(at)))
+    (out / "manifests").mkdir(exist_ok=True)
+    (out / "manifests" / f"{number:08}.json").write_bytes(manifest(ledger, number) if is_valid and commits else b"x")
+
+    snapshot = add(ledger, "tracks", tracks(track(1000)))
+
+    assert snapshot.number == commits + 1 and lines(out) == [*range(commits), 1000]
+    assert json.loads((out / "manifest.json").read_bytes())["number"] == commits + 1
+    assert f"{number:08}" in caplog.text
+
+
+def test_many_commits_go_on_beside_junk(out, ledger, clock):
+    second = Ledger(Objects(str(out)), clock)
+    for at in range(1, 60):
+        if at % 7 == 0:
+            taken = max(int(name[:8]) for name in manifest_names(out))
+            (out / "manifests" / f"{taken + 1:08}.json").write_bytes(b"junk")
+        add((ledger, second)[at % 2], "tracks", tracks(track(at)))
+
+    assert lines(out) == list(range(1, 60))
+    assert len(manifest_names(out)) <= 2 * MANIFESTS_KEPT
+
+
+def test_junk_that_comes_while_a_commit_is_made_is_gone_around(out, ledger):
+    mine = ledger.write("tracks", tracks(track(1)))
+    squats = iter(range(1, 4))
+
+    def build(newest: Snapshot) -> Change:
+        if (number := next(squats, None)) is not None:
+            (out / "manifests").mkdir(exist_ok=True)
+            (out / "manifests" / f"{number:08}.json").write_bytes(b"junk")
+        return Change(added={"tracks": mine})
+
+    assert ledger.commit(build).number == 4 and lines(out) == [1]
+
+
+def test_other_names_among_the_manifests_are_named_once(out, ledger, caplog):
+    add(ledger, "tracks", tracks(track(1)))
+    (out / "manifests" / "newest.json").write_bytes(b"{}")
+    for _ in range(3):
+        ledger.snapshot()
+
+    assert len([message for message in caplog.messages if "newest.json" in message]) == 1
+
+
+def test_sweeping_deletes_nothing_that_only_looks_like_ours(out, ledger, clock):
+    [kept] = add(ledger, "tracks", tracks(track(1))).tables["tracks"]
+    name = Path(kept.path).name
+    others = [
+        f"tracks/{name}",
+        f"tracks/day=2026-01-01/x/{name}",
+        f"tracks/day=2026-01-01/model=a/b/{name}",
+        f"nodes/day=today/{name}",
+    ]
+    for other in others:
+        (out / other).parent.mkdir(parents=True, exist_ok=True)
+        (out / other).write_bytes(b"somebody's")
+    clock.reading_s += timedelta(days=300).total_seconds()
+
+    assert ledger.sweep(timedelta(0)) == []
+    assert all((out / other).exists() for other in others)
+
+
+@pytest.mark.parametrize("where", ["file", "folder"])
+def test_a_link_in_the_place_of_a_file_is_not_followed(out, ledger, tmp_path, where):
+    [file] = add(ledger, "tracks", tracks(track(1))).tables["tracks"]
+    place = out / file.path
+    if where == "folder":
+        place = place.parent
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(InvalidRequest, match="is a link"):
+        lines(out)
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        ledger.read("tracks", file)
 
 
 # Sweeping
