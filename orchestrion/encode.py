@@ -14,7 +14,7 @@ import functools
 import io
 import struct
 import zlib
-from typing import Final, Literal, Protocol
+from typing import BinaryIO, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,34 @@ def decode(data: bytes) -> tuple[Pcm, int]:
     except soundfile.SoundFileError as error:
         raise ValueError(f"these {len(data)} bytes are not audio that can be read: {error}") from error
     return audio, int(sample_rate_hz)
+
+
+class BlockDecoder:
+    """Decodes a file part by part; the joined parts are what `decode` gives of it, rounding apart."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """A file that can be sought in, at its beginning.
+
+        Raises:
+            ValueError: it is not audio that can be read.
+        """
+        try:
+            self._file = soundfile.SoundFile(file)
+        except soundfile.SoundFileError as error:
+            raise ValueError(f"this is not audio that can be read: {error}") from error
+        self.sample_rate_hz = int(self._file.samplerate)
+        self.channels = int(self._file.channels)
+
+    def read(self, frames: int) -> Pcm:
+        """The next [frames, channels], float32; fewer at the end, and then none."""
+        block = np.empty((frames, self.channels), np.float32)
+        # Not SoundFile.read: it seeks to where it is after each block, and MP3 is wrong for a while after a seek.
+        into = soundfile._ffi.cast("float *", soundfile._ffi.from_buffer(block))
+        return block[: soundfile._snd.sf_readf_float(self._file._file, into, frames)]
+
+    def close(self) -> None:
+        """Let go of what libsndfile holds."""
+        self._file.close()
 
 
 class StreamEncoder:

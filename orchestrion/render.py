@@ -25,10 +25,8 @@ from orchestrion.cost import Node, PriceTable, cost_usd, describe_node
 from orchestrion.encode import FILE_SUFFIXES, encode
 from orchestrion.errors import (
     CheckFailed,
-    InvalidRequest,
     ModelFailed,
     OrchestrionError,
-    RightsRefused,
     as_ours,
     is_lack_of_memory,
 )
@@ -48,9 +46,10 @@ from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Mus
 from orchestrion.outcome import Failure, Track
 from orchestrion.patience import Patience, at_once
 from orchestrion.provenance import SCHEMA_VERSION, Signer, TrackRecord, utc_timestamp
-from orchestrion.request import CONTROLS, Purpose, TrackRequest, track_id
+from orchestrion.request import TrackRequest, track_id
 from orchestrion.signing_keys import trusted_keys
 from orchestrion.store import TrackStore
+from orchestrion.suitability import named_model, refuse_unsuitable
 from orchestrion.verified_tracks import VerifiedTracks
 
 logger = logging.getLogger(__name__)
@@ -193,28 +192,11 @@ class Renderer:
         return track_id(request, self._model(request).info.revision, RECIPE_VERSION)
 
     def _model(self, request: TrackRequest) -> MusicModel:
-        model = self.models.get(request.model)
-        if model is None:
-            raise InvalidRequest.of("model", request.model, "is not loaded here; use " + " or ".join(self.models))
-        return model
+        return named_model(request, self.models)
 
     def _job(self, request: TrackRequest, batch_size: int) -> Job:
         info = self._model(request).info
-        if request.purpose is Purpose.COMMERCIAL and not info.commercial_use:
-            raise RightsRefused(
-                f"the weights of {info.name} are under {info.weights_licence}, which forbids commercial use; choose "
-                "another model, or declare purpose 'non-commercial' or 'research' if that is true"
-            )
-        if request.duration_s > info.max_duration_s:
-            raise InvalidRequest.of(
-                "duration_s", request.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
-            )
-        for name in CONTROLS:
-            given = getattr(request, name)
-            if given is not None and name not in info.controls:
-                raise InvalidRequest.of(
-                    name, given, f"{info.name} cannot follow this; leave it out or change the model"
-                )
+        refuse_unsuitable(request, info)
         return Job(request, self.track_id(request), info, FinishSpec.of(request), batch_size, Stopwatch(self.clock))
 
     def _outcome_without_rendering(self, request: TrackRequest, batch_size: int) -> Job | Track | Failure:

@@ -3,6 +3,7 @@
     blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and uploads, named by what is in them
     tracks/<2 characters>/<track id>/<version>.json  a track exists once its record does
     tracks/<2 characters>/<track id>/withdrawn.json  and is gone once its tombstone is there; the records stay
+    uploads/<day>/<sha256>-<bytes>                   marks of uploads that expire (`kept_uploads`)
     tmp/                                             (folders only) files being written; old ones may be deleted
 
 Nothing half-written is ever seen: a name appears only after all of its bytes are safe (`objects`), and a record is
@@ -167,6 +168,11 @@ class TrackStore:
             return self.get_blob(_blob_key(match["sha256"], "theme"))
         except NotFound:
             raise NotFound(f"the upload {ref} is not in the store {self.url}; upload it first") from None
+
+    def delete_theme(self, ref: str) -> bool:
+        """Remove a theme or a continuation. Returns whether it was there."""
+        match = _THEME_REF.fullmatch(ref)
+        return match is not None and self.delete_blob(_blob_key(match["sha256"], "theme"))
 
     def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:
         """Add a record to a track. Its blobs must be in the store.

@@ -2,15 +2,17 @@
 
 Whoever uploads chooses the bytes. A small file may unpack to hours, hold NaN, or only claim to be what it is, so
 nothing here reads on after `MAX_UPLOAD_S`, and everything that cannot be used is refused by the name of its field.
-The surprising thing: seconds alone bound nothing. Two minutes of FLAC may have eight channels at 655 kHz, and one
-number of a MIDI file may be a megabyte long.
+Seconds alone bound nothing: two minutes of FLAC may have eight channels at 655 kHz, and one number of a MIDI file may
+be a megabyte long.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final
 
 import mido
 import numpy as np
@@ -28,6 +30,10 @@ MAX_VALUES_PER_S: Final = 384_000
 MAX_MIDI_BYTES: Final = 512 * 1024
 #: 80 a second for two minutes. Models look at each of them several times.
 MAX_MIDI_NOTES: Final = 10_000
+#: Notes and what lies between them: pedals, bends, breath. mido reads some 90,000 in a second, and who plays waits.
+MAX_MIDI_EVENTS: Final = 50_000
+#: Frames that a check decodes at a time.
+_BLOCK_FRAMES: Final = 16_384
 #: The largest number that a Standard MIDI File may hold: four bytes of seven bits.
 MAX_MIDI_TICKS: Final = 2**28 - 1
 #: mido reads a number for as long as its bytes have their highest bit; the time that takes grows with the square.
@@ -39,6 +45,50 @@ def is_midi(data: bytes) -> bool:
     return data.startswith(b"MThd")
 
 
+def check_upload(file: BinaryIO, size_bytes: int) -> None:
+    """Read a theme or a continuation through, without ever holding all that it decodes to.
+
+    Args:
+        file: at its beginning.
+        size_bytes: all of it.
+
+    Raises:
+        InvalidRequest: it is neither audio nor MIDI, holds no music, or is longer than `MAX_UPLOAD_S`.
+    """
+    head = file.read(4)
+    file.seek(0)
+    duration_s = (
+        _midi_duration_s(file.read(MAX_MIDI_BYTES + 1)) if is_midi(head) else _audio_duration_s(file, size_bytes)
+    )
+    if duration_s == 0:
+        raise _refused("theme", size_bytes, "holds no music; send a recording or MIDI of a melody")
+    if duration_s > MAX_UPLOAD_S:
+        raise _refused("theme", size_bytes, f"is longer than {MAX_UPLOAD_S:.0f} s; cut it")
+
+
+def _midi_duration_s(data: bytes) -> float:
+    file = read_midi(data, "theme")
+    if file.type == 2:
+        raise _refused("theme", len(data), "the MIDI file is of type 2; export it as type 0 or 1")
+    if not any(message.type == "note_on" for track in file.tracks for message in track):
+        return 0.0
+    return float(file.length)
+
+
+def _audio_duration_s(file: BinaryIO, size_bytes: int) -> float:
+    frames = 0
+    with _opened(file, "theme", size_bytes) as audio:
+        limit = _frame_limit(audio)
+        while frames < limit:
+            block = audio.read(min(_BLOCK_FRAMES, limit - frames), dtype="float32")
+            if len(block) == 0:
+                break
+            if not np.isfinite(block).all():
+                raise _not_finite("theme", size_bytes)
+            frames += len(block)
+        return frames / float(audio.samplerate)
+
+
 def read_audio(data: bytes, field: str) -> tuple[Pcm, int]:
     """A file in any container libsndfile reads, as [samples, channels] and its rate in Hz.
 
@@ -48,20 +98,34 @@ def read_audio(data: bytes, field: str) -> tuple[Pcm, int]:
         InvalidRequest: about `field`: the bytes are no such file, hold NaN or infinity, or have more channels and a
             higher rate than `MAX_VALUES_PER_S`.
     """
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate_hz = int(file.samplerate)
-            if file.channels * rate_hz > MAX_VALUES_PER_S:
-                reason = f"has {file.channels} channels at {rate_hz} Hz; give at most stereo at 192000 Hz"
-                raise _refused(field, data, reason)
-            audio: Pcm = file.read(frames=round(MAX_UPLOAD_S * rate_hz) + 1, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
-        raise _refused(
-            field, data, f"neither MIDI nor audio that can be read ({error}); give MIDI, WAV, FLAC, MP3 or Ogg"
-        ) from error
+    with _opened(io.BytesIO(data), field, len(data)) as file:
+        audio: Pcm = file.read(frames=_frame_limit(file), dtype="float32", always_2d=True)
+        rate_hz = int(file.samplerate)
     if not np.isfinite(audio).all():
-        raise _refused(field, data, "the audio holds NaN or infinity; export it again")
+        raise _not_finite(field, len(data))
     return audio, rate_hz
+
+
+@contextmanager
+def _opened(file: BinaryIO, field: str, size_bytes: int) -> Iterator[soundfile.SoundFile]:
+    """The file as audio; what libsndfile says against it, now or while it is read, in words for whoever sent it."""
+    try:
+        with soundfile.SoundFile(file) as audio:
+            if audio.channels * audio.samplerate > MAX_VALUES_PER_S:
+                reason = f"has {audio.channels} channels at {audio.samplerate} Hz; give at most stereo at 192000 Hz"
+                raise _refused(field, size_bytes, reason)
+            yield audio
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
+        # Its message would name our own file object; its error string says what is wrong with the sender's.
+        said = error.error_string.rstrip(". ") if isinstance(error, soundfile.LibsndfileError) else "it is damaged"
+        raise _refused(
+            field, size_bytes, f"neither MIDI nor audio that can be read ({said}); give MIDI, WAV, FLAC, MP3 or Ogg"
+        ) from error
+
+
+def _frame_limit(audio: soundfile.SoundFile) -> int:
+    """One more than may be used, so that what is too long is seen to be."""
+    return round(MAX_UPLOAD_S * int(audio.samplerate)) + 1
 
 
 def read_midi(data: bytes, field: str) -> mido.MidiFile:
@@ -69,27 +133,34 @@ def read_midi(data: bytes, field: str) -> mido.MidiFile:
 
     Raises:
         InvalidRequest: about `field`: the bytes are no such file, count frames of a film instead of beats, or hold
-            more than a theme can (`MAX_MIDI_BYTES`, `MAX_MIDI_NOTES`, `MAX_MIDI_TICKS`).
+            more than a theme can (`MAX_MIDI_BYTES`, `MAX_MIDI_EVENTS`, `MAX_MIDI_NOTES`, `MAX_MIDI_TICKS`).
     """
     if len(data) > MAX_MIDI_BYTES:
-        raise _refused(field, data, f"a MIDI file has at most {MAX_MIDI_BYTES} bytes; cut it")
+        raise _refused(field, len(data), f"a MIDI file has at most {MAX_MIDI_BYTES} bytes; cut it")
     if _ENDLESS_NUMBER.search(data):
-        raise _refused(field, data, "the MIDI file cannot be read (a number without an end); export it again")
+        raise _refused(field, len(data), "the MIDI file cannot be read (a number without an end); export it again")
     try:
         file = mido.MidiFile(file=io.BytesIO(data))
     except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
-        raise _refused(field, data, f"the MIDI file cannot be read ({error}); export it again") from error
+        # mido's own words are Python's ("list index out of range"), and help nobody who has a sequencer.
+        raise _refused(
+            field, len(data), "the MIDI file cannot be read: it is damaged or cut off; export it again"
+        ) from error
     if file.ticks_per_beat <= 0:
-        raise _refused(field, data, "the MIDI file counts frames, not beats; export it with ticks per quarter note")
+        raise _refused(
+            field, len(data), "the MIDI file counts frames, not beats; export it with ticks per quarter note"
+        )
+    if sum(map(len, file.tracks)) > MAX_MIDI_EVENTS:
+        raise _refused(field, len(data), f"the MIDI file has more than {MAX_MIDI_EVENTS} events; cut it")
     notes = 0
     for message in (message for track in file.tracks for message in track):
         notes += message.type == "note_on"
         if message.time > MAX_MIDI_TICKS:
-            raise _refused(field, data, f"the MIDI file has a pause of more than {MAX_MIDI_TICKS} ticks; cut it")
+            raise _refused(field, len(data), f"the MIDI file has a pause of more than {MAX_MIDI_TICKS} ticks; cut it")
         if message.type == "set_tempo" and message.tempo == 0:
-            raise _refused(field, data, "the MIDI file has a tempo without end; export it again")
+            raise _refused(field, len(data), "the MIDI file has a tempo without end; export it again")
     if notes > MAX_MIDI_NOTES:
-        raise _refused(field, data, f"the MIDI file has {notes} notes, more than {MAX_MIDI_NOTES}; cut it")
+        raise _refused(field, len(data), f"the MIDI file has {notes} notes, more than {MAX_MIDI_NOTES}; cut it")
     return file
 
 
@@ -100,12 +171,12 @@ def read_continuation(data: bytes, sample_rate_hz: int, channels: int) -> Pcm:
         InvalidRequest: the bytes are no audio, hold none, or are longer than `MAX_UPLOAD_S`.
     """
     if is_midi(data):
-        raise _refused("continuation", data, "a MIDI file has no sound to go on from; give a recording")
+        raise _refused("continuation", len(data), "a MIDI file has no sound to go on from; give a recording")
     audio, rate_hz = read_audio(data, "continuation")
     if len(audio) == 0:
-        raise _refused("continuation", data, "the audio has no samples; give a few seconds")
+        raise _refused("continuation", len(data), "the audio has no samples; give a few seconds")
     if len(audio) > MAX_UPLOAD_S * rate_hz:
-        raise _refused("continuation", data, f"the audio is longer than {MAX_UPLOAD_S:g} s; cut it")
+        raise _refused("continuation", len(data), f"the audio is longer than {MAX_UPLOAD_S:g} s; cut it")
     return converted(audio, rate_hz, sample_rate_hz, channels)
 
 
@@ -119,5 +190,9 @@ def converted(audio: Pcm, rate_hz: int, to_rate_hz: int, to_channels: int) -> Pc
     return audio if rate_hz == to_rate_hz else soxr.resample(audio, rate_hz, to_rate_hz).astype(np.float32)
 
 
-def _refused(field: str, data: bytes, reason: str) -> InvalidRequest:
-    return InvalidRequest.of(field, f"{len(data)} bytes", reason)
+def _not_finite(field: str, size_bytes: int) -> InvalidRequest:
+    return _refused(field, size_bytes, "the audio holds NaN or infinity; export it again")
+
+
+def _refused(field: str, size_bytes: int, reason: str) -> InvalidRequest:
+    return InvalidRequest.of(field, f"{size_bytes} bytes", reason)

@@ -28,7 +28,13 @@ ENVIRONMENT: Final[dict[str, str]] = {
     "ORCHESTRION_NODE_TYPE": "node_type",
     "ORCHESTRION_MARKET": "market",
     "ORCHESTRION_PRICES": "prices_path",
+    "ORCHESTRION_ALLOWED_HOSTS": "allowed_hosts",
+    "ORCHESTRION_ALLOWED_ORIGINS": "allowed_origins",
 }
+#: Settings that the environment and the command line give as names with commas between them.
+_LISTS: Final = ("models", "allowed_hosts", "allowed_origins")
+_HOST: Final = r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)$"
+_ORIGIN: Final = r"^(\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+)$"
 
 
 class PoolProfile(BaseModel):
@@ -76,6 +82,30 @@ class ServeConfig(SharedRenderConfig):
     stream_pace: float = Field(
         default=4.0, ge=1.0, description="After the lead, audio is sent at most this many times as fast as it plays."
     )
+    download_mb_per_s: float = Field(
+        default=16.0, gt=0.0, description="A stored file is sent at most this fast after its first 4 MB."
+    )
+    allowed_hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = Field(
+        default=(),
+        description="Names that the service goes by besides localhost and IP addresses: `music.example.com`, "
+        "`*.example.com`, or `*` for any.",
+    )
+    allowed_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
+        default=(),
+        description="Origins whose web pages may use the service, `https://app.example`, or `*` for all; its own may.",
+    )
+    body_timeout_s: float = Field(default=60.0, gt=0.0, description="Seconds in which a request's body must be here.")
+    upload_processes: int = Field(default=2, ge=1, le=64, description="Uploads that one ingress checks at a time.")
+    upload_queue_limit: int = Field(
+        default=8, ge=0, le=1000, description="Uploads that may wait to be checked; the next gets 503."
+    )
+    upload_timeout_s: float = Field(default=20.0, gt=0.0, description="Seconds that checking one upload may take.")
+    uploads_gb: float = Field(
+        default=10.0, gt=0.0, description="Size of all uploads in the store together; the next gets 503."
+    )
+    upload_days: int | None = Field(
+        default=30, ge=1, description="Days after which an upload that did not come again is removed; null: never."
+    )
 
     def render_config(self, pool: PoolProfile) -> RenderConfig:
         """What the renderer of a replica in that pool is built from."""
@@ -106,8 +136,9 @@ def read_config(arguments: Mapping[str, Any], environment: Mapping[str, str]) ->
     for field in ("store_url", "signing_key_path", "trusted_keys_path", "prices_path"):
         if isinstance(merged.get(field), str) and merged[field].startswith("~"):
             merged[field] = str(Path(merged[field]).expanduser())
-    if isinstance(merged.get("models"), str):
-        merged["models"] = [name.strip() for name in merged["models"].split(",")]
+    for field in _LISTS:
+        if isinstance(merged.get(field), str):
+            merged[field] = [name.strip() for name in merged[field].split(",")]
     if isinstance(merged.get("models"), list):
         merged["models"] = [absolute_entry(str(entry)) for entry in merged["models"]]
     return ServeConfig.model_validate(merged)

@@ -40,6 +40,10 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "unsupported-media-type": (415, "The body has a type that is not taken here"),
     "range-not-satisfiable": (416, "The range lies outside the audio"),
     "not-ready": (503, "The service is starting"),
+    "foreign-origin": (403, "Pages of that origin may not use this service"),
+    "request-timeout": (408, "The body took too long"),
+    "precondition-failed": (412, "It is another version now"),
+    "misdirected": (421, "This service does not go by that name"),
 }
 
 
@@ -97,8 +101,9 @@ def invalid_response(error: InvalidRequest) -> Response:
 def framework_response(status: int, headers: Mapping[str, str] | None) -> Response:
     """The answer for a 404 or 405 that the router gave, and for any other status the framework raises."""
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (headers or {}).get("Allow", "another method")
-        return problem_response("method-not-allowed", f"use {allowed}; see /docs", headers=headers)
+        # HEAD is answered wherever GET is, by `Envelope`, so the router does not know of it.
+        allowed = (headers or {}).get("Allow", "").replace("GET", "GET, HEAD")
+        return problem_response("method-not-allowed", f"use {allowed}; see /docs", headers={"Allow": allowed})
     if status == HTTPStatus.NOT_FOUND:
         return problem_response("not-found", "there is nothing at this address; see /docs for those that exist")
     if 400 <= status < 500:

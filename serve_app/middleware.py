@@ -1,7 +1,7 @@
-"""What every answer carries, whichever route gave it: security headers, and no traceback.
+"""What every answer has, whichever route gave it: security headers, HEAD without a body, and no traceback.
 
-The surprising thing: the `X-Request-Id` of an answer is not set here. Serve's proxy takes the client's or makes one,
-hands it on and echoes it; setting it again would send the header twice.
+The `X-Request-Id` of an answer is not set here. Serve's proxy takes the client's or makes one, hands it on and echoes
+it; setting it again would send the header twice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import uuid
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.http_errors import problem_response
@@ -26,6 +27,8 @@ SECURITY_HEADERS: Final[dict[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: In the scope of a HEAD, which routes see as a GET: what costs work to send need not be made.
+AS_HEAD: Final = "orchestrion.head"
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,9 @@ class Envelope:
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
         request_id = request_id_for(given)
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET", AS_HEAD: True}
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -58,10 +64,15 @@ class Envelope:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            if scope.get("root_path") and scope["path"] == scope["root_path"]:
+                await _beside_its_slash(scope)(scope, receive, send_with_headers)
+            else:
+                await self._app(scope, receive, send_with_headers)
         except Exception:
             # The last boundary before the client: what was not foreseen is logged here and told without its insides.
             logger.exception("request %s failed", request_id)
@@ -69,3 +80,8 @@ class Envelope:
                 raise
             answer = problem_response("internal", f"this is our fault; the log has it under request {request_id}")
             await answer(scope, receive, send_with_headers)
+
+
+def _beside_its_slash(scope: Scope) -> Response:
+    """Where the page's relative links work: below the application's prefix, named from here and not by any host."""
+    return RedirectResponse(scope["path"].rsplit("/", 1)[1] + "/", status_code=308)

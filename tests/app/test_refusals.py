@@ -7,6 +7,7 @@ import pytest
 from tests.malformed_requests import MALFORMED_BODIES, MALFORMED_REQUESTS
 
 JSON = {"Content-Type": "application/json"}
+FILE = {"Content-Type": "application/octet-stream"}
 
 
 def problem(answer):
@@ -60,11 +61,11 @@ def test_malformed_bodies(client, name, data, path):
         ("POST", "/v1/tracks/stream", {"json": {"prompt": "calm", "theme": "sha256:" + "0" * 64}}, 404),
         ("POST", "/v1/tracks", {"json": {"prompt": "calm", "continuation": "sha256:" + "0" * 64}}, 422),
         ("POST", "/v1/tracks/stream", {"json": {"prompt": "calm", "temperature": 0}}, 422),
-        ("POST", "/v1/themes", {"content": b""}, 422),
-        ("POST", "/v1/themes", {"content": b"RIFF but not really a wave file"}, 422),
-        ("POST", "/v1/themes", {"content": b"MThd" + b"\xff" * 100}, 422),
-        ("POST", "/v1/themes", {"content": b"MThd\x00\x00\x00\x06\x00\x00\x00\x00\x01\xe0"}, 422),
-        ("POST", "/v1/themes", {"content": b"\x00" * (20 * 2**20 + 1)}, 413),
+        ("POST", "/v1/themes", {"content": b"", "headers": FILE}, 422),
+        ("POST", "/v1/themes", {"content": b"RIFF but not really a wave file", "headers": FILE}, 422),
+        ("POST", "/v1/themes", {"content": b"MThd" + b"\xff" * 100, "headers": FILE}, 422),
+        ("POST", "/v1/themes", {"content": b"MThd\x00\x00\x00\x06\x00\x00\x00\x00\x01\xe0", "headers": FILE}, 422),
+        ("POST", "/v1/themes", {"content": b"\x00" * (20 * 2**20 + 1), "headers": FILE}, 413),
     ],
 )
 def test_other_mistakes(client, method, path, options, status):

@@ -219,8 +219,9 @@ def test_first_audio_comes_long_before_the_track_is_whole(client):
 
 def test_a_theme_can_be_uploaded_and_used(client, track):
     midi = client.get(track["links"]["midi"]).content
-    uploaded = client.post("/v1/themes", content=midi)
-    again = client.post("/v1/themes", content=midi)
+    headers = {"Content-Type": "audio/midi"}
+    uploaded = client.post("/v1/themes", content=midi, headers=headers)
+    again = client.post("/v1/themes", content=midi, headers=headers)
 
     assert uploaded.status_code == 201
     assert uploaded.json() == again.json()

@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 import uvicorn
+from serve_app.uploads import MAX_UPLOAD_BYTES
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from cluster.front_proxy import CONFIGURATION, haproxy, start_front_proxy
-from serve_app.themes import MAX_THEME_BYTES
 from tests.servers.seaweedfs import free_ports
 
 pytestmark = pytest.mark.skipif(haproxy() is None, reason="no HAProxy here; Ray brings one on Linux")
@@ -152,7 +152,7 @@ def test_a_body_that_is_too_large_is_413_and_one_without_a_length_411(port):
 
 
 def test_the_largest_body_is_the_largest_theme():
-    assert f"presetenv ORCHESTRION_FRONT_BODY_BYTES {MAX_THEME_BYTES}\n" in CONFIGURATION.read_text(encoding="utf-8")
+    assert f"presetenv ORCHESTRION_FRONT_BODY_BYTES {MAX_UPLOAD_BYTES}\n" in CONFIGURATION.read_text(encoding="utf-8")
 
 
 def test_four_hundred_half_requests_keep_nobody_out(port):

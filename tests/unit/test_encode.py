@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, StreamEncoder, decode, encode
+from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES, BlockDecoder, StreamEncoder, decode, encode
 from orchestrion.request import SAMPLE_RATES_HZ, AudioFormat
 
 LOSSLESS = (AudioFormat.WAV, AudioFormat.FLAC)
@@ -174,3 +174,22 @@ def test_bytes_that_are_no_audio_say_so(data):
 
 def test_every_format_has_a_media_type_and_a_suffix():
     assert set(MEDIA_TYPES) == set(FILE_SUFFIXES) == set(AudioFormat)
+
+
+@pytest.mark.parametrize("format", list(AudioFormat))
+@pytest.mark.parametrize("frames", [1000, 4096])
+def test_a_file_decoded_in_blocks_is_what_it_is_as_a_whole(format, frames):
+    rate_hz = 48_000
+    audio = np.random.default_rng(0).normal(0, 0.1, (rate_hz, 2)).astype(np.float32)
+    data = encode(audio, rate_hz, format)
+    whole, _ = decode(data)
+
+    decoder = BlockDecoder(io.BytesIO(data))
+    blocks = []
+    while len(block := decoder.read(frames)):
+        blocks.append(block)
+    decoder.close()
+
+    assert (decoder.sample_rate_hz, decoder.channels) == (rate_hz, 2)
+    assert max(map(len, blocks)) <= frames
+    assert np.allclose(np.concatenate(blocks), whole, atol=1e-6)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from serve_app.ingress import BrokenStream, whole_or_broken
 from serve_app.outcomes import Refusal
 from serve_app.pools import pacing_s
+from serve_app.routes import BrokenStream, whole_or_broken
 
 
 @pytest.mark.parametrize(

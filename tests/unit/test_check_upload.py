@@ -1,16 +1,18 @@
 """Themes are kept only when they decode, and a small file that unpacks to hours is refused unpacked."""
 
 import io
+import struct
+import tracemalloc
 
 import mido
 import numpy as np
 import pytest
+import soundfile
 
 from orchestrion.encode import encode
 from orchestrion.errors import InvalidRequest
 from orchestrion.request import AudioFormat
-from orchestrion.uploads import MAX_MIDI_BYTES
-from serve_app.themes import check_theme
+from orchestrion.uploads import MAX_MIDI_BYTES, MAX_MIDI_EVENTS, check_upload
 
 RATE_HZ = 8000
 
@@ -31,13 +33,23 @@ def midi(*notes, ticks=480):
     return sink.getvalue()
 
 
+def controllers(count):
+    """One running-status event of three bytes each."""
+    events = b"\x00\xb0\x07\x40" + b"\x00\x07\x41" * (count - 1) + b"\x00\xff\x2f\x00"
+    return b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480) + b"MTrk" + struct.pack(">I", len(events)) + events
+
+
+def check(data):
+    check_upload(io.BytesIO(data), len(data))
+
+
 @pytest.mark.parametrize("format", [AudioFormat.WAV, AudioFormat.FLAC, AudioFormat.MP3, AudioFormat.OGG])
 def test_recordings_are_taken(format):
-    check_theme(encode(tone(2), RATE_HZ, format))
+    check(encode(tone(2), RATE_HZ, format))
 
 
 def test_midi_is_taken():
-    check_theme(midi(60, 62, 64))
+    check(midi(60, 62, 64))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +64,7 @@ def test_midi_is_taken():
         (midi(60)[:-6], "MIDI"),
         (midi(60, ticks=480 * 300), "longer than 120 s"),
         (b"MThd" + bytes(MAX_MIDI_BYTES), "at most"),
+        (controllers(MAX_MIDI_EVENTS + 1), "more than 50000 events"),
     ],
     ids=[
         "empty",
@@ -63,8 +76,37 @@ def test_midi_is_taken():
         "cut MIDI",
         "long MIDI",
         "large MIDI",
+        "MIDI of nothing but a pedal",
     ],
 )
 def test_anything_else_is_refused_with_a_reason(data, complaint):
     with pytest.raises(InvalidRequest, match=complaint):
-        check_theme(data)
+        check(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"RIFF but no wave", encode(tone(1), RATE_HZ, AudioFormat.FLAC)[:40], midi(60)[:-6], b"MThd" + b"\xff" * 100],
+    ids=["empty", "text", "cut FLAC", "cut MIDI", "nonsense MIDI"],
+)
+def test_a_refusal_says_nothing_of_the_programs_insides(data):
+    with pytest.raises(InvalidRequest) as refused:
+        check(data)
+
+    for insides in ("object at 0x", "_io.", "index out of range", "Traceback", "None"):
+        assert insides not in str(refused.value)
+
+
+def test_a_recording_is_read_through_in_blocks():
+    # Eight channels at 48 kHz for a minute: 92 MB as float32, a few kB as FLAC.
+    sink = io.BytesIO()
+    soundfile.write(sink, np.zeros((48_000 * 60, 8), "int16"), 48_000, format="FLAC", subtype="PCM_16")
+
+    tracemalloc.start()
+    try:
+        check(sink.getvalue())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 4 * 2**20
