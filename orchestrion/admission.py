@@ -9,6 +9,8 @@ from typing import Final
 
 #: Longer tracks go to the batch pool even when somebody waits: one would hold a low-latency slot for minutes.
 MAX_INTERACTIVE_DURATION_S: Final = 180.0
+#: For so long after an answer the batch pool surely has a replica: `autoscaling.batch` gives none up sooner than 60 s.
+BATCH_WARM_S: Final = 45.0
 #: Whoever has waited this long comes next, whoever they are: nothing starves.
 PATIENCE_S: Final = 60.0
 
@@ -29,12 +31,17 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One replica's load. `mean_service_s` is the recent mean of device time per request, 0 before the first."""
+    """One replica's load, in requests for different tracks."""
 
+    #: In slots.
     active: int
     slots: int
+    #: Waiting for a slot, prepared or not.
     queued: int
     queue_limit: int
+    #: Rendered, and being mastered or stored: each still holds a whole track in memory.
+    completing: int
+    #: Recent mean of device time per request, 0 before the first.
     mean_service_s: float
 
 
@@ -67,19 +74,42 @@ def next_in_line(waiting: Sequence[InLine], served: Sequence[str]) -> int:
     return min(range(len(waiting)), key=rank)
 
 
-def pool_for(duration_s: float, priority: Priority) -> Pool:
-    """The pool that renders a track of this length and urgency."""
-    if priority is Priority.BATCH or duration_s > MAX_INTERACTIVE_DURATION_S:
-        return Pool.BATCH
-    return Pool.LOW_LATENCY
+def is_long(duration_s: float) -> bool:
+    """Whether a track of this length holds its slot for minutes."""
+    return duration_s > MAX_INTERACTIVE_DURATION_S
+
+
+def pools_for(duration_s: float, priority: Priority, *, batch_is_warm: bool) -> tuple[Pool, ...]:
+    """The pools to ask for a track of this length and urgency; the second only when the first has no room.
+
+    A long track that somebody waits for goes to the batch pool while that has a replica. An empty batch pool takes some
+    14 s to start one; the low-latency pool begins such a track at once, where it has a slot to spare for it.
+    """
+    if priority is Priority.BATCH or (is_long(duration_s) and batch_is_warm):
+        return (Pool.BATCH,)
+    return (Pool.LOW_LATENCY, Pool.BATCH) if is_long(duration_s) else (Pool.LOW_LATENCY,)
+
+
+def batch_is_warm(min_replicas: int, since_answer_s: float | None) -> bool:
+    """Whether the batch pool has a replica, as far as somebody knows whom it last answered `since_answer_s` ago."""
+    return min_replicas > 0 or (since_answer_s is not None and since_answer_s < BATCH_WARM_S)
+
+
+def long_limit(pool: Pool, slots: int, queue_limit: int) -> int:
+    """Long tracks that a replica takes: half of the slots are kept for people who wait for a short one."""
+    return slots + queue_limit if pool is Pool.BATCH else slots // 2
 
 
 def retry_after_s(queue: QueueState) -> float | None:
     """None when the request may wait here; otherwise the seconds after which a place should be free.
 
+    A replica takes as many requests as it has slots and places in the queue, and one leaves when its track is stored:
+    what is still being mastered counts, because it still needs the memory, and may be why nobody gets a slot.
+
     A full queue drains one request per `mean_service_s` of device time, so a place is free after one of them; the
     forecast is what the whole line needs to halve, so that refused clients do not all return into a full queue.
     """
-    if queue.active < queue.slots or queue.queued < queue.queue_limit:
+    inside = queue.active + queue.queued + queue.completing
+    if inside < queue.slots + queue.queue_limit:
         return None
-    return max(1.0, queue.mean_service_s * (queue.active + queue.queued) / 2)
+    return max(1.0, queue.mean_service_s * inside / 2)

@@ -42,7 +42,15 @@ from orchestrion.metrics import (
     TolerantRecorder,
 )
 from orchestrion.models import load_models
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Pcm, Performance
+from orchestrion.models.protocol import (
+    Conditioning,
+    Generation,
+    ModelInfo,
+    MusicModel,
+    Pcm,
+    Performance,
+    Prepared,
+)
 from orchestrion.outcome import Failure, Track
 from orchestrion.patience import Patience, at_once
 from orchestrion.provenance import SCHEMA_VERSION, Signer, TrackRecord, utc_timestamp
@@ -86,6 +94,17 @@ class Master:
     midi: bytes | None
     choices: Mapping[str, object]
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What takes long of opening a track, done beforehand by `Renderer.prepare`."""
+
+    conditioning: Conditioning
+    prepared: Prepared | None
+    #: What it took, on the clock and on the thread's core; the track is charged for it.
+    seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +164,34 @@ class Renderer:
             rendered |= zip((job.track_id for job in batch), self._render_batch(batch), strict=True)
         return [rendered[one.track_id] if isinstance(one, Job) else one for one in found]
 
-    def open(self, request: TrackRequest, *, interactive: bool = True, resume: bytes | None = None) -> Rendering:
+    def needs_preparing(self, request: TrackRequest) -> bool:
+        """Whether opening this track takes so long that another thread should `prepare` it.
+
+        Uploads are read from the store, and models whose tracks share each step encode the words first.
+        """
+        return request.theme is not None or request.continuation is not None or self.shares_steps(request)
+
+    def prepare(self, request: TrackRequest) -> Preparation:
+        """Do what takes long of opening a track. Any thread may, also while another one renders. Raises as `open`."""
+        job = self._job(request, batch_size=1)
+        conditioning = self._conditioning(request)
+        with job.watch.stage("generate"), _model_errors(request.model):
+            prepared = self.models[request.model].prepare(conditioning)
+        return Preparation(conditioning, prepared, job.watch.seconds["generate"], job.watch.cpu_seconds["generate"])
+
+    def open(
+        self,
+        request: TrackRequest,
+        *,
+        interactive: bool = True,
+        resume: bytes | None = None,
+        preparation: Preparation | None = None,
+    ) -> Rendering:
         """Start one track, chunk by chunk. One that is not `interactive` lets the others of its model go first.
 
         With `resume`, a `Rendering.checkpoint` of the same track, what it knows is not drawn again. The track is the
-        same, and so are its chunks, from the first on; a checkpoint that does not fit is ignored.
+        same, and so are its chunks, from the first on; a checkpoint that does not fit is ignored. A `preparation` is
+        what `prepare` gave for this very request; without it, the same is done here.
 
         Raises:
             InvalidRequest: the model is not loaded here, or cannot use a field of the request.
@@ -159,9 +201,13 @@ class Renderer:
             StoreUnavailable: the theme or the continuation could not be read.
         """
         job = self._job(request, batch_size=1)
-        conditioning = self._conditioning(request)
+        if preparation is None:
+            preparation = Preparation(self._conditioning(request), None, 0.0, 0.0)
+        job.watch.set("generate", preparation.seconds, preparation.cpu_seconds)
         with job.watch.stage("generate"), _model_errors(request.model):
-            performance = self.models[request.model].perform(conditioning, interactive=interactive, resume=resume)
+            performance = self.models[request.model].perform(
+                preparation.conditioning, interactive=interactive, resume=resume, prepared=preparation.prepared
+            )
         return Rendering(self, job, performance)
 
     def shares_steps(self, request: TrackRequest) -> bool:
@@ -441,6 +487,12 @@ class Rendering:
     def expected_lufs(self) -> float | None:
         """Loudness that the raw audio is expected to have, in LUFS; None when the model cannot say."""
         return self._performance.expected_lufs
+
+    @property
+    def progress(self) -> float:
+        """A figure that grows while its work moves on, by steps of the model and by stages. Any thread may ask."""
+        device_s = 0.0 if self._performance.device_s is None else self._performance.device_s()
+        return device_s + sum(tuple(self._job.watch.seconds.values()))
 
     @property
     def device_seconds(self) -> float:

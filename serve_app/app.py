@@ -28,8 +28,8 @@ HEADROOM_REQUESTS: Final = 16
 MAX_QUEUED_IN_SERVE: Final = 64
 #: Requests that one ingress replica handles at once. Most of them are streams that wait for their next chunk.
 INGRESS_ONGOING_REQUESTS: Final = 512
-#: A replica that is to go away may finish its streams for this long.
-DRAIN_S: Final = 60.0
+#: Serve asks each replica so often how it is, and replaces one that three answers in a row were bad of.
+HEALTH_CHECK_PERIOD_S: Final = 5.0
 
 _POLICIES: Final = {Pool.LOW_LATENCY: low_latency_policy, Pool.BATCH: batch_policy}
 #: What a policy sees of the look-back window: a rush of listeners counts at once, a backlog when it lasts.
@@ -57,7 +57,7 @@ def wire(config: ServeConfig) -> Application:
         num_replicas=config.ingress_replicas,
         max_ongoing_requests=INGRESS_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _thread_limits(1)}},
-        graceful_shutdown_timeout_s=DRAIN_S,
+        graceful_shutdown_timeout_s=config.longest_drain_s,
     )
     return deploy(serve.ingress()(Ingress)).bind(config, low_latency, batch)
 
@@ -76,8 +76,8 @@ def _pool(pool: Pool, config: ServeConfig, profile: PoolProfile) -> Application:
         ray_actor_options=actor_options,
         max_ongoing_requests=profile.slots + profile.queue_limit + HEADROOM_REQUESTS,
         max_queued_requests=MAX_QUEUED_IN_SERVE,
-        graceful_shutdown_timeout_s=DRAIN_S,
-        health_check_period_s=5,
+        graceful_shutdown_timeout_s=config.longest_drain_s,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         autoscaling_config=AutoscalingConfig(
             min_replicas=profile.min_replicas,
             max_replicas=profile.max_replicas,

@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrion.config import RenderConfig, SharedRenderConfig
 from orchestrion.models import absolute_entry
+from orchestrion.request import MAX_DURATION_S
 
+#: Of a drain: time to render what a stream is sent at once, and to master and store the track at its end.
+DRAIN_MARGIN_S: Final = 60.0
 #: The environment's names for settings; `serve run` arguments and a config file's `args` come before them.
 ENVIRONMENT: Final[dict[str, str]] = {
     "ORCHESTRION_PROFILE": "profile",
@@ -45,6 +48,9 @@ class PoolProfile(BaseModel):
     slots: int = Field(ge=1, le=256, description="Tracks that one replica renders at the same time, chunk by chunk.")
     chunk_s: float = Field(default=1.0, ge=0.1, le=30.0, description="Length of the chunks that models make audio in.")
     queue_limit: int = Field(ge=0, le=10_000, description="Requests that may wait in one replica; the next gets 503.")
+    max_queue_s: float = Field(
+        default=120.0, gt=0, description="A request that has waited for a slot for so long is refused with 503."
+    )
     min_replicas: int = Field(ge=0, description="Replicas kept when idle; with 0 the first request waits for a start.")
     max_replicas: int = Field(ge=1, description="Replicas at most.")
     target_ongoing_requests: float = Field(gt=0, description="Requests per replica that autoscaling aims at.")
@@ -106,6 +112,26 @@ class ServeConfig(SharedRenderConfig):
     upload_days: int | None = Field(
         default=30, ge=1, description="Days after which an upload that did not come again is removed; null: never."
     )
+
+    stall_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="A step of a model, a mastering or a call to the store that has not moved on for so long is given "
+        "up by those who wait for it; a replica that it leaves unable to go on is replaced.",
+    )
+    drain_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long a replica that is to go away may finish its streams; computed from lead and pace, so "
+        "that the longest stream comes to its end, if not given.",
+    )
+
+    @property
+    def longest_drain_s(self) -> float:
+        """`drain_s`, or what the longest stream takes at its pace, and a minute to begin and to store it."""
+        if self.drain_s is not None:
+            return self.drain_s
+        return DRAIN_MARGIN_S + max(0.0, MAX_DURATION_S - self.stream_lead_s) / self.stream_pace
 
     def render_config(self, pool: PoolProfile) -> RenderConfig:
         """What the renderer of a replica in that pool is built from."""

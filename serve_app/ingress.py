@@ -18,10 +18,10 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from orchestrion.admission import Pool, Priority, pool_for
+from orchestrion.admission import Pool, Priority, batch_is_warm, pools_for
 from orchestrion.clock import SystemClock
 from orchestrion.encode import StreamFormat
-from orchestrion.errors import NotFound, OrchestrionError, reason_of, shown
+from orchestrion.errors import REASONS, NotFound, OrchestrionError, Overloaded, reason_of, shown
 from orchestrion.finish import RECIPE_VERSION
 from orchestrion.metrics import (
     CACHE_HITS,
@@ -75,6 +75,8 @@ class Ingress:
         profiles = {Pool.LOW_LATENCY: config.low_latency, Pool.BATCH: config.batch}
         #: A pool that may be empty starts with its first request and is always ready for it.
         self.awaited = [pool for pool, profile in profiles.items() if profile.min_replicas > 0]
+        self._batch_answered_at_s: float | None = None
+        self._clock = SystemClock()
         self.store = TrackStore.open(config.store_url, config.storage_options)
         self._recorder = TolerantRecorder(recorder or RayRecorder(cast("RayMetrics", ray.util.metrics)))
         trusted = trusted_keys(Signer.load(config.signing_key_path), config.trusted_keys_path)
@@ -82,7 +84,7 @@ class Ingress:
         checks = UploadChecks(
             processes=config.upload_processes, queue_limit=config.upload_queue_limit, timeout_s=config.upload_timeout_s
         )
-        self.uploads = Uploads(config, self.store, SystemClock(), checks.check)
+        self.uploads = Uploads(config, self.store, self._clock, checks.check)
         self.default_model = public_name(config.models[0])
         self._models_come_and_go = config.resident_models is not None and config.resident_models < len(config.models)
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
@@ -98,14 +100,23 @@ class Ingress:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
-        """One finished track. A replica that dies is replaced by another try: the same request is the same track."""
-        pool = pool_for(request.duration_s, priority)
-        found = await self._find(request, pool)
+        """One finished track, from the store or the first pool that has room for it."""
+        first, *others = self._pools_for(request, priority)
+        found = await self._find(request, first)
         if found is not None:
             return found
+        answer = await self._render_in(first, request, priority)
+        for pool in others:
+            if _has_no_room(answer):
+                answer = await self._render_in(pool, request, priority)
+        return answer
+
+    async def _render_in(self, pool: Pool, request: TrackRequest, priority: Priority) -> Track | Refusal:
+        """A replica that dies is replaced by another try: the same request is the same track."""
         for last_try in (False, True):
             try:
                 answer: Track | Refusal = await self._routed(pool, request).render.remote(request, priority)
+                self._note_answer(pool)
                 return answer
             except BackPressureError:
                 return _backed_up(pool)
@@ -117,15 +128,24 @@ class Ingress:
     async def stream(
         self, request: TrackRequest, priority: Priority, wire_format: StreamFormat
     ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
-        """The header and the audio that follows it."""
-        pool = pool_for(request.duration_s, priority)
-        found = await self._find(request, pool)
+        """The header and the audio that follows it, from the store or the first pool that has room for it."""
+        first, *others = self._pools_for(request, priority)
+        found = await self._find(request, first)
         if isinstance(found, Refusal):
             return found
         if found is not None:
             info, record = self.models[request.model], found.record
             header = StreamHeader(found.track_id, record.sample_rate_hz, info.channels, request.duration_s, found)
             return header, self.stored_stream(found, wire_format)
+        opened = await self._stream_from(first, request, priority, wire_format)
+        for pool in others:
+            if _has_no_room(opened):
+                opened = await self._stream_from(pool, request, priority, wire_format)
+        return opened
+
+    async def _stream_from(
+        self, pool: Pool, request: TrackRequest, priority: Priority, wire_format: StreamFormat
+    ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
         for last_try in (False, True):
             call = self._routed(pool, request).options(stream=True).stream.remote(request, wire_format, priority)
             # Ray's type does not say that `stream=True` makes the answer a generator.
@@ -138,6 +158,7 @@ class Ingress:
                 if last_try:
                     return _gone(pool)
             else:
+                self._note_answer(pool)
                 if isinstance(first, Refusal):
                     return first
                 return first, self.stored_stream(first.cached, wire_format) if first.cached else items
@@ -226,6 +247,16 @@ class Ingress:
         model = request.model if request.model in self.models else "unknown"
         self._recorder.count(metric, pool=pool.value, model=model, **labels)
 
+    def _pools_for(self, request: TrackRequest, priority: Priority) -> tuple[Pool, ...]:
+        answered_at_s = self._batch_answered_at_s
+        since_s = None if answered_at_s is None else self._clock.monotonic_s() - answered_at_s
+        warm = batch_is_warm(self.config.batch.min_replicas, since_s)
+        return pools_for(request.duration_s, priority, batch_is_warm=warm)
+
+    def _note_answer(self, pool: Pool) -> None:
+        if pool is Pool.BATCH:
+            self._batch_answered_at_s = self._clock.monotonic_s()
+
     def _routed(self, pool: Pool, request: TrackRequest) -> PoolHandle:
         """The pool; where models come and go, its replicas that have this one in memory before others."""
         handle = self.pools[pool]
@@ -234,6 +265,10 @@ class Ingress:
 
 def _backed_up(pool: Pool) -> Refusal:
     return Refusal("overloaded", f"the {pool.value} pool takes no more requests", retry_after_s=DEFAULT_RETRY_AFTER_S)
+
+
+def _has_no_room(answer: object) -> bool:
+    return isinstance(answer, Refusal) and answer.reason == REASONS[Overloaded]
 
 
 def _gone(pool: Pool) -> Refusal:

@@ -1,13 +1,16 @@
 """A replica that renders: bound twice by `build_app`, as the low-latency and as the batch pool.
 
-The event loop only passes messages. Models run in the render thread (`RenderLoop`), mastering and encoding in small
-thread pools. The surprising thing: Serve reads this replica's generators as fast as they yield, however slow the client
-is, so a stream is paced here, or a stalled client's whole track would pile up in the proxy.
+The event loop only passes messages. Models run in the render thread (`RenderLoop`); preparing, loading, mastering and
+encoding in small thread pools beside it. Serve reads this replica's generators as fast as they yield, however slow the
+client is, so a stream is paced here, or a stalled client's whole track would pile up in the proxy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,26 +21,32 @@ import numpy as np
 import ray.util.metrics
 from ray import serve
 
-from orchestrion.admission import Pool, Priority
+from orchestrion.admission import Pool, Priority, long_limit
 from orchestrion.clock import SystemClock
 from orchestrion.encode import StreamEncoder, StreamFormat
+from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.finish import StreamFinisher
 from orchestrion.metrics import CACHE_HITS, QUEUE_DEPTH, REQUESTS, TIME_TO_FIRST_AUDIO, RayMetrics, RayRecorder
 from orchestrion.models.protocol import ModelInfo, Pcm
-from orchestrion.models.shelf import ShelvedModel
+from orchestrion.models.shelf import BUSY_RETRY_S, ShelvedModel
 from orchestrion.outcome import Track
 from orchestrion.render import build_renderer
 from orchestrion.request import AudioFormat, Purpose, TrackRequest, TrackSpec
 from serve_app.config import PoolProfile, ServeConfig
 from serve_app.outcomes import Refusal
-from serve_app.render_loop import Job, Listener, RenderLoop
+from serve_app.render_loop import THREADS, Job, Listener, RenderLoop
+from serve_app.stall import Stage
 
 T = TypeVar("T")
 
-#: Threads that master, encode and store whole tracks beside the render thread.
-COMPLETION_THREADS: Final = 1
-#: Threads for the short work of streams and look-ups, so that a track being stored never delays a first chunk.
+#: Threads for the short work of streams, so that a track being stored never delays a first chunk.
 STREAM_THREADS: Final = 4
+#: Threads that ask the store for tracks that are there already: one that does not answer must hold up no stream.
+LOOK_UP_THREADS: Final = 4
+#: A paced stream looks so often whether its track has failed meanwhile.
+PACING_STEP_S: Final = 1.0
+#: How much later than the render thread those beside it get a core, as the system's niceness: streams come first.
+NICENESS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +66,29 @@ class RenderPool:
     def __init__(self, pool: Pool, config: ServeConfig, profile: PoolProfile) -> None:
         self._pool = pool
         self._config = config
+        self._max_queue_s = profile.max_queue_s
         self._clock = SystemClock()
         recorder = RayRecorder(cast("RayMetrics", ray.util.metrics))
         self._renderer = build_renderer(config.render_config(profile), pool.value, recorder)
         self._recorder = self._renderer.recorder
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._look_up_threads = ThreadPoolExecutor(LOOK_UP_THREADS, thread_name_prefix="look-up")
+        self._load_thread = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=_let_others_go_first)
         self._loop = RenderLoop(
             self._renderer,
             slots=profile.slots,
             queue_limit=profile.queue_limit,
+            long_limit=long_limit(pool, profile.slots, profile.queue_limit),
+            max_queue_s=profile.max_queue_s,
+            stall_s=config.stall_s,
             clock=self._clock,
-            completion=ThreadPoolExecutor(COMPLETION_THREADS, thread_name_prefix="complete"),
+            executors={
+                Stage.PREPARE: ThreadPoolExecutor(
+                    THREADS[Stage.PREPARE], thread_name_prefix="prepare", initializer=_let_others_go_first
+                ),
+                Stage.MASTER: ThreadPoolExecutor(THREADS[Stage.MASTER], thread_name_prefix="master"),
+                Stage.STORE: ThreadPoolExecutor(THREADS[Stage.STORE], thread_name_prefix="store"),
+            },
             on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
         )
         models = self._renderer.models
@@ -82,6 +103,8 @@ class RenderPool:
         """Serve replaces the replica when this raises."""
         if not self._loop.is_alive:
             raise RuntimeError("the render thread has ended")
+        if self._loop.is_stuck:
+            raise RuntimeError(f"nothing has moved for {self._config.stall_s:g} s; see the log for what is stuck")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Seconds that a request arriving now would wait for its slot; read by `autoscaling.low_latency`."""
@@ -140,7 +163,7 @@ class RenderPool:
         listener, news = joined
         job = listener.job
         try:
-            while not job.chunks and job.outcome is None:
+            while not (listener.untaken or job.whole or job.outcome):
                 await _next_news(news)
             if isinstance(job.outcome, Refusal):
                 self._count(request, "failed")
@@ -169,12 +192,11 @@ class RenderPool:
         job = listener.job
         source_rate_hz = job.opened.source_rate_hz
         master = StreamMaster(job, wire_format)
-        taken = 0
         first_sent_at_s: float | None = None
-        while True:
-            whole, made = job.whole, len(job.chunks)
-            if taken < made:
-                chunks, taken = job.chunks[taken:made], made
+        while not isinstance(job.outcome, Refusal):
+            whole = job.whole
+            chunks = self._loop.take(listener)
+            if chunks:
                 data = await self._in_thread(partial(master.push, chunks))
                 if data:
                     if first_sent_at_s is None:
@@ -185,12 +207,9 @@ class RenderPool:
                 await self._keep_pace(listener, first_sent_at_s)
             elif whole:
                 break
-            elif isinstance(job.outcome, Refusal):
-                yield job.outcome
-                return
             else:
                 await _next_news(news)
-        rest = await self._in_thread(master.flush)
+        rest = b"" if isinstance(job.outcome, Refusal) else await self._in_thread(master.flush)
         while job.outcome is None:
             await _next_news(news)
         if isinstance(job.outcome, Refusal):
@@ -202,8 +221,11 @@ class RenderPool:
         if first_sent_at_s is not None:
             elapsed_s = self._clock.monotonic_s() - first_sent_at_s
             wait_s = pacing_s(listener.sent_s, elapsed_s, self._config.stream_lead_s, self._config.stream_pace)
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
+            ends_at_s = self._clock.monotonic_s() + wait_s
+            # A track that failed meanwhile is not worth sending on.
+            while wait_s > 0 and not isinstance(listener.job.outcome, Refusal):
+                await asyncio.sleep(min(wait_s, PACING_STEP_S))
+                wait_s = ends_at_s - self._clock.monotonic_s()
 
     def _warm_up(self, model: str) -> None:
         """Make and throw away a second of music: the first listener must not pay for lazy imports and cold caches."""
@@ -218,7 +240,14 @@ class RenderPool:
 
     async def _find(self, request: TrackRequest) -> Track | Refusal | None:
         try:
-            found = await self._in_thread(partial(self._renderer.find, request))
+            look_up = asyncio.get_running_loop().run_in_executor(
+                self._look_up_threads, partial(self._renderer.find, request)
+            )
+            async with asyncio.timeout(self._config.stall_s):
+                found = await look_up
+        except TimeoutError:
+            late = StoreUnavailable(f"the track store has not answered for {self._config.stall_s:g} s; ask again")
+            return self._refused(request, late, "request", "failed")
         except Exception as error:
             return self._refused(request, error, "request", "failed")
         if found is not None:
@@ -230,7 +259,7 @@ class RenderPool:
         """What Serve calls for a model that this replica does not have; it then sends that model's requests here."""
 
         async def load(name: str) -> str:
-            await self._in_thread(self._shelved[name].load)
+            await asyncio.get_running_loop().run_in_executor(self._load_thread, self._shelved[name].load)
             return name
 
         return load
@@ -240,7 +269,11 @@ class RenderPool:
         if request.model not in self._shelved:
             return None
         try:
-            await self._load_shelved(request.model)
+            async with asyncio.timeout(self._max_queue_s):
+                await self._load_shelved(request.model)
+        except TimeoutError:
+            late = Overloaded(f"{request.model} is still being loaded; come back later", BUSY_RETRY_S)
+            return self._refused(request, late, "queue", "refused")
         except Exception as error:
             return self._refused(request, error, "queue", "refused")
         return None
@@ -308,6 +341,12 @@ def pacing_s(sent_s: float, elapsed_s: float, lead_s: float, pace: float) -> flo
         pace: how many times as fast as it plays the rest is sent.
     """
     return max(0.0, (sent_s - lead_s) / pace - elapsed_s)
+
+
+def _let_others_go_first() -> None:
+    """Lower the priority of the calling thread. Linux has one for each thread; elsewhere they are left alone."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 async def _next_news(news: asyncio.Event) -> None:

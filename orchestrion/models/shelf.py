@@ -1,16 +1,18 @@
 """Several checkpoints where memory holds only some: the least recently used one makes room.
 
 What a model is (its card) is known of every one of them, so that requests are judged and tracks found without loading
-anything. The surprising thing: a model with pieces in progress never makes room. Where all are busy, whoever asks for
-another one is told to come back.
+anything. A model with pieces in progress, or prepared, never makes room: where all are busy, whoever asks for another
+one is told to come back. While one is loaded, the others go on: nobody waits for a load but those who asked for it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from orchestrion.errors import InvalidRequest, ModelFailed, Overloaded
@@ -40,51 +42,81 @@ class Shelf:
 
     def __init__(self, resident: int) -> None:
         self._resident = resident
+        self._changed = threading.Condition()
+        # All below is changed under `_changed`, which nobody holds while a model is loaded or put away.
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
-        #: Models are loaded by one thread while another performs.
-        self._lock = threading.RLock()
+        self._loading: set[str] = set()
+        #: How many need a model to stay that has no piece of theirs in progress yet.
+        self._held: Counter[str] = Counter()
 
     def put(self, info: ModelInfo, load: Callable[[], LoadedModel]) -> ShelvedModel:
         """A place for the model of this card; it is loaded when it is first needed."""
         return ShelvedModel(self, info, load)
 
-    def perform(
-        self,
-        model: ShelvedModel,
-        conditioning: Conditioning,
-        *,
-        interactive: bool,
-        resume: bytes | None,
-        prepared: Prepared | None,
-    ) -> Performance:
-        """Start a piece by a model, which cannot be put away from then on until the piece is over.
+    @contextmanager
+    def held(self, model: ShelvedModel) -> Iterator[LoadedModel]:
+        """The model, in memory, where it stays until the block ends. Raises as `hold`."""
+        loaded = self.hold(model)
+        try:
+            yield loaded
+        finally:
+            self.release(model)
+
+    def hold(self, model: ShelvedModel) -> LoadedModel:
+        """The model, loaded if it is not, and not put away before it is released as often as it was held.
 
         Raises:
             Overloaded: it is not in memory, and all that are have pieces in progress.
+            InvalidRequest: it cannot be loaded.
         """
-        with self._lock:
-            return self.load(model).perform(conditioning, interactive=interactive, resume=resume, prepared=prepared)
-
-    def load(self, model: ShelvedModel) -> LoadedModel:
-        """The model, in memory. Raises as `perform`, and what loading raises."""
         name = model.info.name
-        with self._lock:
-            if name not in self._loaded:
-                self._make_room(name)
-                self._loaded[name] = model.read()
-            self._loaded.move_to_end(name)
-            return self._loaded[name]
+        with self._changed:
+            self._changed.wait_for(lambda: name not in self._loading)
+            if name in self._loaded:
+                self._loaded.move_to_end(name)
+                self._held[name] += 1
+                return self._loaded[name]
+            idle = self._make_room(name)
+            self._loading.add(name)
+        loaded = None
+        try:
+            if idle is not None:
+                idle.close()
+            loaded = model.read()
+        finally:
+            with self._changed:
+                self._loading.remove(name)
+                if loaded is not None:
+                    self._loaded[name] = loaded
+                    self._held[name] += 1
+                self._changed.notify_all()
+        return loaded
 
-    def _make_room(self, name: str) -> None:
-        while len(self._loaded) >= self._resident:
-            idle = next((other for other, model in self._loaded.items() if not model.active), None)
-            if idle is None:
-                raise Overloaded(
-                    f"{name} is not in memory, and {' and '.join(self._loaded)} are at work; come back later",
-                    BUSY_RETRY_S,
-                )
-            logger.info("putting %s away to make room for %s", idle, name)
-            self._loaded.pop(idle).close()
+    def release(self, model: ShelvedModel) -> None:
+        """Let the model go that was held."""
+        with self._changed:
+            self._held[model.info.name] -= 1
+
+    def _make_room(self, name: str) -> LoadedModel | None:
+        """The model to be put away for this one, which is on the shelf no more; None where there is room."""
+        if len(self._loaded) + len(self._loading) < self._resident:
+            return None
+        idle = next((one for one, model in self._loaded.items() if not model.active and not self._held[one]), None)
+        if idle is None:
+            at_work = " and ".join([*self._loaded, *self._loading])
+            raise Overloaded(f"{name} is not in memory, and {at_work} are at work; come back later", BUSY_RETRY_S)
+        logger.info("putting %s away to make room for %s", idle, name)
+        return self._loaded.pop(idle)
+
+
+class _PreparedOnShelf:
+    """What a model prepared, which holds the model in its place: until the piece is begun, or nobody wants it."""
+
+    def __init__(self, shelf: Shelf, model: ShelvedModel, loaded: LoadedModel, prepared: Prepared | None) -> None:
+        self.loaded = loaded
+        self.prepared = prepared
+        self.release = weakref.finalize(self, shelf.release, model)
+        self.release.atexit = False
 
 
 class ShelvedModel:
@@ -101,12 +133,19 @@ class ShelvedModel:
         return self._info
 
     def load(self) -> None:
-        """Have it in memory before somebody waits for it. Raises as `Shelf.load`."""
-        self._shelf.load(self)
+        """Have it in memory before somebody waits for it. Raises as `Shelf.hold`."""
+        with self._shelf.held(self):
+            pass
 
     def prepare(self, conditioning: Conditioning) -> Prepared | None:
-        """As the model itself, loaded if it is not. Raises as `perform`."""
-        return self._shelf.load(self).prepare(conditioning)
+        """As the model itself, which stays in memory while the caller keeps what it gets. Raises as `perform`."""
+        loaded = self._shelf.hold(self)
+        try:
+            prepared = loaded.prepare(conditioning)
+        except BaseException:
+            self._shelf.release(self)
+            raise
+        return _PreparedOnShelf(self._shelf, self, loaded, prepared)
 
     def perform(
         self,
@@ -121,8 +160,17 @@ class ShelvedModel:
         Raises:
             Overloaded: there is no room for it now.
         """
-        return self._shelf.perform(self, conditioning, interactive=interactive, resume=resume, prepared=prepared)
+        if not isinstance(prepared, _PreparedOnShelf):
+            with self._shelf.held(self) as loaded:
+                return loaded.perform(conditioning, interactive=interactive, resume=resume)
+        try:
+            return prepared.loaded.perform(
+                conditioning, interactive=interactive, resume=resume, prepared=prepared.prepared
+            )
+        finally:
+            prepared.release()
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
         """As the model itself, loaded if it is not. Raises as `perform`."""
-        return self._shelf.load(self).generate(batch)
+        with self._shelf.held(self) as loaded:
+            return loaded.generate(batch)

@@ -1,8 +1,10 @@
 """Models that come and go: which one makes room, and which one never does."""
 
+import threading
+
 import pytest
 
-from orchestrion.errors import Overloaded
+from orchestrion.errors import InvalidRequest, Overloaded
 from orchestrion.models.protocol import Conditioning, ModelInfo, Performance
 from orchestrion.models.shelf import Shelf
 
@@ -87,3 +89,93 @@ def test_a_piece_that_was_cut_off_goes_on_with_a_model_that_had_to_be_loaded():
     a.load()
 
     assert b.perform(WISH, resume=b"so far").checkpoint() == b"so far"
+
+
+def test_while_one_is_loaded_the_others_go_on():
+    library = Library(resident=2)
+    a, b = library.model("a"), library.model("b")
+    a.load()
+    reading, go_on = threading.Event(), threading.Event()
+    really_read = b.read
+
+    def slow_read():
+        reading.set()
+        assert go_on.wait(timeout=5)
+        return really_read()
+
+    b.read = slow_read
+    loading = threading.Thread(target=b.load)
+    loading.start()
+    assert reading.wait(timeout=5)
+    # With one lock around a load this would wait for the other model.
+    done = threading.Thread(target=lambda: a.perform(WISH))
+    done.start()
+    done.join(timeout=5)
+    held_up = done.is_alive()
+    go_on.set()
+    loading.join(timeout=5)
+    done.join(timeout=5)
+
+    assert not held_up
+    assert library.log == ["+a", "+b"]
+
+
+def test_whoever_asks_for_a_model_that_is_being_loaded_waits_for_that_load():
+    library = Library(resident=1)
+    a = library.model("a")
+    reading, go_on = threading.Event(), threading.Event()
+    really_read = a.read
+
+    def slow_read():
+        reading.set()
+        assert go_on.wait(timeout=5)
+        return really_read()
+
+    a.read = slow_read
+    threads = [threading.Thread(target=a.load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert reading.wait(timeout=5)
+    go_on.set()
+    for thread in threads:
+        thread.join(timeout=5)
+
+    assert library.log == ["+a"]
+
+
+def test_a_load_that_fails_costs_those_who_asked_and_leaves_the_place_free():
+    library = Library(resident=1)
+    a, b = library.model("a"), library.model("b")
+
+    def broken():
+        raise InvalidRequest.of("model", "a", "is not all there")
+
+    a.read, really_read = broken, a.read
+    with pytest.raises(InvalidRequest):
+        a.perform(WISH)
+
+    assert b.perform(WISH).choices == {"by": "b"}
+    library.loaded["b"].active = 0
+    a.read = really_read
+    assert a.perform(WISH).choices == {"by": "a"}
+
+
+def test_what_was_prepared_keeps_its_model_until_the_piece_is_begun_or_given_up():
+    library = Library(resident=1)
+    a, b = library.model("a"), library.model("b")
+    prepared = a.prepare(WISH)
+    with pytest.raises(Overloaded):
+        b.load()
+
+    a.perform(WISH, prepared=prepared)
+    with pytest.raises(Overloaded):
+        b.load()
+    library.loaded["a"].active = 0
+    b.load()
+
+    given_up = b.prepare(WISH)
+    with pytest.raises(Overloaded):
+        a.load()
+    del given_up
+    a.load()
+    assert library.log == ["+a", "-a", "+b", "-b", "+a"]

@@ -109,3 +109,13 @@ def test_every_setting_and_every_reason_is_documented():
     for reason, (status, _) in STATUS_OF_REASON.items():
         (row,) = [line for line in text.splitlines() if line.startswith("|") and f"`{reason}`" in line]
         assert f"| {status} |" in row
+
+
+def test_a_drain_covers_the_longest_stream_at_its_pace():
+    def drain_s(**settings):
+        return read_config({"store_url": "/data", "signing_key_path": "/key"} | settings, {}).longest_drain_s
+
+    assert drain_s() == 60 + (600 - 60) / 4
+    assert drain_s(stream_lead_s=10, stream_pace=1) == 60 + 590
+    assert drain_s(stream_lead_s=900) == 60
+    assert drain_s(drain_s=5) == 5

@@ -18,6 +18,7 @@ from orchestrion.request import TrackSpec
 from orchestrion.store import TrackStore
 from serve_app.outcomes import Refusal
 from serve_app.render_loop import RenderLoop
+from serve_app.stall import Stage
 from tests.fake_model import ToneModel
 from tests.fault_injection import ERRORS, MODEL_SEAMS, OTHER_SEAMS, STEP_SEAMS, STORE_SEAMS, fault
 from tests.unit.serve_app.test_render_loop import InlineExecutor
@@ -130,8 +131,11 @@ def new_loop(renderer: Renderer) -> RenderLoop:
         renderer,
         slots=2,
         queue_limit=2,
+        long_limit=1,
+        max_queue_s=1e9,
+        stall_s=1e9,
         clock=SteppingClock(),
-        completion=InlineExecutor(),
+        executors=dict.fromkeys(Stage, InlineExecutor()),
         on_queue_change=lambda depth: None,
     )
 
