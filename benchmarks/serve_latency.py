@@ -61,7 +61,7 @@ from serve_app.config import ServeConfig, read_config
 from serve_app.outcomes import Refusal
 from serve_app.pools import StreamMaster
 from serve_app.proxy import PROXY_ENVIRONMENT
-from serve_app.render_loop import Job, RenderLoop
+from serve_app.render_loop import THREADS, Job, RenderLoop
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, write_hugging_face
 
 CLIENTS = (1, 4, 16)
@@ -152,14 +152,14 @@ def stream_direct(loop: RenderLoop, renderer: Renderer, duration_s: float, seed:
     renderer.find(wanted)
     listener = loop.join(wanted, renderer.track_id(wanted), streaming=True, wake=news.set)
     job, digest = listener.job, hashlib.sha256()
-    master, taken, pieces, first_audio_s = None, 0, 0, 0.0
+    master, pieces, first_audio_s = None, 0, 0.0
     while True:
-        whole, made = job.whole, len(job.chunks)
-        if taken < made:
+        whole = job.whole
+        chunks = loop.take(listener)
+        if chunks:
             master = master or StreamMaster(job, "pcm")
-            data = master.push(job.chunks[taken:made])
-            loop.sent(listener, sum(map(len, job.chunks[taken:made])) / job.opened.source_rate_hz)
-            taken = made
+            data = master.push(chunks)
+            loop.sent(listener, sum(map(len, chunks)) / job.opened.source_rate_hz)
             if data:
                 first_audio_s = first_audio_s or time.perf_counter() - started_s
                 pieces += 1
@@ -258,13 +258,17 @@ def renderer_of(config: ServeConfig) -> Renderer:
 def direct_loop(config: ServeConfig, duration_s: float) -> Iterator[Callable[[int], Stream]]:
     """The service's render loop without Ray."""
     profile, renderer = config.low_latency, renderer_of(config)
-    with ThreadPoolExecutor(1) as completion:
+    with ExitStack() as running:
+        executors = {stage: running.enter_context(ThreadPoolExecutor(count)) for stage, count in THREADS.items()}
         loop = RenderLoop(
             renderer,
             slots=profile.slots,
             queue_limit=profile.queue_limit,
             clock=SystemClock(),
-            completion=completion,
+            long_limit=profile.slots,
+            max_queue_s=profile.max_queue_s,
+            stall_s=config.stall_s,
+            executors=executors,
             on_queue_change=lambda depth: None,
         )
         loop.start()

@@ -346,7 +346,9 @@ def pacing_s(sent_s: float, elapsed_s: float, lead_s: float, pace: float) -> flo
 def _let_others_go_first() -> None:
     """Lower the priority of the calling thread. Linux has one for each thread; elsewhere they are left alone."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        # Ray's workers are nice themselves, and nobody may become less so.
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS))
 
 
 async def _next_news(news: asyncio.Event) -> None:

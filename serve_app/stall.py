@@ -34,9 +34,9 @@ class Call(Generic[T]):
 
     stage: Stage
     subject: T
-    #: Any figure that changes while the call gets on; None for calls that show nothing before their end.
+    #: A figure that grows while the call gets on; None for calls that show nothing before their end.
     progress: Callable[[], float] | None
-    seen: float | None
+    seen: float
     moved_at_s: float
 
 
@@ -76,7 +76,7 @@ class StallWatch(Generic[T]):
             calls = list(self._calls)
         for call in calls:
             seen = _seen(call.progress)
-            if seen != call.seen:
+            if seen > call.seen:
                 call.seen, call.moved_at_s = seen, now_s
         return [call for call in calls if now_s - call.moved_at_s >= self._stall_s]
 
@@ -87,9 +87,9 @@ class StallWatch(Generic[T]):
         return any(stalled[stage] >= threads for stage, threads in self._threads.items())
 
 
-def _seen(progress: Callable[[], float] | None) -> float | None:
+def _seen(progress: Callable[[], float] | None) -> float:
     try:
-        return None if progress is None else progress()
+        return 0.0 if progress is None else progress()
     except Exception:
         # It is asked of a model that may be broken: then it has not moved on.
-        return None
+        return 0.0

@@ -63,7 +63,9 @@ def run(command: list[str], folder: Path, stdin: str = "") -> None:
 
 
 BLOCKS = blocks_of(README.read_text(encoding="utf-8"))
-DOCUMENTS = sorted({README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")})
+DOCUMENTS = sorted(
+    {README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")}
+)
 
 
 def test_a_written_readme_shows_the_two_commands():

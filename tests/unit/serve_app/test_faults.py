@@ -4,6 +4,7 @@ Once through `Renderer.render`, as Python and the command line call it, and once
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -108,6 +109,25 @@ def test_in_the_render_loop(tmp_path, signer, undisturbed, seam, make: Callable[
         labels = {"pool": "test", "model": "tone", "reason": outcome.reason}
         assert registry.get_sample_value("orchestrion_failures_total", labels) == 1
     assert loop.queue_state().active == 0
+
+
+@pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
+def test_while_it_is_prepared(tmp_path, signer, undisturbed, make):
+    error, registry = make(), CollectorRegistry()
+    renderer = new_renderer(tmp_path / "store", signer, registry)
+    model = renderer.models["tone"]
+    model.info = replace(model.info, shares_steps=True)  # Such a model's pieces are prepared beside the others.
+    with fault(renderer, "model.prepare", error) as struck:
+        loop = new_loop(renderer)
+        broken, neighbour = (join(loop, renderer, prompt) for prompt in ("the broken one", "the neighbour"))
+        while loop.step():
+            pass
+
+    assert struck.is_set()
+    assert {broken.job.outcome.reason} == reasons(error, "model.prepare")
+    assert audio_hash(neighbour.job.outcome) == undisturbed
+    labels = {"pool": "test", "model": "tone", "reason": broken.job.outcome.reason}
+    assert registry.get_sample_value("orchestrion_failures_total", labels) == 1
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)

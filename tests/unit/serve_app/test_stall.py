@@ -46,6 +46,16 @@ def test_a_call_that_moves_on_does_not_stall_however_long_it_takes(watch, clock)
         assert watch.is_stuck
 
 
+def test_a_figure_that_falls_is_no_progress(watch, clock):
+    # What a hung replica has given up is counted no more.
+    moved = 5.0
+    with watch.call(Stage.RENDER, "a", lambda: moved):
+        clock.now_s = 10.0
+        assert watch.is_stuck
+        moved = 0.0
+        assert watch.is_stuck
+
+
 def test_a_kind_of_work_is_stuck_when_none_of_its_threads_moves(watch, clock):
     with watch.call(Stage.STORE, "a"):
         clock.now_s = 10.0
