@@ -46,12 +46,13 @@ def model():
 
 @pytest.fixture
 def pool(tmp_path, model, monkeypatch):
-    store, signer = TrackStore.open(str(tmp_path / "store")), Signer.load_or_create(tmp_path / "key.pem")
+    store, signer = TrackStore.open(str(tmp_path / "store")), Signer.create(tmp_path / "key.pem")
     node = Node("node-1", "local-cpu", "cpu-core", "on-demand", 0.36, "a test")
     recorder = PrometheusRecorder(CollectorRegistry())
     renderer = Renderer({"tone": model}, store, signer, node, "low-latency", recorder, SystemClock())
     monkeypatch.setattr(pools, "build_renderer", lambda *_: renderer)
-    config = read_config({"store_url": str(tmp_path), "signing_key_path": str(tmp_path), "stall_s": STALL_S}, {})
+    places = {"store_url": str(tmp_path / "store"), "signing_key_path": str(tmp_path / "key.pem")}
+    config = read_config(places | {"stall_s": STALL_S}, {})
     return RenderPool(Pool.LOW_LATENCY, config, config.low_latency)
 
 
