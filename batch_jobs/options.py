@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, get_args
 
 from pydantic import ValidationError
@@ -100,6 +100,10 @@ class RenderOptions:
                     raise InvalidRequest.of(
                         "signing_key", path, f"is in the {name} {place}, which others may read and write; move it"
                     )
+        if self.catalog and _rows_may_name(key, _absolute(self.catalog)):
+            raise InvalidRequest.of(
+                "signing_key", key, "is in the catalog's folder, where its rows could name it as a theme; move it"
+            )
         try:
             return RenderConfig(
                 store_url=store,
@@ -215,6 +219,15 @@ def parser() -> argparse.ArgumentParser:
     )
     money.add_argument("--prices", help="price table in YAML (default: the one that ships with the project)")
     return made
+
+
+def _rows_may_name(path: str, catalog: str) -> bool:
+    """Whether a file lies below the catalog's folder under no hidden name: then it can be asked for as a theme."""
+    folder = PurePosixPath(os.path.normpath(catalog.removeprefix("file://"))).parent
+    if not lies_in(path, str(folder)):
+        return False
+    below = PurePosixPath(os.path.normpath(path)).relative_to(folder)
+    return not any(part.startswith(".") for part in below.parts)
 
 
 def _absolute(location: str) -> str:

@@ -7,6 +7,7 @@ remembered is small: 32 bytes for each MiB.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Final
 
 from orchestrion.errors import VerificationFailed
 from orchestrion.objects import Objects
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 1 << 20
 #: Blocks that are read at once while a blob is hashed: fewer round trips to S3, and 8 MiB of memory.
@@ -76,6 +79,7 @@ class BlockDigests:
             if len(part) < at_once:
                 break
         if whole.hexdigest() != sha256:
+            logger.warning("%s: %s is damaged; it is not given out", self._objects.url, key)
             raise VerificationFailed(
                 f"{self._objects.url}: {key} is damaged ({size} bytes, wrong SHA-256); delete it and render the track "
                 "again"
@@ -100,6 +104,7 @@ class BlockDigests:
             at = (number - first) * BLOCK_BYTES
             if hashlib.sha256(view[at : at + BLOCK_BYTES]).digest() != digests.blocks[number]:
                 self._forget(key)
+                logger.warning("%s: %s was changed while it was read; it is not given out", self._objects.url, key)
                 raise VerificationFailed(
                     f"{self._objects.url}: {key} was changed while it was read; see who writes there"
                 )

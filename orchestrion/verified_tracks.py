@@ -78,11 +78,8 @@ class VerifiedTracks:
         """
         try:
             return self.newest(track_id)
-        except NotFound:
-            # Gone since it was listed.
-            return None
-        except VerificationFailed as error:
-            logger.warning("%s is rendered again: %s", track_id, error)
+        except (NotFound, VerificationFailed):
+            # Gone since it was listed, or somebody else's, which is in the log by now.
             return None
 
     def version(self, track_id: str, version: int) -> StoredTrack:
@@ -105,11 +102,12 @@ class VerifiedTracks:
 
     @contextmanager
     def _naming(self, track_id: str, version: int) -> Iterator[None]:
-        """Count a record that does not verify, and say which one it is."""
+        """Count and log a record that does not verify, and say which one it is."""
         try:
             yield
         except VerificationFailed as error:
             self._recorder.count(UNVERIFIED, kind="record")
+            logger.warning("%s, version %d, does not count: %s", track_id, version, error)
             raise VerificationFailed(f"{track_id}, version {version}: {error}") from error
 
     def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:

@@ -88,8 +88,12 @@ def open_beside(column: str, name: str, catalog_url: str, storage_options: Mappi
 def _plain_relative(column: str, name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     strange = any(unicodedata.category(c) in ("Cc", "Cs") or c in "\\:?#%*" for c in name)
-    if strange or path.is_absolute() or ".." in path.parts or len(name) > MAX_NAME_CHARACTERS:
-        raise InvalidRequest.of(column, name, "must be 'sha256:…' or a plain path below the catalog's folder")
+    # Hidden files are where people keep their keys, and what a row names is copied into the store.
+    hidden = any(part.startswith(".") for part in path.parts)
+    if strange or hidden or path.is_absolute() or len(name) > MAX_NAME_CHARACTERS:
+        raise InvalidRequest.of(
+            column, name, "must be 'sha256:…' or a plain path below the catalog's folder, with no hidden name in it"
+        )
     return path
 
 

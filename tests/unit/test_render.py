@@ -338,7 +338,7 @@ def test_a_record_that_does_not_verify_is_an_error_to_who_asks_for_it_and_is_ren
     [again] = renderer.render([request()])
 
     assert (again.cache_hit, again.version, again.record.version) == (False, 3, 3)
-    assert "is rendered again" in caplog.text
+    assert f"{track.track_id}, version 2, does not count: " in caplog.text
     assert registry.get_sample_value("orchestrion_unverified_total", {"kind": "record"}) == 3
     [found] = renderer.render([request()])
     assert (found.cache_hit, found.record) == (True, again.record)

@@ -98,7 +98,14 @@ def test_a_key_of_an_object_store_is_nothing_but_itself(monkeypatch):
     for scheme in (name for name, names in SCHEMES.items() if names == "keys"):
         with open_beside("theme", "tune.mid", f"{scheme}://songs/c.csv", {}) as file:
             assert file.read() == b"inside"
-        for name in ("../secret.mid", "/secret.mid", "a/../../secret.mid", "s3://songs/tune.mid"):
+        for name in (
+            "../secret.mid",
+            "/secret.mid",
+            "a/../../secret.mid",
+            "s3://songs/tune.mid",
+            ".orchestrion/k.pem",
+            "a/.b",
+        ):
             with pytest.raises(InvalidRequest, match="plain path below"):
                 open_beside("theme", name, f"{scheme}://songs/c.csv", {})
 

@@ -82,6 +82,15 @@ def test_keys_are_not_kept_where_others_read_and_write(name, places):
         options.render_config()
 
 
+def test_a_key_is_not_kept_where_a_row_could_name_it_as_a_theme():
+    beside = RenderOptions(catalog="/songs/c.csv", out="/out", signing_key_path="/songs/keys/key.pem")
+    hidden = RenderOptions(catalog="/home/ann/c.csv", out="/out", signing_key_path="/home/ann/.orchestrion/key.pem")
+
+    with pytest.raises(InvalidRequest, match="could name it as a theme"):
+        beside.render_config()
+    assert hidden.render_config().signing_key_path == "/home/ann/.orchestrion/key.pem"
+
+
 def test_a_key_is_a_file_and_not_a_url():
     with pytest.raises(InvalidRequest, match=r"s3://bucket/key.pem.*|keys are not read from URLs"):
         RenderOptions(catalog="c.csv", out="out", signing_key_path="s3://bucket/key.pem").render_config()
