@@ -53,7 +53,9 @@ class Theirs:
 
     def codes(self, case: Case) -> np.ndarray:
         generator = self.generator
-        generator.set_generation_params(duration=case.duration_s, use_sampling=False, extend_stride=18)
+        # Its own default, or three fifths of windows that are too short for that.
+        stride_s = 18 if generator.max_duration > 18 else 0.6 * generator.max_duration
+        generator.set_generation_params(duration=case.duration_s, use_sampling=False, extend_stride=stride_s)
         texts, channels = [case.prompt or None], generator.audio_channels
         with torch.inference_mode():
             if case.continuation_s:

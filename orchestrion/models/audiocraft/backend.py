@@ -31,6 +31,7 @@ from orchestrion.models.audiocraft.loading import Checkpoint, find_checkpoint, l
 from orchestrion.models.audiocraft.turns import Turns
 from orchestrion.models.musicgen.checkpoint_files import digest
 from orchestrion.models.musicgen.description import description
+from orchestrion.models.musicgen.sequence import stride_of
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
 from orchestrion.uploads import is_midi, read_audio, read_continuation
 
@@ -89,6 +90,9 @@ class AudiocraftModel:
         self._choices = {} if not hears_melodies else {"melody": "stems" if demucs_is_installed() else "whole mix"}
         parameters = inspect.signature(generator.set_generation_params).parameters
         self._defaults: dict[str, float] = {field: parameters[name].default for field, name in _SAMPLING.items()}
+        # Its own default, but where windows are so short that it refuses that.
+        rate, window_s, usual_s = generator.frame_rate, generator.max_duration, parameters["extend_stride"].default
+        self._stride_s = stride_of(int(window_s * rate), int(usual_s * rate)) / rate
         #: In order of arrival. Only the first is at work: audiocraft keeps a piece's state in the model.
         self._pieces: deque[_Piece] = deque()
         self._info = ModelInfo(
@@ -189,7 +193,9 @@ class AudiocraftModel:
         generator, samples = self._generator, round(conditioning.duration_s * self._info.sample_rate_hz)
         sampling = {**self._defaults, **given}
         generator.set_generation_params(
-            duration=self._length_s(conditioning), **{name: sampling[field] for field, name in _SAMPLING.items()}
+            duration=self._length_s(conditioning),
+            extend_stride=self._stride_s,
+            **{name: sampling[field] for field, name in _SAMPLING.items()},
         )
         generator.set_custom_progress_callback(after_step)
         torch.manual_seed(conditioning.seed)

@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-import yaml
-
 from orchestrion.clock import SystemClock
+from orchestrion.errors import InvalidRequest, shown
 from orchestrion.models.musicgen import checkpoint_geometry
-from orchestrion.models.musicgen.checkpoint_files import Source, Tensors, digest, read_json, read_pickle, refused
-from orchestrion.models.musicgen.checkpoint_geometry import Section, T5Geometry, section_of_json, section_of_yaml
+from orchestrion.models.musicgen.checkpoint_files import (
+    Source,
+    Tensors,
+    digest,
+    read_json,
+    read_pickle,
+    read_yaml,
+    refused,
+)
+from orchestrion.models.musicgen.checkpoint_geometry import (
+    T5_DIMS,
+    Section,
+    T5Geometry,
+    section_of_json,
+    section_of_yaml,
+)
 from orchestrion.models.musicgen.checkpoint_weights import (
     AUDIOCRAFT_CODEC,
     AUDIOCRAFT_LM,
@@ -78,6 +91,12 @@ _LICENCE_TITLES: Final = {
     "apache license": "apache-2.0",
     "mit license": "mit",
 }
+#: Of what may be taken from the hub and may have no card in an old cache.
+_KNOWN_LICENCES: Final = dict.fromkeys(T5_DIMS, "apache-2.0")
+#: What an audiocraft checkpoint may name as its codec; its text encoders are `T5_DIMS`.
+KNOWN_CODECS: Final = ("facebook/encodec_24khz", "facebook/encodec_32khz", "facebook/encodec_48khz")
+_SHARD: Final = re.compile(r"[\w.-]{1,128}\.(safetensors|bin)")
+_MOST_SHARDS: Final = 1000
 _LICENCE_NAME: Final = re.compile(r"[\w.+-]{1,64}")
 CARD: Final = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE_weights")
 UNKNOWN_LICENCE: Final = "unknown"
@@ -214,13 +233,25 @@ class Repository:
         return cls(pinned, found, _weights(pinned, found) if CONFIG in found else ())
 
     @classmethod
-    def part_of(cls, checkpoint: Repository, folder: str, hub_name: str) -> Repository:
-        """What an audiocraft checkpoint takes from elsewhere: a folder beside its own files, or from the hub."""
+    def part_of(cls, checkpoint: Repository, folder: str, hub_name: object, known: Collection[str]) -> Repository:
+        """What an audiocraft checkpoint takes from elsewhere: a folder beside its own files, or from the hub.
+
+        A checkpoint may name only what is `known` on the hub: whoever wrote it must not choose what is downloaded.
+        """
         beside = checkpoint.place.folder / folder if checkpoint.place.folder else None
-        part = str(beside) if beside is not None and beside.is_dir() else hub_name
-        repository = cls.at(Source.of(part, checkpoint.place.cache))
+        if beside is not None and beside.is_dir():
+            place = Source(str(beside), beside, None, checkpoint.place.cache)
+        elif isinstance(hub_name, str) and hub_name in known:
+            place = Source(hub_name, None, None, checkpoint.place.cache)
+        else:
+            raise refused(
+                checkpoint.place.name,
+                f"it takes its {folder} from {shown(hub_name)}, and is trusted to name only {', '.join(sorted(known))};"
+                f" if you trust that one, put its files into a folder {folder} beside {STATE}",
+            )
+        repository = cls.at(place)
         if not repository.weights:
-            raise refused(part, f"it should have {CONFIG} and model.safetensors, and has not: download it again")
+            raise refused(place.name, f"it should have {CONFIG} and model.safetensors, and has not: download it again")
         return repository
 
     @property
@@ -240,7 +271,7 @@ def _open_hugging_face(repository: Repository) -> Checkpoint:
     lengths = section_of_json(generation or found[CONFIG], read_json(generation) if generation else {})
     lm, codec = checkpoint_geometry.hugging_face(config, lengths)
     part = _Part(repository.weights)
-    licence, commercial_use = licence_of(found)
+    licence, commercial_use = licence_of(repository)
     return Checkpoint(
         name=repository.place.name,
         revision=digest(repository.deciding(CONFIG, _GENERATION, *TOKENIZER)),
@@ -263,24 +294,21 @@ def _open_audiocraft(repository: Repository, states: Mapping[str, Path]) -> Chec
     """Its text encoder, and perhaps its codec, is another repository, or a folder `t5`, `encodec` beside the states."""
     lm_config = section_of_yaml(states[STATE], read_pickle(states[STATE]).get("xp.cfg"))
     codec_package = read_pickle(states[CODEC_STATE])
-    licence, commercial_use = licence_of(repository.found)
+    parts = [repository]
     deciding = dict(states)
     pretrained = codec_package.get("pretrained")
     if pretrained is None:
         codec_config = section_of_yaml(states[CODEC_STATE], codec_package.get("xp.cfg"))
         codec_part, codec_names = _Part((states[CODEC_STATE],), "best_state"), AUDIOCRAFT_CODEC
     else:
-        encodec = Repository.part_of(repository, "encodec", str(pretrained))
+        encodec = Repository.part_of(repository, "encodec", pretrained, KNOWN_CODECS)
+        parts.append(encodec)
         codec_config, codec_part, codec_names = encodec.config, _Part(encodec.weights), ENCODEC
         deciding |= {f"encodec/{name}": path for name, path in encodec.deciding(CONFIG).items()}
-        if encodec.place.folder is None:
-            codec_licence, codec_commercial_use = licence_of(encodec.found)
-            licence = licence if licence == codec_licence else f"{licence} AND {codec_licence}"
-            commercial_use &= codec_commercial_use
     lm, codec = checkpoint_geometry.audiocraft(lm_config, codec_config, codec_from_hub=pretrained is not None)
 
-    # All text encoders that audiocraft may name are Apache-2.0: they restrict nothing.
-    t5 = Repository.part_of(repository, "t5", checkpoint_geometry.text_encoder_name(lm_config))
+    t5 = Repository.part_of(repository, "t5", checkpoint_geometry.text_encoder_name(lm_config), T5_DIMS)
+    parts.append(t5)
     deciding |= {f"t5/{name}": path for name, path in t5.deciding(CONFIG, *TOKENIZER).items()}
     text_geometry = checkpoint_geometry.t5(t5.config)
     if text_geometry.dim != lm.text_dim:
@@ -288,6 +316,7 @@ def _open_audiocraft(repository: Repository, states: Mapping[str, Path]) -> Chec
             t5.found[CONFIG],
             f"its states are {text_geometry.dim} wide, but the model was trained on {lm.text_dim}",
         )
+    licence, commercial_use = licence_of(*parts)
     return Checkpoint(
         name=repository.place.name,
         revision=digest(deciding),
@@ -318,21 +347,33 @@ def _weights(place: Source, found: Mapping[str, Path]) -> tuple[Path, ...]:
 
 def _shards(index: Path) -> tuple[str, ...]:
     places = read_json(index).get("weight_map")
-    names = set(places.values()) if isinstance(places, dict) else set()
-    # A name with a folder could lead out of the checkpoint.
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+    names = set(places.values()) if isinstance(places, dict) and _are_names(places.values()) else set()
+    if not 0 < len(names) <= _MOST_SHARDS:
         raise refused(index, "it should have a weight_map from tensors to files beside it; download it again")
     return tuple(sorted(names))
 
 
-def licence_of(found: Mapping[str, Path]) -> tuple[str, bool]:
-    """The licence and whether it allows commercial use, which one that we do not know does not."""
-    declared = _declared_licence(found)
-    return _LICENCES.get(declared.lower(), (declared, False))
+def _are_names(places: Iterable[object]) -> bool:
+    """Whether all are files of weights: a name with a folder could lead out of the checkpoint, a pattern to all."""
+    return all(isinstance(name, str) and _SHARD.fullmatch(name) for name in places)
 
 
-def _declared_licence(found: Mapping[str, Path]) -> str:
-    """What the model card says, else what the LICENSE file is by its title."""
+def licence_of(whole: Repository, *parts: Repository) -> tuple[str, bool]:
+    """The licences of a checkpoint and of what it takes from elsewhere, and whether all of them allow commercial use.
+
+    One that we do not know does not. What lies in the checkpoint's own folder and says nothing is under its licence.
+    """
+    own = _declared_licence(whole.found)
+    declared = [own or UNKNOWN_LICENCE]
+    for part in parts:
+        inherited = own if part.place.folder else _KNOWN_LICENCES.get(part.place.name)
+        declared.append(_declared_licence(part.found) or inherited or UNKNOWN_LICENCE)
+    known = [_LICENCES.get(name.lower(), (name, False)) for name in declared]
+    return " AND ".join(dict.fromkeys(name for name, _ in known)), all(commercial_use for _, commercial_use in known)
+
+
+def _declared_licence(found: Mapping[str, Path]) -> str | None:
+    """What the model card says, else what the LICENSE file is by its title; None if neither says anything."""
     if "README.md" in found:
         declared = _front_matter(found["README.md"]).get("license")
         if isinstance(declared, str) and _LICENCE_NAME.fullmatch(declared):
@@ -341,7 +382,7 @@ def _declared_licence(found: Mapping[str, Path]) -> str:
         if name in found:
             head = " ".join(found[name].read_text(errors="replace")[:400].lower().split())
             return next((licence for title, licence in _LICENCE_TITLES.items() if title in head), UNKNOWN_LICENCE)
-    return UNKNOWN_LICENCE
+    return None
 
 
 def _front_matter(readme: Path) -> Mapping[str, object]:
@@ -350,7 +391,7 @@ def _front_matter(readme: Path) -> Mapping[str, object]:
     if not text.startswith("---\n"):
         return {}
     try:
-        metadata = yaml.safe_load(text[4:].partition("\n---")[0])
-    except (yaml.YAMLError, ValueError):
+        metadata = read_yaml(readme, text[4:].partition("\n---")[0])
+    except InvalidRequest:
         return {}
     return metadata if isinstance(metadata, dict) else {}

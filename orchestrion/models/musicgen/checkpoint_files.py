@@ -1,8 +1,9 @@
 """Where a checkpoint's files lie, and how they are read without trusting them.
 
-A source is a folder here or a name on the Hugging Face hub; of the latter only what is asked for is downloaded. The
-surprising thing: a `.bin` is a pickle, which can run code when it is read. These are read by torch's restricted
-unpickler only, which knows tensors and plain values, and whatever holds more is refused.
+A source is a folder here or a name on the Hugging Face hub; of the latter only what is asked for is downloaded. A
+`.bin` is a pickle, which can run code when it is read: torch's restricted unpickler reads it, which knows tensors and
+plain values, and whatever holds more is refused. Nothing is unpacked before `checkpoint_bounds` has looked at it, and
+YAML is read without its aliases.
 """
 
 from __future__ import annotations
@@ -12,35 +13,31 @@ import json
 import logging
 import pickle
 import re
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+import yaml
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from orchestrion.errors import InvalidRequest
+from orchestrion.models.musicgen.checkpoint_bounds import (
+    YAML_CHARACTERS,
+    OutOfBounds,
+    check_archive,
+    check_safetensors,
+    check_text,
+)
 
 logger = logging.getLogger(__name__)
 
 _HUB_NAME: Final = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
-#: What torch raises for files that are cut short, mangled or made to do harm.
-_UNREADABLE: Final = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-)
+#: Weights in float32 that a checkpoint may become, as a multiple of its files: those of 8 bits make four times as much.
+_GROWTH: Final = 4
 
 
 def refused(where: str | Path, message: str) -> InvalidRequest:
@@ -77,10 +74,16 @@ class Source:
         """Those of the named files that there are, and the commit they are of (None for a folder).
 
         Raises:
-            InvalidRequest: the hub does not answer and the cache has nothing of this name, or it may not be read.
+            InvalidRequest: the hub does not answer and the cache has nothing of this name, it may not be read, or one
+                that is read whole is too large for that.
         """
         folder, commit = (self.folder, None) if self.folder else self._download(names)
         found = {name: folder / name for name in names if (folder / name).is_file()}
+        for path in found.values():
+            try:
+                check_text(path)
+            except OutOfBounds as error:
+                raise refused(path, f"{error}; download it again") from error
         logger.info("of %s there are: %s", self.name, ", ".join(found) or f"none of {', '.join(names)}")
         return found, commit
 
@@ -117,18 +120,52 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, by which a few lines become any number of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias stands in it, and such files have none")
+        return super().compose_node(parent, index)
+
+
+# Numbers such as 1e-4, which YAML 1.1 takes for words and those who write configurations do not.
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
+def read_yaml(where: Path, text: str) -> object:
+    """What a text in YAML says, in plain values.
+
+    Raises:
+        InvalidRequest: it is too long, has aliases or is no YAML.
+    """
+    if len(text) > YAML_CHARACTERS:
+        raise refused(where, f"it holds YAML of {len(text)} characters; at most {YAML_CHARACTERS} are read")
+    try:
+        return yaml.load(text, _PlainLoader)  # noqa: S506 (derived from the safe one)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        raise refused(where, f"it holds no YAML that can be read ({type(error).__name__}: {error})") from error
+
+
 def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in one of torch's files, its tensors mapped from the file.
 
     Raises:
-        InvalidRequest: it is damaged, older than torch 1.6, or holds anything but tensors and plain values.
+        InvalidRequest: it is damaged, older than torch 1.6, would unpack to more than it is, or holds anything but
+            tensors and plain values.
     """
     try:
+        check_archive(path)
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except OutOfBounds as error:
+        raise refused(path, f"{error}: download it again") from error
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors and plain values. Such a file can run code, so it is not opened"
         raise refused(path, f"{reason}; use a checkpoint from a source you trust, best as safetensors") from error
-    except _UNREADABLE as error:
+    except Exception as error:
+        # A file that is cut short, mangled or made to do harm makes torch raise almost anything.
         reason = str(error).strip().partition("\n")[0]
         raise refused(path, f"it cannot be read ({reason}); it may be cut short: download it again") from error
     if not isinstance(content, dict):
@@ -154,9 +191,11 @@ class Tensors:
     Taking keeps count, so that `check_all_taken` can say what a checkpoint has beyond the architecture we know.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], where: Path) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], where: Path, file_bytes: int) -> None:
+        """Tensors by name; `where` for messages, and how large the files are that they come from."""
         self._tensors = tensors
         self._where = where
+        self._bytes_left = _GROWTH * file_bytes
         self._taken: set[str] = set()
         self.megabytes = 0.0
 
@@ -178,7 +217,8 @@ class Tensors:
                     raise refused(path, f"it should have tensors under {entry}; download it again")
                 tensors |= inside
         kept = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-        return cls(kept, files[0] if len(files) == 1 else files[0].parent)
+        file_bytes = sum(path.stat().st_size for path in files)
+        return cls(kept, files[0] if len(files) == 1 else files[0].parent, file_bytes)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -198,8 +238,14 @@ class Tensors:
                 f"the tensor {name} is {list(tensor.shape)} but by the configuration it should be {list(shape)}: "
                 "weights and configuration are not of one model",
             )
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise refused(self._where, f"the tensor {name} is not a plain one; only such are supported")
         if not tensor.is_floating_point():
             raise refused(self._where, f"the tensor {name} is {tensor.dtype}; only floating point is supported")
+        self._bytes_left -= 4 * tensor.numel()
+        if self._bytes_left < 0:
+            # A tensor may be one number repeated, or many tensors be the same bytes.
+            raise refused(self._where, "its tensors are larger than the file that holds them; use another checkpoint")
         taken = tensor.to(torch.float32).contiguous()
         low, high = taken.aminmax()
         if not (low.isfinite() and high.isfinite()):
@@ -231,7 +277,9 @@ class Tensors:
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:
+        # As of `read_pickle`: what a mangled file makes the library raise is not documented.
         raise refused(path, f"it cannot be read ({error}); it may be cut short: download it again") from error

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from orchestrion.errors import InvalidRequest, shown
-from orchestrion.models.musicgen.checkpoint_files import refused
+from orchestrion.models.musicgen.checkpoint_files import read_yaml, refused
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
 
-#: No size of a real model comes near; keeps a made-up configuration from asking for all memory.
+#: No size of a real model comes near these; they keep a made-up configuration from asking for all memory.
 _LARGEST: Final = 1 << 20
-_INTERPOLATION: Final = re.compile(r"\$\{([\w.]+)\}")
+_MOST_LAYERS: Final = 512
+#: Of a convolution's kernel, its dilation, a change of rate, a codebook's delay, and how many of them there are.
+_LONGEST_KERNEL: Final = 64
+_MOST_STAGES: Final = 8
+_LONGEST_WINDOW_S: Final = 300.0
+_MOST_CHROMA_FRAMES: Final = 4096
+_FRAME_RATES_HZ: Final = (1.0, 1000.0)
+#: A reference to another value of the configuration; what else OmegaConf puts in `${}` reads what is not in it.
+INTERPOLATION: Final = re.compile(r"\$\{([\w.]+)\}")
 
 # transformers leaves out of a nested configuration what equals its default.
 DECODER_DEFAULTS: Final[dict[str, Any]] = {
@@ -70,8 +76,8 @@ T5_DEFAULTS: Final[dict[str, Any]] = {
     "feed_forward_proj": "relu",
 }
 MELODY_DEFAULTS: Final[dict[str, Any]] = {"num_chroma": 12, "chroma_length": 235}
-#: What audiocraft may name as its text encoder, and the width of its states.
-_T5_DIMS: Final = {
+#: What audiocraft may name as its text encoder, and the width of its states. All are under Apache-2.0.
+T5_DIMS: Final = {
     "t5-small": 512,
     "t5-base": 768,
     "t5-large": 1024,
@@ -102,7 +108,7 @@ class Section:
         value = self.values.get(key, default)
         # A reference may point at one; none that OmegaConf writes goes deeper.
         for _ in range(4):
-            reference = _INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
+            reference = INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
             if reference is None:
                 break
             value = self.root
@@ -124,12 +130,12 @@ class Section:
             raise self._bad(key, f"a whole number from {at_least} to {at_most}")
         return value
 
-    def sizes(self, key: str, *, at_least: int) -> tuple[int, ...]:
-        """A list of such, not empty and not long."""
+    def sizes(self, key: str, *, at_least: int, most: int) -> tuple[int, ...]:
+        """A list of such, each at most `_LONGEST_KERNEL`: not empty, and at most so many."""
         values = self.get(key)
-        whole = isinstance(values, list) and all(type(v) is int and at_least <= v <= _LARGEST for v in values)
-        if not whole or not 1 <= len(values) <= 64:
-            raise self._bad(key, f"a list of whole numbers from {at_least}")
+        whole = isinstance(values, list) and all(type(v) is int and at_least <= v <= _LONGEST_KERNEL for v in values)
+        if not whole or not 1 <= len(values) <= most:
+            raise self._bad(key, f"a list of up to {most} whole numbers from {at_least} to {_LONGEST_KERNEL}")
         return tuple(values)
 
     def flag(self, key: str) -> bool:
@@ -193,10 +199,7 @@ class T5Geometry:
 
 def section_of_yaml(where: Path, text: object) -> Section:
     """The training configuration of audiocraft, which lies as YAML in its checkpoints."""
-    try:
-        values = yaml.safe_load(text) if isinstance(text, str) else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise refused(where, f"its entry xp.cfg is not YAML ({error})") from error
+    values = read_yaml(where, text) if isinstance(text, str) else None
     if not isinstance(values, dict):
         raise refused(where, "it has no entry xp.cfg with audiocraft's configuration: not one of audiocraft's exports")
     return Section(where, "", values, values)
@@ -226,7 +229,7 @@ def hugging_face(config: Section, generation: Section) -> tuple[LmGeometry, Code
     lm = LmGeometry(
         dim=decoder.size("hidden_size"),
         heads=decoder.size("num_attention_heads"),
-        layers=decoder.size("num_hidden_layers"),
+        layers=decoder.size("num_hidden_layers", at_most=_MOST_LAYERS),
         ffn_dim=decoder.size("ffn_dim"),
         codebooks=codebooks,
         card=decoder.size("vocab_size"),
@@ -235,7 +238,9 @@ def hugging_face(config: Section, generation: Section) -> tuple[LmGeometry, Code
         text_dim=config.section("text_encoder", T5_DEFAULTS).size("d_model"),
         text_in_prefix=melody,
         chroma_bins=config.size("num_chroma", MELODY_DEFAULTS["num_chroma"]) if melody else 0,
-        chroma_frames=config.size("chroma_length", MELODY_DEFAULTS["chroma_length"]) if melody else 0,
+        chroma_frames=config.size("chroma_length", MELODY_DEFAULTS["chroma_length"], at_most=_MOST_CHROMA_FRAMES)
+        if melody
+        else 0,
         window_s=generation.size("max_length", _PUBLISHED_MAX_LENGTH) / codec.frame_rate_hz,
     )
     return _checked(config.where, lm, codec)
@@ -253,14 +258,14 @@ def encodec(config: Section, codebooks: int, channels: int) -> CodecGeometry:
         card=codec.size("codebook_size"),
         dim=codec.size("hidden_size"),
         filters=codec.size("num_filters"),
-        ratios=codec.sizes("upsampling_ratios", at_least=1),
-        kernel=codec.size("kernel_size"),
-        last_kernel=codec.size("last_kernel_size"),
-        residual_kernel=codec.size("residual_kernel_size"),
-        residual_layers=codec.size("num_residual_layers", at_least=0),
-        dilation_base=codec.size("dilation_growth_rate"),
+        ratios=codec.sizes("upsampling_ratios", at_least=1, most=_MOST_STAGES),
+        kernel=codec.size("kernel_size", at_most=_LONGEST_KERNEL),
+        last_kernel=codec.size("last_kernel_size", at_most=_LONGEST_KERNEL),
+        residual_kernel=codec.size("residual_kernel_size", at_most=_LONGEST_KERNEL),
+        residual_layers=codec.size("num_residual_layers", at_least=0, at_most=_MOST_STAGES),
+        dilation_base=codec.size("dilation_growth_rate", at_most=_LONGEST_KERNEL),
         compress=codec.size("compress"),
-        lstm_layers=codec.size("num_lstm_layers", at_least=0),
+        lstm_layers=codec.size("num_lstm_layers", at_least=0, at_most=_MOST_STAGES),
         identity_skip=not codec.flag("use_conv_shortcut"),
         pad_mode=codec.choice("pad_mode", "constant", "reflect"),
     )
@@ -295,7 +300,7 @@ def audiocraft(lm_config: Section, codec_config: Section, *, codec_from_hub: boo
     lm = LmGeometry(
         dim=dim,
         heads=transformer.size("num_heads"),
-        layers=transformer.size("num_layers"),
+        layers=transformer.size("num_layers", at_most=_MOST_LAYERS),
         ffn_dim=int(transformer.number("hidden_scale") * dim),
         codebooks=codebooks,
         card=transformer.size("card"),
@@ -311,7 +316,7 @@ def audiocraft(lm_config: Section, codec_config: Section, *, codec_from_hub: boo
 
 def text_encoder_name(lm_config: Section) -> str:
     """The hub's name of the T5 whose states an audiocraft model was trained on."""
-    return _t5(lm_config).choice("name", *_T5_DIMS)
+    return _t5(lm_config).choice("name", *T5_DIMS)
 
 
 def _channels(lm_config: Section) -> int:
@@ -326,7 +331,7 @@ def _delays(lm_config: Section) -> tuple[int, ...]:
     pattern.require(modeling="delay")
     delay = pattern.section("delay")
     delay.require(flatten_first=0, empty_initial=0)
-    return delay.sizes("delays", at_least=0)
+    return delay.sizes("delays", at_least=0, most=64)
 
 
 def _is_melody(lm_config: Section) -> bool:
@@ -355,7 +360,7 @@ def _t5(lm_config: Section) -> Section:
 
 
 def _text_dim(lm_config: Section) -> int:
-    return _T5_DIMS[text_encoder_name(lm_config)]
+    return T5_DIMS[text_encoder_name(lm_config)]
 
 
 def _chroma_bins(lm_config: Section) -> int:
@@ -387,14 +392,14 @@ def _audiocraft_codec(config: Section, codebooks: int, channels: int) -> CodecGe
         card=config.section("rvq").size("bins"),
         dim=seanet.size("dimension"),
         filters=seanet.size("n_filters"),
-        ratios=seanet.sizes("ratios", at_least=1),
-        kernel=seanet.size("kernel_size"),
-        last_kernel=seanet.size("last_kernel_size"),
-        residual_kernel=seanet.size("residual_kernel_size"),
-        residual_layers=seanet.size("n_residual_layers", at_least=0),
-        dilation_base=seanet.size("dilation_base"),
+        ratios=seanet.sizes("ratios", at_least=1, most=_MOST_STAGES),
+        kernel=seanet.size("kernel_size", at_most=_LONGEST_KERNEL),
+        last_kernel=seanet.size("last_kernel_size", at_most=_LONGEST_KERNEL),
+        residual_kernel=seanet.size("residual_kernel_size", at_most=_LONGEST_KERNEL),
+        residual_layers=seanet.size("n_residual_layers", at_least=0, at_most=_MOST_STAGES),
+        dilation_base=seanet.size("dilation_base", at_most=_LONGEST_KERNEL),
         compress=seanet.size("compress"),
-        lstm_layers=seanet.size("lstm", at_least=0),
+        lstm_layers=seanet.size("lstm", at_least=0, at_most=_MOST_STAGES),
         identity_skip=seanet.flag("true_skip"),
         pad_mode=seanet.choice("pad_mode", "constant", "reflect"),
     )
@@ -412,10 +417,10 @@ def t5(config: Section) -> T5Geometry:
         dim=values.size("d_model"),
         head_dim=values.size("d_kv"),
         ffn_dim=values.size("d_ff"),
-        layers=values.size("num_layers"),
+        layers=values.size("num_layers", at_most=_MOST_LAYERS),
         heads=values.size("num_heads"),
-        distance_buckets=values.size("relative_attention_num_buckets"),
-        farthest_distance=values.size("relative_attention_max_distance"),
+        distance_buckets=(buckets := values.size("relative_attention_num_buckets", at_least=4)),
+        farthest_distance=values.size("relative_attention_max_distance", at_least=buckets // 2 + 1),
         norm_epsilon=values.number("layer_norm_epsilon"),
         feed_forward=values.choice("feed_forward_proj", "relu", "gated-gelu"),
     )
@@ -423,6 +428,11 @@ def t5(config: Section) -> T5Geometry:
 
 def _checked(where: Path, lm: LmGeometry, codec: CodecGeometry) -> tuple[LmGeometry, CodecGeometry]:
     """The two, made sure that they fit together."""
+    slowest_hz, fastest_hz = _FRAME_RATES_HZ
+    if not slowest_hz <= codec.frame_rate_hz <= fastest_hz:
+        raise refused(where, f"a codec of {codec.frame_rate_hz:g} frames a second is none of a MusicGen")
+    if lm.window_s > _LONGEST_WINDOW_S:
+        raise refused(where, f"a window of {lm.window_s:g} s is longer than {_LONGEST_WINDOW_S:g} s")
     if lm.dim % (2 * lm.heads):
         raise refused(where, f"a width of {lm.dim} cannot be shared by {lm.heads} heads of even width")
     if len(lm.delays) != lm.codebooks or lm.delays[0] != 0 or list(lm.delays) != sorted(lm.delays):

@@ -32,7 +32,7 @@ from orchestrion.models.musicgen.melody import Melody, melody_prefix, read_theme
 from orchestrion.models.musicgen.resume import checkpoint_of, codes_of, mark_of
 from orchestrion.models.musicgen.scheduler import slots_that_fit
 from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
-from orchestrion.models.musicgen.sequence import Window, plan_windows
+from orchestrion.models.musicgen.sequence import Window, plan_windows, stride_of
 from orchestrion.models.musicgen.text import TextEncoder, project
 from orchestrion.models.musicgen.threads import Home, threads_that_run
 from orchestrion.models.musicgen.torch_decoder import TorchDecoder
@@ -53,7 +53,7 @@ DEFAULT_GUIDANCE: Final = 3.0
 DEFAULT_TEMPERATURE: Final = 1.0
 DEFAULT_TOP_K: Final = 250
 DEFAULT_TOP_P: Final = 0.0
-#: By how much each further window of a long piece moves on; the other twelve seconds are kept as context.
+#: By how much each further window of a long piece moves on, as in the reference; the rest is kept as context.
 STRIDE_S: Final = 18.0
 #: The first chunk: short enough to come at once, long enough to be worth a packet.
 FIRST_CHUNK_S: Final = 0.2
@@ -314,7 +314,8 @@ class MusicGen:
 
     def _windows(self, frames: int, prompt_frames: int) -> tuple[Window, ...]:
         window_frames = self._codec_geometry.frames_in(self._geometry.window_s)
-        return plan_windows(frames, prompt_frames, window_frames, self._codec_geometry.frames_in(STRIDE_S))
+        stride_frames = stride_of(window_frames, self._codec_geometry.frames_in(STRIDE_S))
+        return plan_windows(frames, prompt_frames, window_frames, stride_frames)
 
     def _start_s(self, window: Window) -> float:
         return window.start_frame / self._codec_geometry.frame_rate_hz
@@ -358,14 +359,13 @@ class MusicGen:
         return condition
 
     def _said(self, text: str, field: str) -> Floats | None:
-        states = self._hearing.text.encode(text)
-        if states is None:
-            return None
-        if len(states) > MAX_TEXT_TOKENS:
+        length = self._hearing.text.length(text)
+        if length > MAX_TEXT_TOKENS:
             raise InvalidRequest.of(
-                field, text, f"is {len(states)} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
+                field, text, f"is {length} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
             )
-        return project(states, self._hearing.text_projection)
+        states = self._hearing.text.encode(text)
+        return None if states is None else project(states, self._hearing.text_projection)
 
 
 def card(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> ModelInfo:
@@ -510,10 +510,10 @@ def _copied(projection: Projection) -> Projection:
     return replace(projection, weight=projection.weight.clone(), bias=projection.bias.clone())
 
 
-def _made(performance: Performance) -> Generation | ModelFailed:
+def _made(performance: Performance) -> Generation | ModelFailed | InvalidRequest:
     try:
         return Generation.of(performance, list(performance.chunks))
-    except ModelFailed as failure:
+    except (ModelFailed, InvalidRequest) as failure:
         return failure
 
 

@@ -31,12 +31,22 @@ class Window:
     frames: int
 
 
+def stride_of(window_frames: int, usual_frames: int) -> int:
+    """By how many frames each further window of a long piece moves on: `usual_frames` where the windows are longer.
+
+    Shorter ones keep two fifths of what came before, as the published ones do (12 s of 30).
+    """
+    return usual_frames if usual_frames < window_frames else max(1, 3 * window_frames // 5)
+
+
 def plan_windows(total_frames: int, prompt_frames: int, window_frames: int, stride_frames: int) -> tuple[Window, ...]:
     """The windows that make a piece of `total_frames`, the first `prompt_frames` of which are given.
 
     Each window after the first starts `stride_frames` later and keeps the rest of the one before as its context. A
     prompt that fills a window is heard from its end, as far as such a context goes.
     """
+    if not 0 < stride_frames <= window_frames:
+        raise ValueError(f"windows of {window_frames} frames, {stride_frames} apart: some frames would be in none")
     context_frames = window_frames - stride_frames
     start = max(0, prompt_frames - context_frames) if prompt_frames >= window_frames else 0
     known = prompt_frames

@@ -17,9 +17,11 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from orchestrion.models.musicgen.checkpoint_bounds import check_texts
 from orchestrion.models.musicgen.checkpoint_files import Tensors, refused
 from orchestrion.models.musicgen.checkpoint_geometry import T5Geometry
 from orchestrion.models.musicgen.one_thread import one_thread
+from orchestrion.models.musicgen.prompt_tokens import token_ids
 from orchestrion.models.musicgen.weights import Projection
 
 Floats = npt.NDArray[np.float32]
@@ -74,6 +76,7 @@ class TextEncoder:
         self._model.load_state_dict(state, assign=True)
         self._model.train(False)
         try:
+            check_texts(tokenizer)
             self._tokenizer = T5Tokenizer.from_pretrained(tokenizer, local_files_only=True)
         except Exception as error:  # The tokenizers library raises no narrower type for a file that it cannot use.
             reason = str(error).partition("\n")[0]
@@ -104,10 +107,14 @@ class TextEncoder:
                 self._states.popitem(last=False)
             return states
 
+    def length(self, prompt: str) -> int:
+        """Tokens of a prompt, the one that ends it included: as many as `encode` gives states."""
+        return len(token_ids(self._tokenizer, prompt)) if prompt else 0
+
     def _encode(self, prompt: str) -> Floats:
-        tokens = self._tokenizer(prompt, return_tensors="pt")
+        tokens = torch.tensor([token_ids(self._tokenizer, prompt)])
         with one_thread(), torch.inference_mode():
-            output = self._model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            output = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
         states: Floats = output.last_hidden_state[0].numpy()
         states.flags.writeable = False
         return states

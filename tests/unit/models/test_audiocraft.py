@@ -256,7 +256,7 @@ def test_a_folder_of_another_format_is_refused(folder, tmp_path, missing):
         ({"lm_model": "transformer_lm_magnet"}, "transformer_lm_magnet"),
         ({"conditioners": {}}, "exactly one T5"),
         ("- not a mapping", "not a mapping"),
-        ("a: [", "no readable training configuration"),
+        ("a: [", "no YAML that can be read"),
     ],
     ids=["MAGNeT", "no text", "a list", "no YAML"],
 )

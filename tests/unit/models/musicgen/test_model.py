@@ -147,6 +147,20 @@ def test_what_was_prepared_is_not_done_again_and_is_of_one_piece_only(model):
         model.perform(replace(WISH, seed=4), prepared=opening)
 
 
+def test_a_model_can_be_loaded_beside_one_that_plays(model, folder):
+    wish = replace(WISH, duration_s=3.0)
+    expected = model.generate([wish])[0].audio
+    playing = model.perform(wish).chunks
+    with ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(MusicGen.load, "other", str(folder), SETTINGS, SystemClock())
+        heard = list(playing)
+    other = loading.result()
+
+    assert np.array_equal(np.concatenate(heard), expected)
+    assert np.array_equal(other.generate([wish])[0].audio, expected)
+    other.close()
+
+
 def test_a_theme_is_heard_from_the_next_window_on_before_it_is_needed(tmp_path):
     folder = write_hugging_face(tmp_path, TINY_MELODY, TINY_CODEC)
     model = MusicGen.load("melody", str(folder), SETTINGS, SystemClock())

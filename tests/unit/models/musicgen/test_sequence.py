@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrion.models.musicgen.sequence import Sequence, Window, plan_windows
+from orchestrion.models.musicgen.sequence import Sequence, Window, plan_windows, stride_of
 from tests.musicgen_checkpoints import TINY, TINY_STEREO
 
 NO_PROMPT = np.zeros((4, 0), np.int64)
@@ -156,3 +156,24 @@ def test_a_piece_thrown_out_of_its_slot_feeds_the_same_columns_again():
 
     assert positions.tolist() == [0, 1, 2, 3, 4, 5]
     assert np.array_equal(tokens[:5], before)
+
+
+@given(
+    window=st.integers(1, 1600),
+    frames=st.integers(1, 4000),
+    prompt=st.integers(0, 4000),
+)
+def test_windows_of_any_length_make_a_whole_piece(window, frames, prompt):
+    prompt = min(prompt, frames - 1)
+    known = prompt
+    for one in plan_windows(frames, prompt, window, stride_of(window, 900)):
+        assert one.frames <= window
+        assert one.start_frame + one.prompt_frames == known
+        assert one.prompt_frames < one.frames
+        known = one.start_frame + one.frames
+    assert known == frames
+
+
+def test_the_published_windows_move_on_by_18_s_and_short_ones_by_three_fifths():
+    assert [stride_of(frames, 900) for frames in (1500, 1000, 901)] == [900, 900, 900]
+    assert [stride_of(frames, 900) for frames in (900, 500, 256, 1)] == [540, 300, 153, 1]

@@ -13,6 +13,7 @@ from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen import checkpoint_geometry
 from orchestrion.models.musicgen.checkpoint_files import Tensors, read_json
 from orchestrion.models.musicgen.checkpoint_geometry import section_of_json
+from orchestrion.models.musicgen.prompt_tokens import token_ids
 from orchestrion.models.musicgen.text import TextEncoder, project
 from tests.musicgen_checkpoints import Draw, write_t5
 
@@ -22,7 +23,7 @@ PROMPTS = [
     " ",
     "a " * 600,
     "techno\n\ttechno   techno",
-    "日本の音楽 🎵 </s> <pad> <extra_id_0>",
+    "日本の音楽 🎵 <s> < pad > <extra_id_>",
 ]
 
 
@@ -53,6 +54,27 @@ def test_states_are_those_of_transformers_with_the_end_token(folder, encoder):
         assert states.dtype == np.float32
         assert states.shape == expected.shape
         np.testing.assert_allclose(states, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("typed", ["</s>", "<pad>", "<unk>", "<extra_id_0>", "<extra_id_99>", "＜/s＞"])
+def test_the_name_of_a_special_token_is_text_like_any_other(folder, typed):
+    """Hugging Face and audiocraft take it for the token itself, so what is deliberate here differs from them there."""
+    tokenizer = T5Tokenizer.from_pretrained(folder)
+    ids = token_ids(tokenizer, f"rock {typed} song")
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+
+    # Brackets are not in this vocabulary, so they are unknown, but the letters between them are themselves.
+    spelt = [token for token in tokens[1:-2] if token not in ("▁", "<unk>")]
+    assert spelt == [letter for letter in typed if letter.isascii() and letter.isalnum()]
+    assert (tokens[0], tokens[-2], tokens[-1]) == ("▁rock", "▁song", "</s>")
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.pad_token_id not in ids
+
+
+def test_prompts_without_such_names_have_transformers_own_tokens(folder):
+    tokenizer = T5Tokenizer.from_pretrained(folder)
+    for prompt in PROMPTS:
+        assert token_ids(tokenizer, prompt) == tokenizer(prompt)["input_ids"]
 
 
 def test_the_empty_prompt_is_no_condition(encoder):
