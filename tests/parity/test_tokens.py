@@ -13,16 +13,14 @@ GEOMETRIES = {
     "mono": (TINY, TINY_CODEC),
     "stereo": (TINY_STEREO, codec_geometry(8, channels=2)),
     "melody": (TINY_MELODY, TINY_CODEC),
-    "windows of 10 s": (replace(TINY, window_s=10.0), TINY_CODEC),
-    "windows of 20 s": (replace(TINY, window_s=20.0), TINY_CODEC),
+    "windows of 4 s": (replace(TINY, window_s=4.0), TINY_CODEC),
 }
 CASES = {
     "text": ("mono", Case(4.0)),
     "unconditional": ("mono", Case(3.0, prompt="")),
     "continuation": ("mono", Case(5.0, continuation_s=2.5)),
     "40 s, in two windows": ("mono", Case(40.0)),
-    "20 s, in windows of 10 s": ("windows of 10 s", Case(20.0)),
-    "24 s, in windows of 20 s": ("windows of 20 s", Case(24.0)),
+    "8 s, in windows of 4 s": ("windows of 4 s", Case(8.0)),
     "stereo": ("stereo", Case(3.0)),
     "stereo continuation": ("stereo", Case(3.0, continuation_s=1.0)),
     "text to a melody model": ("melody", Case(3.0)),

@@ -27,6 +27,7 @@ from orchestrion.models.musicgen.kernels import (
     LANES,
     PANEL,
     address_of,
+    bytes_at,
     claim,
     compiled,
     exp,
@@ -36,6 +37,7 @@ from orchestrion.models.musicgen.kernels import (
     mix_fp16,
     mix_fp32,
     row_largest,
+    row_least,
     row_square_sum,
     row_sum,
     scores_fp16,
@@ -46,6 +48,7 @@ from orchestrion.models.musicgen.linear import (
     ADD,
     STORE,
     STORE_GELU,
+    Bytes,
     kind_of,
     linear,
     pack,
@@ -59,6 +62,8 @@ from orchestrion.models.musicgen.weights import LmWeights, Norm
 
 DEFAULT_MAX_TEXT: Final = 256
 NORM_EPSILON: Final = np.float32(1e-5)
+#: From here on a float32 becomes infinite in float16: half a step above the largest one, 65,504.
+FP16_OVERFLOW: Final = np.float32(65_520)
 POSITION_PERIOD: Final = 10_000.0
 #: Streams of a slot: what it hears, and the null that guidance pushes away from.
 STREAMS: Final = 2
@@ -274,6 +279,8 @@ class Step(NamedTuple):
     guidance: Floats
     #: [wanted, codebooks · card]: the result.
     logits: Floats
+    #: [rows]: 1 where something was no number, or too large for the cache. Bytes and float16 would hide it.
+    broken: Bytes
 
 
 @compiled
@@ -283,7 +290,7 @@ def run_step(plan: Plan, base: int, step: Step, counters: Ints, threads: int, th
     x, mixed, hidden, qkv = base + plan.x_at, base + plan.mixed_at, base + plan.hidden_at, base + plan.qkv_at
     scratch = base + plan.scratch_at + thread * plan.scratch_stride
     dim, ffn = plan.dim, plan.ffn_dim
-    phase = address_of(counters)
+    phase, broken = address_of(counters), address_of(step.broken)
 
     part = claim(phase)
     while part < rows:
@@ -295,37 +302,37 @@ def run_step(plan: Plan, base: int, step: Step, counters: Ints, threads: int, th
         layer = base + plan.layers_at + index * plan.layer_bytes
         cache = index * plan.streams * plan.heads
 
-        phase = normalise(plan, base, x, rows, layer + plan.attention_norm, scratch, phase, threads)
+        phase = normalise(plan, base, x, rows, layer + plan.attention_norm, scratch, broken, phase, threads)
         phase = project(plan, base, STORE, rows, layer + plan.qkv, dim, 3 * dim, qkv, phase, threads)
         part = claim(phase)
         while part < plan.heads:
             attend_head(plan, base, step, cache, part, scratch)
             part = claim(phase)
         phase = finish_phase(phase, threads)
-        phase = take(plan, base, mixed, rows, dim, phase, threads)
+        phase = take(plan, base, mixed, rows, dim, broken, phase, threads)
         phase = project(plan, base, ADD, rows, layer + plan.out, dim, dim, x, phase, threads)
 
         if crossing > 0:
-            phase = normalise(plan, base, x, crossing, layer + plan.cross_norm, scratch, phase, threads)
+            phase = normalise(plan, base, x, crossing, layer + plan.cross_norm, scratch, broken, phase, threads)
             phase = project(plan, base, STORE, crossing, layer + plan.cross_query, dim, dim, qkv, phase, threads)
             part = claim(phase)
             while part < plan.heads:
                 cross_attend_head(plan, base, step, cache, part, scratch)
                 part = claim(phase)
             phase = finish_phase(phase, threads)
-            phase = take(plan, base, mixed, crossing, dim, phase, threads)
+            phase = take(plan, base, mixed, crossing, dim, broken, phase, threads)
             phase = project(plan, base, ADD, crossing, layer + plan.cross_out, dim, dim, x, phase, threads)
 
-        phase = normalise(plan, base, x, rows, layer + plan.feed_forward_norm, scratch, phase, threads)
+        phase = normalise(plan, base, x, rows, layer + plan.feed_forward_norm, scratch, broken, phase, threads)
         phase = project(plan, base, STORE_GELU, rows, layer + plan.up, dim, ffn, hidden, phase, threads)
-        phase = take(plan, base, hidden, rows, ffn, phase, threads)
+        phase = take(plan, base, hidden, rows, ffn, broken, phase, threads)
         phase = project(plan, base, ADD, rows, layer + plan.down, ffn, dim, x, phase, threads)
 
     part = claim(phase)
     while part < finals:
-        normalise_row(
-            plan, x + 4 * dim * step.final[part], base + plan.out_norm_at, scratch, input_row(plan, base, part)
-        )
+        row, to = step.final[part], input_row(plan, base, part)
+        if not normalise_row(plan, x + 4 * dim * row, base + plan.out_norm_at, scratch, to):
+            step.broken[row] = 1
         part = claim(phase)
     phase = finish_phase(phase, threads)
     logits, outputs = base + plan.logits_at, plan.codebooks * plan.card
@@ -374,8 +381,11 @@ def embed(plan: Plan, base: int, step: Step, row: int) -> None:
 
 
 @compiled
-def normalise_row(plan: Plan, x: int, norm: int, scratch: int, to: int) -> None:
-    """Layer norm of the row at `x`, as a kernel reads it, to `to`. At `norm` are weight and bias."""
+def normalise_row(plan: Plan, x: int, norm: int, scratch: int, to: int) -> bool:
+    """Layer norm of the row at `x`, as a kernel reads it, to `to`; false if it has no finite one.
+
+    At `norm` are weight and bias.
+    """
     dim = plan.dim
     count, vectors = np.float32(dim), dim // LANES
     mean = row_sum(x, vectors) / count
@@ -387,24 +397,33 @@ def normalise_row(plan: Plan, x: int, norm: int, scratch: int, to: int) -> None:
     for i in range(dim):
         centred[i] = centred[i] * inverse * weight[i] + bias[i]
     write_row(plan.kind, centred, to)
+    # One value that is not finite makes the variance so, and one too large to be squared makes this zero.
+    has_one: bool = np.float32(0) < inverse < np.float32(np.inf)
+    return has_one
 
 
 @compiled
-def normalise(plan: Plan, base: int, x: int, rows: int, norm: int, scratch: int, phase: int, threads: int) -> int:
-    """Layer norm of rows [rows, dim] at `x`, to the inputs of the next product."""
+def normalise(
+    plan: Plan, base: int, x: int, rows: int, norm: int, scratch: int, broken: int, phase: int, threads: int
+) -> int:
+    """Layer norm of rows [rows, dim] at `x`, to the inputs of the next product; marks those at `broken` without one."""
     part = claim(phase)
     while part < rows:
-        normalise_row(plan, x + 4 * plan.dim * part, norm, scratch, input_row(plan, base, part))
+        if not normalise_row(plan, x + 4 * plan.dim * part, norm, scratch, input_row(plan, base, part)):
+            bytes_at(broken + part, 1)[0] = 1
         part = claim(phase)
     return finish_phase(phase, threads)
 
 
 @compiled
-def take(plan: Plan, base: int, rows_at: int, rows: int, width: int, phase: int, threads: int) -> int:
-    """Rows [rows, width] as they are, to the inputs of the next product."""
+def take(plan: Plan, base: int, rows_at: int, rows: int, width: int, broken: int, phase: int, threads: int) -> int:
+    """Rows [rows, width] as they are, to the inputs of the next product; marks those at `broken` that aren't finite."""
     part = claim(phase)
     while part < rows:
-        write_row(plan.kind, floats_at(rows_at + 4 * width * part, width), input_row(plan, base, part))
+        row = rows_at + 4 * width * part
+        write_row(plan.kind, floats_at(row, width), input_row(plan, base, part))
+        if not np.isfinite(row_sum(row, width // LANES)):
+            bytes_at(broken + part, 1)[0] = 1
         part = claim(phase)
     return finish_phase(phase, threads)
 
@@ -444,6 +463,8 @@ def attend_head(plan: Plan, base: int, step: Step, cache: int, head: int, scratc
         value = key + 4 * plan.dim
         keep_key(plan, key, base + plan.keys_at + place, step.position[row])
         keep_value(plan, value, base + plan.values_at + place, step.position[row])
+        if not (fits_cache(plan, key) and fits_cache(plan, value)):
+            step.broken[row] = 1
     for row in range(step.stream.size):
         place = (cache + step.stream[row] * plan.heads + head) * plan.self_head
         query = base + plan.qkv_at + 4 * (3 * plan.dim * row + head * plan.head_dim)
@@ -461,6 +482,16 @@ def cross_attend_head(plan: Plan, base: int, step: Step, cache: int, head: int, 
         out = base + plan.mixed_at + 4 * (plan.dim * row + head * plan.head_dim)
         keys, values = base + plan.cross_keys_at + place, base + plan.cross_values_at + place
         attend(plan, query, keys, values, step.text[row], scratch, out)
+
+
+@compiled
+def fits_cache(plan: Plan, values: int) -> bool:
+    """Whether one head's key or value at the address `values` stays finite in the cache."""
+    if not plan.half:
+        return True
+    vectors = plan.head_dim // LANES
+    fits: bool = row_largest(values, vectors) < FP16_OVERFLOW and row_least(values, vectors) > -FP16_OVERFLOW
+    return fits
 
 
 @compiled
@@ -524,11 +555,16 @@ def guide(step: Step, logits: int, outputs: int, wanted: int) -> None:
 
 
 @compiled
-def bind_text(plan: Plan, base: int, stream: int, states: Floats, counters: Ints, threads: int, thread: int) -> None:
-    """One thread's part of computing the keys and values of a stream's text `states` [text, dim] in every layer."""
+def bind_text(
+    plan: Plan, base: int, stream: int, states: Floats, broken: Bytes, counters: Ints, threads: int, thread: int
+) -> None:
+    """One thread's part of computing the keys and values of a stream's text `states` [text, dim] in every layer.
+
+    Marks the states in `broken` [text] that give no numbers, or such as are too large for the cache.
+    """
     count, dim = states.shape
     phase = address_of(counters)
-    phase = take(plan, base, address_of(states), count, dim, phase, threads)
+    phase = take(plan, base, address_of(states), count, dim, address_of(broken), phase, threads)
     pair = base + plan.qkv_at
     for index in range(plan.layers):
         layer = base + plan.layers_at + index * plan.layer_bytes
@@ -541,6 +577,8 @@ def bind_text(plan: Plan, base: int, stream: int, states: Floats, counters: Ints
                 to = base + (plan.cross_values_at if value else plan.cross_keys_at) + place + part * plan.cross_head
                 for row in range(count):
                     at = pair + 4 * (dim * row + part * plan.head_dim)
+                    if not fits_cache(plan, at):
+                        broken[row] = 1
                     if value:
                         keep_value(plan, at, to, row)
                     else:
@@ -682,6 +720,10 @@ class CpuDecoder:
         self._base: int = self._memory.ctypes.data
         self._lay_out(weights)
         self._hearing: dict[int, _Hearing] = {}
+        #: What each slot was last bound to.
+        self._bound: dict[int, Condition] = {}
+        #: Slots that had a column or a text without numbers since they were bound.
+        self._broken = np.zeros(slots, np.bool_)
         self._filled = np.zeros(slots, np.int64)
         self._crew = Crew(threads)
 
@@ -722,31 +764,41 @@ class CpuDecoder:
         if condition.prefix_columns >= self._max_positions:
             limit = self._max_positions - 1
             raise InvalidRequest.of("prefix", condition.prefix_columns, f"must be at most {limit} columns")
-        for number, states in enumerate(crosses):
-            if states is not None and len(states):
-                self._bind_text(STREAMS * slot + number, states)
+        # A later window hears the same text: its keys and values are there, unless they were found broken.
+        if self._bound.pop(slot, None) is not condition or self._broken[slot]:
+            self._broken[slot] = False
+            for number, states in enumerate(crosses):
+                if states is not None and len(states):
+                    self._broken[slot] |= not self._bind_text(STREAMS * slot + number, states)
         self._hearing[slot] = _Hearing.of(condition, self._plan.dim)
         self._filled[slot] = 0
+        self._bound[slot] = condition
 
     def step(self, rows: Rows, draws: Draws) -> Ints:
         """Write the rows into the cache and draw from the wanted ones: [w, codebooks]."""
         return draw(self.logits(rows), draws)
 
     def logits(self, rows: Rows) -> Floats:
-        """As `step`, but the guided logits themselves: [w, codebooks, card]."""
+        """As `step`, but the guided logits themselves: [w, codebooks, card]; no numbers for a slot that is broken."""
         step = self._step_of(rows)
         counters = np.zeros(2 * self._phases, np.int64)
         self._crew.run(run_step, self._plan, self._base, step, counters)
+        if step.broken.any():
+            self._broken[step.stream[step.broken != 0] // STREAMS] = True
+        if self._broken.any():
+            step.logits[self._broken[rows.slot[rows.wanted]]] = np.nan
         return step.logits.reshape(len(rows.wanted), self._plan.codebooks, self._plan.card)
 
     @property
     def _phases(self) -> int:
         return 14 * self._plan.layers + 8
 
-    def _bind_text(self, stream: int, states: Floats) -> None:
+    def _bind_text(self, stream: int, states: Floats) -> bool:
+        """Whether the keys and values of all states are numbers."""
         counters = np.zeros(2 * self._phases, np.int64)
-        states = np.ascontiguousarray(states, np.float32)
-        self._crew.run(bind_text, self._plan, self._base, stream, states, counters)
+        states, broken = np.ascontiguousarray(states, np.float32), np.zeros(len(states), np.uint8)
+        self._crew.run(bind_text, self._plan, self._base, stream, states, broken, counters)
+        return not broken.any()
 
     def _step_of(self, rows: Rows) -> Step:
         """The step's columns as rows of streams; notes that their slots have them."""
@@ -779,6 +831,7 @@ class CpuDecoder:
             null=null,
             guidance=np.array([hearing[row].guidance for row in wanted], np.float32),
             logits=np.empty((len(wanted), self._plan.codebooks * self._plan.card), np.float32),
+            broken=np.zeros(len(of), np.uint8),
         )
 
     def _check(self, rows: Rows) -> None:

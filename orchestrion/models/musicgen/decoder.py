@@ -50,6 +50,11 @@ class Condition:
         return self.guidance != 1.0
 
     @property
+    def text_states(self) -> int:
+        """Text states whose keys and values a decoder computes when it is bound to this."""
+        return sum(len(states) for states in (self.cross, self.null_cross) if states is not None)
+
+    @property
     def prefix_columns(self) -> int:
         """Columns before the first column of codes."""
         return 0 if self.prefix is None else len(self.prefix)

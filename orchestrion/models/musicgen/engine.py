@@ -9,6 +9,7 @@ drawn is kept, and feeding it again gives the same bits.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -19,16 +20,19 @@ import numpy as np
 import torch
 
 from orchestrion.clock import Clock
-from orchestrion.errors import ModelFailed
+from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.musicgen.codec import Codec, DecodeStream
 from orchestrion.models.musicgen.decoder import Condition, Decoder, Draws, Floats, Ints, Rows
 from orchestrion.models.musicgen.scheduler import (
     LAST_TRIES,
+    TEXT_STATES_BESIDE_DECODING,
     Capacity,
+    DuePiece,
     SlotState,
     after_shortage,
     after_success,
     choose_victim,
+    plan_codec,
     plan_step,
 )
 from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
@@ -74,20 +78,29 @@ class Piece:
     #: Samples that came out of the codec since it last began this piece, and samples that were given on.
     decoded_samples: int = 0
     given_samples: int = 0
-    #: Whether the codec has it in hand just now.
-    in_codec: bool = False
+    #: Frames that the codec has in hand just now; none while it is at others.
+    frames_in_codec: int = 0
+    #: The codec's batch that it was last in; 0 for a piece that was not heard yet.
+    last_batch: int = 0
+    #: Up to here it comes to the codec alone, because a batch that went so far has broken.
+    suspect_frames: int = 0
     #: Times in a row that the codec found no memory for it.
     codec_shortages: int = 0
     chunks: deque[Pcm] = field(default_factory=deque)
     #: Seconds of the device that this piece used: its share of every step and of every codec batch it was in.
     device_s: float = 0.0
-    failure: ModelFailed | None = None
+    failure: ModelFailed | InvalidRequest | None = None
     is_over: bool = False
 
     @property
     def ready_frames(self) -> int:
         """Frames that the codec could be given now."""
         return self.sequence.ready_frames - self.pushed_frames
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the codec is to have it alone."""
+        return self.pushed_frames < self.suspect_frames
 
     def untaken_frames(self, hop: int) -> int:
         """Frames drawn that nobody has taken as audio yet."""
@@ -132,9 +145,13 @@ class Engine:
         self._occupied: list[Piece] = []  # In order of arrival.
         self._draining: list[Piece] = []  # All codes drawn, audio not yet.
         self._codec_thread = codec_thread
-        #: Pieces that this step found no memory for.
-        self._put_off = 0
+        #: Pieces that this step took out of it, because they failed or for want of memory.
+        self._set_aside = 0
+        #: Pieces of a step that broke, each to be stepped alone: whoever breaks that one, too, has broken both.
+        self._suspects: list[Piece] = []
         self._in_codec: list[Piece] = []
+        self._codec_batches = 0
+        self._newcomers_turn = True
         self._codec_call: Future[tuple[list[Pcm], float]] | None = None
 
     @property
@@ -156,7 +173,7 @@ class Engine:
         """The piece's next audio, stepping everybody until it is there: [samples, channels]; None at the end.
 
         Raises:
-            ModelFailed: this piece cannot be made.
+            ModelFailed, InvalidRequest: this piece cannot be made.
         """
         while not piece.chunks:
             if piece.failure is not None:
@@ -169,17 +186,18 @@ class Engine:
 
     def step(self) -> bool:
         """Advance every piece that can be advanced; False when all that is left to do is waiting for the codec."""
-        self._put_off = 0
+        self._set_aside = 0
         collected = self._collect_audio()
         self._admit()
-        counts = plan_step([self._state(piece) for piece in self._occupied], self._capacity.rows)
-        planned = [(piece, count) for piece, count in zip(self._occupied, counts, strict=True) if count]
-        for piece, count in zip(self._occupied, counts, strict=True):
+        stepping = next(([one] for one in self._suspects if self._state(one).pending), self._occupied)
+        counts = plan_step([self._state(piece) for piece in stepping], self._capacity.rows)
+        planned = [(piece, count) for piece, count in zip(stepping, counts, strict=True) if count]
+        for piece, count in zip(stepping, counts, strict=True):
             piece.passed_over = 0 if count else piece.passed_over + 1
         if planned:
             self._run(planned)
         self._hand_to_codec()
-        return collected or bool(planned) or bool(self._put_off)
+        return collected or bool(planned) or bool(self._set_aside)
 
     def close(self) -> None:
         """Give up every piece in progress and wait for the codec."""
@@ -191,7 +209,10 @@ class Engine:
     # ---- slots -------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
+        text_states = 0
         while self._waiting and self._free_slots and len(self._occupied) < self._capacity.slots:
+            if text_states >= TEXT_STATES_BESIDE_DECODING:
+                return
             piece = min(self._waiting, key=lambda one: not one.interactive)  # The first of the most urgent.
             if piece.stream is None and not self._open_stream(piece):
                 return
@@ -201,21 +222,27 @@ class Engine:
                 continue
             piece.slot = self._free_slots.pop()
             self._occupied.append(piece)
-            self._bind(piece)
+            text_states += self._bind(piece)
 
-    def _bind(self, piece: Piece) -> None:
-        """Let the decoder begin the piece's present window, or begin it again."""
-        condition = piece.condition(piece.sequence.window)
-        piece.prefix_columns = condition.prefix_columns
+    def _bind(self, piece: Piece) -> int:
+        """Let the decoder begin the piece's present window, or begin it again; the text states that this took."""
         piece.sequence.restart()
         try:
+            condition = piece.condition(piece.sequence.window)
+            piece.prefix_columns = condition.prefix_columns
             self._decoder.bind(piece.slot, condition)
         except _OUT_OF_MEMORY:
             self._begin_later(piece)
+            return 0
+        except Exception as error:
+            # Whatever it is, it is about this piece and not about the one whose chunk somebody is waiting for.
+            self._fail(piece, _failure("beginning this piece", error))
+            return 0
+        return condition.text_states
 
     def _begin_later(self, piece: Piece) -> None:
         """There is no room to begin its window: with fewer pieces in slots there will be."""
-        self._put_off += 1
+        self._set_aside += 1
         shrunk = after_shortage(self._capacity, len(self._occupied), planned_rows=0)
         logger.warning("no memory to begin a piece beside %d; going on with %s", len(self._occupied) - 1, shrunk)
         if shrunk is None:
@@ -227,6 +254,8 @@ class Engine:
 
     def _leave_slot(self, piece: Piece) -> None:
         self._occupied.remove(piece)
+        if piece in self._suspects:
+            self._suspects.remove(piece)
         self._free_slots.append(piece.slot)
         piece.slot = _NO_SLOT
 
@@ -247,6 +276,9 @@ class Engine:
         except _OUT_OF_MEMORY:
             self._give_way(planned)
             return
+        except Exception as error:
+            self._find_culprit([piece for piece, _ in planned], error)
+            return
         step_s = self._clock.monotonic_s() - started_s
         rows = sum(count for _, count in planned)
         for piece, count in planned:
@@ -254,11 +286,23 @@ class Engine:
             piece.sequence.fed(count)
         least: Ints = tokens.min(axis=1)  # -1 where the logits were no numbers.
         for piece, drawn, lowest in zip(drawing, tokens, least, strict=True):
+            if piece in self._suspects:
+                self._suspects.remove(piece)
             if lowest >= 0:
                 self._take(piece, drawn)
             else:
                 self._fail(piece, ModelFailed("the model's logits are not numbers: weights or precision are broken"))
         self._capacity = after_success(self._capacity, self._full)
+
+    def _find_culprit(self, pieces: list[Piece], error: Exception) -> None:
+        """A step broke. Of several pieces in it each is begun again and stepped alone, until one breaks alone."""
+        if len(pieces) == 1:
+            self._fail(pieces[0], _failure("a step of this piece", error))
+            return
+        logger.warning("a step of %d pieces broke; stepping them one by one: %r", len(pieces), error)
+        self._suspects = pieces
+        for piece in list(pieces):
+            self._bind(piece)
 
     def _take(self, piece: Piece, tokens: Ints) -> None:
         if piece.sequence.accept(tokens):
@@ -297,29 +341,46 @@ class Engine:
 
     def _close_stream(self, piece: Piece) -> None:
         """Free the piece's codec state, unless the codec is at it: then `_collect_audio` does."""
-        if piece.stream is not None and not piece.in_codec:
+        if piece.stream is not None and not piece.frames_in_codec:
             piece.stream.close()
             piece.stream = None
             self._free_streams += 1
 
     def _hand_to_codec(self) -> None:
-        """Give the codec its next batch if it has none: those with a chunk's worth of frames, or with their last."""
+        """Give the codec its next batch if it has none: of those with a chunk's worth of frames, or with their last."""
         if self._codec_call is not None:
             return
-        self._in_codec = [piece for piece in [*self._draining, *self._occupied] if self._is_due(piece)]
-        del self._in_codec[self._codec_batch :]
-        if self._in_codec:
-            items = [self._next_frames(piece) for piece in self._in_codec]
-            self._codec_call = self._codec_thread.submit(self._decode, items)
+        due = [piece for piece in [*self._draining, *self._occupied] if self._is_due(piece)]
+        if not due:
+            return
+        somebody_waits = any(piece.interactive for piece in [*self._draining, *self._occupied, *self._waiting])
+        chosen = plan_codec(
+            [self._due_piece(piece) for piece in due],
+            most_pieces=self._codec_batch,
+            most_frames=self._codec.frames_at_once if somebody_waits else sys.maxsize,
+            newcomers_turn=self._newcomers_turn,
+        )
+        self._in_codec = [due[index] for index in chosen]
+        self._newcomers_turn = self._in_codec[0].last_batch > 0
+        self._codec_batches += 1
+        items = [self._next_frames(piece) for piece in self._in_codec]
+        self._codec_call = self._codec_thread.submit(self._decode, items)
+
+    def _due_piece(self, piece: Piece) -> DuePiece:
+        passed_over = self._codec_batches - piece.last_batch if piece.last_batch else None
+        return DuePiece(self._frames_to_push(piece), passed_over, piece.is_suspect)
+
+    def _frames_to_push(self, piece: Piece) -> int:
+        return min(piece.ready_frames, self._pacing.chunk_frames)
 
     def _next_frames(self, piece: Piece) -> tuple[DecodeStream, Ints, bool]:
         if piece.stream is None:
             raise RuntimeError("a piece without a codec stream was handed to the codec")
         begin = piece.pushed_frames
-        end = begin + min(piece.ready_frames, self._pacing.chunk_frames)
+        end = begin + self._frames_to_push(piece)
+        piece.frames_in_codec, piece.last_batch = end - begin, self._codec_batches
         piece.pushed_frames = end
         piece.next_chunk_frames = min(2 * piece.next_chunk_frames, self._pacing.chunk_frames)
-        piece.in_codec = True
         return piece.stream, piece.sequence.codes[:, begin:end].copy(), end == piece.sequence.total_frames
 
     def _is_due(self, piece: Piece) -> bool:
@@ -343,16 +404,17 @@ class Engine:
             return False
         call, pieces = self._codec_call, self._in_codec
         self._codec_call, self._in_codec = None, []
+        shares = [piece.frames_in_codec for piece in pieces]
         for piece in pieces:
-            piece.in_codec = False
+            piece.frames_in_codec = 0
         error = call.exception()
         if error is not None:
             self._codec_broke(pieces, error)
             return True
         self._codec_batch = min(self._full_codec_batch, self._codec_batch + 1)
         chunks, codec_s = call.result()
-        for piece, chunk in zip(pieces, chunks, strict=True):
-            piece.device_s += codec_s / len(pieces)
+        for piece, frames, chunk in zip(pieces, shares, chunks, strict=True):
+            piece.device_s += codec_s * frames / sum(shares)
             self._give_on(piece, chunk)
         return True
 
@@ -372,24 +434,29 @@ class Engine:
             self._retire(piece)
 
     def _codec_broke(self, pieces: list[Piece], error: BaseException) -> None:
-        """Begin the audio of these pieces again if it was memory, fewer at a time; otherwise they fail."""
-        shortage = isinstance(error, _OUT_OF_MEMORY)
+        """Begin the audio of these pieces again: fewer at a time if it was memory, else one by one to find who it was.
+
+        What breaks alone has failed.
+        """
+        shortage, alone = isinstance(error, _OUT_OF_MEMORY), len(pieces) == 1
         logger.warning("the codec failed on %d pieces: %r", len(pieces), error)
         self._codec_batch = max(1, len(pieces) // 2) if shortage else self._codec_batch
         for piece in pieces:
             self._close_stream(piece)
             if piece.is_over:
                 continue
-            piece.codec_shortages += 1
-            hopeless = len(pieces) == 1 and piece.codec_shortages >= LAST_TRIES
-            if shortage and not hopeless and self._open_stream(piece):
+            piece.codec_shortages += shortage
+            piece.suspect_frames = piece.suspect_frames if shortage else piece.pushed_frames
+            hopeless = alone and (not shortage or piece.codec_shortages >= LAST_TRIES)
+            if not hopeless and self._open_stream(piece):
                 piece.pushed_frames = piece.decoded_samples = 0
             else:
-                self._fail(piece, ModelFailed(f"the codec failed: {type(error).__name__}: {error}"))
+                self._fail(piece, _failure("the codec", error))
 
     # ---- the end of a piece ------------------------------------------------------------------------------------
 
-    def _fail(self, piece: Piece, failure: ModelFailed) -> None:
+    def _fail(self, piece: Piece, failure: ModelFailed | InvalidRequest) -> None:
+        self._set_aside += 1
         piece.failure = failure
         self._retire(piece)
 
@@ -403,6 +470,16 @@ class Engine:
             self._draining.remove(piece)
         piece.is_over = True
         self._close_stream(piece)
+
+
+def _failure(what: str, error: BaseException) -> ModelFailed | InvalidRequest:
+    """What somebody is told whose piece broke something."""
+    if isinstance(error, ModelFailed | InvalidRequest):
+        return error
+    logger.error("%s failed", what, exc_info=error)
+    failure = ModelFailed(f"{what} failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _rows(planned: list[tuple[Piece, int]], drawing: list[Piece]) -> Rows:

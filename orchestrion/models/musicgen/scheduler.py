@@ -15,6 +15,9 @@ from typing import Final
 
 #: Rows of prefill in one step while others decode: about what doubles such a step on a CPU, less on a GPU.
 PREFILL_ROWS_BESIDE_DECODING: Final = 32
+#: Text states whose keys and values are computed in one step, once the first piece has its own: the longest prompt's,
+#: about the work of as many rows of prefill on a CPU.
+TEXT_STATES_BESIDE_DECODING: Final = 256
 #: Steps without trouble after which a share of the capacity that was given up is tried again.
 RECOVERY_STEPS: Final = 50
 #: Times that the smallest possible step is tried before its piece fails: memory may belong to somebody else just now.
@@ -76,6 +79,48 @@ def plan_step(slots: Sequence[SlotState], rows: int) -> list[int]:
             plan[index] = min(slots[index].pending, rows)
             rows -= plan[index]
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class DuePiece:
+    """What the codec's next batch depends on."""
+
+    #: Frames that the codec would be given.
+    frames: int
+    #: Batches since the codec last had it; None for a piece that it never had.
+    passed_over: int | None
+    #: Whether it broke a batch and is to be tried alone.
+    suspect: bool
+
+
+def plan_codec(due: Sequence[DuePiece], *, most_pieces: int, most_frames: int, newcomers_turn: bool) -> list[int]:
+    """Indices of the pieces of the codec's next batch, at least one of those that are due.
+
+    Newcomers come first and share their batch with nobody else, because somebody waits for their first sound; the
+    others come in the order in which they last had the codec. A suspect comes alone, before all.
+
+    Args:
+        due: in order of arrival; not empty.
+        most_pieces: at most so many together.
+        most_frames: at most so many frames together, or one piece.
+        newcomers_turn: false to let those wait who were never heard, if there are others: their turn was the last one.
+    """
+    suspect = next((index for index, piece in enumerate(due) if piece.suspect), None)
+    if suspect is not None:
+        return [suspect]
+    new = [index for index, piece in enumerate(due) if piece.passed_over is None]
+    heard = sorted(
+        (index for index, piece in enumerate(due) if piece.passed_over is not None),
+        key=lambda index: -(due[index].passed_over or 0),
+    )
+    batch: list[int] = []
+    frames = 0
+    for index in new if new and (newcomers_turn or not heard) else heard:
+        frames += due[index].frames
+        if len(batch) == most_pieces or (batch and frames > most_frames):
+            break
+        batch.append(index)
+    return batch
 
 
 def after_shortage(capacity: Capacity, occupied: int, planned_rows: int) -> Capacity | None:

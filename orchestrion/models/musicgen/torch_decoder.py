@@ -120,6 +120,8 @@ class TorchDecoder:
         # What the host must know of each slot.
         self._streams, self._texts = np.ones(slots, np.int64), np.zeros(slots, np.int64)
         self._prefix_columns = np.zeros(slots, np.int64)
+        #: What each slot was last bound to.
+        self._bound: dict[int, Condition] = {}
         #: [2, prefix, dim] of each slot that has one, on the device.
         self._prefixes: dict[int, Tensor] = {}
         with _memory_errors(), torch.inference_mode():
@@ -188,8 +190,10 @@ class TorchDecoder:
         self._check(condition)
         null = self.slots + slot
         with _memory_errors(), torch.inference_mode():
-            self._hear(slot, condition.cross)
-            self._hear(null, condition.null_cross if condition.has_null else None)
+            # A later window hears the same text: its keys and values are there.
+            if self._bound.pop(slot, None) is not condition:
+                self._hear(slot, condition.cross)
+                self._hear(null, condition.null_cross if condition.has_null else None)
             self._streams_of[1, slot] = null if condition.has_null else self._spare
             self._guidance[slot] = condition.guidance
             self._prefixes.pop(slot, None)
@@ -198,6 +202,7 @@ class TorchDecoder:
         self._streams[slot] = 2 if condition.has_null else 1
         self._texts[slot] = self._streams[slot] if condition.null_cross is not None else condition.cross is not None
         self._prefix_columns[slot] = condition.prefix_columns
+        self._bound[slot] = condition
 
     def _check(self, condition: Condition) -> None:
         for name, states in (("prompt", condition.cross), ("negative_prompt", condition.null_cross)):

@@ -79,6 +79,7 @@ class EchoCodec:
     """Frame f sounds as HOP samples of a number made of its codes and of its neighbours', two frames to each side."""
 
     look_ahead_frames = 2
+    frames_at_once = 100
 
     def __init__(self) -> None:
         self.open_streams = 0
@@ -126,3 +127,20 @@ class AtOnce(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class Later(Executor):
+    """Runs what was submitted when it is told to."""
+
+    def __init__(self) -> None:
+        self.submitted = []
+
+    def submit(self, work, /, *arguments):
+        future = Future()
+        self.submitted.append((future, work, arguments))
+        return future
+
+    def run(self) -> None:
+        for future, work, arguments in self.submitted:
+            future.set_result(work(*arguments))
+        self.submitted.clear()

@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 
 from orchestrion.errors import InvalidRequest
+from orchestrion.models.musicgen import cpu_decoder
 from orchestrion.models.musicgen.cpu_decoder import CpuDecoder, Crew, memory_bytes
 from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
-from orchestrion.models.musicgen.sampling import draw
+from orchestrion.models.musicgen.sampling import NO_CODE, draw
 from tests import musicgen_checkpoints as checkpoints
 from tests.musicgen_checkpoints import SMALL, lm_geometry, random_lm
 
@@ -347,3 +348,84 @@ def test_what_goes_wrong_in_a_thread_reaches_the_caller_and_the_crew_works_on():
     crew.run(lambda *numbers: seen.append(numbers))
     crew.close()
     assert sorted(seen) == [(3, 0), (3, 1), (3, 2)]
+
+
+def overflowing_keys():
+    """A model whose keys overflow float16 for some codes only: one channel of them sees one input, enlarged."""
+    weights = WEIGHTS[TINY]
+    first = weights.layers[0]
+    qkv = first.qkv.clone()
+    qkv[TINY.dim] = 0
+    qkv[TINY.dim, 0] = 1e5
+    return replace(weights, layers=(replace(first, qkv=qkv), *weights.layers[1:]))
+
+
+def codes_by_key(weights, positions):
+    """For each position, codes whose key stays within float16 and codes whose key does not: 2 x [positions, 4]."""
+    x = weights.embeddings[:, : TINY.card].sum(0) + cpu_decoder.positions(positions, TINY.dim)[:, None]
+    norm = weights.layers[0].attention_norm
+    keys = functional.layer_norm(x, (TINY.dim,), norm.weight, norm.bias)[:, :, 0].abs() * 1e5
+    return np.repeat(keys.argmin(1)[:, None].numpy(), 4, 1), np.repeat(keys.argmax(1)[:, None].numpy(), 4, 1)
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.INT8, Precision.INT4])
+def test_a_key_too_large_for_the_cache_fails_its_slot_and_no_other(precision):
+    weights, columns = overflowing_keys(), 6
+    good, bad = codes_by_key(weights, columns)
+    silent = Condition(None, None, None, None, 1.0)
+
+    def made():
+        return CpuDecoder(
+            TINY, weights, slots=2, max_positions=16, max_rows=8, precision=precision, threads=1, max_text=8
+        )
+
+    alone, both = made(), made()
+    for slot in (0, 1):
+        both.bind(slot, silent)
+    alone.bind(0, silent)
+    for at in range(columns):
+        own = rows(0, at, good[at : at + 1])
+        # The other slot has one overflow, in a column that nothing is drawn from, and is well-behaved afterwards.
+        other = rows(1, at, (bad if at == 2 else good)[at : at + 1], wanted=[] if at == 2 else None)
+        expected, answers = alone.logits(own), both.logits(together([own, other]))
+        assert np.array_equal(answers[0], expected[0])
+        assert np.isfinite(expected).all()
+        if at != 2:
+            assert np.isfinite(answers[1]).all() == (at < 2)
+    both.bind(1, silent)
+    assert np.isfinite(both.logits(rows(1, 0, good[:1]))).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])  # The last one is a number whose square is none.
+def test_a_prefix_or_text_without_numbers_is_drawn_nothing_from(precision, value):
+    spoilt = states(1, 9, TINY_MELODY)
+    spoilt[4, 7] = value
+    prefixed = decoder(TINY_MELODY, precision, slots=2)
+    for slot, prefix in enumerate((states(1, 9, TINY_MELODY), spoilt)):
+        prefixed.bind(slot, Condition(None, None, prefix, None, 1.0))
+    given = np.zeros((10, 4), np.int64)
+    draws = Draws(np.zeros(2, np.uint64), np.zeros(2, np.int64), *(np.zeros(2, kind) for kind in ("f4", "i8", "f4")))
+    codes = prefixed.step(together([rows(slot, 0, given, wanted=[9]) for slot in (0, 1)]), draws)
+
+    assert (codes[0] >= 0).all()
+    assert (codes[1] == NO_CODE).all()
+
+    said = states(1, 9)
+    said[4, 7] = value
+    texts = decoder(TINY, precision, slots=2)
+    texts.bind(0, Condition(states(1, 9), None, None, None, 1.0))
+    texts.bind(1, Condition(said, None, None, None, 1.0))
+    codes = texts.step(together([rows(slot, 0, given[:1]) for slot in (0, 1)]), draws)
+    assert (codes[0] >= 0).all()
+    assert (codes[1] == NO_CODE).all()
+
+
+def test_a_later_window_finds_its_text_there():
+    ours, heard = decoder(slots=2), condition(cross=states(1, 9))
+    given = np.full((1, 4), 5)
+    ours.bind(0, heard)
+    first = ours.logits(rows(0, 0, given))
+    for other in (condition(cross=states(2, 20)), condition(cross=states(1, 9)), heard, heard):
+        ours.bind(0, other)
+        assert np.array_equal(ours.logits(rows(0, 0, given)), first) == (other.text_states == 9)

@@ -1,16 +1,17 @@
 """The engine over a decoder that hashes what it is fed: whatever happens around a piece, it sounds as it does alone."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from orchestrion.errors import ModelFailed
+from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
 from orchestrion.models.musicgen.scheduler import RECOVERY_STEPS
 from orchestrion.models.musicgen.sequence import Sequence, plan_windows
 from tests.musicgen_checkpoints import TINY
-from tests.unit.models.musicgen.fakes import HOP, AtOnce, EchoCodec, HistoryDecoder, Ticks, condition
+from tests.unit.models.musicgen.fakes import HOP, AtOnce, EchoCodec, HistoryDecoder, Later, Ticks, condition
 
 PACING = Pacing(first_chunk_frames=3, chunk_frames=8, max_ahead_frames=1000)
 
@@ -49,6 +50,10 @@ def take_all(engine, one):
     while (chunk := engine.next_chunk(one)) is not None:
         chunks.append(chunk)
     return np.concatenate(chunks)
+
+
+def raise_(error):
+    raise error
 
 
 def alone(**wish):
@@ -317,6 +322,121 @@ def test_a_codec_that_breaks_fails_those_it_was_decoding():
     with pytest.raises(ModelFailed, match="codes out of range"):
         take_all(engine, one)
     assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_a_newcomers_first_chunk_does_not_wait_behind_everybody_elses_audio():
+    engine, _, codec = make_engine(slots=8, codec_thread=Later())
+    codec.frames_at_once = 16
+    running = [piece(seed=seed, frames=200, window=300) for seed in range(1, 7)]
+    for one in running:
+        engine.submit(one)
+    while any(one.given_samples == 0 for one in running):
+        engine.step()
+        engine._codec_thread.run()
+    newcomer = piece(seed=9)
+    engine.submit(newcomer)
+    # The codec is slow: everybody has a chunk's worth of frames when it comes back.
+    for _ in range(12):
+        engine.step()
+    batches = []
+    codec.before_push = lambda items: batches.append([stream for stream, _, _ in items])
+    engine._codec_thread.run()
+    engine.step()
+    engine._codec_thread.run()
+
+    assert batches[-1] == [newcomer.stream]
+    assert len(batches[0]) > 1
+    for one in [*running, newcomer]:
+        engine.cancel(one)
+    engine._codec_thread.run()
+    engine.close()
+
+
+def test_whoever_cannot_begin_fails_alone_whosever_chunk_is_being_waited_for():
+    engine, _, codec = make_engine(slots=3)
+
+    def broken(window):
+        raise OSError("the theme is on a disk that is gone")
+
+    good, bad = piece(seed=1), replace(piece(seed=2), condition=broken)
+    refused = replace(piece(seed=3), condition=lambda window: raise_(InvalidRequest.of("prompt", "…", "too long")))
+    for one in (good, bad, refused):
+        engine.submit(one)
+
+    assert np.array_equal(take_all(engine, good), alone(seed=1))
+    with pytest.raises(ModelFailed, match="OSError: the theme is on a disk"):
+        take_all(engine, bad)
+    with pytest.raises(InvalidRequest, match="too long"):
+        take_all(engine, refused)
+    last = replace(piece(seed=2), condition=broken)
+    engine.submit(last)
+    with pytest.raises(ModelFailed):
+        take_all(engine, last)
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_a_step_that_breaks_costs_only_the_piece_that_broke_it():
+    engine, decoder, codec = make_engine(slots=4)
+    wishes = [{"seed": seed, "frames": 20 + seed, "prompt_frames": 5} for seed in range(1, 5)]
+    pieces = [piece(**wish) for wish in wishes]
+
+    def broken(rows):
+        guilty = pieces[2].slot
+        if (rows.position[rows.slot == guilty] == 11).any():
+            raise IndexError("a code that no table has")
+
+    decoder.before_step = broken
+    for one in pieces:
+        engine.submit(one)
+    for wish, one in zip(wishes, pieces, strict=True):
+        if one is pieces[2]:
+            with pytest.raises(ModelFailed, match="IndexError"):
+                take_all(engine, one)
+        else:
+            assert np.array_equal(take_all(engine, one), alone(**wish))
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_a_codec_that_breaks_on_one_piece_costs_no_other():
+    engine, _, codec = make_engine(slots=4)
+    pieces = [piece(seed=seed, frames=40, window=50) for seed in range(1, 5)]
+    for one in pieces:
+        engine.submit(one)
+
+    def broken(items):
+        if any(stream is pieces[1].stream and stream.codes.shape[1] > 20 for stream, _, _ in items):
+            raise ValueError("codes out of range")
+
+    codec.before_push = broken
+    with pytest.raises(ModelFailed, match="codes out of range"):
+        take_all(engine, pieces[1])
+    for seed, one in zip((1, 3, 4), (pieces[0], *pieces[2:]), strict=True):
+        assert np.array_equal(take_all(engine, one), alone(seed=seed, frames=40, window=50))
+    assert_nothing_is_held(engine, codec)
+    engine.close()
+
+
+def test_long_prompts_of_newcomers_are_begun_one_a_step_beside_who_plays():
+    engine, decoder, _ = make_engine(slots=12)
+    runs = piece(seed=1, frames=200, window=300)
+    engine.submit(runs)
+    engine.next_chunk(runs)
+    bound = []
+    decoder.before_bind = lambda: bound.append(len(decoder.steps))
+    wordy = np.zeros((256, TINY.dim), np.float32)
+    newcomers = [piece(seed=seed) for seed in range(2, 10)]
+    for number, one in enumerate(newcomers):
+        said = wordy if number < 4 else wordy[:12]
+        engine.submit(replace(one, condition=lambda window, said=said: replace(condition(), cross=said)))
+    for _ in range(6):
+        engine.step()
+
+    steps, binds = np.unique(bound, return_counts=True)
+    assert np.diff(steps).tolist() == [1, 1, 1, 1]
+    assert binds.tolist() == [1, 1, 1, 1, 4]
     engine.close()
 
 

@@ -9,10 +9,12 @@ from orchestrion.models.musicgen.scheduler import (
     PREFILL_ROWS_BESIDE_DECODING,
     RECOVERY_STEPS,
     Capacity,
+    DuePiece,
     SlotState,
     after_shortage,
     after_success,
     choose_victim,
+    plan_codec,
     plan_step,
     slots_that_fit,
 )
@@ -114,3 +116,41 @@ def test_slots_are_what_the_budget_holds():
     assert slots_that_fit(8, 1800, bytes_for) == 8
     assert slots_that_fit(8, 1799, bytes_for) == 7
     assert slots_that_fit(8, 1099, bytes_for) == 0
+
+
+DUE = st.lists(
+    st.builds(
+        DuePiece,
+        frames=st.integers(1, 80),
+        passed_over=st.none() | st.integers(1, 9),
+        suspect=st.sampled_from([False] * 9 + [True]),
+    ),
+    min_size=1,
+    max_size=70,
+)
+
+
+@given(due=DUE, most_pieces=st.integers(1, 64), most_frames=st.integers(1, 400), turn=st.booleans())
+def test_the_codecs_batch_keeps_within_its_bounds_and_never_mixes_newcomers_with_others(
+    due, most_pieces, most_frames, turn
+):
+    batch = plan_codec(due, most_pieces=most_pieces, most_frames=most_frames, newcomers_turn=turn)
+    chosen = [due[index] for index in batch]
+
+    assert 1 <= len(batch) == len(set(batch)) <= most_pieces
+    assert len(batch) == 1 or sum(piece.frames for piece in chosen) <= most_frames
+    assert len({piece.passed_over is None for piece in chosen}) == 1
+    assert len(batch) == 1 or not any(piece.suspect for piece in chosen)
+
+
+def batch_of(*due, newcomers_turn=True):
+    return plan_codec(due, most_pieces=64, most_frames=100, newcomers_turn=newcomers_turn)
+
+
+def test_the_codec_takes_first_chunks_first_and_then_who_waited_longest():
+    long, longest, new = DuePiece(50, 2, False), DuePiece(50, 4, False), DuePiece(14, None, False)
+
+    assert batch_of(long, longest, new, new) == [2, 3]
+    assert batch_of(long, new, longest, newcomers_turn=False) == [2, 0]
+    assert batch_of(new, newcomers_turn=False) == [0]
+    assert batch_of(long, DuePiece(20, 1, True), new) == [1]

@@ -444,3 +444,30 @@ def test_the_device_draws_the_codes_that_numpy_draws(place):
     device = CUDA if place == CUDA else CPU
     theirs = decoder(place=place)._arithmetic.draw(torch.from_numpy(logits).to(device), DeviceDraws.of(draws, device))
     assert np.array_equal(theirs.cpu().numpy(), draw(logits, draws))
+
+
+@pytest.mark.parametrize(("place", "precision"), [*PLACES, (CPU, FP8)])
+def test_a_slot_without_numbers_draws_nothing_and_changes_no_other(place, precision):
+    rng = np.random.default_rng(3)
+    good = condition("melody", rng)
+    prefix = good.prefix.copy()
+    prefix[2, 5] = np.nan
+    tokens = np.zeros((good.prefix_columns + 1, 4), np.int64)
+    columns = np.arange(len(tokens))
+    draws = Draws(
+        np.zeros(2, np.uint64), np.zeros(2, np.int64), np.ones(2, np.float32), np.zeros(2, np.int64), np.ones(2, "f4")
+    )
+    alone, both = decoder("melody", place, precision), decoder("melody", place, precision)
+    alone.bind(0, good)
+    both.bind(0, good)
+    both.bind(1, replace(good, prefix=prefix))
+    own, other = (one_slot(slot, columns, tokens, np.array([len(columns) - 1])) for slot in (0, 1))
+    together = Rows(
+        *(np.concatenate([getattr(own, name), getattr(other, name)]) for name in ("slot", "position", "tokens")),
+        np.array([len(columns) - 1, 2 * len(columns) - 1]),
+    )
+
+    assert np.array_equal(both.logits(together)[0], alone.logits(own)[0])
+    codes = both.step(together, draws)
+    assert (codes[0] >= 0).all()
+    assert (codes[1] == -1).all()
