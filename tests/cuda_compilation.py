@@ -135,7 +135,13 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
                 | dict.fromkeys(("query_stride", "kind_stride", "places"), INT)
                 | {"scale": "fp32"},
                 heads
-                | {"BLOCK": HEAD_DIM, "SPAN": kernels.CHUNK, "PLACES": kernels.TILE_PLACES, "PARTIAL": partial}
+                | {
+                    "BLOCK": HEAD_DIM,
+                    "SPAN": kernels.CHUNK,
+                    "PLACES": kernels.TILE_PLACES,
+                    "LOADS": kernels.ATTEND_LOADS,
+                    "PARTIAL": partial,
+                }
                 | early,
                 capability,
                 **launch,

@@ -64,6 +64,8 @@ LEAST_SPAN: Final = 16
 SHARED_ROWS: Final = 2 * TILE_ROWS
 #: Positions at a time.
 TILE_PLACES: Final = 64
+#: … whose keys and values are fetched while those before them are used. Not asked to, Triton does so for products only.
+ATTEND_LOADS: Final = 2
 
 
 # Triton compiles a kernel anew for arguments that are 1 or multiples of 16; the number of rows must not be one of them.
@@ -213,6 +215,7 @@ def _attend_kernel(
     BLOCK: tl.constexpr,
     SPAN: tl.constexpr,
     PLACES: tl.constexpr,
+    LOADS: tl.constexpr,
     PARTIAL: tl.constexpr,
     EARLY: tl.constexpr,
 ):
@@ -234,7 +237,7 @@ def _attend_kernel(
         base = cache + (tl.load(streams + row) * HEADS + head) * places * HEAD_DIM
         largest, total = -float("inf"), 0.0
         mixed = tl.zeros((BLOCK,), tl.float32)
-        for begin in range(chunk * SPAN, end, PLACES):
+        for begin in tl.range(chunk * SPAN, end, PLACES, num_stages=LOADS):
             place = begin + tl.arange(0, PLACES)
             here = (place < end)[:, None] & (d < HEAD_DIM)[None, :]
             at = base + place[:, None] * HEAD_DIM + d[None, :]
@@ -479,6 +482,7 @@ class CudaArithmetic:
             BLOCK=block,
             SPAN=CHUNK,
             PLACES=TILE_PLACES,
+            LOADS=ATTEND_LOADS,
             PARTIAL=chunks > 1,
             **self._launch,
         )

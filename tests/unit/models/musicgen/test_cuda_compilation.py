@@ -39,6 +39,10 @@ if sys.platform == "linux":
                 assert made["instructions"]["mma"] == 0, name  # Of Ampere: other bits.
                 assert made["instructions"]["asynchronous copies"] > 0, name
 
+    def test_attention_fetches_keys_and_values_while_it_uses_those_before(kernels):
+        for name in ("attend, partial", "attend, whole"):
+            assert kernels[name]["instructions"]["asynchronous copies"] > 0, name
+
     def test_each_is_launched_before_the_one_before_has_ended_and_waits_for_it_once(kernels):
         for name, made in kernels.items():
             counts = made["instructions"]
