@@ -109,6 +109,8 @@ def read_audio(data: bytes, field: str) -> tuple[Pcm, int]:
 @contextmanager
 def _opened(file: BinaryIO, field: str, size_bytes: int) -> Iterator[soundfile.SoundFile]:
     """The file as audio; what libsndfile says against it, now or while it is read, in words for whoever sent it."""
+    head = file.read(12)
+    file.seek(0)
     try:
         with soundfile.SoundFile(file) as audio:
             if audio.channels * audio.samplerate > MAX_VALUES_PER_S:
@@ -116,11 +118,25 @@ def _opened(file: BinaryIO, field: str, size_bytes: int) -> Iterator[soundfile.S
                 raise _refused(field, size_bytes, reason)
             yield audio
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
+        if (kind := _foreign_kind(head)) is not None:
+            readable = "WAV, FLAC, MP3, OGG or MIDI" if field == "theme" else "WAV, FLAC, MP3 or OGG"
+            raise _refused(field, size_bytes, f"this file is {kind}; use {readable}") from error
         # Its message would name our own file object; its error string says what is wrong with the sender's.
         said = error.error_string.rstrip(". ") if isinstance(error, soundfile.LibsndfileError) else "it is damaged"
         raise _refused(
             field, size_bytes, f"neither MIDI nor audio that can be read ({said}); give MIDI, WAV, FLAC, MP3 or Ogg"
         ) from error
+
+
+def _foreign_kind(head: bytes) -> str | None:
+    """What a file is that phones, browsers and players make and libsndfile does not read, by its first 12 bytes."""
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        return "an M4A" if brand.startswith(b"M4") else "a QuickTime film" if brand == b"qt  " else "an MP4"
+    kinds = {b"\x1aE\xdf\xa3": "a WebM or Matroska file", b"0&\xb2u": "a WMA", b"#!AMR": "an AMR", b"ADIF": "an AAC"}
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "an AAC"
+    return next((kind for mark, kind in kinds.items() if head.startswith(mark)), None)
 
 
 def _frame_limit(audio: soundfile.SoundFile) -> int:

@@ -12,7 +12,7 @@ import soundfile
 from orchestrion.encode import encode
 from orchestrion.errors import InvalidRequest
 from orchestrion.request import AudioFormat
-from orchestrion.uploads import MAX_MIDI_BYTES, MAX_MIDI_EVENTS, check_upload
+from orchestrion.uploads import MAX_MIDI_BYTES, MAX_MIDI_EVENTS, check_upload, read_continuation
 
 RATE_HZ = 8000
 
@@ -46,6 +46,25 @@ def check(data):
 @pytest.mark.parametrize("format", [AudioFormat.WAV, AudioFormat.FLAC, AudioFormat.MP3, AudioFormat.OGG])
 def test_recordings_are_taken(format):
     check(encode(tone(2), RATE_HZ, format))
+
+
+@pytest.mark.parametrize(
+    "head, kind",
+    [
+        (b"\0\0\0\x1cftypM4A \0\0\2\0isomiso2", "an M4A"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "an MP4"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a QuickTime film"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1", "a WebM or Matroska file"),
+        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a WMA"),
+        (b"#!AMR\n<\x91\x17", "an AMR"),
+        (b"\xff\xf1\x50\x80\x2b\x9f\xfc", "an AAC"),
+    ],
+)
+def test_what_phones_and_browsers_record_is_named_with_what_to_use_instead(head, kind):
+    with pytest.raises(InvalidRequest, match=f"this file is {kind}; use WAV, FLAC, MP3, OGG or MIDI \\("):
+        check(head + bytes(4000))
+    with pytest.raises(InvalidRequest, match=f"this file is {kind}; use WAV, FLAC, MP3 or OGG \\("):
+        read_continuation(head + bytes(4000), RATE_HZ, 1)
 
 
 def test_midi_is_taken():
