@@ -42,7 +42,7 @@ from batch_jobs.rendering.heap import share_one_heap
 from batch_jobs.rendering.render_stage import Assignment
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.config import RenderConfig
-from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
+from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.objects import Objects
 from orchestrion.patience import Patience, StorePatience
 from orchestrion.provenance import Signer
@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_OK
         with _signals_stop(stop), progress_view(command.progress, clock.monotonic_s) as view:
             summary = render_catalog(command.options, view, clock, stop)
-    except (InvalidRequest, NotFound) as error:
+    except (InvalidRequest, NotFound, VerificationFailed) as error:
         sys.stderr.write(f"render_catalog: {error}\n")
         return EXIT_UNUSABLE
     except (RayError, StoreUnavailable, ConnectionError) as error:

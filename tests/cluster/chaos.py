@@ -244,13 +244,13 @@ class _Run:
         self._catalog_path = folder / "catalog.jsonl"
         self._catalog_path.write_text("".join(json.dumps(row) + "\n" for row in self._catalog.rows), encoding="utf-8")
         (folder / "prices.yaml").write_text(PRICES)
-        Signer.create(folder / "signing-key.pem")
+        Signer.create(folder / ".keys" / "signing-key.pem")
         place = server.new_url() if server else str(folder)
         self._job = Job(
             out_url=f"{place}/ledger",
             store_url=f"{place}/store",
             storage_options=server.storage_options if server else {},
-            public_key=folder / "signing-key.pub.pem",
+            public_key=folder / ".keys" / "signing-key.pub.pem",
             rows=self._catalog.rows,
             bad_lines=self._catalog.bad_lines,
             deaths=self._deaths,
@@ -451,7 +451,7 @@ class _Run:
         command = [
             sys.executable, "-m", "batch_jobs.render_catalog", f"--catalog={self._catalog_path}",
             f"--out={self._job.out_url}", f"--store={self._job.store_url}", f"--storage-options={json.dumps(options)}",
-            f"--signing-key={self._folder / 'signing-key.pem'}", f"--prices={self._folder / 'prices.yaml'}",
+            f"--signing-key={self._folder / '.keys/signing-key.pem'}", f"--prices={self._folder / 'prices.yaml'}",
             f"--workers={self._chaos.nodes}", "--market=spot", "--progress=json",
             f"--address={self._cluster.address}",
         ]  # fmt: skip

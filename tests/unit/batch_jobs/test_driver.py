@@ -7,7 +7,7 @@ import pytest
 
 from batch_jobs.books.ledger import Snapshot, read_snapshot
 from batch_jobs.options import RenderOptions
-from batch_jobs.render_catalog import render_catalog
+from batch_jobs.render_catalog import main, render_catalog
 from orchestrion.errors import StoreUnavailable
 from orchestrion.objects import Objects
 
@@ -59,3 +59,21 @@ def test_a_ledger_that_is_away_from_the_beginning_is_told_at_once(options, clock
         render_catalog(options, clock=clock, sleep=pauses.append)
 
     assert pauses == []
+
+
+def test_a_ledger_that_leads_elsewhere_is_told_in_words(options, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "jobs").symlink_to(tmp_path / "elsewhere")
+
+    assert main(["--catalog", options.catalog, "--out", options.out]) == 2
+    assert "lies behind a link; it is not read" in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_key_that_was_named_and_is_not_there_ends_the_run_before_anything_is_written(options, tmp_path, capsys):
+    key = tmp_path / ".keys" / "key.pem"
+
+    assert main(["--catalog", options.catalog, "--out", options.out, "--signing-key", str(key)]) == 2
+    assert "orchestrion signing init" in capsys.readouterr().err
+    assert not key.exists() and not (tmp_path / "out").exists()
