@@ -3,7 +3,7 @@
 // refused, whatever is on the stage stays and plays on.
 
 import { Spectrogram, Waveform } from "./drawing.js";
-import { forget, forgetAll, remember, remembered } from "./history.js";
+import { forget, forgetAll, LIMIT, remember, remembered } from "./history.js";
 import { Player, Track } from "./playing.js";
 
 const $ = (id) => document.getElementById(id);
@@ -126,6 +126,7 @@ function finished(mine, error) {
   }
   if (asked === mine) asked = null;
   if (coming === mine) coming = null;
+  if (!asked) player.rest();
   setState();
 }
 
@@ -196,6 +197,7 @@ function stop() {
   if (asked) {
     asked.abort();
     asked = null;
+    player.rest();
     announce("Given up.");
   } else if (coming) {
     coming.abort();
@@ -335,7 +337,7 @@ function clearProblems() {
   for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
 }
 
-const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 function showProblem(error) {
   const lines = [], marked = [];
@@ -438,7 +440,7 @@ function keepInHistory(id, title) {
   const list = $("earlier-list"), same = list.querySelector(`[data-id="${CSS.escape(id)}"]`);
   if (!same) list.prepend(historyEntry({ id, title }));
   else if (same !== document.activeElement) list.prepend(same.parentElement);
-  while (list.childElementCount > Math.max(1, remembered().length)) list.lastElementChild.remove();
+  while (list.childElementCount > LIMIT) list.lastElementChild.remove();
   $("earlier").hidden = false;
 }
 

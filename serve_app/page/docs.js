@@ -42,7 +42,11 @@ function route(method, path, operation) {
     example(success?.content));
 }
 
-const openapi = await (await fetch("openapi.json")).json();
-const routes = Object.entries(openapi.paths).flatMap(([path, operations]) =>
-  METHODS.filter((method) => operations[method]).map((method) => route(method, path, operations[method])));
-document.getElementById("routes").replaceChildren(...routes, fields(openapi));
+try {
+  const openapi = await (await fetch("openapi.json")).json();
+  const routes = Object.entries(openapi.paths).flatMap(([path, operations]) =>
+    METHODS.filter((method) => operations[method]).map((method) => route(method, path, operations[method])));
+  document.getElementById("routes").replaceChildren(...routes, fields(openapi));
+} catch {
+  document.getElementById("routes").textContent = "The document cannot be read at the moment. Is the server still there? Then load this page again.";
+}

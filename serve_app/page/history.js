@@ -1,7 +1,7 @@
 // The tracks that this browser asked for last: ids and titles, nothing else, newest first.
 
 const KEY = "orchestrion.tracks";
-const LIMIT = 20;
+export const LIMIT = 20;
 const TITLE_LENGTH = 120;
 const TRACK_ID = /^trk_[a-z2-7]{32}$/;
 

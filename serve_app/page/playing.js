@@ -53,9 +53,13 @@ export class Player {
 
   // Must be called soon after a click: browsers let sound begin only then.
   unlock() {
-    this.context ??= new AudioContext();
+    if (this.context) return;
+    this.context = new AudioContext();
     this.context.resume();
   }
+
+  // A context that runs costs the processor something even in silence, so it never runs on for nothing.
+  rest() { if (this.paused) this.context?.suspend(); }
 
   // Plays another track from its beginning.
   load(track) {
@@ -126,10 +130,9 @@ export class Player {
     this.onchange();
   }
 
-  // A context that runs costs the processor something even in silence, so it never runs on for nothing.
   pause() {
     this.paused = true;
-    this.context.suspend();
+    this.rest();
     this.onchange();
   }
 }

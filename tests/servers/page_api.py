@@ -56,6 +56,8 @@ class PageApi:
         #: Path → what the next request for it is refused with.
         self.refusals = {}
         self.duration_s = 2.0
+        #: Whether streams break off after their first half.
+        self.breaks_off = False
         #: Samples more (or fewer) than the duration promises.
         self.samples_more = 0
         self.tracks = {}
@@ -167,7 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         levels = (self.api.tracks[track_id][2] * 32767).astype("<i2")
         blocks = np.array_split(levels, 20)
         for number, block in enumerate(blocks):
-            if number == len(blocks) // 2 and not self.api.go_on.wait(timeout=30):
+            if number == len(blocks) // 2 and (not self.api.go_on.wait(timeout=30) or self.api.breaks_off):
+                self.close_connection = True
                 return
             data = block.tobytes()
             try:

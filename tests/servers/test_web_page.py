@@ -1,6 +1,7 @@
 """The web page in Chromium against a stand-in for the service, which refuses, stalls and breaks off when told to."""
 
 import json
+import os
 import re
 from importlib.resources import files
 
@@ -9,6 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from serve_app.uploads import MAX_UPLOAD_BYTES
 from tests.browser import chromium
 from tests.servers.page_api import page_api
 
@@ -175,6 +177,32 @@ def test_stop_keeps_what_was_made(page, api):
     page.until(lambda: page.second > stopped_at)
     page.find("prompt").click()
     assert not page.find("stop").is_displayed()
+
+
+def test_what_came_of_a_stream_that_broke_off_is_kept(page, api):
+    api.duration_s, api.breaks_off = 20, True
+    api.go_on.clear()
+    page.play("first", state="streaming")
+    page.until(lambda: page.text("progress").startswith("0:10"))
+
+    api.go_on.set()
+
+    page.until(lambda: page.state == "error")
+    assert page.text("notice").startswith("The connection broke off before the track was whole.")
+    assert page.text("progress") == "The rest did not come: 0:10 of 0:20 were made and can be played."
+    assert (page.text("title"), page.text("length"), page.playing) == ("first", "0:10", True)
+
+
+def test_a_refusal_lets_a_pause_be_one(page, api):
+    api.refuse("/v1/tracks/stream", 503, "No room at the moment", "8 tracks are being made")
+    page.play("first", state="error")
+    page.until(lambda: page.js("return contexts.at(-1).state") == "suspended")
+    api.duration_s = 60
+    page.play("second")
+    page.find("toggle").click()
+    api.refuse("/v1/tracks/stream", 503, "No room at the moment", "8 tracks are being made")
+    page.play("third", state="error")
+    assert (page.playing, page.js("return contexts.at(-1).state")) == (False, "suspended")
 
 
 @pytest.mark.parametrize("samples_more", [-7, 0, 7])
@@ -346,14 +374,18 @@ def test_a_theme_is_refused_in_words_and_can_be_removed(page, api, tmp_path):
 
 def test_a_file_that_is_too_large_is_not_sent(page, api, tmp_path):
     large = tmp_path / "large.wav"
-    with large.open("wb") as file:
-        file.truncate(20 * 1024 * 1024 + 1)
+    large.touch()
+    os.truncate(large, MAX_UPLOAD_BYTES + 1)
     page.find("theme").send_keys(str(large))
-
     page.play("first", state="error")
 
     assert page.text("theme-error").startswith("This file has 21 MB and at most 20 can be taken")
     assert api.asked == []
+    page.find("theme-remove").click()
+    os.truncate(large, MAX_UPLOAD_BYTES)
+    page.find("theme").send_keys(str(large))
+    page.play("first")
+    assert [len(body) for body in api.bodies("/v1/themes")] == [MAX_UPLOAD_BYTES]
 
 
 def test_an_answer_that_is_no_problem_document_is_told_in_words(page, api):
@@ -382,6 +414,8 @@ def test_earlier_tracks_are_kept_and_played_again(page, api):
     assert (page.text("title"), page.playing) == ("first", True)
     stored = json.loads(page.js("return localStorage.getItem('orchestrion.tracks')"))
     assert stored == [{"id": next(iter(api.tracks)), "title": "first"}]
+    page.play("third")
+    assert page.earlier() == ["third", "second (withdrawn)", "first"]
     page.find("forget").click()
     assert page.js("return localStorage.length") == 0 and not page.find("earlier").is_displayed()
 
