@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 import uvicorn
-from serve_app.uploads import MAX_UPLOAD_BYTES
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from cluster.front_proxy import CONFIGURATION, haproxy, start_front_proxy
+from serve_app.uploads import MAX_UPLOAD_BYTES
 from tests.servers.seaweedfs import free_ports
 
 pytestmark = pytest.mark.skipif(haproxy() is None, reason="no HAProxy here; Ray brings one on Linux")
