@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
 
-from batch_jobs.books.tables import ENDINGS, SHARD_KINDS
+from batch_jobs.books.tables import ENDINGS, SHARD_KINDS, SHARD_SCHEMA
 from batch_jobs.shared_folder import JOB_ID, ROUND, RUN_ID, SHARD, WORKER_ID, SharedFolder, whole_numbers
 from orchestrion.objects import Objects
 from orchestrion.provenance import utc_timestamp
@@ -406,6 +406,8 @@ def _shard_rows(data: bytes, columns: Sequence[str] | None) -> pa.Table:
 
 def _check_shard_schema(schema: pa.Schema) -> None:
     """Hold a shard's columns to ours. One of an older release may lack those that may be null."""
+    if schema.equals(SHARD_SCHEMA):
+        return
     if schema.names != list(SHARD_KINDS):
         raise ValueError(f"it has the columns {', '.join(schema.names)}")
     for kind, rows in SHARD_KINDS.items():

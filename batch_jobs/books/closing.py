@@ -306,6 +306,7 @@ class _Closing:
         """The first pass. Takes the tries that it finds out of `lost`."""
         sums = _Sums()
         for name, shard in _read_ahead(lambda name: self._readable(name, _SUMMED), shards):
+            self._check_values(name, shard)
             counted = shard_totals(shard)
             sums.charged.append(counted.charged_usd)
             sums.totals.add(counted)
@@ -324,13 +325,16 @@ class _Closing:
         return sums
 
     def _readable(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a shard, each of this job, its figures finite and not negative."""
         rows = self._folder.shard(name, columns)
         if rows is None:
             raise _UnreadableShardError(name, "is no shard; it is removed, and the next run renders its rows")
-        if (wrong := _wrong_value(rows, self._folder.job_id)) is not None:
-            raise _UnreadableShardError(name, f"has {wrong}; it is removed, and the next run renders its rows")
         return rows
+
+    def _check_values(self, name: str, shard: pa.Table) -> None:
+        """Hold the rows of a shard to this job, and their figures to what can be summed."""
+        checked = (_wrong_value(kind, rows_of(shard, kind), self._folder.job_id) for kind in SHARD_KINDS)
+        if (wrong := next(filter(None, checked), None)) is not None:
+            raise _UnreadableShardError(name, f"has {wrong}; it is removed, and the next run renders its rows")
 
     def _rows_of_lost(self, lost: Mapping[str, tuple[Attempt, WorkerJournal]]) -> list[dict[str, Any]]:
         now = self._clock.now()
@@ -353,14 +357,16 @@ class _Closing:
     ) -> int:
         """The second pass; returns how many failures were left out because a later round settled their rows."""
         superseded = 0
-        waiting: list[pa.Table] = []
+        waiting: list[tuple[str, pa.Table]] = []
 
         def flush(in_round: int) -> int:
-            rows = pa.concat_tables(waiting)
+            rows = pa.concat_tables(shard for _, shard in waiting)
+            tables = {kind: rows_of(rows, kind) for kind in SHARD_KINDS}
+            if any(_wrong_value(kind, table, self._folder.job_id) for kind, table in tables.items()):
+                for name, shard in waiting:
+                    self._check_values(name, shard)
             waiting.clear()
-            tracks, failures, attempts = (
-                conformed(rows_of(rows, kind), schema) for kind, schema in SHARD_KINDS.items()
-            )
+            tracks, failures, attempts = (conformed(tables[kind], schema) for kind, schema in SHARD_KINDS.items())
             attempts = _without(attempts, "attempt_id", accounted.attempts)
             failed = failures.num_rows
             if later := [lines for number, many in sums.retried.items() if number > in_round for lines in many]:
@@ -375,12 +381,12 @@ class _Closing:
             if waiting:
                 is_full = count + len(shard) > ROWS_AT_A_TIME
                 # Another schema: a worker of another release wrote it.
-                if is_full or _round(name) != number or shard.schema != waiting[0].schema:
+                if is_full or _round(name) != number or shard.schema != waiting[0][1].schema:
                     superseded += flush(number)
                     count = 0
             number = _round(name)
             count += len(shard)
-            waiting.append(shard)
+            waiting.append((name, shard))
         if waiting:
             superseded += flush(number)
         return superseded
@@ -431,24 +437,20 @@ class _UnreadableShardError(Exception):
         self.shard = shard
 
 
-def _wrong_value(shard: pa.Table, job_id: str) -> str | None:
-    """What no worker of this job writes, e.g. "a track whose charged_usd is not a number"; None if there is nothing."""
-    for kind, schema in SHARD_KINDS.items():
-        rows = rows_of(shard, kind)
-        for column in (each for each in schema if each.name in rows.schema.names):
-            values = rows[column.name]
-            if not column.nullable and values.null_count:
-                return f"a {kind} without {column.name}"
-            if column.name == "job_id" and not pc.all(pc.equal(values, job_id), min_count=0).as_py():
-                return f"a {kind} of another job"
-            if column.name in _AMOUNTS and not pc.all(_is_amount(values), min_count=0).as_py():
+def _wrong_value(kind: str, rows: pa.Table, job_id: str) -> str | None:
+    """What no worker of this job writes, e.g. "a track without line"; None if there is nothing."""
+    for column in (each for each in SHARD_KINDS[kind] if each.name in rows.schema.names):
+        values = rows[column.name]
+        if not column.nullable and values.null_count:
+            return f"a {kind} without {column.name}"
+        if column.name == "job_id" and not pc.all(pc.equal(values, job_id), min_count=0).as_py():
+            return f"a {kind} of another job"
+        if column.name in _AMOUNTS and len(values):
+            amounts = values.to_numpy()
+            # Neither is true of NaN.
+            if not (amounts.min() >= 0.0 and amounts.max() < math.inf):
                 return f"a {kind} whose {column.name} is less than 0 or not finite"
     return None
-
-
-def _is_amount(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    known = values.drop_null()
-    return pc.and_(pc.is_finite(known), pc.greater_equal(known, 0.0))
 
 
 def _closing_name(data: bytes) -> str:

@@ -341,6 +341,8 @@ class Ledger:
             data = following.to_bytes()
             if len(data) > MAX_MANIFEST_BYTES:
                 raise StoreUnavailable(f"the manifest of {self.objects.url} would be too long; compact the ledger")
+            # What we would skip ourselves is not written: a number that it took would be gone.
+            Snapshot.from_bytes(data)
             if not self.objects.create(_manifest_key(following.number), data):
                 continue
             standing, taken = self._manifests.newest()

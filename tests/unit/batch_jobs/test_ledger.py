@@ -493,6 +493,14 @@ def test_many_commits_go_on_beside_junk(out, ledger, clock):
     assert len(manifest_names(out)) <= 2 * MANIFESTS_KEPT
 
 
+def test_what_would_be_skipped_is_not_written(out, ledger):
+    file = replace(ledger.write("tracks", tracks(track(1)))[0], path="../private.parquet")
+
+    with pytest.raises(ValueError, match="is no file of 'tracks'"):
+        ledger.commit(lambda _: Change(added={"tracks": [file]}))
+    assert not (out / "manifests").exists()
+
+
 def test_junk_that_comes_while_a_commit_is_made_is_gone_around(out, ledger):
     mine = ledger.write("tracks", tracks(track(1)))
     squats = iter(range(1, 4))
