@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.responses import JSONResponse
 
 from orchestrion.encode import FILE_SUFFIXES, MEDIA_TYPES
@@ -20,6 +19,8 @@ from serve_app.conditions import Validators, has_current_copy, range_still_fits
 from serve_app.headers import joined_headers
 from serve_app.middleware import AS_HEAD
 from serve_app.negotiation import parse_range
+from serve_app.reader_progress import ReaderPacedResponse
+from serve_app.stored_audio import Pace
 
 #: What is stored under an id never changes but may be withdrawn: caches may keep it, and ask before each use.
 REVALIDATE: Final = "public, no-cache"
@@ -63,7 +64,11 @@ def json_answer(request: Request, value: object, last_modified: datetime | None 
 
 
 def file_answer(
-    request: Request, record: TrackRecord, headers: dict[str, str], blocks: Callable[[int, int], AsyncIterator[bytes]]
+    request: Request,
+    record: TrackRecord,
+    headers: dict[str, str],
+    blocks: Callable[[int, int], AsyncIterator[bytes]],
+    pace: Pace,
 ) -> Response:
     """The audio file of a record, or the part of it that a GET asks for.
 
@@ -72,6 +77,7 @@ def file_answer(
         record: whose file.
         headers: added to the answer.
         blocks: gives bytes [start, end).
+        pace: at which they go where nobody reports how far they were read.
 
     Raises:
         HttpProblem: the client wants another version (412), or a part beyond the end (416).
@@ -93,7 +99,7 @@ def file_answer(
     headers["Content-Length"] = str(end - start)
     if is_head:
         return Response(None, status, headers, MEDIA_TYPES[format])
-    return StreamingResponse(blocks(start, end), status, headers, MEDIA_TYPES[format])
+    return ReaderPacedResponse(blocks(start, end), status, headers, MEDIA_TYPES[format], pace)
 
 
 def licence_links(licence: str) -> dict[str, str]:

@@ -89,7 +89,10 @@ class ServeConfig(SharedRenderConfig):
         default=4.0, ge=1.0, description="After the lead, audio is sent at most this many times as fast as it plays."
     )
     download_mb_per_s: float = Field(
-        default=16.0, gt=0.0, description="A stored file is sent at most this fast after its first 4 MB."
+        default=16.0,
+        gt=0.0,
+        description="A stored file is sent at most this fast after its first 4 MB, where Serve's proxy does not report "
+        "how far its client has read.",
     )
     allowed_hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = Field(
         default=(),

@@ -47,7 +47,7 @@ from serve_app.http_errors import HttpProblem
 from serve_app.outcomes import DEFAULT_RETRY_AFTER_S, Refusal
 from serve_app.pools import RenderPool, StreamHeader
 from serve_app.routes import build_routes
-from serve_app.stored_audio import Pace, file_blocks, paced, pcm_blocks
+from serve_app.stored_audio import Pace, file_blocks, pcm_blocks
 from serve_app.upload_checks import UploadChecks
 from serve_app.uploads import Uploads
 
@@ -128,7 +128,10 @@ class Ingress:
     async def stream(
         self, request: TrackRequest, priority: Priority, wire_format: StreamFormat
     ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
-        """The header and the audio that follows it, from the store or the first pool that has room for it."""
+        """The header and the audio that follows it, from the first pool that has room for it.
+
+        Nothing follows where the header says that the store has it.
+        """
         first, *others = self._pools_for(request, priority)
         found = await self._find(request, first)
         if isinstance(found, Refusal):
@@ -136,7 +139,7 @@ class Ingress:
         if found is not None:
             info, record = self.models[request.model], found.record
             header = StreamHeader(found.track_id, record.sample_rate_hz, info.channels, request.duration_s, found)
-            return header, self.stored_stream(found, wire_format)
+            return header, _nothing()
         opened = await self._stream_from(first, request, priority, wire_format)
         for pool in others:
             if _has_no_room(opened):
@@ -159,28 +162,27 @@ class Ingress:
                     return _gone(pool)
             else:
                 self._note_answer(pool)
-                if isinstance(first, Refusal):
-                    return first
-                return first, self.stored_stream(first.cached, wire_format) if first.cached else items
+                return first if isinstance(first, Refusal) else (first, items)
         raise AssertionError("the second try returns")
 
-    def stored_file(self, record: TrackRecord, start: int, end: int) -> AsyncIterator[bytes]:
-        """Bytes [start, end) of a stored file, at the pace of downloads."""
-        pace = Pace(DOWNLOAD_LEAD_BYTES, self.config.download_mb_per_s * 1e6)
-        return paced(file_blocks(self.store, record.audio_key, start, end, self.reading), pace)
+    @property
+    def download_pace(self) -> Pace:
+        """Of stored files, where nobody reports how far they were read."""
+        return Pace(DOWNLOAD_LEAD_BYTES, self.config.download_mb_per_s * 1e6)
 
-    async def stored_stream(self, track: Track, wire_format: StreamFormat) -> AsyncIterator[bytes | Refusal]:
-        """A stored track as the file it is or decoded to PCM, at the pace of streams."""
-        record, config = track.record, self.config
+    def stream_pace(self, bytes_per_s: float) -> Pace:
+        """The same of a stored track that is streamed, by the bytes of a second of it."""
+        return Pace(self.config.stream_lead_s * bytes_per_s, self.config.stream_pace * bytes_per_s)
+
+    def stored_file(self, record: TrackRecord, start: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes [start, end) of a stored file."""
+        return file_blocks(self.store, record.audio_key, start, end, self.reading)
+
+    def stored_stream(self, record: TrackRecord, wire_format: StreamFormat) -> AsyncIterator[bytes]:
+        """A stored track as the file it is, or decoded to PCM."""
         if wire_format == "pcm":
-            channels = self.models[record.model].channels if record.model in self.models else 2
-            bytes_per_s = 2.0 * channels * record.sample_rate_hz
-            blocks = pcm_blocks(self.store, record.audio_key, record.audio_bytes, self.reading)
-        else:
-            bytes_per_s = record.audio_bytes / record.duration_s
-            blocks = file_blocks(self.store, record.audio_key, 0, record.audio_bytes, self.reading)
-        async for block in paced(blocks, Pace(config.stream_lead_s * bytes_per_s, config.stream_pace * bytes_per_s)):
-            yield block
+            return pcm_blocks(self.store, record.audio_key, record.audio_bytes, self.reading)
+        return self.stored_file(record, 0, record.audio_bytes)
 
     def with_model(self, body: dict[str, Any]) -> dict[str, Any]:
         """A request that names no model gets the first that this service has."""
@@ -261,6 +263,11 @@ class Ingress:
         """The pool; where models come and go, its replicas that have this one in memory before others."""
         handle = self.pools[pool]
         return handle.options(multiplexed_model_id=request.model) if self._models_come_and_go else handle
+
+
+async def _nothing() -> AsyncIterator[bytes | Refusal]:
+    return
+    yield b""
 
 
 def _backed_up(pool: Pool) -> Refusal:

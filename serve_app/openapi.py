@@ -16,7 +16,7 @@ from orchestrion.admission import Priority
 from orchestrion.encode import MEDIA_TYPES
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.provenance import RECORD_FIELDS, TrackRecord
-from orchestrion.request import SAMPLE_RATES_HZ, TrackSpec
+from orchestrion.request import CONTROLS, SAMPLE_RATES_HZ, TrackSpec
 from serve_app.answers import HIDDEN_FIELDS
 from serve_app.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
 from serve_app.http_errors import PROBLEM_MEDIA_TYPE, STATUS_OF_REASON
@@ -79,8 +79,12 @@ _CONTINUATION: Final = {
     },
 }
 
-#: By the control that the model must have.
-_OF_CONTROLS: Final = {"theme": _THEME, "continuation": _CONTINUATION}
+_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "words": _WORDS,
+    "fields": _FIELDS,
+    "theme": _THEME,
+    "continuation": _CONTINUATION,
+}
 
 TRACK_BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -196,20 +200,18 @@ def openapi_document(app: FastAPI, models: Sequence[ModelInfo]) -> dict[str, Any
 
 
 def request_examples(models: Sequence[ModelInfo]) -> dict[str, Any]:
-    """Requests that this service can make; of controls that the default model lacks, with a model that has them."""
-    offered = {control for model in models for control in model.controls}
-    more = {name: example for name, example in _OF_CONTROLS.items() if name in offered}
-    examples = {"words": _WORDS, "fields": _FIELDS} | more
-    return {name: _for_a_model(example, models) for name, example in examples.items()}
+    """Requests that this service can make, each with the first model that can. None known: those of any model."""
+    examples = {name: _for_a_model(example, models) for name, example in _EXAMPLES.items()}
+    return {name: example for name, example in examples.items() if example is not None}
 
 
-def _for_a_model(example: dict[str, Any], models: Sequence[ModelInfo]) -> dict[str, Any]:
+def _for_a_model(example: dict[str, Any], models: Sequence[ModelInfo]) -> dict[str, Any] | None:
     example = deepcopy(example)
     value = example["value"]
-    needed = {"theme", "continuation", "guidance", "temperature"} & value.keys()
+    needed = {*CONTROLS} & value.keys()
     model = next((model for model in models if needed <= set(model.controls)), None)
     if model is None:
-        return example
+        return None if needed else example
     if model is not models[0]:
         value["model"] = model.name
     if "duration_s" in value:

@@ -40,6 +40,7 @@ from serve_app.http_errors import HttpProblem, framework_response, problem_respo
 from serve_app.middleware import Envelope
 from serve_app.origins import Neighbours, OriginGuard
 from serve_app.outcomes import DEFAULT_RETRY_AFTER_S, Refusal
+from serve_app.reader_progress import ReaderPacedResponse
 
 if TYPE_CHECKING:
     from serve_app.ingress import Ingress
@@ -105,7 +106,9 @@ def build_routes(api: Ingress) -> FastAPI:
         status = 200 if outcome.cache_hit else 201
         if wants_audio:
             await api.check_audio(outcome.record)
-            answer = file_answer(request, outcome.record, answer_headers, partial(api.stored_file, outcome.record))
+            answer = file_answer(
+                request, outcome.record, answer_headers, partial(api.stored_file, outcome.record), api.download_pace
+            )
             answer.status_code = status
             return answer
         summary = track_summary(request, outcome.record, outcome.version, answer_headers["X-Cache"])
@@ -147,7 +150,16 @@ def build_routes(api: Ingress) -> FastAPI:
             **licence_links(licence),
             **_NEVER_KEPT,
         }
-        return StreamingResponse(whole_or_broken(items), 200, answer_headers, media_type_of_stream(wire_format))
+        media_type = media_type_of_stream(wire_format)
+        if header.cached is None:
+            return StreamingResponse(whole_or_broken(items), 200, answer_headers, media_type)
+        record = header.cached.record
+        is_pcm = wire_format == "pcm"
+        bytes_per_s = (
+            2.0 * header.channels * header.sample_rate_hz if is_pcm else record.audio_bytes / record.duration_s
+        )
+        blocks = api.stored_stream(record, wire_format)
+        return ReaderPacedResponse(blocks, 200, answer_headers, media_type, api.stream_pace(bytes_per_s))
 
     @app.get(
         "/v1/tracks/{track_id}",
@@ -181,7 +193,7 @@ def build_routes(api: Ingress) -> FastAPI:
     async def get_audio(track_id: openapi.TrackId, request: Request) -> Response:
         record = (await api.stored(track_id)).record
         headers = {"X-Track-Id": track_id, "Cache-Control": REVALIDATE}
-        answer = file_answer(request, record, headers, partial(api.stored_file, record))
+        answer = file_answer(request, record, headers, partial(api.stored_file, record), api.download_pace)
         if isinstance(answer, StreamingResponse):
             await api.check_audio(record)
         return answer

@@ -1,6 +1,7 @@
 // The OpenAPI document as a page: each route with what it takes, what it answers, and an example of both.
 
-const METHODS = ["get", "head", "post", "put", "delete"];
+// HEAD is wherever GET is, and says nothing that GET does not.
+const METHODS = ["get", "post", "put", "delete"];
 
 function element(name, attributes, ...children) {
   const made = Object.assign(document.createElement(name), attributes);

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 
 import mido
 import numpy as np
@@ -237,20 +236,3 @@ def test_styles_models_health_and_document(client):
     assert client.get("/v1/models").json()["models"][0]["name"] == "composer"
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
-
-
-def test_the_openapi_document_resolves_and_has_an_example_for_every_route(client):
-    document = client.get("/openapi.json").json()
-    text = json.dumps(document)
-
-    for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
-        assert name in document["components"]["schemas"]
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
-            shown = json.dumps([success, operation.get("requestBody")])
-            assert "example" in shown or "binary" in shown or "audio/midi" in shown, (method, path)
-    for example in document["paths"]["/v1/tracks"]["post"]["requestBody"]["content"]["application/json"][
-        "examples"
-    ].values():
-        TrackSpec.from_json(example["value"]).resolve()
