@@ -401,20 +401,18 @@ class RenderLoop:
         return line
 
     def _prepare(self, job: Job) -> None:
-        error = preparation = None
+        preparation = None
         try:
             with self._watch.call(Stage.PREPARE, job):
                 preparation = self._source.prepare(job.request)
-        except Exception as thrown:
-            error = thrown
+        except Exception as error:
+            # It is out of the line before anybody could take it for ready.
+            self._fail(job, error, "request")
         with self._changed:
             self._preparing.remove(job)
-            job.ready = True
             if job.outcome is None and job.listeners:
-                job.preparation = preparation
+                job.preparation, job.ready = preparation, True
             self._tell_thread()
-        if error is not None:
-            self._fail(job, error, "request")
         self._prepare_next()
 
     def _begin_queued(self) -> bool:

@@ -622,6 +622,21 @@ def test_what_is_prepared_in_vain_costs_only_itself():
     assert len(good.untaken) == 3
 
 
+def test_what_could_not_be_prepared_is_opened_by_no_thread_that_comes_in_between():
+    bench = Bench(slots=2, prepares=True)
+    bench.prepare_fails["bad"] = ModelFailed("no melody can be heard")
+    really_failed = bench.failed
+
+    def failed(*arguments):
+        bench.loop.step()
+        return really_failed(*arguments)
+
+    bench.failed = failed
+    bad, _ = bench.join("bad")
+
+    assert bad.job.outcome.reason == "model-failed" and "bad" not in bench.opened
+
+
 def test_leaving_while_being_prepared_gives_the_place_back():
     thread = HeldExecutor()
     bench = Bench(slots=1, queue_limit=0, prepares=True)
