@@ -32,6 +32,7 @@ from typing import Final
 import httpx
 
 from benchmarks.serve_latency import ENVIRONMENT, percentile, service
+from orchestrion.provenance import Signer
 from serve_app.config import read_config
 from tests.musicgen_checkpoints import TINY_CODEC, WORDS, lm_geometry, write_hugging_face
 
@@ -130,6 +131,7 @@ def measure(turns: int, stream_s: float) -> dict[str, object]:
     heard: dict[str, list[Heard]] = {phase: [] for phase in PHASES}
     with tempfile.TemporaryDirectory(prefix="newcomers-") as folder:
         checkpoint = write_hugging_face(Path(folder) / "musicgen-tiny", lm_geometry(64, 4, 2, text_dim=768), TINY_CODEC)
+        Signer.create(f"{folder}/key.pem")
         settings = {
             "models": str(checkpoint),
             "signing_key_path": f"{folder}/key.pem",
