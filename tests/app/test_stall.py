@@ -88,6 +88,28 @@ def test_a_hung_model_fails_the_health_check_and_all_who_wait_are_told(pool, mod
     pool.check_health()
 
 
+def test_a_store_that_does_not_answer_a_look_up_holds_up_nobody_else(pool, model, monkeypatch):
+    really_find = pool._renderer.find
+
+    def find(request):
+        if "hang" in request.prompt:
+            model.let_go.wait(timeout=60)
+        return really_find(request)
+
+    monkeypatch.setattr(pool._renderer, "find", find)
+
+    async def both():
+        hung = asyncio.create_task(pool.render(wish("hang here"), Priority.INTERACTIVE))
+        made = await pool.render(wish("beside it"), Priority.INTERACTIVE)
+        return await hung, made
+
+    hung, made = asyncio.run(asyncio.wait_for(both(), timeout=20))
+
+    assert (hung.reason, hung.retry_after_s is not None) == ("store-unavailable", True)
+    assert made.record.duration_s == 4.0
+    pool.check_health()
+
+
 async def until_well(pool):
     async with asyncio.timeout(20):
         while isinstance(made := await pool.render(wish("later"), Priority.INTERACTIVE), Refusal):
