@@ -176,6 +176,13 @@ class _Shortener(reprlib.Repr):
         # Writing out an integer takes quadratic time, and above 4,300 digits Python refuses to.
         return repr(x) if x.bit_length() <= 4 * SHOWN_CHARACTERS else f"an integer of {x.bit_length()} bits"
 
+    # What senders of JSON call them.
+    def repr_NoneType(self, x: None, level: int) -> str:  # noqa: N802
+        return "null"
+
+    def repr_bool(self, x: bool, level: int) -> str:
+        return "true" if x else "false"
+
 
 _SHORTENER: Final = _Shortener()
 

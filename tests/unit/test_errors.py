@@ -177,7 +177,16 @@ def test_any_value_is_shown_short_and_in_printable_ascii(value):
 
 @pytest.mark.parametrize(
     "value, text",
-    [("a", "'a'"), (7, "7"), (1.5, "1.5"), (None, "None"), (True, "True"), ("é", "'\\xe9'"), ([1, "a"], "[1, 'a']")],
+    [
+        ("a", "'a'"),
+        (7, "7"),
+        (1.5, "1.5"),
+        (None, "null"),
+        (True, "true"),
+        ([None, False], "[null, false]"),
+        ("é", "'\\xe9'"),
+        ([1, "a"], "[1, 'a']"),
+    ],
 )
 def test_a_small_value_is_shown_as_it_is(value, text):
     assert shown(value) == text

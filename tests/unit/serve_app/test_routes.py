@@ -14,6 +14,7 @@ from orchestrion.request import AudioFormat
 from orchestrion.takedown import take_down
 from tests.fake_model import ToneModel
 from tests.ingress_app import JSON, Service
+from tests.malformed_requests import MALFORMED_REQUESTS
 
 BODY = {"prompt": "calm", "duration_s": 1, "sample_rate_hz": 8000}
 PAGES = ["/", "/docs", "/page/app.js", "/page/style.css"]
@@ -192,6 +193,15 @@ def test_what_cannot_be_given_is_refused_before_it_is_made(service):
     assert refused.status_code == 406
     assert "audio/mpeg" in refused.json()["detail"]
     assert service.pool.calls == calls
+
+
+@pytest.mark.parametrize("name, named, value", MALFORMED_REQUESTS, ids=[name for name, *_ in MALFORMED_REQUESTS])
+def test_no_refusal_speaks_python(service, name, named, value):
+    answer = service.post("/v1/tracks", content=json.dumps(value), headers=JSON)
+
+    assert 400 <= answer.status_code < 500
+    for word in ("None", "True", "False", "object at 0x", "Traceback", "Error", "dictionary", "pydantic", "<class"):
+        assert word not in answer.text, answer.text
 
 
 @pytest.mark.parametrize("path", ["/v1/tracks", "/v1/tracks/stream"])
