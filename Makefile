@@ -67,8 +67,8 @@ clean: ## remove out/, caches and .venv
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis $(LOCK_VENV) $(VENV)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# In order: every file of the lock by its hash; what the torch build at hand asks for beside it (nothing, or the CUDA
-# libraries of exactly its version, which no list for every machine can hash); the packages whose metadata is wrong; for
+# In order: the torch build that the machine's index prefers, and every other file of the lock, by hash; what that build
+# asks for beside it (nothing, or the CUDA libraries of exactly its version, which no list for every machine can hash); the packages whose metadata is wrong; for
 # the tests of the GPU's kernels Triton, where no CUDA torch has brought its own. Then nothing may be missing.
 # Compiled on all cores, which pip would do on one; not left to the first import, because where the environment forbids
 # writing bytecode every process would compile all of it. Files for other Pythons cannot be compiled, and need not be.
@@ -84,6 +84,7 @@ $(INSTALLED): requirements.lock requirements-nodeps.txt requirements-triton.txt 
 	install="$(VENV)/bin/python -m pip --disable-pip-version-check install --no-compile"; \
 	hashed="$$install --require-hashes --no-deps"; \
 	echo "== $(VENV): installing requirements.lock (a few minutes the first time)"; \
+	$(VENV)/bin/python .ci/install_torch.py; \
 	$$hashed --requirement requirements.lock; \
 	$$install --quiet "$$(grep -o '^torch==[0-9.]*' requirements.lock)"; \
 	echo "== $(VENV): installing requirements-nodeps.txt and this project"; \

@@ -1,5 +1,6 @@
 """The set-up: which Python it takes, what it says without one, what the lock keeps, and that CI skips nothing."""
 
+import hashlib
 import os
 import runpy
 import shutil
@@ -81,6 +82,18 @@ def test_a_lock_made_on_any_machine_names_no_build_and_no_build_s_libraries():
 def test_another_torch_is_not_locked_without_the_hashes_of_its_builds():
     with pytest.raises(ValueError, match=r"torch==2\.14\.1: put this version and the hashes of its builds"):
         runpy.run_path(str(ROOT / ".ci/portable_lock.py"))["portable"]("torch==2.14.1\n")
+
+
+def test_a_torch_build_whose_hash_is_not_locked_is_not_installed(tmp_path):
+    tool = runpy.run_path(str(ROOT / ".ci/install_torch.py"))
+    version, hashes = tool["locked_torch"]((ROOT / "requirements.lock").read_text())
+    wheel = tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
+    wheel.write_bytes(b"other bytes")
+
+    tool["check"](wheel, hashes | {hashlib.sha256(b"other bytes").hexdigest()})
+    with pytest.raises(ValueError, match=r"torch-2\.13\.0\+cpu.* which requirements\.lock does not name"):
+        tool["check"](wheel, hashes)
+    assert (version, len(hashes)) == ("2.13.0", 7)
 
 
 @pytest.mark.parametrize("no_skips, status", [("", 0), ("1", 1)], ids=["at home", "in CI"])
