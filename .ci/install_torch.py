@@ -41,8 +41,8 @@ def check(wheel: Path, hashes: set[str]) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found not in hashes:
         raise ValueError(
-            f"the package index gives {wheel.name} with SHA-256 {found}, which requirements.lock does not name. If this is "
-            "a build to be trusted, put its hash into .ci/portable_lock.py and run: make lock"
+            f"the package index gives {wheel.name} with SHA-256 {found}, which requirements.lock does not name. If "
+            "this build is one to be trusted, put its hash into .ci/portable_lock.py and run: make lock"
         )
 
 
