@@ -22,7 +22,7 @@ EXTENSION: Final = "orchestrion.taken"
 #: Each report is a call from one process to another.
 REPORT_EVERY_BYTES: Final = 256 * 1024
 #: What one answer may have under way: enough for the way to the proxy and back at the speed of a disk.
-WINDOW_BYTES: Final = 1024 * 1024
+WINDOW_BYTES: Final = 2 * 1024 * 1024
 
 
 class ReportProgress:
