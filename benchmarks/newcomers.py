@@ -5,7 +5,7 @@ the largest gap between two of its pieces is taken while
   - alone: nobody else asks for anything;
   - known: 20 requests come, a few a second, with prompts whose text was encoded before: what sharing the steps costs;
   - new:   20 requests come in the same way with prompts of some 250 tokens that are new: what opening them adds.
-The three take turns. What the stream plays is compared between all of them: it must be the same audio.
+The three take turns. The first seconds that the stream plays are compared between all of them: the same audio.
 
 Ends in one JSON document: `newcomers.py [--quick] [--out FILE]`.
 """
@@ -42,8 +42,12 @@ NEWCOMER_S: Final = 1.0
 #: Between two newcomers, as a rush of listeners would come.
 APART_S: Final = 0.2
 STREAM_S: Final = 180.0
-#: Gaps before this much of the stream are not counted: its own first chunks are shorter.
+#: Gaps before this much of the stream are not counted: its own first chunks are shorter. It is what is compared, too.
 SETTLED_S: Final = 8.0
+#: How long the stream is listened to while nobody comes.
+ALONE_S: Final = 8.0
+#: Bytes of a second of the model's audio as PCM.
+BYTES_PER_S: Final = 2 * TINY_CODEC.sample_rate_hz
 #: What the stream may be interrupted at most, in gaps of the same stream where nobody asks anything new.
 TARGET: Final = 1.2
 PROMPT_WORDS: Final = 240
@@ -91,8 +95,8 @@ def rush(client: httpx.Client, prompts: Iterator[str], first_seed: int, end: thr
 
 def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
     """One stream, and what comes meanwhile."""
-    rate = 32_000 * 2
-    end, digest, gaps_s, made = threading.Event(), hashlib.sha256(), [], 0
+    end, head, gaps_s = threading.Event(), bytearray(), []
+    settled = round(SETTLED_S * BYTES_PER_S)
     seed = 1000 * (3 * turn + PHASES.index(phase))
     prompts = {
         "alone": iter(()),
@@ -109,21 +113,23 @@ def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
         ) as answer,
     ):
         answer.raise_for_status()
-        last_s = None
+        last_s = begun_s = 0.0
         for data in answer.iter_raw():
             now_s = time.perf_counter()
-            digest.update(data)
-            made += len(data)
-            if made < SETTLED_S * rate:
+            if len(head) < settled:
+                head += data
                 continue
             if came is None:
+                begun_s = now_s
                 came = threads.submit(rush, client, prompts, seed, end)
-            elif last_s is not None and (phase == "alone" or not end.is_set()):
+            else:
                 gaps_s.append(now_s - last_s)
             last_s = now_s
-    if came is None or not gaps_s:
-        raise SystemExit("the stream was over before anybody came: the measurement is void")
-    return Heard(gaps_s, digest.hexdigest(), came.result())
+            if end.is_set() and now_s - begun_s >= ALONE_S:
+                break
+    if came is None or not end.is_set():
+        raise SystemExit("the stream was over before the last newcomer had come: the measurement is void")
+    return Heard(gaps_s, hashlib.sha256(head[:settled]).hexdigest(), came.result())
 
 
 def measure(turns: int, stream_s: float) -> dict[str, object]:
@@ -145,6 +151,7 @@ def measure(turns: int, stream_s: float) -> dict[str, object]:
             for turn in range(turns):
                 for phase in PHASES:
                     heard[phase].append(hear(client, phase, turn, stream_s))
+                    sys.stderr.write(f"{phase}: {1000 * max(heard[phase][-1].gaps_s):.0f} ms at most\n")
                     forget(Path(folder) / "store")
     for turn in range(turns):
         if len({heard[phase][turn].sha256 for phase in PHASES}) > 1:
