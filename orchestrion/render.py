@@ -489,6 +489,11 @@ class Rendering:
         return self._performance.expected_lufs
 
     @property
+    def chunk_is_there(self) -> bool:
+        """Whether `advance` would give a chunk that was made while another track was advanced."""
+        return self._performance.chunk_is_there is not None and self._performance.chunk_is_there()
+
+    @property
     def progress(self) -> float:
         """A figure that grows while its work moves on, by steps of the model and by stages. Any thread may ask."""
         device_s = 0.0 if self._performance.device_s is None else self._performance.device_s()

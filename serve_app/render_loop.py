@@ -90,6 +90,8 @@ class ActiveRendering(Protocol):
     def expected_lufs(self) -> float | None: ...  # noqa: D102
     @property
     def progress(self) -> float: ...  # noqa: D102
+    @property
+    def chunk_is_there(self) -> bool: ...  # noqa: D102
 
     def advance(self) -> Pcm | None: ...  # noqa: D102
     def master(self) -> Master | Failure: ...  # noqa: D102
@@ -445,7 +447,23 @@ class RenderLoop:
             self._open(job)
         if newcomer is None and job.outcome is None:
             self._advance(job)
+            # What its steps made of other pieces is given on at once, whoever's turn is next.
+            for other in self._made_beside():
+                self._advance(other)
         return True
+
+    def _made_beside(self) -> list[Job]:
+        with self._changed:
+            going = [job for job in self._active if job.rendering is not None and not job.state().paused]
+        return [job for job in going if self._chunk_is_there(job)]
+
+    def _chunk_is_there(self, job: Job) -> bool:
+        try:
+            return job.opened.chunk_is_there
+        except Exception as error:
+            self._close(job)
+            self._fail(job, error, "generate")
+            return False
 
     def _job_to_open(self) -> Job | None:
         """A job that should be open before others go on, because it could share their steps."""

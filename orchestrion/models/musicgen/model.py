@@ -280,6 +280,7 @@ class MusicGen:
             choices=choices,
             device_s=lambda: piece.device_s,
             checkpoint=checkpoint,
+            chunk_is_there=lambda: bool(piece.chunks),
         )
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:

@@ -109,6 +109,7 @@ class FakeRendering:
     closed: int = 0
     masters: bool = False
     moved: float = 0.0
+    made_beside: int = 0
     hang: Callable[[], None] = lambda: None
     hang_in_store: Callable[[], None] = lambda: None
     source_rate_hz: int = RATE_HZ
@@ -119,6 +120,7 @@ class FakeRendering:
     def advance(self):
         assert not self.closed
         self.hang()
+        self.made_beside -= self.made_beside > 0
         self.clock.now_s += 0.1
         self.log.append(self.name)
         if self.fails:
@@ -126,6 +128,10 @@ class FakeRendering:
         if self.log.count(self.name) > self.length_s:
             return None
         return np.zeros((RATE_HZ, 2), np.float32)
+
+    @property
+    def chunk_is_there(self):
+        return self.made_beside > 0
 
     @property
     def progress(self):
@@ -587,6 +593,23 @@ def test_a_model_that_gives_more_than_it_was_asked_for_is_stopped():
 
     assert listener.job.outcome.reason == "model-failed"
     assert bench.opened["a"].closed
+
+
+def test_what_was_made_while_another_was_advanced_is_given_on_at_once():
+    bench = Bench(slots=2, length_s=50, shared=True)
+    stream, _ = bench.join("stream")
+    bench.join("waiting", streaming=False)
+    bench.run(6)
+    # It has enough in hand, so the turn is the other's; what its steps made of the stream does not wait.
+    bench.clock.now_s -= 5.0
+    bench.loop.take(stream)
+    bench.opened["stream"].made_beside = 1
+    bench.log.clear()
+
+    bench.run(1)
+
+    assert bench.log == ["waiting", "stream"]
+    assert len(stream.untaken) == 1
 
 
 # ---- preparing -------------------------------------------------------------------------------------------------
