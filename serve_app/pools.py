@@ -8,9 +8,6 @@ client is, so a stream is paced here, or a stalled client's whole track would pi
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,8 +42,6 @@ STREAM_THREADS: Final = 4
 LOOK_UP_THREADS: Final = 4
 #: A paced stream looks so often whether its track has failed meanwhile.
 PACING_STEP_S: Final = 1.0
-#: How much later than the render thread those beside it get a core, as the system's niceness: streams come first.
-NICENESS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ class RenderPool:
         self._recorder = self._renderer.recorder
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._look_up_threads = ThreadPoolExecutor(LOOK_UP_THREADS, thread_name_prefix="look-up")
-        self._load_thread = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=_let_others_go_first)
+        self._load_thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._loop = RenderLoop(
             self._renderer,
             slots=profile.slots,
@@ -83,9 +78,7 @@ class RenderPool:
             stall_s=config.stall_s,
             clock=self._clock,
             executors={
-                Stage.PREPARE: ThreadPoolExecutor(
-                    THREADS[Stage.PREPARE], thread_name_prefix="prepare", initializer=_let_others_go_first
-                ),
+                Stage.PREPARE: ThreadPoolExecutor(THREADS[Stage.PREPARE], thread_name_prefix="prepare"),
                 Stage.MASTER: ThreadPoolExecutor(THREADS[Stage.MASTER], thread_name_prefix="master"),
                 Stage.STORE: ThreadPoolExecutor(THREADS[Stage.STORE], thread_name_prefix="store"),
             },
@@ -341,14 +334,6 @@ def pacing_s(sent_s: float, elapsed_s: float, lead_s: float, pace: float) -> flo
         pace: how many times as fast as it plays the rest is sent.
     """
     return max(0.0, (sent_s - lead_s) / pace - elapsed_s)
-
-
-def _let_others_go_first() -> None:
-    """Lower the priority of the calling thread. Linux has one for each thread; elsewhere they are left alone."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        # Ray's workers are nice themselves, and nobody may become less so.
-        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS))
 
 
 async def _next_news(news: asyncio.Event) -> None:
