@@ -16,6 +16,7 @@ from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, NoteSynth
 from orchestrion.models.composer.theme import read_theme
 from orchestrion.models.protocol import Conditioning, Generation, Pcm
 from orchestrion.musical_key import Key
+from orchestrion.uploads import check_upload
 from orchestrion.vocabulary import STYLES
 
 
@@ -175,3 +176,20 @@ def test_melody_is_heard_in_recorded_audio(program: int) -> None:
     found = np.array([note.start for note in theme.notes])
     assert theme.tempo_bpm == pytest.approx(100, rel=0.03)
     assert np.abs(found - starts).max() <= 0.5
+
+
+@pytest.mark.parametrize("rate_hz", [4000, 1000, 1])
+def test_a_theme_of_a_very_low_rate_is_played_or_refused_in_words(composer: Composer, rate_hz: int) -> None:
+    # Filters and resamplers have broken on such rates elsewhere; what a recorder of 1 kHz cannot hold is not heard.
+    seconds = np.arange(3 * rate_hz) / rate_hz
+    pitches = np.repeat([60, 64, 67], rate_hz)
+    wave = 0.4 * np.sin(2 * np.pi * 440 * 2 ** ((pitches - 69) / 12) * seconds)
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate_hz, format="WAV", subtype="PCM_16")
+
+    check_upload(io.BytesIO(file.getvalue()), len(file.getvalue()))
+    outcome = composer.generate([conditioning(theme=file.getvalue())])[0]
+    if isinstance(outcome, InvalidRequest):
+        assert "theme" in str(outcome)
+    else:
+        assert np.isfinite(generation(outcome).audio).all()
