@@ -41,7 +41,9 @@ NEWCOMERS: Final = 20
 NEWCOMER_S: Final = 1.0
 #: Between two newcomers, as a rush of listeners would come.
 APART_S: Final = 0.2
-STREAM_S: Final = 180.0
+#: Long enough not to end while newcomers come: at its end a stream waits until its track is mastered and stored.
+STREAM_S: Final = 600.0
+END_S: Final = 10.0
 #: Gaps before this much of the stream are not counted: its own first chunks are shorter. It is what is compared, too.
 SETTLED_S: Final = 8.0
 #: How long the stream is listened to while nobody comes.
@@ -96,7 +98,7 @@ def rush(client: httpx.Client, prompts: Iterator[str], first_seed: int, end: thr
 def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
     """One stream, and what comes meanwhile."""
     end, head, gaps_s = threading.Event(), bytearray(), []
-    settled = round(SETTLED_S * BYTES_PER_S)
+    settled, made = round(SETTLED_S * BYTES_PER_S), 0
     seed = 1000 * (3 * turn + PHASES.index(phase))
     prompts = {
         "alone": iter(()),
@@ -116,6 +118,9 @@ def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
         last_s = begun_s = 0.0
         for data in answer.iter_raw():
             now_s = time.perf_counter()
+            made += len(data)
+            if made > (stream_s - END_S) * BYTES_PER_S:
+                break
             if len(head) < settled:
                 head += data
                 continue
@@ -196,7 +201,7 @@ def main() -> None:
         "question": __doc__.splitlines()[0],
         "machine": {"cpus": os.cpu_count()},
         "quick": options.quick,
-    } | measure(turns=1 if options.quick else 5, stream_s=STREAM_S)
+    } | measure(turns=1 if options.quick else 3, stream_s=STREAM_S)
     text = json.dumps(document, indent=2)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
