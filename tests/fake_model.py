@@ -1,6 +1,6 @@
 """A tiny deterministic model for tests of everything around a model: a plucked tone per second, pitched by the seed.
 
-Words in the prompt steer it: "break" raises, "silence" plays nothing, "fail" fails politely.
+Words in the prompt steer it, unless it is not `steered`: "break" raises, "silence" plays nothing, "fail" fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ MIDI = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xf
 class ToneModel:
     """Stands in for a model where its music does not matter."""
 
-    def __init__(self, name: str = "tone", *, commercial_use: bool = True, sample_rate_hz: int = 8000) -> None:
+    def __init__(
+        self, name: str = "tone", *, commercial_use: bool = True, sample_rate_hz: int = 8000, steered: bool = True
+    ) -> None:
         self.info = ModelInfo(
             name=name,
             revision="tone-1",
@@ -29,6 +31,7 @@ class ToneModel:
             max_duration_s=60.0,
             controls=("theme", "continuation", "guidance"),
         )
+        self._steered = steered
         self.performed = 0
         self.batch_sizes: list[int] = []
         self.open_performances = 0
@@ -45,7 +48,7 @@ class ToneModel:
         prepared: Prepared | None = None,
     ) -> Performance:
         """A plucked tone every second; chunks of half a second."""
-        if "fail" in conditioning.prompt:
+        if self._is_told("fail", conditioning):
             raise ModelFailed("the tone model was asked to fail")
         self.performed += 1
         return Performance(self._chunks(conditioning), lambda: MIDI, expected_lufs=-18.0, choices={"tempo_bpm": 60.0})
@@ -54,6 +57,9 @@ class ToneModel:
         """The joined chunks of each."""
         self.batch_sizes.append(len(batch))
         return [self._generation(conditioning) for conditioning in batch]
+
+    def _is_told(self, word: str, conditioning: Conditioning) -> bool:
+        return self._steered and word in conditioning.prompt
 
     def _generation(self, conditioning: Conditioning) -> Generation | ModelFailed:
         try:
@@ -67,11 +73,11 @@ class ToneModel:
         total = round(conditioning.duration_s * rate_hz)
         time_s = np.arange(total) / rate_hz
         audio = np.sin(2 * np.pi * (220 + conditioning.seed % 440) * time_s) * np.exp(-2 * (time_s % 1.0))
-        audio *= "silence" not in conditioning.prompt
+        audio *= not self._is_told("silence", conditioning)
         self.open_performances += 1
         try:
             for start in range(0, total, rate_hz // 2):
-                if "break" in conditioning.prompt and start > 0:
+                if start > 0 and self._is_told("break", conditioning):
                     raise RuntimeError("a string snapped")
                 mono = audio[start : start + rate_hz // 2]
                 yield np.repeat(mono[:, None], 2, axis=1).astype(np.float32) * 0.5
