@@ -54,7 +54,10 @@ class Checkout:
 
     def environment(self) -> dict[str, str]:
         """Of its processes: its own code comes before what is installed."""
-        own = {"PYTHONPATH": str(self.code), "ORCHESTRION_SIGNING_KEY": str(self.folder / "signing-key.pem")}
+        own = {
+            "PYTHONPATH": str(self.code),
+            "ORCHESTRION_SIGNING_KEY": str(self.folder.with_name(f"{self.name}-key.pem")),
+        }
         return os.environ | ENVIRONMENT | own
 
     def popen(
