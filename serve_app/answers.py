@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -19,8 +19,8 @@ from serve_app.conditions import Validators, has_current_copy, range_still_fits
 from serve_app.headers import joined_headers
 from serve_app.middleware import AS_HEAD
 from serve_app.negotiation import parse_range
+from serve_app.pace import Pace
 from serve_app.reader_progress import ReaderPacedResponse
-from serve_app.stored_audio import Pace
 
 #: What is stored under an id never changes but may be withdrawn: caches may keep it, and ask before each use.
 REVALIDATE: Final = "public, no-cache"
@@ -33,29 +33,35 @@ def whole_answer(
     request: Request,
     body: bytes,
     media_type: str,
-    headers: dict[str, str] | None = None,
-    *,
-    etag: str | None = None,
+    headers: Mapping[str, str] | None = None,
     last_modified: datetime | None = None,
 ) -> Response:
     """A representation that is at hand as a whole; 304 for a client that has it.
 
     Args:
         request: whose conditions count.
-        body: all of it.
+        body: all of it; its hash is the ETag.
         media_type: of the body.
         headers: added to the answer.
-        etag: with its quotes; made from the body if not given.
         last_modified: when this became what it is, where that is known.
 
     Raises:
         HttpProblem: the client wants another version (412).
     """
-    validators = Validators(etag or quoted(hashlib.sha256(body).hexdigest()), last_modified)
-    headers = {"Cache-Control": REVALIDATE} | (headers or {}) | validators.headers()
-    if has_current_copy(joined_headers(request.headers.raw), validators):
-        return Response(status_code=304, headers=headers)
-    return Response(body, 200, headers, media_type)
+    validators = Validators(quoted(hashlib.sha256(body).hexdigest()), last_modified)
+    headers = {"Cache-Control": REVALIDATE, **(headers or {}), **validators.headers()}
+    return unchanged(request, validators, headers) or Response(body, 200, headers, media_type)
+
+
+def unchanged(request: Request, validators: Validators, headers: Mapping[str, str]) -> Response | None:
+    """The answer, 304, for a client that has what would be sent; None for any other.
+
+    Raises:
+        HttpProblem: the client wants another version (412).
+    """
+    if not has_current_copy(joined_headers(request.headers.raw), validators):
+        return None
+    return Response(status_code=304, headers=headers)
 
 
 def json_answer(request: Request, value: object, last_modified: datetime | None = None) -> Response:
@@ -89,8 +95,8 @@ def file_answer(
     given = joined_headers(request.headers.raw)
     start, end, status = 0, record.audio_bytes, 200
     is_head = request.scope.get(AS_HEAD, False)
-    if request.method == "GET" and has_current_copy(given, validators):
-        return Response(status_code=304, headers=headers)
+    if request.method == "GET" and (answer := unchanged(request, validators, headers)) is not None:
+        return answer
     if request.method == "GET" and not is_head and range_still_fits(given.get("if-range"), validators):
         part = parse_range(given.get("range"), record.audio_bytes)
         if part is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fastapi import Response
 
-from orchestrion.errors import InvalidRequest, Problem
+from orchestrion.errors import Problem
 from serve_app.outcomes import Refusal
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -91,11 +91,6 @@ def refusal_response(refusal: Refusal) -> Response:
         extra=extra,
         retry_after_s=refusal.retry_after_s,
     )
-
-
-def invalid_response(error: InvalidRequest) -> Response:
-    """The answer for a request that does not say what can be done."""
-    return problem_response("invalid-request", str(error), problems=error.problems)
 
 
 def framework_response(status: int, headers: Mapping[str, str] | None) -> Response:

@@ -45,9 +45,10 @@ from orchestrion.verified_tracks import StoredTrack, VerifiedTracks
 from serve_app.config import ServeConfig
 from serve_app.http_errors import HttpProblem
 from serve_app.outcomes import DEFAULT_RETRY_AFTER_S, Refusal
+from serve_app.pace import Pace
 from serve_app.pools import RenderPool, StreamHeader
 from serve_app.routes import build_routes
-from serve_app.stored_audio import Pace, file_blocks, pcm_blocks
+from serve_app.stored_audio import file_blocks, pcm_blocks
 from serve_app.upload_checks import UploadChecks
 from serve_app.uploads import Uploads
 

@@ -31,6 +31,7 @@ from orchestrion.render import build_renderer
 from orchestrion.request import AudioFormat, Purpose, TrackRequest, TrackSpec
 from serve_app.config import PoolProfile, ServeConfig
 from serve_app.outcomes import Refusal
+from serve_app.pace import Pace
 from serve_app.render_loop import THREADS, Job, Listener, RenderLoop
 from serve_app.stall import Stage
 
@@ -213,7 +214,7 @@ class RenderPool:
     async def _keep_pace(self, listener: Listener, first_sent_at_s: float | None) -> None:
         if first_sent_at_s is not None:
             elapsed_s = self._clock.monotonic_s() - first_sent_at_s
-            wait_s = pacing_s(listener.sent_s, elapsed_s, self._config.stream_lead_s, self._config.stream_pace)
+            wait_s = Pace(self._config.stream_lead_s, self._config.stream_pace).wait_s(listener.sent_s, elapsed_s)
             ends_at_s = self._clock.monotonic_s() + wait_s
             # A track that failed meanwhile is not worth sending on.
             while wait_s > 0 and not isinstance(listener.job.outcome, Refusal):
@@ -322,18 +323,6 @@ class StreamMaster:
     def flush(self) -> bytes:
         """End of the audio: give the rest."""
         return self._encoder.push(self._finisher.flush()) + self._encoder.flush()
-
-
-def pacing_s(sent_s: float, elapsed_s: float, lead_s: float, pace: float) -> float:
-    """Seconds to wait before a stream sends on.
-
-    Args:
-        sent_s: audio sent so far, in seconds.
-        elapsed_s: since the first of it was sent.
-        lead_s: audio that is sent at once.
-        pace: how many times as fast as it plays the rest is sent.
-    """
-    return max(0.0, (sent_s - lead_s) / pace - elapsed_s)
 
 
 async def _next_news(news: asyncio.Event) -> None:

@@ -15,7 +15,8 @@ from typing import Final
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.stored_audio import Pace, paced
+from serve_app.pace import Pace
+from serve_app.stored_audio import paced
 
 #: In a scope's `extensions` where reports come, and the type of a report's message.
 EXTENSION: Final = "orchestrion.taken"

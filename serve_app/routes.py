@@ -31,9 +31,11 @@ from serve_app.answers import (
     licence_links,
     quoted,
     track_summary,
+    unchanged,
     whole_answer,
 )
 from serve_app.bodies import MAX_JSON_BYTES, parse_json_object, read_body, refuse_form
+from serve_app.conditions import Validators
 from serve_app.formats import media_type_of_stream, spec_and_answer, spec_and_wire_format
 from serve_app.headers import joined_headers
 from serve_app.http_errors import HttpProblem, framework_response, problem_response, refusal_response
@@ -213,15 +215,13 @@ def build_routes(api: Ingress) -> FastAPI:
         record = (await api.stored(track_id)).record
         if record.midi_key is None:
             raise NotFound(f"{record.model} makes no score, so {track_id} has no MIDI")
+        validators = Validators(quoted(record.midi_sha256 or ""), datetime.fromisoformat(record.created_at))
+        headers = {"Cache-Control": REVALIDATE, "Content-Disposition": file_name(record, ".mid")}
+        headers |= licence_links(record.weights_licence) | validators.headers()
+        if (answer := unchanged(request, validators, headers)) is not None:
+            return answer
         score = await api.reading(partial(api.store.get_blob, record.midi_key))
-        return whole_answer(
-            request,
-            score,
-            "audio/midi",
-            {"Content-Disposition": file_name(record, ".mid")} | licence_links(record.weights_licence),
-            etag=quoted(record.midi_sha256 or ""),
-            last_modified=datetime.fromisoformat(record.created_at),
-        )
+        return Response(score, 200, headers, "audio/midi")
 
     @app.get(
         "/v1/tracks/{track_id}/provenance",

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from orchestrion.block_digests import BLOCK_BYTES
 from orchestrion.encode import BlockDecoder, StreamEncoder
 from orchestrion.store import TrackStore
+from serve_app.pace import Pace
 
 T = TypeVar("T")
 #: Runs blocking work in the threads that are kept for reading.
@@ -24,18 +24,6 @@ InThread = Callable[[Callable[[], T]], Awaitable[T]]
 
 #: Bytes sent at a time. Above 100 kB Ray puts a block into its shared object store, which others need.
 SENT_BYTES: Final = 96 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast bytes are handed over: so many at once, and then so many a second."""
-
-    lead_bytes: float
-    bytes_per_s: float
-
-    def wait_s(self, sent_bytes: int, elapsed_s: float) -> float:
-        """Seconds until more may be sent, when this many were sent in this time."""
-        return max(0.0, (sent_bytes - self.lead_bytes) / self.bytes_per_s - elapsed_s)
 
 
 async def paced(blocks: AsyncIterator[bytes], pace: Pace) -> AsyncIterator[bytes]:

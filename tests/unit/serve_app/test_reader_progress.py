@@ -2,8 +2,8 @@
 
 import asyncio
 
+from serve_app.pace import Pace
 from serve_app.reader_progress import EXTENSION, REPORT_EVERY_BYTES, WINDOW_BYTES, ReaderPacedResponse, ReportProgress
-from serve_app.stored_audio import Pace
 
 BLOCK = bytes(64 * 1024)
 NO_HURRY = Pace(1e12, 1e12)
@@ -130,9 +130,9 @@ def test_reports_come_between_what_a_client_sends_and_lose_none_of_it():
 
 
 def test_without_reports_an_answer_keeps_its_pace():
-    pace = Pace(lead_bytes=1000, bytes_per_s=100)
+    pace = Pace(lead=1000, per_s=100)
 
-    assert pace.wait_s(sent_bytes=900, elapsed_s=0) == 0
-    assert pace.wait_s(sent_bytes=1500, elapsed_s=0) == 5
-    assert pace.wait_s(sent_bytes=1500, elapsed_s=4) == 1
-    assert pace.wait_s(sent_bytes=1500, elapsed_s=60) == 0
+    assert pace.wait_s(sent=900, elapsed_s=0) == 0
+    assert pace.wait_s(sent=1500, elapsed_s=0) == 5
+    assert pace.wait_s(sent=1500, elapsed_s=4) == 1
+    assert pace.wait_s(sent=1500, elapsed_s=60) == 0
