@@ -208,14 +208,16 @@ class Snapshot:
         return json.dumps(values, indent=1, allow_nan=False).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Snapshot:
-        """Read a manifest.
+    def from_bytes(cls, data: bytes, number: int | None = None) -> Snapshot:
+        """Read a manifest: the one of this `number`, if that is given.
 
         Raises:
             InvalidRequest: it is of a release with another layout.
-            ValueError: it is no manifest, or names what this program does not write.
+            ValueError: it is no manifest, is that of another number, or names what this program does not write.
         """
         head = _HEAD.validate_json(data)
+        if number is not None and head.number != number:
+            raise ValueError("it has the number of another one")
         if head.manifest_version != MANIFEST_VERSION:
             raise InvalidRequest.of(
                 "ledger", head.manifest_version, "is the layout of another release; read it with that release"
@@ -333,7 +335,7 @@ class Ledger:
             if change is None:
                 if newest.number > 0:
                     # Perhaps it was this commit that won, only the answer was lost, or the copy was never made.
-                    self._point_to_newest()
+                    self._point_to(*self._manifests.newest())
                 return newest
             now = self._clock.now()
             self._refuse_what_may_be_swept(change, now)
@@ -350,7 +352,7 @@ class Ledger:
                 # So many commits came meanwhile that the number may have been taken, and its manifest deleted since.
                 self.objects.delete(_manifest_key(following.number))
                 continue
-            self._point_to_newest()
+            self._point_to(standing, taken)
             for number in taken:
                 if number <= following.number - MANIFESTS_KEPT:
                     self.objects.delete(_manifest_key(number))
@@ -449,13 +451,13 @@ class Ledger:
                         "abandoned; run the same command again"
                     )
 
-    def _point_to_newest(self) -> None:
+    def _point_to(self, newest: Snapshot, taken: set[int]) -> None:
         """Copy the newest manifest to manifest.json; whoever finds that it is not the newest any more copies again."""
         for _ in range(COMMIT_TRIES):
-            newest, taken = self._manifests.newest()
             self.objects.replace("manifest.json", newest.to_bytes())
             if not _numbers(self.objects.keys("manifests")) - taken:
                 return
+            newest, taken = self._manifests.newest()
 
 
 # Reading
@@ -608,9 +610,7 @@ class _Manifests:
         key = _manifest_key(number)
         try:
             data = self.read(key)
-            if _HEAD.validate_json(data).number != number:
-                raise ValueError("it has the number of another one")
-            return Snapshot.from_bytes(data)
+            return Snapshot.from_bytes(data, number)
         except (ValueError, VerificationFailed) as error:
             self.skip(key, str(error))
             return None
