@@ -45,7 +45,7 @@ check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml
 
 bench: $(INSTALLED) ## every benchmark, quick form; goes on after a failure and names it at the end
 	@set -euo pipefail; failed=""; \
-	for script in $(wildcard benchmarks/*.py); do \
+	for script in $$(grep -l '^if __name__ == "__main__":' benchmarks/*.py); do \
 		quick=""; if grep -q -e '--quick' "$$script"; then quick=--quick; fi; \
 		echo "== $$script $$quick"; \
 		$(VENV)/bin/python -m "benchmarks.$$(basename "$$script" .py)" $$quick || failed="$$failed $$script"; \
@@ -68,8 +68,9 @@ clean: ## remove out/, caches and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # In order: the torch build that the machine's index prefers, and every other file of the lock, by hash; what that build
-# asks for beside it (nothing, or the CUDA libraries of exactly its version, which no list for every machine can hash); the packages whose metadata is wrong; for
-# the tests of the GPU's kernels Triton, where no CUDA torch has brought its own. Then nothing may be missing.
+# asks for beside it (nothing, or the CUDA libraries of exactly its version, which no list for every machine can hash);
+# the packages whose metadata is wrong; for the tests of the GPU's kernels Triton, where no CUDA torch has brought its
+# own. Then nothing may be missing.
 # Compiled on all cores, which pip would do on one; not left to the first import, because where the environment forbids
 # writing bytecode every process would compile all of it. Files for other Pythons cannot be compiled, and need not be.
 # A .venv without the stamp was abandoned half-way (or is broken: then the stamp is taken away): it is made anew. One

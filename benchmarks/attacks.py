@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import platform
 import socket
 import statistics
 import struct
@@ -36,7 +34,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 import numpy as np
@@ -46,6 +44,7 @@ import soundfile
 from ray import serve
 
 from batch_jobs.private_ray import start_private_ray
+from benchmarks.document import about, publish
 from cluster.front_proxy import haproxy, start_front_proxy
 from orchestrion.provenance import Signer
 from serve_app.app import wire
@@ -62,6 +61,8 @@ MOST_MEMORY_RATIO: Final = 2.0
 PROBE_EVERY_S: Final = 0.05
 MEMORY_EVERY_S: Final = 0.25
 MIB: Final = 2**20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,36 +361,34 @@ def cost(of: Service, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
+def before_and_after(prefix: str, measure: Callable[[Service], T]) -> dict[str, T]:
+    """What `measure` finds of Serve's own proxy alone ("before"), and as `make serve` protects it ("after")."""
+    if haproxy() is None:
+        raise SystemExit("there is no HAProxy here, so there is nothing to compare")
+    columns = {}
+    for column, protected in (("before", False), ("after", True)):
+        print(f"{column}:", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix=prefix) as folder, service(folder, protected=protected) as running:
+            columns[column] = measure(running)
+    return columns
+
+
 def main() -> None:
     """Measure, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter attacks")
     parser.add_argument("--out", type=Path, help="also write the JSON document here")
     options = parser.parse_args()
-    if haproxy() is None:
-        raise SystemExit("there is no HAProxy here, so there is nothing to compare")
     seconds, rounds = (5.0, 6) if options.quick else (15.0, 21)
-    columns, costs = {}, {}
-    for column, protected in (("before", False), ("after", True)):
-        print(f"{column}:", file=sys.stderr)
-        with tempfile.TemporaryDirectory(prefix="attacks-") as folder, service(folder, protected=protected) as running:
-            costs[column] = cost(running, rounds)
-            columns[column] = under_attack(running, seconds)
-    document = {
-        "question": __doc__.splitlines()[0],
-        "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "python": platform.python_version(),
-        "ray": ray.__version__,
-        "quick": options.quick,
-        "attacks": {name: {column: columns[column][name] for column in columns} for name in ATTACKS},
-        "holds_after": {name: holds(result) for name, result in columns["after"].items()},
-        "cost": {"before": costs["before"]["past_it"], **costs["after"]},
+    columns = before_and_after("attacks-", lambda running: (cost(running, rounds), under_attack(running, seconds)))
+    (cost_before, before), (cost_after, after) = columns["before"], columns["after"]
+    document = about(__doc__.splitlines()[0], quick=options.quick) | {
+        "attacks": {name: {"before": before[name], "after": after[name]} for name in ATTACKS},
+        "holds_after": {name: holds(result) for name, result in after.items()},
+        "cost": {"before": cost_before["past_it"], **cost_after},
         "target": {"wait_s": MOST_WAIT_S, "peak_through_idle": MOST_MEMORY_RATIO},
     }
-    text = json.dumps(document, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    publish(document, options.out)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ from batch_jobs.options import RenderOptions
 from batch_jobs.private_ray import start_private_ray
 from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
+from benchmarks.document import publish
 from orchestrion.config import RenderConfig
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.outcome import Track
@@ -318,32 +319,27 @@ def main() -> int:
         for per_100 in (0, 5) if arguments.quick else KILLS_PER_100_SHARDS:
             killed.append(killed_run(per_100, 40 if arguments.quick else 200, cores))
             print(killed[-1], file=sys.stderr)
-    document = json.dumps(
-        {
-            "benchmark": "batch_throughput",
-            "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
-            "quick": arguments.quick,
-            "machine": {
-                "cpu": platform.machine(),
-                "cores": cores,
-                "load_average": os.getloadavg(),
-                "python": platform.python_version(),
-            },
-            "ray": ray.__version__,
-            "batch_size": BATCH_SIZE,
-            "track_seconds": duration_s,
-            "a_core_left_over": compared[0],
-            "a_worker_on_every_core": compared[-1],
-            "kills": [
-                asdict(run) | {"rate_against_no_kills": round(run.tracks_per_s / killed[0].tracks_per_s, 3)}
-                for run in killed
-            ],
+    document = {
+        "benchmark": "batch_throughput",
+        "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
+        "quick": arguments.quick,
+        "machine": {
+            "cpu": platform.machine(),
+            "cores": cores,
+            "load_average": os.getloadavg(),
+            "python": platform.python_version(),
         },
-        indent=2,
-    )
-    if arguments.out:
-        arguments.out.write_text(document + "\n", encoding="utf-8")
-    print(document)
+        "ray": ray.__version__,
+        "batch_size": BATCH_SIZE,
+        "track_seconds": duration_s,
+        "a_core_left_over": compared[0],
+        "a_worker_on_every_core": compared[-1],
+        "kills": [
+            asdict(run) | {"rate_against_no_kills": round(run.tracks_per_s / killed[0].tracks_per_s, 3)}
+            for run in killed
+        ],
+    }
+    publish(document, arguments.out)
     return 0
 
 

@@ -345,6 +345,9 @@ def main() -> int:
     if options.probe:
         PROBES[options.probe[0]](*options.probe[1:])
         return 0
+    # Here, because the other revision, in which probes run too, need not have it.
+    from benchmarks.document import publish
+
     parts: dict[str, object] = {}
     with checkouts(options.before) as sides:
         if options.only in (None, "serve"):
@@ -367,10 +370,7 @@ def main() -> int:
         "machine": {"cpus": os.cpu_count(), "load_average": os.getloadavg(), "python": platform.python_version()},
         "quick": options.quick,
     } | parts
-    text = json.dumps(document, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(document, options.out)
     return 0
 
 

@@ -12,10 +12,8 @@ The measurement is checked: all ways must give the same bits.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.document import publish
 from orchestrion.models.musicgen import kernels
 from orchestrion.models.musicgen.linear import aligned_bytes, fastest_precision, panel_bytes, row_bytes
 
@@ -153,10 +152,7 @@ def main() -> None:
         else "one byte at a time",
         "products": measure(3 if options.quick else 15),
     }
-    text = json.dumps(document, indent=2)
-    if options.out is not None:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    publish(document, options.out)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ from batch_jobs.options import RenderOptions
 from batch_jobs.planning import job
 from batch_jobs.private_ray import start_private_ray
 from batch_jobs.rendering.render_stage import Assignment, RenderStage
+from benchmarks.document import publish
 from tests.fake_model import ToneModel
 
 WORKERS = 2
@@ -292,10 +293,7 @@ def main() -> int:
     ray.shutdown()
 
     values = report(arguments.quick, runs[0], runs[1], different)
-    document = json.dumps(values, indent=2)
-    if arguments.out:
-        arguments.out.write_text(document + "\n", encoding="utf-8")
-    print(document)
+    publish(values, arguments.out)
     return 0 if values["holds"] else 1
 
 

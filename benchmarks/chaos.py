@@ -12,7 +12,6 @@ The surprising thing: the figure that moves with the machine is `wall_s` alone. 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import signal
@@ -23,6 +22,7 @@ from typing import Any
 
 import ray
 
+from benchmarks.document import publish
 from tests.cluster.chaos import Chaos, FaultKind, run_chaos
 
 SEED = 20261122
@@ -74,26 +74,21 @@ def main() -> int:
     # Whoever ends this program ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     jobs = {store: survive(store, chaos(store, rows, arguments.quick, arguments.deadline_s)) for store in stores}
-    document = json.dumps(
-        {
-            "benchmark": "chaos",
-            "question": "is a catalog job exactly-once in effect while everything around it dies?",
-            "quick": arguments.quick,
-            "machine": {
-                "cpu": platform.machine(),
-                "cores": os.cpu_count(),
-                "load_average": os.getloadavg(),
-                "python": platform.python_version(),
-            },
-            "ray": ray.__version__,
-            "seed": SEED,
-            "jobs": jobs,
+    document = {
+        "benchmark": "chaos",
+        "question": "is a catalog job exactly-once in effect while everything around it dies?",
+        "quick": arguments.quick,
+        "machine": {
+            "cpu": platform.machine(),
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg(),
+            "python": platform.python_version(),
         },
-        indent=2,
-    )
-    if arguments.out:
-        arguments.out.write_text(document + "\n", encoding="utf-8")
-    print(document)
+        "ray": ray.__version__,
+        "seed": SEED,
+        "jobs": jobs,
+    }
+    publish(document, arguments.out)
     return 1 if any(job["problems"] for job in jobs.values()) else 0
 
 

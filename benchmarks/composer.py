@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import platform
 import statistics
@@ -35,6 +34,7 @@ import pyloudnorm
 import soundfile
 from scipy.signal import resample_poly
 
+from benchmarks.document import publish
 from orchestrion.finish import FinishSpec, StreamFinisher, finish
 from orchestrion.models.composer import Composer
 from orchestrion.models.protocol import Conditioning
@@ -307,11 +307,7 @@ def main() -> None:
         results.append(result)
         sys.stderr.write(row(result) + "\n")
     document = report(results, first_chunk_fractions(composer, prompts))
-    text = json.dumps(document, indent=2)
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(document, arguments.out)
 
 
 def row(result: Result) -> str:

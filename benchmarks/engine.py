@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import logging
 import os
 import platform
@@ -44,6 +43,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.musicgen import MusicgenDecoderConfig
 
+from benchmarks.document import publish
 from orchestrion.models.audiocraft.imports import import_audiocraft
 from orchestrion.models.audiocraft.turns import Turns
 from orchestrion.models.musicgen.codec import Codec
@@ -632,11 +632,7 @@ def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     document = Run(QUICK if arguments.quick else FULL).all()
     document["hardware"] = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-    text = json.dumps(document, indent=2)
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(document, arguments.out)
 
 
 if __name__ == "__main__":

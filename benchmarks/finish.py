@@ -10,7 +10,6 @@ large dynamics. The baseline in the same run is what most people do: pyloudnorm'
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 import tracemalloc
@@ -22,6 +21,7 @@ import numpy as np
 import pyloudnorm
 import soundfile
 
+from benchmarks.document import publish
 from orchestrion.encode import encode
 from orchestrion.finish import FinishSpec, StreamFinisher, finish, shape
 from orchestrion.loudness import integrated_lufs, true_peak_dbtp
@@ -44,11 +44,7 @@ def main() -> None:
         "memory": memory(),
         "loudness": loudness(),
     }
-    text = json.dumps(document, indent=2)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n")
-    print(text)
+    publish(document, out)
 
 
 def speed() -> dict[str, object]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -31,6 +30,7 @@ from typing import Final
 
 import httpx
 
+from benchmarks.document import publish
 from benchmarks.serve_latency import ENVIRONMENT, percentile, service
 from orchestrion.provenance import Signer
 from serve_app.config import read_config
@@ -202,10 +202,7 @@ def main() -> None:
         "machine": {"cpus": os.cpu_count()},
         "quick": options.quick,
     } | measure(turns=1 if options.quick else 3, stream_s=STREAM_S)
-    text = json.dumps(document, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    publish(document, options.out)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ long piece. Ends in one JSON document with the share of equal codes.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 import torch
 
+from benchmarks.document import publish
 from tests.musicgen_checkpoints import PUBLISHED_CODEC, SMALL, lm_geometry, write_audiocraft
 from tests.parity.token_cases import Case, Ours, Theirs
 
@@ -60,10 +60,7 @@ def main() -> None:
                 }
                 print(f"{name}: {result[name]}", flush=True)
             del theirs, ours
-    text = json.dumps({"benchmark": "parity", "baseline": "audiocraft 1.3.0", "tokens_equal": result}, indent=2)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish({"benchmark": "parity", "baseline": "audiocraft 1.3.0", "tokens_equal": result}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from pyarrow.fs import FileInfo, FileSelector, FSSpecHandler, PyFileSystem
 from ray.data.checkpoint import CheckpointConfig
 
 from batch_jobs.private_ray import start_private_ray
+from benchmarks.document import publish
 from orchestrion.objects import Objects
 
 #: Rows of a shard, which is a block, a checkpoint file and an output file.
@@ -631,10 +632,7 @@ def main() -> int:
             promises[name] |= {"took_s": round(time.perf_counter() - started_s, 1), "load_average": os.getloadavg()}
             print(f"{name}: {promises[name]['took_s']} s", file=sys.stderr)
     ray.shutdown()
-    text = json.dumps(document | {"promises": promises}, indent=2)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(document | {"promises": promises}, arguments.out)
     return 0
 
 

@@ -24,9 +24,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
-import platform
 import random
 import statistics
 import sys
@@ -48,6 +46,7 @@ from prometheus_client import CollectorRegistry
 from ray import serve
 
 from batch_jobs.private_ray import start_private_ray
+from benchmarks.document import about, publish
 from orchestrion.clock import SystemClock
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.models import ModelSettings, load_model
@@ -584,17 +583,8 @@ def main() -> None:
         parts |= {"track_s": duration_s, "same_audio": True} | compare(duration_s, rounds, per_round)
     if options.only != "composer":
         parts["musicgen"] = musicgen(requests, turns, tries)
-    document = {
-        "question": __doc__.splitlines()[0],
-        "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "python": platform.python_version(),
-        "ray": ray.__version__,
-        "quick": options.quick,
-    } | parts
-    text = json.dumps(document, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    document = about(__doc__.splitlines()[0], quick=options.quick) | parts
+    publish(document, options.out)
 
 
 if __name__ == "__main__":

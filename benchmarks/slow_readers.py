@@ -15,12 +15,8 @@ Ends in one JSON document: `slow_readers.py [--quick] [--out FILE]`.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +24,9 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import ray
 
-from benchmarks.attacks import HOST, Bystanders, Service, memory_mib, service
-from cluster.front_proxy import haproxy
+from benchmarks.attacks import HOST, Bystanders, Service, before_and_after, memory_mib
+from benchmarks.document import about, publish
 
 IDLE_CLIENTS: Final = 8
 PCM_CLIENTS: Final = 5
@@ -126,30 +121,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a track of three minutes instead of ten")
     parser.add_argument("--out", type=Path, help="also write the JSON document here")
     options = parser.parse_args()
-    if haproxy() is None:
-        raise SystemExit("there is no HAProxy here, so there is nothing to compare")
     body: dict[str, object] = {"prompt": "ambient", "duration_s": 170 if options.quick else 600, "seed": 3}
-    columns = {}
-    for column, protected in (("before", False), ("after", True)):
-        print(f"{column}:", file=sys.stderr)
-        with (
-            tempfile.TemporaryDirectory(prefix="slow-readers-") as folder,
-            service(folder, protected=protected) as running,
-        ):
-            columns[column] = measured(running, body)
-    document = {
-        "question": __doc__.splitlines()[0],
-        "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "python": platform.python_version(),
-        "ray": ray.__version__,
-        "quick": options.quick,
+    columns = before_and_after("slow-readers-", lambda running: measured(running, body))
+    document = about(__doc__.splitlines()[0], quick=options.quick) | {
         "track_s": body["duration_s"],
         "clients": {name: {column: columns[column][name] for column in columns} for name in KINDS},
     }
-    text = json.dumps(document, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    publish(document, options.out)
 
 
 if __name__ == "__main__":
