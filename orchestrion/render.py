@@ -287,7 +287,7 @@ class Renderer:
         return [outcomes[job.track_id] for job in batch]
 
     def _generate(self, model: MusicModel, batch: Sequence[Conditioning]) -> Sequence[Generation | OrchestrionError]:
-        """One generation or error per input. When a batch breaks the model, each is made alone: whose fault is it?."""
+        """One generation or error per input. A batch that breaks the model is made again one by one."""
         if not batch:
             return []
         try:
