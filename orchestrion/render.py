@@ -489,9 +489,9 @@ class Rendering:
         return self._performance.expected_lufs
 
     @property
-    def chunk_is_there(self) -> bool:
-        """Whether `advance` would give a chunk that was made while another track was advanced."""
-        return self._performance.chunk_is_there is not None and self._performance.chunk_is_there()
+    def is_ready(self) -> bool:
+        """Whether `advance` would give at once what was made while another track was worked for."""
+        return self._performance.is_ready is not None and self._performance.is_ready()
 
     @property
     def progress(self) -> float:
@@ -504,6 +504,19 @@ class Rendering:
         """Seconds that it has held the device so far. Any thread may ask."""
         self._settle_device_time()
         return self._renderer._device_seconds(self._job)
+
+    def work(self) -> bool:
+        """Work until the next chunk of this track, or of one that shares its steps, is there; whether this one's is.
+
+        A track that shares no steps is worked for in `advance`.
+
+        Raises:
+            ModelFailed: the model broke on the way.
+        """
+        if self._performance.work is None:
+            return True
+        with self._job.watch.stage("generate"), _model_errors(self._job.request.model):
+            return self._performance.work()
 
     def advance(self) -> Pcm | None:
         """The next raw chunk, [samples, channels], not yet mastered; None when the piece is whole.

@@ -91,8 +91,9 @@ class ActiveRendering(Protocol):
     @property
     def progress(self) -> float: ...  # noqa: D102
     @property
-    def chunk_is_there(self) -> bool: ...  # noqa: D102
+    def is_ready(self) -> bool: ...  # noqa: D102
 
+    def work(self) -> bool: ...  # noqa: D102
     def advance(self) -> Pcm | None: ...  # noqa: D102
     def master(self) -> Master | Failure: ...  # noqa: D102
     def publish(self, master: Master, /) -> Track | Failure: ...  # noqa: D102
@@ -431,7 +432,7 @@ class RenderLoop:
     # ---- the render thread -------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Advance one job by one chunk; False when there is nothing to do."""
+        """Work for one job until it, or one that shares its steps, has a chunk; False when there is nothing to do."""
         with self._changed:
             to_close = self._take_abandoned()
             begun = self._begin_queued()
@@ -455,11 +456,11 @@ class RenderLoop:
     def _made_beside(self) -> list[Job]:
         with self._changed:
             going = [job for job in self._active if job.rendering is not None and not job.state().paused]
-        return [job for job in going if self._chunk_is_there(job)]
+        return [job for job in going if self._is_ready(job)]
 
-    def _chunk_is_there(self, job: Job) -> bool:
+    def _is_ready(self, job: Job) -> bool:
         try:
-            return job.opened.chunk_is_there
+            return job.opened.is_ready
         except Exception as error:
             self._close(job)
             self._fail(job, error, "generate")
@@ -518,6 +519,9 @@ class RenderLoop:
         rendering = job.opened
         try:
             with self._watch.call(Stage.RENDER, job, self._progress):
+                if not rendering.work():
+                    job.device_s += self._clock.monotonic_s() - started_s
+                    return
                 chunk = rendering.advance()
             if job.made_s > job.request.duration_s + MAX_EXCESS_S:
                 raise ModelFailed(f"{job.request.model} gave more than {job.request.duration_s:g} s")

@@ -108,9 +108,11 @@ class Performance:
     #: Bytes from which `perform` can go on with this piece, in another process too; None while nothing is worth
     #: keeping. Any thread may ask. The function itself is None for models that cannot go on.
     checkpoint: Callable[[], bytes | None] | None = None
-    #: Whether the next chunk is there already, for models whose pieces share each step: made while another's was taken.
+    #: Works until the next chunk of this piece, or of one that shares its steps, can be taken; whether this one's can.
     #: None: each chunk is made when it is taken.
-    chunk_is_there: Callable[[], bool] | None = None
+    work: Callable[[], bool] | None = None
+    #: Whether the next chunk, or the end, can be taken at once: it was made while another piece was worked for.
+    is_ready: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

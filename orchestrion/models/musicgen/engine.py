@@ -34,6 +34,7 @@ from orchestrion.models.musicgen.scheduler import (
     choose_victim,
     plan_codec,
     plan_step,
+    share_of_chunk,
 )
 from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
 from orchestrion.models.musicgen.sequence import Window
@@ -51,7 +52,7 @@ class Pacing:
 
     #: Frames of the first chunk: as few as are worth sending.
     first_chunk_frames: int = 10
-    #: Frames of a chunk once the piece runs; chunks double up to that. The codec takes at most so many at once.
+    #: Frames of a chunk once the piece runs; chunks double up to that. Beside others a piece's are shorter.
     chunk_frames: int = 50
     #: A piece that is so many frames ahead of whoever takes its chunks rests, unless another one waits for its slot.
     max_ahead_frames: int = 1500
@@ -96,6 +97,11 @@ class Piece:
     def ready_frames(self) -> int:
         """Frames that the codec could be given now."""
         return self.sequence.ready_frames - self.pushed_frames
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its next chunk, its end or its failure can be taken."""
+        return bool(self.chunks) or self.is_over
 
     @property
     def is_suspect(self) -> bool:
@@ -151,8 +157,15 @@ class Engine:
         self._suspects: list[Piece] = []
         self._in_codec: list[Piece] = []
         self._codec_batches = 0
+        #: Counts the chunks that became ready, and the pieces that are over.
+        self._news = 0
         self._newcomers_turn = True
         self._codec_call: Future[tuple[list[Pcm], float]] | None = None
+
+    @property
+    def _first_chunk_frames(self) -> int:
+        """Frames that the codec needs to give a first chunk."""
+        return self._pacing.first_chunk_frames + self._codec.look_ahead_frames
 
     @property
     def active(self) -> int:
@@ -161,7 +174,7 @@ class Engine:
 
     def submit(self, piece: Piece) -> None:
         """Put a piece in the line for a slot."""
-        piece.next_chunk_frames = self._pacing.first_chunk_frames + self._codec.look_ahead_frames
+        piece.next_chunk_frames = self._first_chunk_frames
         self._waiting.append(piece)
 
     def cancel(self, piece: Piece) -> None:
@@ -175,14 +188,24 @@ class Engine:
         Raises:
             ModelFailed, InvalidRequest: this piece cannot be made.
         """
-        while not piece.chunks:
-            if piece.failure is not None:
-                raise piece.failure
-            if piece.is_over:
-                return None
-            if not self.step():
-                self._wait_for_codec()
-        return piece.chunks.popleft()
+        while not piece.is_ready:
+            self._step_or_wait()
+        if piece.chunks:
+            return piece.chunks.popleft()
+        if piece.failure is not None:
+            raise piece.failure
+        return None
+
+    def work_for(self, piece: Piece) -> bool:
+        """Step everybody until somebody has news; whether this piece has, so that `next_chunk` does not step."""
+        seen = self._news
+        while not piece.is_ready and self._news == seen:
+            self._step_or_wait()
+        return piece.is_ready
+
+    def _step_or_wait(self) -> None:
+        if not self.step():
+            self._wait_for_codec()
 
     def step(self) -> bool:
         """Advance every piece that can be advanced; False when all that is left to do is waiting for the codec."""
@@ -350,12 +373,16 @@ class Engine:
         """Give the codec its next batch if it has none: of those with a chunk's worth of frames, or with their last."""
         if self._codec_call is not None:
             return
-        due = [piece for piece in [*self._draining, *self._occupied] if self._is_due(piece)]
+        heard = [*self._draining, *self._occupied]
+        somebody_waits = any(piece.interactive for piece in [*heard, *self._waiting])
+        longest = self._pacing.chunk_frames
+        if somebody_waits and self._codec.is_seamless:
+            longest = share_of_chunk(len(heard), longest, least_frames=self._first_chunk_frames)
+        due = [piece for piece in heard if self._is_due(piece, longest)]
         if not due:
             return
-        somebody_waits = any(piece.interactive for piece in [*self._draining, *self._occupied, *self._waiting])
         chosen = plan_codec(
-            [self._due_piece(piece) for piece in due],
+            [self._due_piece(piece, longest) for piece in due],
             most_pieces=self._codec_batch,
             most_frames=self._codec.frames_at_once if somebody_waits else sys.maxsize,
             newcomers_turn=self._newcomers_turn,
@@ -363,28 +390,25 @@ class Engine:
         self._in_codec = [due[index] for index in chosen]
         self._newcomers_turn = self._in_codec[0].last_batch > 0
         self._codec_batches += 1
-        items = [self._next_frames(piece) for piece in self._in_codec]
+        items = [self._next_frames(piece, longest) for piece in self._in_codec]
         self._codec_call = self._codec_thread.submit(self._decode, items)
 
-    def _due_piece(self, piece: Piece) -> DuePiece:
+    def _due_piece(self, piece: Piece, longest: int) -> DuePiece:
         passed_over = self._codec_batches - piece.last_batch if piece.last_batch else None
-        return DuePiece(self._frames_to_push(piece), passed_over, piece.is_suspect)
+        return DuePiece(min(piece.ready_frames, longest), passed_over, piece.is_suspect)
 
-    def _frames_to_push(self, piece: Piece) -> int:
-        return min(piece.ready_frames, self._pacing.chunk_frames)
-
-    def _next_frames(self, piece: Piece) -> tuple[DecodeStream, Ints, bool]:
+    def _next_frames(self, piece: Piece, longest: int) -> tuple[DecodeStream, Ints, bool]:
         if piece.stream is None:
             raise RuntimeError("a piece without a codec stream was handed to the codec")
         begin = piece.pushed_frames
-        end = begin + self._frames_to_push(piece)
+        end = begin + min(piece.ready_frames, longest)
         piece.frames_in_codec, piece.last_batch = end - begin, self._codec_batches
         piece.pushed_frames = end
         piece.next_chunk_frames = min(2 * piece.next_chunk_frames, self._pacing.chunk_frames)
         return piece.stream, piece.sequence.codes[:, begin:end].copy(), end == piece.sequence.total_frames
 
-    def _is_due(self, piece: Piece) -> bool:
-        waits_for_more = piece.ready_frames < piece.next_chunk_frames and not piece.sequence.is_done
+    def _is_due(self, piece: Piece, longest: int) -> bool:
+        waits_for_more = piece.ready_frames < min(piece.next_chunk_frames, longest) and not piece.sequence.is_done
         return piece.stream is not None and piece.ready_frames > 0 and not waits_for_more
 
     def _decode(self, items: Sequence[tuple[DecodeStream, Ints, bool]]) -> tuple[list[Pcm], float]:
@@ -429,6 +453,7 @@ class Engine:
         fresh = chunk[max(begin, piece.given_samples) - begin : max(end - begin, 0)]
         if len(fresh):
             piece.chunks.append(fresh)
+            self._news += 1
             piece.given_samples += len(fresh)
         if piece.sequence.is_done and piece.pushed_frames == piece.sequence.total_frames:
             self._retire(piece)
@@ -469,6 +494,7 @@ class Engine:
         if piece in self._draining:
             self._draining.remove(piece)
         piece.is_over = True
+        self._news += 1
         self._close_stream(piece)
 
 

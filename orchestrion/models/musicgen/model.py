@@ -280,7 +280,8 @@ class MusicGen:
             choices=choices,
             device_s=lambda: piece.device_s,
             checkpoint=checkpoint,
-            chunk_is_there=lambda: bool(piece.chunks),
+            work=lambda: self._engine.work_for(piece),
+            is_ready=lambda: piece.is_ready,
         )
 
     def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:

@@ -123,6 +123,19 @@ def plan_codec(due: Sequence[DuePiece], *, most_pieces: int, most_frames: int, n
     return batch
 
 
+def share_of_chunk(pieces: int, chunk_frames: int, *, least_frames: int) -> int:
+    """Frames of one piece's chunk while the codec has so many pieces.
+
+    Together they are as long as the chunk of a piece alone, so that a listener gets less at a time and not more seldom.
+
+    Args:
+        pieces: in slots, or with audio still to be made.
+        chunk_frames: of a piece that is alone.
+        least_frames: below that a chunk is not worth its packet.
+    """
+    return min(chunk_frames, max(least_frames, chunk_frames // max(1, pieces)))
+
+
 def after_shortage(capacity: Capacity, occupied: int, planned_rows: int) -> Capacity | None:
     """The capacity to go on with when a step found no memory; None when there is nothing left to give up.
 

@@ -110,6 +110,8 @@ class FakeRendering:
     masters: bool = False
     moved: float = 0.0
     made_beside: int = 0
+    #: What happens, once each, before there is a chunk of this one.
+    others_first: list = field(default_factory=list)
     hang: Callable[[], None] = lambda: None
     hang_in_store: Callable[[], None] = lambda: None
     source_rate_hz: int = RATE_HZ
@@ -130,8 +132,14 @@ class FakeRendering:
         return np.zeros((RATE_HZ, 2), np.float32)
 
     @property
-    def chunk_is_there(self):
+    def is_ready(self):
         return self.made_beside > 0
+
+    def work(self):
+        if self.others_first:
+            self.others_first.pop()()
+            return False
+        return True
 
     @property
     def progress(self):
@@ -610,6 +618,27 @@ def test_what_was_made_while_another_was_advanced_is_given_on_at_once():
 
     assert bench.log == ["waiting", "stream"]
     assert len(stream.untaken) == 1
+
+
+def test_a_chunk_that_is_there_does_not_wait_for_the_one_that_is_being_worked_for():
+    bench = Bench(slots=2, length_s=50, shared=True)
+    stream, _ = bench.join("stream")
+    bench.run(3)
+    bench.join("newcomer", streaming=False)
+    bench.run(1)
+    bench.loop.take(stream)
+    bench.log.clear()
+
+    def made():
+        bench.opened["stream"].made_beside = 1
+
+    bench.opened["newcomer"].others_first = [made]
+    bench.run(1)
+
+    assert bench.log == ["stream"]
+    assert len(stream.untaken) == 1
+    bench.run(1)
+    assert bench.log[1] == "newcomer"
 
 
 # ---- preparing -------------------------------------------------------------------------------------------------

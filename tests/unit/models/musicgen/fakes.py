@@ -80,6 +80,7 @@ class EchoCodec:
 
     look_ahead_frames = 2
     frames_at_once = 100
+    is_seamless = True
 
     def __init__(self) -> None:
         self.open_streams = 0

@@ -1,5 +1,6 @@
 """The engine's decisions, without an engine."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from orchestrion.models.musicgen.scheduler import (
     choose_victim,
     plan_codec,
     plan_step,
+    share_of_chunk,
     slots_that_fit,
 )
 
@@ -141,6 +143,15 @@ def test_the_codecs_batch_keeps_within_its_bounds_and_never_mixes_newcomers_with
     assert len(batch) == 1 or sum(piece.frames for piece in chosen) <= most_frames
     assert len({piece.passed_over is None for piece in chosen}) == 1
     assert len(batch) == 1 or not any(piece.suspect for piece in chosen)
+
+
+@pytest.mark.parametrize(("pieces", "frames"), [(0, 50), (1, 50), (2, 25), (3, 16), (4, 14), (64, 14)])
+def test_chunks_of_all_pieces_together_are_as_long_as_one_of_a_piece_alone(pieces, frames):
+    assert share_of_chunk(pieces, 50, least_frames=14) == frames
+
+
+def test_a_share_is_never_longer_than_a_chunk():
+    assert share_of_chunk(9, 8, least_frames=14) == 8
 
 
 def batch_of(*due, newcomers_turn=True):
