@@ -1,11 +1,16 @@
 """How long a stream is interrupted while others ask for tracks with prompts that nobody has asked for before.
 
-A tiny MusicGen with a text encoder of t5-base's size, behind Ray Serve. One stream is read as fast as it is made, and
-the largest gap between two of its pieces is taken while
+A tiny MusicGen with a text encoder of t5-base's size, behind Ray Serve. The largest gap between two pieces of one
+stream is taken while
   - alone: nobody else asks for anything;
   - known: 20 requests come, a few a second, with prompts whose text was encoded before: what sharing the steps costs;
   - new:   20 requests come in the same way with prompts of some 250 tokens that are new: what opening them adds.
 The three take turns. The first seconds that the stream plays are compared between all of them: the same audio.
+
+Each is done in two ways:
+  - as_listened: the stream goes out at the default pace, after its lead: what a listener has;
+  - flat_out: it goes out as fast as it is made, so that it alone takes all cores of a small machine. Whatever else is
+    to be done then takes some of them from it, and its pieces come later by as much: that is the ceiling.
 
 Ends in one JSON document: `newcomers.py [--quick] [--out FILE]`.
 """
@@ -44,10 +49,13 @@ APART_S: Final = 0.2
 #: Long enough not to end while newcomers come: at its end a stream waits until its track is mastered and stored.
 STREAM_S: Final = 600.0
 END_S: Final = 10.0
-#: Gaps before this much of the stream are not counted: its own first chunks are shorter. It is what is compared, too.
-SETTLED_S: Final = 8.0
-#: How long the stream is listened to while nobody comes.
-ALONE_S: Final = 8.0
+#: What is compared. Gaps before it are not counted: a stream's first chunks are shorter.
+HEAD_S: Final = 8.0
+#: The default lead of a stream, and a second for it to settle at its pace.
+LED_S: Final = 61.0
+#: How long the stream is listened to while nobody comes: as long as newcomers with new prompts take, because the
+#: largest of more gaps is larger.
+ALONE_S: Final = 20.0
 #: Bytes of a second of the model's audio as PCM.
 BYTES_PER_S: Final = 2 * TINY_CODEC.sample_rate_hz
 #: What the stream may be interrupted at most, in gaps of the same stream where nobody asks anything new.
@@ -95,10 +103,10 @@ def rush(client: httpx.Client, prompts: Iterator[str], first_seed: int, end: thr
     return waited_s
 
 
-def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
-    """One stream, and what comes meanwhile."""
+def hear(client: httpx.Client, phase: str, turn: int, settled_s: float) -> Heard:
+    """One stream, and what comes meanwhile, once so many seconds of it are there."""
     end, head, gaps_s = threading.Event(), bytearray(), []
-    settled, made = round(SETTLED_S * BYTES_PER_S), 0
+    head_bytes, made = round(HEAD_S * BYTES_PER_S), 0
     seed = 1000 * (3 * turn + PHASES.index(phase))
     prompts = {
         "alone": iter(()),
@@ -111,7 +119,7 @@ def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
         client.stream(
             "POST",
             "/v1/tracks/stream?format=pcm",
-            json=body("calm piano", 77_000 + turn, stream_s) | {"requester": phase},
+            json=body("calm piano", 77_000 + turn, STREAM_S) | {"requester": phase},
         ) as answer,
     ):
         answer.raise_for_status()
@@ -119,10 +127,11 @@ def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
         for data in answer.iter_raw():
             now_s = time.perf_counter()
             made += len(data)
-            if made > (stream_s - END_S) * BYTES_PER_S:
+            if made > (STREAM_S - END_S) * BYTES_PER_S:
                 break
-            if len(head) < settled:
+            if len(head) < head_bytes:
                 head += data
+            if made < settled_s * BYTES_PER_S:
                 continue
             if came is None:
                 begun_s = now_s
@@ -134,11 +143,11 @@ def hear(client: httpx.Client, phase: str, turn: int, stream_s: float) -> Heard:
                 break
     if came is None or not end.is_set():
         raise SystemExit("the stream was over before the last newcomer had come: the measurement is void")
-    return Heard(gaps_s, hashlib.sha256(head[:settled]).hexdigest(), came.result())
+    return Heard(gaps_s, hashlib.sha256(head[:head_bytes]).hexdigest(), came.result())
 
 
-def measure(turns: int, stream_s: float) -> dict[str, object]:
-    """All phases in turn."""
+def measure(turns: int, serving: dict[str, object], settled_s: float) -> dict[str, object]:
+    """All phases in turn, of a service with these settings."""
     heard: dict[str, list[Heard]] = {phase: [] for phase in PHASES}
     with tempfile.TemporaryDirectory(prefix="newcomers-") as folder:
         checkpoint = write_hugging_face(Path(folder) / "musicgen-tiny", lm_geometry(64, 4, 2, text_dim=768), TINY_CODEC)
@@ -147,15 +156,14 @@ def measure(turns: int, stream_s: float) -> dict[str, object]:
             "models": str(checkpoint),
             "signing_key_path": f"{folder}/key.pem",
             "store_url": f"{folder}/store",
-            "stream_lead_s": 600.0,
             "low_latency": {"slots": 8, "queue_limit": 32},
-        }
+        } | serving
         with service(read_config(settings, {})) as client:
             for number in range(NEWCOMERS):
                 ask(client, prompt(number), 500_000 + number)
             for turn in range(turns):
                 for phase in PHASES:
-                    heard[phase].append(hear(client, phase, turn, stream_s))
+                    heard[phase].append(hear(client, phase, turn, settled_s))
                     sys.stderr.write(f"{phase}: {1000 * max(heard[phase][-1].gaps_s):.0f} ms at most\n")
                     forget(Path(folder) / "store")
     for turn in range(turns):
@@ -180,7 +188,6 @@ def measure(turns: int, stream_s: float) -> dict[str, object]:
         },
         "new_through_known": round(largest_ms["new"] / largest_ms["known"], 3),
         "new_through_alone": round(largest_ms["new"] / largest_ms["alone"], 3),
-        "target": TARGET,
     }
 
 
@@ -194,14 +201,18 @@ def main() -> None:
     if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
         os.execve(sys.executable, sys.orig_argv, os.environ | ENVIRONMENT)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one turn of each, and a shorter stream")
+    parser.add_argument("--quick", action="store_true", help="one turn of each")
     parser.add_argument("--out", type=Path, help="also write the JSON document here")
     options = parser.parse_args()
+    turns = 1 if options.quick else 3
     document = {
         "question": __doc__.splitlines()[0],
         "machine": {"cpus": os.cpu_count()},
         "quick": options.quick,
-    } | measure(turns=1 if options.quick else 3, stream_s=STREAM_S)
+        "target": TARGET,
+        "as_listened": measure(turns, {}, LED_S),
+        "flat_out": measure(turns, {"stream_lead_s": STREAM_S}, HEAD_S),
+    }
     publish(document, options.out)
 
 

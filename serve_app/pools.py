@@ -191,14 +191,17 @@ class RenderPool:
             whole = job.whole
             chunks = self._loop.take(listener)
             if chunks:
+                # Mastered before it is due, so that what else is done here does not make it late.
                 data = await self._in_thread(partial(master.push, chunks))
+                await self._keep_pace(listener, first_sent_at_s)
+                if isinstance(job.outcome, Refusal):
+                    break
                 if data:
                     if first_sent_at_s is None:
                         first_sent_at_s = self._clock.monotonic_s()
                         self._observe_first_audio(request, arrived_s)
                     yield data
                 self._loop.sent(listener, sum(map(len, chunks)) / source_rate_hz)
-                await self._keep_pace(listener, first_sent_at_s)
             elif whole:
                 break
             else:

@@ -32,6 +32,8 @@ SAFE_AHEAD_S: Final = 2.0
 SYNC_SHARE: Final = 4
 #: A job whose listeners all have this much audio not yet sent rests; its slot stays its own.
 MAX_UNSENT_S: Final = 30.0
+#: Audio that a stream masters and sends at a time: a slow or late listener gets what has been made in even parts.
+MAX_TAKEN_S: Final = 1.0
 #: Jobs that may be in mastering and storing before no new one is begun: each holds a whole track in memory.
 MAX_COMPLETING: Final = 4
 #: Jobs beyond the free slots that are prepared early: a slot that becomes free has its next job waiting.
@@ -348,10 +350,15 @@ class RenderLoop:
             self._tell_thread()
 
     def take(self, listener: Listener) -> list[Pcm]:
-        """The chunks that a stream has not taken yet."""
+        """The next chunks of a stream that it has not taken yet: one, or what is not longer than `MAX_TAKEN_S`."""
         with self._changed:
-            chunks = list(listener.untaken)
-            listener.untaken.clear()
+            if not listener.untaken:
+                return []
+            chunks = [listener.untaken.popleft()]
+            room = MAX_TAKEN_S * listener.job.opened.source_rate_hz - len(chunks[0])
+            while listener.untaken and len(listener.untaken[0]) <= room:
+                chunks.append(listener.untaken.popleft())
+                room -= len(chunks[-1])
             return chunks
 
     def sent(self, listener: Listener, audio_s: float) -> None:
