@@ -16,12 +16,15 @@ from orchestrion.provenance import Signer
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_STEREO, codec_geometry, write_hugging_face
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Of the tiny service: long beside a chunk or a mastering on a busy machine, short beside a test.
+STALL_S = 8.0
 
 
 @dataclass(frozen=True)
 class Service:
     url: str
-    #: One slot, one place in the queue; streams are sent 2 s ahead and then at 8 times their speed.
+    #: One slot, one place in the queue; streams are sent 2 s ahead and then at 8 times their speed. What has not moved
+    #: for `STALL_S` counts as stuck.
     tiny_url: str
     #: Two tiny MusicGens with random weights, "mono" and "stereo", of which one is in memory at a time.
     musicgen_url: str
@@ -58,6 +61,7 @@ def service(tmp_path_factory):
         "low_latency": {"slots": 1, "queue_limit": 1},
         "stream_lead_s": 2,
         "stream_pace": 8,
+        "stall_s": STALL_S,
     }
     mono = f"mono={write_hugging_face(folder / 'one', TINY, TINY_CODEC)}"
     stereo = f"stereo={write_hugging_face(folder / 'two', TINY_STEREO, codec_geometry(8, channels=2))}"

@@ -6,13 +6,18 @@ Runs until its standard input closes: then Serve and Ray are shut down, also whe
 import json
 import os
 import sys
+from typing import Any
+from unittest import mock
 
 import ray
 from ray import serve
+from ray.serve import Application
 
 from batch_jobs.private_ray import start_private_ray
 from serve_app.app import build_app
+from serve_app.pools import RenderPool
 from serve_app.proxy import PROXY_ENVIRONMENT
+from tests.app.hanging_pool import HangingPool
 
 
 def main() -> None:
@@ -22,7 +27,7 @@ def main() -> None:
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": settings["port"]})
         targets = [
-            serve.RunTarget(build_app(arguments), name=name, route_prefix=prefix)
+            serve.RunTarget(application(name, arguments), name=name, route_prefix=prefix)
             for name, (prefix, arguments) in settings["apps"].items()
         ]
         serve.run_many(targets)
@@ -31,6 +36,12 @@ def main() -> None:
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def application(name: str, arguments: dict[str, Any]) -> Application:
+    """As the product builds it; the replicas of "tiny" can be made to hang."""
+    with mock.patch("serve_app.app.RenderPool", HangingPool if name == "tiny" else RenderPool):
+        return build_app(arguments)
 
 
 if __name__ == "__main__":

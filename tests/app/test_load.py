@@ -6,6 +6,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psutil
+import pytest
+
+from tests.app.hanging_pool import HANG
+
+#: Seconds in which Serve begins to replace a replica that is stuck, after `STALL_S`; and what a new one takes to start.
+REPLACED_S, STARTED_S = 20, 60
 
 
 def until(condition, timeout_s):
@@ -75,6 +82,27 @@ def test_a_killed_replica_is_replaced_and_the_next_request_succeeds(service):
     answer = make(service.tiny_url, duration_s=1, seed=99)
     assert answer.status_code == 201, answer.text
     assert service.replica_pids("tiny", "low-latency") != [victim]
+
+
+def test_a_hung_replica_is_replaced_and_those_who_wait_for_it_are_told(service):
+    (hung,) = service.replica_pids("tiny", "low-latency")
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(httpx.RemoteProtocolError):
+        body = {"prompt": f"lofi, {HANG}", "duration_s": 20}
+        with httpx.stream("POST", f"{service.tiny_url}/v1/tracks/stream", json=body, timeout=60) as stream:
+            assert stream.status_code == 200, stream.read()
+            beside = threads.submit(make, service.tiny_url, duration_s=1, seed=100)
+            for _ in stream.iter_raw():
+                pass
+        # It is broken off: that it ends well would say that the track is whole.
+
+    assert beside.result().status_code == 503
+    assert beside.result().json()["type"] == "urn:orchestrion:problem:stalled"
+    assert int(beside.result().headers["retry-after"]) >= 1
+    assert until(lambda: not psutil.pid_exists(hung), timeout_s=REPLACED_S)
+    assert until(lambda: make(service.tiny_url, duration_s=1, seed=101).status_code in (200, 201), timeout_s=STARTED_S)
+    (replica,) = service.replica_pids("tiny", "low-latency")
+    assert replica != hung
 
 
 def test_rays_prometheus_endpoint_shows_the_declared_metrics(service, client, track):
