@@ -272,18 +272,21 @@ def uploads(of: Service, bodies: Sequence[bytes], media_type: str) -> dict[str, 
 
     def post(body: bytes) -> None:
         try:
-            url = f"http://{HOST}:{of.port}/v1/themes"
-            answer = httpx.post(url, content=body, headers={"content-type": media_type}, timeout=180)
+            answer = client.post("/v1/themes", content=body, headers={"content-type": media_type})
             statuses[str(answer.status_code)] += 1
         except httpx.TransportError as error:
             statuses[type(error).__name__] += 1
 
     threads = [threading.Thread(target=post, args=(body,)) for body in bodies]
     began_s = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    # One client for all: making one takes a core for 30 ms, and bystanders are timed in this process.
+    with httpx.Client(
+        base_url=f"http://{HOST}:{of.port}", timeout=180, limits=httpx.Limits(max_connections=len(bodies))
+    ) as client:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     taken_s = time.perf_counter() - began_s
     return {"bytes_each": len(bodies[0]), "statuses": dict(statuses), "took_s": round(taken_s, 1)}
 
