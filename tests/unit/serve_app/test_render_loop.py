@@ -643,6 +643,22 @@ def test_a_chunk_that_is_there_does_not_wait_for_the_one_that_is_being_worked_fo
     assert bench.log[1] == "newcomer"
 
 
+def test_a_model_that_breaks_while_it_works_for_one_piece_costs_that_one():
+    def breaks():
+        raise ZeroDivisionError
+
+    bench = Bench(slots=2, shared=True)
+    bad, _ = bench.join("bad")
+    good, _ = bench.join("good")
+    bench.run(2)
+    bench.opened["bad"].others_first = [breaks]
+    bench.run()
+
+    assert bad.job.outcome.reason == "internal"
+    assert bench.opened["bad"].closed == 1
+    assert len(good.untaken) == 3
+
+
 def test_a_stream_takes_what_has_been_made_in_even_parts():
     bench = Bench(slots=1, length_s=4)
     first, _ = bench.join("a")
