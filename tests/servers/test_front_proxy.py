@@ -177,6 +177,9 @@ def test_one_client_cannot_take_all_connections():
     with proxied(CLIENT_CONNECTIONS="5") as (_, port):
         # Idle connections of the start are closed by their client.
         held = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(5)]
+        for connection in held:  # What has been answered is counted, and stays open.
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert status(connection.recv(1000)) == 200
         over = exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         for connection in held:
             connection.close()
