@@ -40,7 +40,15 @@ class Service:
         """Of the replicas of a deployment of this instance and no other."""
         title = f"ray::ServeReplica:{app}:{deployment}"
         children = psutil.Process(self.process_id).children(recursive=True)
-        return [child.pid for child in children if child.is_running() and title in " ".join(child.cmdline())]
+        return [child.pid for child in children if title in command_line(child)]
+
+
+def command_line(process: psutil.Process) -> str:
+    """Of one that may end meanwhile: then it is empty."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def free_port() -> int:
