@@ -373,16 +373,17 @@ class Engine:
         """Give the codec its next batch if it has none: of those with a chunk's worth of frames, or with their last."""
         if self._codec_call is not None:
             return
-        heard = [*self._draining, *self._occupied]
-        somebody_waits = any(piece.interactive for piece in [*heard, *self._waiting])
-        longest = self._pacing.chunk_frames
+        pieces = [*self._draining, *self._occupied]
+        somebody_waits = any(piece.interactive for piece in [*pieces, *self._waiting])
+        share = self._pacing.chunk_frames
         if somebody_waits and self._codec.is_seamless:
-            longest = share_of_chunk(len(heard), longest, least_frames=self._first_chunk_frames)
-        due = [piece for piece in heard if self._is_due(piece, longest)]
+            share = share_of_chunk(len(pieces), share, least_frames=self._first_chunk_frames)
+        due = [piece for piece in pieces if self._is_due(piece, share)]
         if not due:
             return
+        states = [self._due_piece(piece, share) for piece in due]
         chosen = plan_codec(
-            [self._due_piece(piece, longest) for piece in due],
+            states,
             most_pieces=self._codec_batch,
             most_frames=self._codec.frames_at_once if somebody_waits else sys.maxsize,
             newcomers_turn=self._newcomers_turn,
@@ -390,25 +391,28 @@ class Engine:
         self._in_codec = [due[index] for index in chosen]
         self._newcomers_turn = self._in_codec[0].last_batch > 0
         self._codec_batches += 1
-        items = [self._next_frames(piece, longest) for piece in self._in_codec]
+        items = [self._next_frames(due[index], states[index].frames) for index in chosen]
         self._codec_call = self._codec_thread.submit(self._decode, items)
 
-    def _due_piece(self, piece: Piece, longest: int) -> DuePiece:
+    def _due_piece(self, piece: Piece, share: int) -> DuePiece:
         passed_over = self._codec_batches - piece.last_batch if piece.last_batch else None
+        # What was given on before is only made again, so a short chunk of it would bring nobody anything sooner.
+        is_behind = piece.decoded_samples < piece.given_samples
+        longest = self._pacing.chunk_frames if is_behind else share
         return DuePiece(min(piece.ready_frames, longest), passed_over, piece.is_suspect)
 
-    def _next_frames(self, piece: Piece, longest: int) -> tuple[DecodeStream, Ints, bool]:
+    def _next_frames(self, piece: Piece, frames: int) -> tuple[DecodeStream, Ints, bool]:
         if piece.stream is None:
             raise RuntimeError("a piece without a codec stream was handed to the codec")
         begin = piece.pushed_frames
-        end = begin + min(piece.ready_frames, longest)
+        end = begin + frames
         piece.frames_in_codec, piece.last_batch = end - begin, self._codec_batches
         piece.pushed_frames = end
         piece.next_chunk_frames = min(2 * piece.next_chunk_frames, self._pacing.chunk_frames)
         return piece.stream, piece.sequence.codes[:, begin:end].copy(), end == piece.sequence.total_frames
 
-    def _is_due(self, piece: Piece, longest: int) -> bool:
-        waits_for_more = piece.ready_frames < min(piece.next_chunk_frames, longest) and not piece.sequence.is_done
+    def _is_due(self, piece: Piece, share: int) -> bool:
+        waits_for_more = piece.ready_frames < min(piece.next_chunk_frames, share) and not piece.sequence.is_done
         return piece.stream is not None and piece.ready_frames > 0 and not waits_for_more
 
     def _decode(self, items: Sequence[tuple[DecodeStream, Ints, bool]]) -> tuple[list[Pcm], float]:

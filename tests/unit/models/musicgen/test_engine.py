@@ -531,7 +531,7 @@ def test_faults_leave_no_slot_no_stream_and_no_wrong_sample():
             raise MemoryError
 
     def codec_fault(items):
-        if len(items) > 1 and codec_chance.random() < 0.1:
+        if len(items) > 1 and codec_chance.random() < 0.3:
             faults["codec"] += 1
             raise MemoryError
 
