@@ -23,7 +23,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -52,7 +51,7 @@ from batch_jobs.options import RenderOptions
 from batch_jobs.private_ray import start_private_ray
 from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
-from benchmarks.document import publish
+from benchmarks.document import machine_now, publish
 from orchestrion.config import RenderConfig
 from orchestrion.metrics import PrometheusRecorder
 from orchestrion.outcome import Track
@@ -323,12 +322,7 @@ def main() -> int:
         "benchmark": "batch_throughput",
         "question": "tracks/s of a Ray Data catalog job against a plain loop over as many processes",
         "quick": arguments.quick,
-        "machine": {
-            "cpu": platform.machine(),
-            "cores": cores,
-            "load_average": os.getloadavg(),
-            "python": platform.python_version(),
-        },
+        "machine": machine_now(),
         "ray": ray.__version__,
         "batch_size": BATCH_SIZE,
         "track_seconds": duration_s,

@@ -18,7 +18,6 @@ import argparse
 import functools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -44,7 +43,7 @@ from batch_jobs.options import RenderOptions
 from batch_jobs.planning import job
 from batch_jobs.private_ray import start_private_ray
 from batch_jobs.rendering.render_stage import Assignment, RenderStage
-from benchmarks.document import publish
+from benchmarks.document import machine_now, publish
 from tests.fake_model import ToneModel
 
 WORKERS = 2
@@ -245,12 +244,7 @@ def report(quick: bool, baseline: Run, large: Run, different: Sequence[int]) -> 
         "benchmark": "catalog_memory",
         "question": f"peak memory of a catalog job's driver for {large.rows} rows against {baseline.rows}",
         "quick": quick,
-        "machine": {
-            "cpu": platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg(),
-            "python": platform.python_version(),
-        },
+        "machine": machine_now(),
         "ray": ray.__version__,
         "workers": WORKERS,
         "stubbed": "the model alone",

@@ -12,8 +12,6 @@ The surprising thing: the figure that moves with the machine is `wall_s` alone. 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import signal
 import sys
 import tempfile
@@ -22,7 +20,7 @@ from typing import Any
 
 import ray
 
-from benchmarks.document import publish
+from benchmarks.document import machine_now, publish
 from tests.cluster.chaos import Chaos, FaultKind, run_chaos
 
 SEED = 20261122
@@ -78,12 +76,7 @@ def main() -> int:
         "benchmark": "chaos",
         "question": "is a catalog job exactly-once in effect while everything around it dies?",
         "quick": arguments.quick,
-        "machine": {
-            "cpu": platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg(),
-            "python": platform.python_version(),
-        },
+        "machine": machine_now(),
         "ray": ray.__version__,
         "seed": SEED,
         "jobs": jobs,

@@ -22,6 +22,16 @@ def about(question: str, *, quick: bool) -> dict[str, object]:
     }
 
 
+def machine_now() -> dict[str, object]:
+    """The machine, and how busy it is: of programs that keep all of it at work."""
+    return {
+        "cpu": platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "python": platform.python_version(),
+    }
+
+
 def publish(document: Mapping[str, object], out: Path | None) -> None:
     """Print the document, and write it to `out` if that is given."""
     text = json.dumps(document, indent=2) + "\n"

@@ -35,7 +35,7 @@ from typing import Final
 
 import httpx
 
-from benchmarks.document import publish
+from benchmarks.document import about, publish
 from benchmarks.serve_latency import ENVIRONMENT, percentile, service
 from orchestrion.provenance import Signer
 from serve_app.config import read_config
@@ -205,10 +205,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON document here")
     options = parser.parse_args()
     turns = 1 if options.quick else 3
-    document = {
-        "question": __doc__.splitlines()[0],
-        "machine": {"cpus": os.cpu_count()},
-        "quick": options.quick,
+    document = about(__doc__.splitlines()[0], quick=options.quick) | {
         "target": TARGET,
         "as_listened": measure(turns, {}, LED_S),
         "flat_out": measure(turns, {"stream_lead_s": STREAM_S}, HEAD_S),

@@ -63,6 +63,7 @@ class RenderPool:
         self._pool = pool
         self._config = config
         self._max_queue_s = profile.max_queue_s
+        self._pace = Pace(config.stream_lead_s, config.stream_pace)
         self._clock = SystemClock()
         recorder = RayRecorder(cast("RayMetrics", ray.util.metrics))
         self._renderer = build_renderer(config.render_config(profile), pool.value, recorder)
@@ -217,7 +218,7 @@ class RenderPool:
     async def _keep_pace(self, listener: Listener, first_sent_at_s: float | None) -> None:
         if first_sent_at_s is not None:
             elapsed_s = self._clock.monotonic_s() - first_sent_at_s
-            wait_s = Pace(self._config.stream_lead_s, self._config.stream_pace).wait_s(listener.sent_s, elapsed_s)
+            wait_s = self._pace.wait_s(listener.sent_s, elapsed_s)
             ends_at_s = self._clock.monotonic_s() + wait_s
             # A track that failed meanwhile is not worth sending on.
             while wait_s > 0 and not isinstance(listener.job.outcome, Refusal):
