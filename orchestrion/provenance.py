@@ -174,13 +174,6 @@ class RecordField:
     #: Version of the record that it came with.
     since: int
 
-    @property
-    def arrow_type(self) -> pa.DataType:
-        """Its column type in Parquet."""
-        if self.name == "created_at":
-            return pa.timestamp("us", tz="UTC")
-        return _ARROW_TYPES[self.type]
-
 
 _FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
 
@@ -201,10 +194,17 @@ _FIELDS_BY_VERSION: Final = {
     version: tuple(field for field in RECORD_FIELDS if field.since <= version)
     for version in range(1, SCHEMA_VERSION + 1)
 }
+
+
+def arrow_type(field: RecordField) -> pa.DataType:
+    """The type of a field's column in Parquet."""
+    return pa.timestamp("us", tz="UTC") if field.name == "created_at" else _ARROW_TYPES[field.type]
+
+
 #: One row per track. The metadata key "description" of each field says what it is.
 RECORD_SCHEMA: Final = pa.schema(
     [
-        pa.field(field.name, field.arrow_type, field.nullable, {"description": field.description})
+        pa.field(field.name, arrow_type(field), field.nullable, {"description": field.description})
         for field in RECORD_FIELDS
     ]
 )

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from orchestrion.errors import InvalidRequest, VerificationFailed
 from orchestrion.finding import Finding
 from orchestrion.provenance import (
+    arrow_type,
     RECORD_FIELDS,
     RECORD_SCHEMA,
     SignedRecord,
@@ -495,7 +496,7 @@ def test_the_document_describes_every_field_and_no_other():
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| (.+) \|$", DOCS.read_text(), re.MULTILINE)
 
     assert [(name, column, null == "yes", meaning) for name, column, null, meaning in rows] == [
-        (field.name, str(field.arrow_type).replace(" not null", ""), field.nullable, field.description)
+        (field.name, str(arrow_type(field)).replace(" not null", ""), field.nullable, field.description)
         for field in RECORD_FIELDS
     ]
     assert [field.name for field in fields(TrackRecord)] == RECORD_SCHEMA.names
