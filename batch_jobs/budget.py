@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from batch_jobs.job_folder import JobFolder
+from batch_jobs.job_store.job_folder import JobFolder
 
 logger = logging.getLogger(__name__)
 

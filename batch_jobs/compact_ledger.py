@@ -17,19 +17,12 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from batch_jobs.books.ledger import (
-    ABANDONED_AFTER,
-    MAX_ROWS_PER_FILE,
-    TABLES,
-    Change,
-    Ledger,
-    LedgerFile,
-    Snapshot,
-    read_snapshot,
-)
+from batch_jobs.ledger.ledger import ABANDONED_AFTER, MAX_ROWS_PER_FILE, Ledger
+from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.snapshot import TABLES, Change, LedgerFile, Snapshot
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
-from orchestrion.objects import Objects
+from orchestrion.storage.object_store import Objects
 
 EXIT_UNUSABLE = 2
 EXIT_INFRASTRUCTURE = 3

@@ -25,7 +25,7 @@ from rich.text import Text
 from batch_jobs.reports.costs import MONEY, WhatIf, cost_report
 from batch_jobs.reports.page import report_page
 from batch_jobs.reports.terminal import print_report
-from orchestrion.cost import PriceTable
+from orchestrion.accounting.cost import PriceTable
 from orchestrion.errors import OrchestrionError
 
 _INTEGERS: Final = ("tracks", "rendered", "cache_hits", "failures")

@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batch_jobs.books.ledger import ledger_dataset
+from batch_jobs.ledger.dataset import ledger_dataset
 from orchestrion.errors import InvalidRequest, OrchestrionError
-from orchestrion.provenance import utc_timestamp
-from orchestrion.request import TrackSpec
+from orchestrion.tracks.record import utc_timestamp
+from orchestrion.tracks.spec import TrackSpec
 
 EXIT_FOUND: Final = 0
 EXIT_NOTHING: Final = 1

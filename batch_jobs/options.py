@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import ValidationError
 
-from orchestrion.config import PrecisionName, RenderConfig, lies_in
 from orchestrion.errors import InvalidRequest
-from orchestrion.models import absolute_entry
-from orchestrion.signing_keys import default_signing_key
+from orchestrion.models.registry import absolute_entry
+from orchestrion.rendering.config import PrecisionName, RenderConfig, lies_in
+from orchestrion.trust.signing_keys import default_signing_key
 
 ProgressForm = Literal["auto", "bar", "lines", "json"]
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from batch_jobs.books.ledger import Totals
+from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import ProgressForm
 
 SECONDS_PER_LINE: Final = 5.0

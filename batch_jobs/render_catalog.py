@@ -28,25 +28,26 @@ from typing import Final
 
 from ray.exceptions import RayError
 
-from batch_jobs.books.closing import close_books
-from batch_jobs.books.ledger import JobState, Ledger, Totals
-from batch_jobs.books.outcomes import refused_row, shard_table
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Stop, watch
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.snapshot import JobState, Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
-from batch_jobs.rendering.heap import share_one_heap
+from batch_jobs.rendering.malloc_tuning import share_one_heap
 from batch_jobs.rendering.render_stage import Assignment
+from batch_jobs.settlement.outcomes import refused_row, shard_table
+from batch_jobs.settlement.settlement import close_books
 from orchestrion.clock import Clock, SystemClock
-from orchestrion.config import RenderConfig
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
-from orchestrion.objects import Objects
-from orchestrion.patience import Patience, StorePatience
-from orchestrion.provenance import Signer
-from orchestrion.signing_keys import have_signing_key
+from orchestrion.rendering.config import RenderConfig
+from orchestrion.resilience.store_retry import Patience, StorePatience
+from orchestrion.storage.object_store import Objects
+from orchestrion.trust.signing import Signer
+from orchestrion.trust.signing_keys import have_signing_key
 
 logger = logging.getLogger(__name__)
 

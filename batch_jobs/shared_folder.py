@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from orchestrion.errors import NotFound, VerificationFailed, shown
-from orchestrion.objects import Objects
+from orchestrion.storage.object_store import Objects
 
 logger = logging.getLogger(__name__)
 

@@ -43,13 +43,13 @@ import ray
 import soundfile
 from ray import serve
 
-from batch_jobs.private_ray import start_private_ray
 from benchmarks.document import about, publish
-from cluster.front_proxy import haproxy, start_front_proxy
-from orchestrion.provenance import Signer
+from cluster.ray_internals import start_private_ray
+from cluster.serve.front_proxy import haproxy, start_front_proxy
+from orchestrion.trust.signing import Signer
 from serve_app.app import wire
 from serve_app.config import read_config
-from serve_app.proxy import PROXY_ENVIRONMENT
+from serve_app.delivery.proxy import PROXY_ENVIRONMENT
 
 HOST: Final = "127.0.0.1"
 HALF_REQUESTS: Final = 400

@@ -45,20 +45,20 @@ import pyarrow.dataset as ds
 import ray
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.books.ledger import ledger_dataset
-from batch_jobs.books.tables import TRACK
+from batch_jobs.ledger.dataset import ledger_dataset
+from batch_jobs.ledger.tables import TRACK
 from batch_jobs.options import RenderOptions
-from batch_jobs.private_ray import start_private_ray
 from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
 from benchmarks.document import machine_now, publish
-from orchestrion.config import RenderConfig
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.outcome import Track
-from orchestrion.render import Renderer, build_renderer
-from orchestrion.request import TrackSpec
-from orchestrion.signing_keys import have_signing_key
-from orchestrion.vocabulary import STYLES
+from cluster.ray_internals import start_private_ray
+from orchestrion.rendering.config import RenderConfig
+from orchestrion.rendering.renderer import Renderer, build_renderer
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.outcome import Track
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.tracks.vocabulary import STYLES
+from orchestrion.trust.signing_keys import have_signing_key
 
 #: Tracks that the plain loop takes at once. The composer makes one after the other, so it is only a matter of hand-out.
 BATCH_SIZE = 2

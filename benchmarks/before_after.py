@@ -220,7 +220,7 @@ def probe_catalog(out: str) -> None:
     """Run in a side's own process: when its tracks were made, and their hashes."""
     from datetime import datetime
 
-    from batch_jobs.books.ledger import ledger_dataset
+    from batch_jobs.ledger.dataset import ledger_dataset
 
     table = ledger_dataset(out, {}, "tracks").to_table(columns=["created_at", "audio_sha256"])
     made = sorted(
@@ -305,9 +305,10 @@ def probe_engine(checkpoint: str, precision: str) -> None:
     from dataclasses import replace
 
     from orchestrion.clock import SystemClock
-    from orchestrion.models import ModelSettings, load_model
     from orchestrion.models.protocol import Conditioning
-    from orchestrion.request import TrackSpec
+    from orchestrion.models.registry import load_model
+    from orchestrion.models.settings import ModelSettings
+    from orchestrion.tracks.spec import TrackSpec
 
     model = load_model(checkpoint, ModelSettings(precision=precision, slots=4), SystemClock())
     base = Conditioning.of(TrackSpec(prompt="slow piano", duration_s=5).resolve(), None, None)

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.document import publish
-from orchestrion.models.musicgen import kernels
-from orchestrion.models.musicgen.linear import aligned_bytes, fastest_precision, panel_bytes, row_bytes
+from orchestrion.models.musicgen.decoder.cpu.linear import aligned_bytes, fastest_precision, panel_bytes, row_bytes
+from orchestrion.models.musicgen.native import emitter, products
 
 INPUTS: Final = 1024
 ROWS: Final = (1, 2, 16)
@@ -47,18 +47,18 @@ class Way:
 
 def ways() -> dict[str, Way]:
     """All that this CPU can run, by name."""
-    dots = {"one byte at a time": kernels.dot_plain}
-    if kernels.TARGET.is_x86:
-        dots |= {name: dot for name, dot in kernels.X86_DOTS.items() if kernels.TARGET.has(name)}
-    if kernels.TARGET.is_arm:
-        dots |= {name: dot for name, dot in kernels.ARM_DOTS.items() if kernels.TARGET.has(name)}
-    panel, group = kernels.PANEL, kernels.GROUP
-    found = {FLOATS: Way(kernels.BF16, 2, kernels.product(kernels.bf16_step, 8, 4 * panel, kernels.FLOATS))}
+    dots = {"one byte at a time": products.dot_plain}
+    if emitter.TARGET.is_x86:
+        dots |= {name: dot for name, dot in products.X86_DOTS.items() if emitter.TARGET.has(name)}
+    if emitter.TARGET.is_arm:
+        dots |= {name: dot for name, dot in products.ARM_DOTS.items() if emitter.TARGET.has(name)}
+    panel, group = emitter.PANEL, emitter.GROUP
+    found = {FLOATS: Way(emitter.BF16, 2, products.product(products.bf16_step, 8, 4 * panel, emitter.FLOATS))}
     for name, dot in dots.items():
-        int8 = kernels.product(kernels.int8_step(dot), 4, 4 * panel, kernels.INTS)
-        int4 = kernels.product(kernels.int4_step(dot), 4 + group, (group // 2 + 2) * panel, kernels.FLOATS)
-        found[f"int8, {name}"] = Way(kernels.INT8, 4, int8)
-        found[f"int4, {name}"] = Way(kernels.INT4, group, int4)
+        int8 = products.product(products.int8_step(dot), 4, 4 * panel, emitter.INTS)
+        int4 = products.product(products.int4_step(dot), 4 + group, (group // 2 + 2) * panel, emitter.FLOATS)
+        found[f"int8, {name}"] = Way(emitter.INT8, 4, int8)
+        found[f"int4, {name}"] = Way(emitter.INT4, group, int4)
     return found
 
 
@@ -69,21 +69,21 @@ class Turn:
         product, steps = way.product, INPUTS // way.inputs_of_a_step
         self._panel = panel_bytes(way.kind, INPUTS)
         self._panels = max(1, weights_bytes // self._panel)
-        self._repeats = max(1, WORK // (self._panels * kernels.PANEL * INPUTS))
+        self._repeats = max(1, WORK // (self._panels * emitter.PANEL * INPUTS))
         self._weights = aligned_bytes(self._panels * self._panel)
         generator = np.random.default_rng(0)
         # Of bf16 as of bytes: small exponents, no infinities.
         self._weights[:] = generator.integers(0, 60, len(self._weights), dtype=np.uint8)
         self._rows = np.zeros((max(ROWS), row_bytes(way.kind, INPUTS)), np.uint8)
-        if way.kind != kernels.BF16:
+        if way.kind != emitter.BF16:
             self._rows[:] = generator.integers(0, 60, self._rows.shape, dtype=np.uint8)
-        self.out = np.zeros((max(ROWS), kernels.PANEL), np.float32)
+        self.out = np.zeros((max(ROWS), emitter.PANEL), np.float32)
 
         @numba.njit(nogil=True)
         def run(x: int, stride: int, rows: int, weights: int, panel: int, panels: int, repeats: int, out: int) -> None:
             for _ in range(repeats):
                 for index in range(panels):
-                    product(x, stride, rows, weights + index * panel, steps, kernels.PREFETCH_BYTES, out)
+                    product(x, stride, rows, weights + index * panel, steps, emitter.PREFETCH_BYTES, out)
 
         self._run = run
 
@@ -93,7 +93,7 @@ class Turn:
         started_s = time.thread_time()
         self._run(x, self._rows.strides[0], rows, weights, self._panel, self._panels, self._repeats, out)
         took_s = time.thread_time() - started_s
-        return 1e9 * took_s / (self._repeats * self._panels * kernels.PANEL * INPUTS)
+        return 1e9 * took_s / (self._repeats * self._panels * emitter.PANEL * INPUTS)
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -145,10 +145,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds")
     options = parser.parse_args()
     document = {
-        "cpu": {"name": kernels.TARGET.cpu, "machine": platform.machine()},
+        "cpu": {"name": emitter.TARGET.cpu, "machine": platform.machine()},
         "auto": fastest_precision(),
-        "kernel": next(name for name, way in (kernels.X86_DOTS | kernels.ARM_DOTS).items() if way is kernels.DOT)
-        if kernels.BYTES_ARE_FAST
+        "kernel": next(name for name, way in (products.X86_DOTS | products.ARM_DOTS).items() if way is products.DOT)
+        if products.BYTES_ARE_FAST
         else "one byte at a time",
         "products": measure(3 if options.quick else 15),
     }

@@ -38,12 +38,12 @@ import psutil
 import ray
 
 from batch_jobs import render_catalog
-from batch_jobs.books.ledger import ledger_dataset
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning import job
-from batch_jobs.private_ray import start_private_ray
 from batch_jobs.rendering.render_stage import Assignment, RenderStage
 from benchmarks.document import machine_now, publish
+from cluster.ray_internals import start_private_ray
 from tests.fake_model import ToneModel
 
 WORKERS = 2
@@ -72,7 +72,7 @@ class StubbedStage(RenderStage):
     """A render process whose model answers at once."""
 
     def __init__(self, assignment: Assignment) -> None:
-        with patch("orchestrion.render.load_models", lambda *_: {"composer": ToneModel("composer")}):
+        with patch("orchestrion.rendering.renderer.load_models", lambda *_: {"composer": ToneModel("composer")}):
             super().__init__(assignment)
 
 

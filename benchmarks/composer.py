@@ -35,11 +35,13 @@ import soundfile
 from scipy.signal import resample_poly
 
 from benchmarks.document import publish
-from orchestrion.finish import FinishSpec, StreamFinisher, finish
+from orchestrion.audio.mastering import FinishSpec, finish
+from orchestrion.audio.streaming import StreamFinisher
 from orchestrion.models.composer import Composer
 from orchestrion.models.protocol import Conditioning
-from orchestrion.musical_key import Key
-from orchestrion.request import TrackRequest, TrackSpec
+from orchestrion.tracks.musical_key import Key
+from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.spec import TrackSpec
 
 DURATION_S: Final = 30.0
 STREAM_DURATION_S: Final = 60.0

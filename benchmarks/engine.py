@@ -46,11 +46,12 @@ from transformers.models.musicgen import MusicgenDecoderConfig
 from benchmarks.document import publish
 from orchestrion.models.audiocraft.imports import import_audiocraft
 from orchestrion.models.audiocraft.turns import Turns
-from orchestrion.models.musicgen.codec import Codec
-from orchestrion.models.musicgen.cpu_decoder import CpuDecoder, memory_bytes
-from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
+from orchestrion.models.musicgen.codec.codec import Codec
+from orchestrion.models.musicgen.decoder.cpu.cpu_decoder import CpuDecoder
+from orchestrion.models.musicgen.decoder.cpu.linear import kind_of, packed_bytes
+from orchestrion.models.musicgen.decoder.cpu.plan import memory_bytes
+from orchestrion.models.musicgen.decoder.decoder import Condition, Draws, Precision, Rows
 from orchestrion.models.musicgen.geometry import CodecGeometry
-from orchestrion.models.musicgen.linear import kind_of, packed_bytes
 from orchestrion.models.musicgen.weights import LmWeights
 from tests.musicgen_checkpoints import (
     PUBLISHED_CODEC,

@@ -22,11 +22,12 @@ import pyloudnorm
 import soundfile
 
 from benchmarks.document import publish
-from orchestrion.encode import encode
-from orchestrion.finish import FinishSpec, StreamFinisher, finish, shape
-from orchestrion.loudness import integrated_lufs, true_peak_dbtp
-from orchestrion.models.protocol import Pcm
-from orchestrion.request import AudioFormat
+from orchestrion.audio.encode import encode
+from orchestrion.audio.loudness import integrated_lufs, true_peak_dbtp
+from orchestrion.audio.mastering import FinishSpec, finish, shape
+from orchestrion.audio.pcm import Pcm
+from orchestrion.audio.streaming import StreamFinisher
+from orchestrion.tracks.request import AudioFormat
 
 RATE_HZ = 44_100
 TARGET_LUFS = -14.0

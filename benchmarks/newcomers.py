@@ -37,7 +37,7 @@ import httpx
 
 from benchmarks.document import about, publish
 from benchmarks.serve_latency import ENVIRONMENT, percentile, service
-from orchestrion.provenance import Signer
+from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from tests.musicgen_checkpoints import TINY_CODEC, WORDS, lm_geometry, write_hugging_face
 

@@ -45,9 +45,9 @@ import ray.data
 from pyarrow.fs import FileInfo, FileSelector, FSSpecHandler, PyFileSystem
 from ray.data.checkpoint import CheckpointConfig
 
-from batch_jobs.private_ray import start_private_ray
 from benchmarks.document import publish
-from orchestrion.objects import Objects
+from cluster.ray_internals import start_private_ray
+from orchestrion.storage.object_store import Objects
 
 #: Rows of a shard, which is a block, a checkpoint file and an output file.
 SHARD_ROWS = 8

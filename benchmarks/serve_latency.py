@@ -45,22 +45,25 @@ import torch
 from prometheus_client import CollectorRegistry
 from ray import serve
 
-from batch_jobs.private_ray import start_private_ray
 from benchmarks.document import about, publish
+from cluster.ray_internals import start_private_ray
+from orchestrion.audio.pcm import Pcm
 from orchestrion.clock import SystemClock
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.models import ModelSettings, load_model
-from orchestrion.models.protocol import Conditioning, MusicModel, Pcm
-from orchestrion.outcome import Failure
-from orchestrion.provenance import Signer
-from orchestrion.render import Renderer, build_renderer
-from orchestrion.request import TrackRequest, TrackSpec
+from orchestrion.models.protocol import Conditioning, MusicModel
+from orchestrion.models.registry import load_model
+from orchestrion.models.settings import ModelSettings
+from orchestrion.rendering.renderer import Renderer, build_renderer
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.outcome import Failure
+from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signing import Signer
 from serve_app.app import wire
 from serve_app.config import ServeConfig, read_config
-from serve_app.outcomes import Refusal
-from serve_app.pools import StreamMaster
-from serve_app.proxy import PROXY_ENVIRONMENT
-from serve_app.render_loop import THREADS, Job, RenderLoop
+from serve_app.delivery.proxy import PROXY_ENVIRONMENT
+from serve_app.deployments.outcomes import Refusal
+from serve_app.deployments.render_loop import THREADS, Job, RenderLoop
+from serve_app.deployments.render_pool import StreamMaster
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, write_hugging_face
 
 CLIENTS = (1, 4, 16)

@@ -23,14 +23,15 @@ from pathlib import Path
 import psutil
 from prometheus_client import CollectorRegistry
 
-from orchestrion.block_digests import BLOCK_BYTES
-from orchestrion.config import RenderConfig
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.outcome import Track
-from orchestrion.provenance import SignedRecord, Signer
-from orchestrion.render import Renderer, build_renderer
-from orchestrion.request import TrackSpec
-from orchestrion.store import TrackStore
+from orchestrion.rendering.config import RenderConfig
+from orchestrion.rendering.renderer import Renderer, build_renderer
+from orchestrion.storage.block_digests import BLOCK_BYTES
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.outcome import Track
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signed_record import SignedRecord
+from orchestrion.trust.signing import Signer
 
 #: A stored WAV of 44.1 kHz stereo in 16 bits.
 BYTES_PER_S = 176_400

@@ -37,21 +37,22 @@ from ray import serve
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from batch_jobs.books.ledger import ledger_dataset
 from batch_jobs.cost_report import write_report
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.options import RenderOptions
-from batch_jobs.private_ray import start_private_ray
 from batch_jobs.progress import progress_view
 from batch_jobs.render_catalog import Summary, render_catalog
-from cluster.front_proxy import haproxy, start_front_proxy
+from cluster.ray_internals import start_private_ray
+from cluster.serve.front_proxy import haproxy, start_front_proxy
 from cluster.supervision import OwnProcesses, await_death
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest
-from orchestrion.provenance import SignedRecord, Signer, verify
-from orchestrion.signing_keys import default_signing_key, have_signing_key, trusted_keys
-from orchestrion.store import TrackStore
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.trust.signed_record import SignedRecord, verify
+from orchestrion.trust.signing import Signer
+from orchestrion.trust.signing_keys import default_signing_key, have_signing_key, trusted_keys
 from serve_app.app import build_app
-from serve_app.proxy import PROXY_ENVIRONMENT
+from serve_app.delivery.proxy import PROXY_ENVIRONMENT
 
 CATALOG: Final = Path(__file__).parent / "demo-catalog.csv"
 PROMPT: Final = "warm lofi hip hop for a rainy evening, mellow Rhodes and vinyl, 78 bpm, in D minor, 30 seconds"

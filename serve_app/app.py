@@ -1,7 +1,7 @@
 """The whole service on one page: two pools of one replica class, and the ingress in front of them.
 
     serve run serve_app.app:build_app store_url=/data/tracks signing_key_path=/data/signing-key.pem
-    serve run cluster/serve-local.yaml
+    serve run cluster/serve/serve-local.yaml
 
 No future annotations import here: Ray looks at the builder's signature.
 """
@@ -10,16 +10,18 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
-from autoscaling.batch import batch_policy
-from autoscaling.low_latency import low_latency_policy
-from orchestrion.admission import Pool
+from autoscaling.policies.batch import batch_policy
+from autoscaling.policies.low_latency import low_latency_policy
+from orchestrion.rendering.admission import Pool
 from serve_app.config import PoolProfile, ServeConfig, read_config
-from serve_app.ingress import Ingress
-from serve_app.pools import RenderPool
+from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.render_pool import RenderPool
+from serve_app.routes.app_routes import build_routes
 
 #: Calls beyond slots and queue that still reach a replica, to be told there when to come back, to join a render that
 #: is under way, or to get a stored track. Beyond them Serve's own, blind back-pressure begins.
@@ -34,6 +36,14 @@ HEALTH_CHECK_PERIOD_S: Final = 5.0
 _POLICIES: Final = {Pool.LOW_LATENCY: low_latency_policy, Pool.BATCH: batch_policy}
 #: What a policy sees of the look-back window: a rush of listeners counts at once, a backlog when it lasts.
 _AGGREGATIONS: Final = {Pool.LOW_LATENCY: "max", Pool.BATCH: "mean"}
+
+
+class HttpIngress(Ingress):
+    """The ingress with its routes."""
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve in the replica."""
+        return build_routes(self)
 
 
 def build_app(config: dict[str, Any]) -> Application:
@@ -59,7 +69,7 @@ def wire(config: ServeConfig) -> Application:
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _thread_limits(1)}},
         graceful_shutdown_timeout_s=config.longest_drain_s,
     )
-    return deploy(serve.ingress()(Ingress)).bind(config, low_latency, batch)
+    return deploy(serve.ingress()(HttpIngress)).bind(config, low_latency, batch)
 
 
 def _pool(pool: Pool, config: ServeConfig, profile: PoolProfile) -> Application:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orchestrion.config import RenderConfig, SharedRenderConfig
-from orchestrion.models import absolute_entry
-from orchestrion.request import MAX_DURATION_S
+from orchestrion.models.registry import absolute_entry
+from orchestrion.rendering.config import RenderConfig, SharedRenderConfig
+from orchestrion.tracks.request import MAX_DURATION_S
 
 #: Of a drain: time to render what a stream is sent at once, and to master and store the track at its end.
 DRAIN_MARGIN_S: Final = 60.0

@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.http_errors import problem_response
+from serve_app.errors import problem_response
 
 #: The page runs no script and loads nothing that is not its own.
 SECURITY_HEADERS: Final[dict[str, str]] = {

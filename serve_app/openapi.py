@@ -12,14 +12,15 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from orchestrion import __version__
-from orchestrion.admission import Priority
-from orchestrion.encode import MEDIA_TYPES
+from orchestrion.audio.encode import MEDIA_TYPES
 from orchestrion.models.protocol import ModelInfo
-from orchestrion.provenance import RECORD_FIELDS, TrackRecord
-from orchestrion.request import CONTROLS, SAMPLE_RATES_HZ, TrackSpec
-from serve_app.answers import HIDDEN_FIELDS
-from serve_app.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
-from serve_app.http_errors import PROBLEM_MEDIA_TYPE, STATUS_OF_REASON
+from orchestrion.rendering.admission import Priority
+from orchestrion.tracks.record import RECORD_FIELDS, TrackRecord
+from orchestrion.tracks.request import CONTROLS, SAMPLE_RATES_HZ
+from orchestrion.tracks.spec import TrackSpec
+from serve_app.errors import PROBLEM_MEDIA_TYPE, STATUS_OF_REASON
+from serve_app.http.answers import HIDDEN_FIELDS
+from serve_app.http.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
 
 EXAMPLE_TRACK_ID: Final = "trk_5xh6zv2q3k7rj4ml2pa6cw3d7ye5tbn4"
 EXAMPLE_THEME: Final = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

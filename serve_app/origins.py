@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.headers import joined_headers
-from serve_app.http_errors import HttpProblem, problem_response
+from serve_app.errors import HttpProblem, problem_response
+from serve_app.http.headers import joined_headers
 
 #: Asked by load balancers and kubelets under whatever name or address a machine has; they tell nothing.
 PROBES: Final = frozenset({"/healthz", "/readyz"})

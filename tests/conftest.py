@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from batch_jobs.private_ray import token_environment
+from cluster.ray_internals import token_environment
 
 # Before any test imports Ray, and for all that tests start.
 os.environ |= token_environment(os.environ)

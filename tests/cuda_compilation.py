@@ -19,7 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from orchestrion.models.musicgen import cuda_arithmetic as kernels
+from orchestrion.models.musicgen.decoder.pytorch import cuda_arithmetic, cuda_kernels
 from tests.musicgen_checkpoints import SMALL
 
 BF16, FP8, FP32, INT, LONGS, DOUBLES = "*bf16", "*fp8e4nv", "*fp32", "i32", "*i64", "*fp64"
@@ -77,11 +77,16 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
         scaled = weight == FP8
         pointers = {"inputs": inputs, "input_scale": FP32, "weight": weight, "weight_scale": FP32, "outputs": outputs}
         sizes = dict.fromkeys(("rows", "outs", "ins", "span", "parts"), INT)
-        depth = kernels.TILE_BYTES // {BF16: 2, FP8: 1, FP32: 4}[weight]
-        constants = {"SCALED": scaled, "GELU": gelu, "ROWS": kernels.TILE_ROWS, "OUTPUTS": kernels.TILE_OUTPUTS}
-        options = launch | {"num_warps": 4, "num_stages": kernels.STAGES, "enable_fp_fusion": not scaled}
+        depth = cuda_arithmetic.TILE_BYTES // {BF16: 2, FP8: 1, FP32: 4}[weight]
+        constants = {
+            "SCALED": scaled,
+            "GELU": gelu,
+            "ROWS": cuda_arithmetic.TILE_ROWS,
+            "OUTPUTS": cuda_arithmetic.TILE_OUTPUTS,
+        }
+        options = launch | {"num_warps": 4, "num_stages": cuda_arithmetic.STAGES, "enable_fp_fusion": not scaled}
         return compiled(
-            kernels._product_kernel,
+            cuda_kernels.product_kernel,
             pointers | sizes,
             constants | {"DEPTH": depth} | early,
             capability,
@@ -97,9 +102,9 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (
             "quantise",
             compiled(
-                kernels._quantise_kernel,
+                cuda_kernels.quantise_kernel,
                 {"inputs": BF16, "outputs": FP8, "scales": FP32, "ins": INT},
-                {"MAX": kernels.FP8_MAX, "LEAST": kernels.LEAST_SCALE, "BLOCK": DIM} | early,
+                {"MAX": cuda_arithmetic.FP8_MAX, "LEAST": cuda_arithmetic.LEAST_SCALE, "BLOCK": DIM} | early,
                 capability,
                 **launch,
             ),
@@ -107,10 +112,10 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "norm",
         compiled(
-            kernels._norm_kernel,
+            cuda_kernels.norm_kernel,
             {"x": FP32, "added": FP32, "weight": FP32, "bias": FP32, "outputs": BF16}
             | dict.fromkeys(("dim", "parts", "part_rows"), INT),
-            {"EPSILON": kernels.NORM_EPSILON, "BLOCK": DIM} | early,
+            {"EPSILON": cuda_arithmetic.NORM_EPSILON, "BLOCK": DIM} | early,
             capability,
             **launch,
         ),
@@ -119,7 +124,7 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "remember",
         compiled(
-            kernels._remember_kernel,
+            cuda_kernels.remember_kernel,
             {"qkv": BF16, "cache": BF16, "streams": LONGS, "at": LONGS, "kind_stride": INT, "places": INT},
             heads | {"BLOCK": DIM} | early,
             capability,
@@ -130,16 +135,16 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (
             f"attend, {'partial' if partial else 'whole'}",
             compiled(
-                kernels._attend_kernel,
+                cuda_kernels.attend_kernel,
                 {"queries": BF16, "cache": BF16, "streams": LONGS, "lengths": LONGS, "outputs": outputs}
                 | dict.fromkeys(("query_stride", "kind_stride", "places"), INT)
                 | {"scale": "fp32"},
                 heads
                 | {
                     "BLOCK": HEAD_DIM,
-                    "SPAN": kernels.CHUNK,
-                    "PLACES": kernels.TILE_PLACES,
-                    "LOADS": kernels.ATTEND_LOADS,
+                    "SPAN": cuda_arithmetic.CHUNK,
+                    "PLACES": cuda_arithmetic.TILE_PLACES,
+                    "LOADS": cuda_arithmetic.ATTEND_LOADS,
                     "PARTIAL": partial,
                 }
                 | early,
@@ -150,9 +155,9 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "combine",
         compiled(
-            kernels._combine_kernel,
+            cuda_kernels.combine_kernel,
             {"partial": FP32, "lengths": LONGS, "outputs": BF16, "chunks": INT},
-            heads | {"BLOCK": HEAD_DIM, "SPAN": kernels.CHUNK} | early,
+            heads | {"BLOCK": HEAD_DIM, "SPAN": cuda_arithmetic.CHUNK} | early,
             capability,
             num_warps=1,
             **launch,
@@ -161,22 +166,22 @@ def all_kernels(capability: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "draw",
         compiled(
-            kernels._draw_kernel,
+            cuda_kernels.draw_kernel,
             {"logits": FP32, "seeds": LONGS, "columns": LONGS, "temperatures": DOUBLES, "top_ks": LONGS}
             | {"top_ps": DOUBLES, "codes": LONGS, "card": INT},
             {
-                "LOG": kernels.LOG_SERIES,
-                "EXP": kernels.EXP_SERIES,
-                "SQRT_HALF": kernels.SQRT_HALF_BITS,
-                "BITS": kernels.MANTISSA_BITS,
-                "BIAS": kernels.EXPONENT_BIAS,
-                "LN2": kernels.LN_2,
-                "LOG2E": kernels.LOG2_E,
-                "LOWEST": kernels.LOWEST_EXPONENT,
-                "UNIT": kernels.WEIGHT_UNIT,
-                "HALF_STEP_": kernels.HALF_STEP,
-                "DOMAIN": kernels.CODES_DOMAIN,
-                "NONE": kernels.NO_CODE,
+                "LOG": cuda_arithmetic.LOG_SERIES,
+                "EXP": cuda_arithmetic.EXP_SERIES,
+                "SQRT_HALF": cuda_arithmetic.SQRT_HALF_BITS,
+                "BITS": cuda_arithmetic.MANTISSA_BITS,
+                "BIAS": cuda_arithmetic.EXPONENT_BIAS,
+                "LN2": cuda_arithmetic.LN_2,
+                "LOG2E": cuda_arithmetic.LOG2_E,
+                "LOWEST": cuda_arithmetic.LOWEST_EXPONENT,
+                "UNIT": cuda_arithmetic.WEIGHT_UNIT,
+                "HALF_STEP_": cuda_arithmetic.HALF_STEP,
+                "DOMAIN": cuda_arithmetic.CODES_DOMAIN,
+                "NONE": cuda_arithmetic.NO_CODE,
                 "BLOCK": SMALL.card,
             },
             capability,

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from orchestrion.audio.pcm import Pcm
 from orchestrion.errors import ModelFailed
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
 
 MIDI = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xff\x2f\x00"
 

@@ -17,9 +17,9 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-import orchestrion.render
+import orchestrion.rendering.renderer
 from orchestrion.errors import ModelFailed
-from orchestrion.render import Renderer
+from orchestrion.rendering.renderer import Renderer
 
 
 class ForeignError(ModelFailed):
@@ -38,7 +38,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 MODEL_SEAMS = ("model.perform", "model.chunk", "model.midi")
 #: Calls that are made only for a piece that does not come to its end, or for one that takes long.
 EARLY_END_SEAMS = ("model.close", "model.checkpoint")
-#: Functions that `orchestrion.render` calls.
+#: Functions that `orchestrion.rendering.renderer` calls.
 STEP_SEAMS = ("render.finish", "render.check", "render.encode", "render.check_encoded")
 #: Methods of what the renderer holds.
 STORE_SEAMS = ("store.listing", "store.tombstone", "store.put_blob", "store.publish")
@@ -150,7 +150,9 @@ def fault(
     owner, _, name = seam.partition(".")
     thrown = Fault(error, at_call, every)
     if owner == "render":
-        with mock.patch.object(orchestrion.render, name, thrown.around(getattr(orchestrion.render, name))):
+        with mock.patch.object(
+            orchestrion.rendering.renderer, name, thrown.around(getattr(orchestrion.rendering.renderer, name))
+        ):
             yield thrown.struck
         return
     if owner == "model":

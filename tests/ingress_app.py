@@ -10,18 +10,19 @@ from pathlib import Path
 import httpx
 from prometheus_client import CollectorRegistry
 
-from orchestrion.cost import Node
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.outcome import Failure, Track
-from orchestrion.provenance import Signer
-from orchestrion.render import Renderer
-from orchestrion.store import TrackStore
-from orchestrion.uploads import check_upload
+from orchestrion.accounting.cost import Node
+from orchestrion.audio.uploads import check_upload
+from orchestrion.rendering.renderer import Renderer
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.outcome import Failure, Track
+from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
-from serve_app.ingress import Ingress
-from serve_app.outcomes import Refusal
-from serve_app.pools import StreamHeader
-from serve_app.uploads import Uploads
+from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.outcomes import Refusal
+from serve_app.deployments.render_pool import StreamHeader
+from serve_app.routes.app_routes import build_routes
+from serve_app.uploads.uploads import Uploads
 from tests.fake_model import ToneModel
 
 JSON = {"Content-Type": "application/json"}
@@ -111,7 +112,7 @@ class Service:
         self.pool, self.batch = Pool(self.renderer), Pool(self.renderer)
         self.ingress = Ingress(self.config, self.pool, self.batch, self.recorder)
         self.ingress.uploads = Uploads(self.config, self.ingress.store, self.clock, check_here)
-        self.app = self.ingress.__serve_build_asgi_app__()
+        self.app = build_routes(self.ingress)
 
     def request(self, method: str, path: str, *, root_path: str = "", **options) -> httpx.Response:
         async def ask() -> httpx.Response:

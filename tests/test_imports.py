@@ -1,7 +1,9 @@
 """Which part may import which: the arrows serve_app → orchestrion ← batch_jobs, and what the core must not need."""
 
 import ast
+import graphlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("orchestrion", "serve_app", "batch_jobs", "autoscaling")
 FOLDERS = (*PACKAGES, "cluster", "benchmarks")
 #: Imports Triton, which comes with torch for CUDA; loaded by the torch decoder where there is a card.
-CUDA_ONLY = {"orchestrion.models.musicgen.cuda_arithmetic"}
+CUDA_ONLY = {f"orchestrion.models.musicgen.decoder.pytorch.{name}" for name in ("cuda_arithmetic", "cuda_kernels")}
 
 
 def files(folder: str) -> list[Path]:
@@ -58,12 +60,80 @@ def test_a_jobs_driver_starts_without_what_only_its_renderers_need():
     assert {"torch", "scipy", "soundfile", "soxr"} & loaded == set()
 
 
+#: What each room of the core may import of the others, besides `errors`, `finding` and `clock`, which import none.
+CORE_ROOMS = {
+    "telemetry": set(),
+    "resilience": set(),
+    "accounting": set(),
+    "tracks": set(),
+    "audio": {"tracks"},
+    "models": {"tracks", "audio"},
+    "trust": {"tracks"},
+    "storage": {"tracks", "trust", "telemetry"},
+    "rendering": {"tracks", "audio", "models", "trust", "storage", "resilience", "accounting", "telemetry"},
+    "cli": {"tracks", "models", "trust", "storage", "rendering", "telemetry"},
+}
+#: The same of a job's rooms, besides the files that stand beside them.
+JOB_ROOMS = {
+    "catalog": set(),
+    "ledger": set(),
+    "job_store": {"ledger"},
+    "settlement": {"catalog", "ledger", "job_store"},
+    "planning": {"catalog", "ledger", "job_store", "settlement"},
+    "rendering": {"ledger", "job_store", "settlement", "planning"},
+    "reports": {"ledger"},
+}
+
+#: And of the service's.
+SERVICE_ROOMS = {
+    "delivery": set(),
+    "http": {"delivery"},
+    "uploads": {"http"},
+    "deployments": {"delivery", "uploads"},
+    "routes": {"delivery", "http", "deployments"},
+}
+ROOMS = {"orchestrion": CORE_ROOMS, "batch_jobs": JOB_ROOMS, "serve_app": SERVICE_ROOMS}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of ours that the file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] in FOLDERS}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize(
+    "package, room, allowed",
+    [(package, room, allowed) for package, rooms in ROOMS.items() for room, allowed in rooms.items()],
+)
+def test_a_room_imports_only_from_those_below_it(package, room, allowed):
+    rooms = {path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+    assert rooms == ROOMS[package].keys(), "a new room needs a rule"
+
+    wrong = {
+        f"{module_of(path)} imports {name}"
+        for path in files(f"{package}/{room}")
+        for name in imported_modules(path)
+        if name.startswith(f"{package}.") and name.split(".")[1] in rooms - allowed - {room}
+    }
+
+    assert wrong == set()
+
+
 @pytest.mark.parametrize(
     "folder, forbidden",
     [
         ("orchestrion", {"ray", "fastapi", "starlette", "serve_app", "batch_jobs", "autoscaling", "cluster"}),
-        ("serve_app", {"batch_jobs", "cluster"}),
-        ("batch_jobs", {"serve_app", "cluster", "fastapi", "starlette"}),
+        ("serve_app", {"batch_jobs"}),
+        ("batch_jobs", {"serve_app", "fastapi", "starlette"}),
         *((folder, {"tests", "benchmarks"}) for folder in (*PACKAGES, "cluster")),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(sorted(value)),
@@ -74,6 +144,33 @@ def test_arrows(folder, forbidden):
     }
 
     assert wrong == {}
+
+
+def test_what_ray_keeps_private_is_touched_in_one_file_which_both_shells_may_import():
+    private = re.compile(r"\bray(\.\w+)*\._\w+|_private\b.*import|from ray\S*\._")
+    touching = {
+        module_of(path) for folder in FOLDERS[:-1] for path in files(folder) if private.search(path.read_text("utf-8"))
+    }
+    assert touching == {"cluster.ray_internals"}
+
+    of_cluster = {
+        name
+        for folder in PACKAGES
+        for path in files(folder)
+        for name in imported_modules(path)
+        if name.split(".")[0] == "cluster" and not f"{name}.".startswith("cluster.ray_internals.")
+    }
+    assert of_cluster == set()
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    paths = {module_of(path): path for folder in FOLDERS[:-1] for path in files(folder)}
+    graph = {module: imported_modules(path) & paths.keys() - {module} for module, path in paths.items()}
+
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" → ".join(reversed(error.args[1])))
 
 
 def test_autoscaling_needs_only_the_standard_library():

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from orchestrion.models.musicgen.decoder import Precision
+from orchestrion.models.musicgen.decoder.decoder import Precision
 
 
 @cache
@@ -18,7 +18,7 @@ def interpreted(precision: Precision):
     import triton
     from triton.runtime import interpreter
 
-    from orchestrion.models.musicgen.cuda_arithmetic import CudaArithmetic
+    from orchestrion.models.musicgen.decoder.pytorch.cuda_arithmetic import CudaArithmetic
 
     if not triton.knobs.runtime.interpret:
         raise RuntimeError("these kernels are to be interpreted: set TRITON_INTERPRET=1 before Triton is imported")

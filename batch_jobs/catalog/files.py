@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from batch_jobs.catalog.parquet_layout import RowGroup, row_bytes, row_groups
 from orchestrion.errors import InvalidRequest
-from orchestrion.request import TrackSpec
-from orchestrion.strict_json import parse_json_object
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.tracks.strict_json import parse_json_object
 
 #: A longer line is a broken file, not a request: the longest valid row is about 15 kB of UTF-8.
 MAX_LINE_BYTES: Final = 64 * 1024

@@ -16,7 +16,8 @@ from typing import Any, Final
 from batch_jobs.catalog.files import LABELS, READERS, BadCell, Read, TextCells
 from batch_jobs.catalog.location import open_beside, open_catalog
 from orchestrion.errors import InvalidRequest, Problem, StoreUnavailable, shown
-from orchestrion.request import TrackRequest, TrackSpec
+from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.spec import TrackSpec
 
 MAX_UPLOAD_BYTES: Final = 20 * 1024 * 1024
 MAX_LABEL_CHARACTERS: Final = 500

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from batch_jobs.catalog.rows import catalog_sha256
-from batch_jobs.job_folder import JobFolder
+from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.estimate import estimate, known_overhead, known_speeds
 from batch_jobs.planning.job import ASSUMED_WORKERS, catalog_into, cut_as_noted, job_id_of, noted_job, prices_of
 from batch_jobs.planning.plan import Plan
-from orchestrion.cost import describe_node
-from orchestrion.objects import Objects
+from orchestrion.accounting.cost import describe_node
+from orchestrion.storage.object_store import Objects
 
 
 def dry_run(options: RenderOptions) -> str:

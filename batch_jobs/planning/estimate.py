@@ -18,10 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from batch_jobs.books.ledger import Snapshot, ledger_dataset, read_snapshot
-from batch_jobs.reports.words import usd
-from orchestrion.cost import Node, cost_usd
-from orchestrion.dated_table import DatedTable
+from batch_jobs.formatting import usd
+from batch_jobs.ledger.dataset import ledger_dataset
+from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.snapshot import Snapshot
+from orchestrion.accounting.cost import Node, cost_usd
+from orchestrion.accounting.dated_table import DatedTable
 from orchestrion.errors import NotFound
 
 #: Fewer tracks say little about the next thousand.

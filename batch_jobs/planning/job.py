@@ -18,20 +18,20 @@ from typing import Any, Final
 
 import pyarrow.dataset as ds
 
-from batch_jobs.books.ledger import Ledger
-from batch_jobs.books.prices import JobPrices
 from batch_jobs.catalog.rows import RefusedRow, catalog_sha256, is_sampled, read_catalog
-from batch_jobs.job_folder import JobFolder
+from batch_jobs.job_store.job_folder import JobFolder
+from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.plan import Plan
+from batch_jobs.settlement.prices import JobPrices
+from orchestrion.accounting.cost import PriceTable
 from orchestrion.clock import Clock
-from orchestrion.config import RenderConfig
-from orchestrion.cost import PriceTable
 from orchestrion.errors import InvalidRequest
-from orchestrion.models import public_name
-from orchestrion.objects import Objects
-from orchestrion.provenance import utc_timestamp
-from orchestrion.store import TrackStore
+from orchestrion.models.registry import public_name
+from orchestrion.rendering.config import RenderConfig
+from orchestrion.storage.object_store import Objects
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.tracks.record import utc_timestamp
 
 #: Different tracks in a shard, at most: so many outcomes are committed together, and so many rows wait for the slowest.
 SHARD_REQUESTS: Final = 32

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from batch_jobs.catalog.rows import CatalogRow, RefusedRow
 from batch_jobs.planning.estimate import Work
-from orchestrion.request import track_id
+from orchestrion.tracks.identity import track_id
 
 #: One row of work. `spec` is the wire form, as JSON: what a process needs to render it wherever it runs.
 WORK_SCHEMA: Final = pa.schema(

@@ -20,18 +20,18 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
-from batch_jobs.books.ledger import Totals
-from batch_jobs.job_folder import JobFolder
+from batch_jobs.job_store.job_folder import JobFolder
+from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.plan import Plan, Shard
-from batch_jobs.private_ray import start_private_ray
-from batch_jobs.rendering.heap import give_back_free_memory
+from batch_jobs.rendering.malloc_tuning import give_back_free_memory
 from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
+from cluster.ray_internals import start_private_ray
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, StoreUnavailable
-from orchestrion.patience import Patience
+from orchestrion.resilience.store_retry import Patience
 
 logger = logging.getLogger(__name__)
 

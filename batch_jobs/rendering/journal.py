@@ -6,11 +6,11 @@ import threading
 from dataclasses import replace
 from datetime import datetime
 
-from batch_jobs.books.tables import TRACK, TWIN
-from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.ledger.tables import TRACK, TWIN
 from batch_jobs.rendering.render_line import Try
 from orchestrion.clock import Clock
-from orchestrion.outcome import Failure
+from orchestrion.tracks.outcome import Failure
 
 
 class Journal:

@@ -11,10 +11,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError
+
+from cluster.ray_internals import DrainingNodes, gcs_of_this_process
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +49,6 @@ def node_of_this_process() -> NodeIdentity:
     return NodeIdentity(node_id, labels.get(NODE_TYPE_LABEL), labels.get(MARKET_LABEL))
 
 
-class DrainingNodes(Protocol):
-    """The one question to Ray's GCS client; tests answer it themselves."""
-
-    def get_draining_nodes(self, *, timeout: float) -> dict[str, int]:
-        """Each draining node's id with its deadline in milliseconds since 1970, 0 for none."""
-        ...
-
-
 class NodeDrain:
     """Whether one node is being drained, and until when. Cheap enough to ask each second."""
 
@@ -67,8 +61,7 @@ class NodeDrain:
     @classmethod
     def of_this_process(cls) -> NodeDrain:
         """About the node that this process runs on. Ray must be running."""
-        gcs: DrainingNodes = ray._private.worker.global_worker.gcs_client  # type: ignore[attr-defined]
-        return cls(ray.get_runtime_context().get_node_id(), gcs)
+        return cls(ray.get_runtime_context().get_node_id(), gcs_of_this_process())
 
     def deadline(self) -> datetime | None:
         """When the node goes, UTC, or None while it stays.

@@ -21,15 +21,15 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from batch_jobs.books.tables import FAILED, KEPT, STOPPED, TRACK
+from batch_jobs.ledger.tables import FAILED, KEPT, STOPPED, TRACK
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, OutOfMemory, StoreUnavailable
-from orchestrion.outcome import Failure, Track
-from orchestrion.patience import StorePatience
-from orchestrion.request import TrackRequest
+from orchestrion.resilience.store_retry import StorePatience
+from orchestrion.tracks.outcome import Failure, Track
+from orchestrion.tracks.request import TrackRequest
 
 if TYPE_CHECKING:
-    from orchestrion.render import Master, Renderer, Rendering
+    from orchestrion.rendering.renderer import Master, Renderer, Rendering
 
 logger = logging.getLogger(__name__)
 

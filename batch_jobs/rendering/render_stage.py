@@ -20,18 +20,18 @@ from typing import Final, NoReturn, cast
 import pyarrow as pa
 import ray.util.metrics
 
-from batch_jobs.books.prices import JobPrices
-from batch_jobs.job_folder import BEAT_S, JobFolder, WorkerJournal, WorkerNode
-from batch_jobs.partial_pieces import PartialPieces
+from batch_jobs.job_store.job_folder import BEAT_S, JobFolder, WorkerJournal, WorkerNode
+from batch_jobs.job_store.partial_pieces import PartialPieces
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.worker import LEFT, ShardWorker
-from orchestrion.admission import Pool
+from batch_jobs.settlement.prices import JobPrices
+from orchestrion.accounting.cost import Node, describe_node
 from orchestrion.clock import Clock, SystemClock
-from orchestrion.config import RenderConfig
-from orchestrion.cost import Node, describe_node
-from orchestrion.metrics import RayMetrics, RayRecorder
+from orchestrion.rendering.admission import Pool
+from orchestrion.rendering.config import RenderConfig
+from orchestrion.telemetry.metrics import RayMetrics, RayRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class RenderStage:
         # Before models and signal processing are loaded: the time that this takes is paid for, too.
         self._write_journal()
         # Not above: the driver imports this file and renders nothing.
-        from orchestrion.render import build_renderer
+        from orchestrion.rendering.renderer import build_renderer
 
         renderer = build_renderer(
             config,

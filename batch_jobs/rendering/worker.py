@@ -16,24 +16,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from batch_jobs.books.closing import shard_totals
-from batch_jobs.books.ledger import Totals
-from batch_jobs.books.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
-from batch_jobs.books.prices import JobPrices
-from batch_jobs.books.tables import TRACK
-from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal
-from batch_jobs.rendering.care import Care
+from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.ledger.snapshot import Totals
+from batch_jobs.ledger.tables import TRACK
+from batch_jobs.rendering.exclusive import Care
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
-from batch_jobs.rendering.retry import RetryBudget, pause_s
+from batch_jobs.settlement.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
+from batch_jobs.settlement.prices import JobPrices
+from batch_jobs.settlement.settlement import shard_totals
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, StoreUnavailable
-from orchestrion.outcome import Failure, Track
-from orchestrion.patience import StorePatience
-from orchestrion.request import TrackRequest, TrackSpec
+from orchestrion.resilience.retry_budget import RetryBudget, pause_s
+from orchestrion.resilience.store_retry import StorePatience
+from orchestrion.tracks.outcome import Failure, Track
+from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.spec import TrackSpec
 
 if TYPE_CHECKING:
-    from orchestrion.render import Renderer
+    from orchestrion.rendering.renderer import Renderer
 
 logger = logging.getLogger(__name__)
 

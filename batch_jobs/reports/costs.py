@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import duckdb
 
-from batch_jobs.books.ledger import ledger_dataset, read_snapshot
-from batch_jobs.books.tables import PREEMPTED, STOPPED, TRACK
+from batch_jobs.ledger.dataset import ledger_dataset
+from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.tables import PREEMPTED, STOPPED, TRACK
 from orchestrion.errors import InvalidRequest, NotFound, Problem
 
 #: What the money can be split by → the columns of `tracks` and of `failures` that say it (None: failures do not know).

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from batch_jobs.formatting import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
 from batch_jobs.reports.costs import CostReport
-from batch_jobs.reports.words import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
 
 #: Bars in one plot; the smallest values are summed up in a last one.
 MAX_BARS: Final = 30

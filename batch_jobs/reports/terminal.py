@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from batch_jobs.formatting import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
 from batch_jobs.reports.costs import DIMENSIONS, MONEY, CostReport
-from batch_jobs.reports.words import cents, reconciled, spot_line, unshared, usd, waste_cause, what_if_line
 
 #: Rows of one table on a terminal; the files have all of them.
 MAX_TERMINAL_ROWS: Final = 40

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import torch
 
-from orchestrion.models.musicgen.decoder import Precision
+from orchestrion.models.musicgen.decoder.decoder import Precision
+from orchestrion.models.musicgen.decoder.pytorch.torch_arithmetic import Arithmetic
+from orchestrion.models.musicgen.decoder.pytorch.torch_decoder import best_arithmetic
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
-from orchestrion.models.musicgen.torch_arithmetic import Arithmetic
-from orchestrion.models.musicgen.torch_decoder import best_arithmetic
 from orchestrion.models.musicgen.weights import LmWeights
 from tests.musicgen_checkpoints import PUBLISHED_CODEC, SMALL, TINY, TINY_CODEC, lm_geometry, random_lm
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 import torch
 
 from benchmarks.gpu.bench import Bench
-from orchestrion.models.musicgen.torch_arithmetic import Arithmetic, pack
+from orchestrion.models.musicgen.decoder.pytorch import cuda_arithmetic
+from orchestrion.models.musicgen.decoder.pytorch.torch_arithmetic import Arithmetic, pack
 from orchestrion.models.musicgen.weights import Norm
 
 COMPANY: Final = (1, 2, 3, 8, 64)
@@ -24,8 +25,6 @@ TILE_ROWS: Final = (16, 32, 64, 128)
 @contextmanager
 def setting(**constants: int) -> Iterator[None]:
     """The kernels' constants of these names are other ones for a while."""
-    from orchestrion.models.musicgen import cuda_arithmetic
-
     before = {name: getattr(cuda_arithmetic, name) for name in constants}
     try:
         for name, value in constants.items():

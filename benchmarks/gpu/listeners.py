@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks.gpu.bench import Bench
 from orchestrion.clock import SystemClock
-from orchestrion.models import ModelSettings, load_model
-from orchestrion.models.musicgen.codec import Codec
+from orchestrion.models.musicgen.codec.codec import Codec
 from orchestrion.models.protocol import Conditioning, MusicModel, Performance
+from orchestrion.models.registry import load_model
+from orchestrion.models.settings import ModelSettings
 from tests.musicgen_checkpoints import random_codec, write_audiocraft
 
 STREAMS: Final = 64

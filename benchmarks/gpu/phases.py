@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.gates import TILE_ROWS, Attention, random, setting
-from orchestrion.models.musicgen.torch_arithmetic import Packed, pack
+from orchestrion.models.musicgen.decoder.pytorch.torch_arithmetic import Packed, pack
 
 #: Rows of a step: of one request with guidance, of 16 and of 64.
 ROWS: Final = (2, 32, 128)

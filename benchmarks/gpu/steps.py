@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.card import bandwidth
-from orchestrion.models.musicgen.decoder import Condition, Draws, Precision, Rows
+from orchestrion.models.musicgen.decoder.decoder import Condition, Draws, Precision, Rows
+from orchestrion.models.musicgen.decoder.pytorch.torch_decoder import FP8_CAPABILITY, TorchDecoder, memory_bytes
 from orchestrion.models.musicgen.geometry import LmGeometry
-from orchestrion.models.musicgen.torch_decoder import FP8_CAPABILITY, TorchDecoder, memory_bytes
 from orchestrion.models.musicgen.weights import LmWeights
 
 #: Half of a ten-second piece, and two thirds of a window.

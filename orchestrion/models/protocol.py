@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from orchestrion.audio.pcm import Pcm
 from orchestrion.errors import InvalidRequest, ModelFailed
-from orchestrion.musical_key import Key
-from orchestrion.request import TrackRequest
-
-#: [samples, channels], float32, full scale at ±1 (not yet mastered, so it may exceed that).
-Pcm = npt.NDArray[np.float32]
-
+from orchestrion.tracks.musical_key import Key
+from orchestrion.tracks.request import TrackRequest
 
 #: What a model made of a request ahead of its turn: an opaque object, meant for that model only.
 Prepared: TypeAlias = object

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from orchestrion.provenance import Signer
+from orchestrion.trust.signing import Signer
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_STEREO, codec_geometry, write_hugging_face
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,17 +3,17 @@
 import threading
 from collections.abc import Iterator
 
-from orchestrion.admission import Pool
-from orchestrion.models.protocol import Pcm
+from orchestrion.audio.pcm import Pcm
+from orchestrion.rendering.admission import Pool
 from serve_app.config import PoolProfile, ServeConfig
-from serve_app.pools import RenderPool
+from serve_app.deployments.render_pool import RenderPool
 
 #: A prompt with these words is not played to its end.
 HANG = "hang after the first chunk"
 
 
 class HangingPool(RenderPool):
-    """For the tests' service: `serve_app.pools.RenderPool` with a model in which something gets stuck."""
+    """The pool of the tests' service, with a model in which something gets stuck."""
 
     def __init__(self, pool: Pool, config: ServeConfig, profile: PoolProfile) -> None:
         super().__init__(pool, config, profile)

@@ -13,10 +13,10 @@ import ray
 from ray import serve
 from ray.serve import Application
 
-from batch_jobs.private_ray import start_private_ray
+from cluster.ray_internals import start_private_ray
 from serve_app.app import build_app
-from serve_app.pools import RenderPool
-from serve_app.proxy import PROXY_ENVIRONMENT
+from serve_app.delivery.proxy import PROXY_ENVIRONMENT
+from serve_app.deployments.render_pool import RenderPool
 from tests.app.hanging_pool import HangingPool
 
 

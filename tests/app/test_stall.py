@@ -6,18 +6,18 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrion.admission import Pool, Priority
+from orchestrion.accounting.cost import Node
 from orchestrion.clock import SystemClock
-from orchestrion.cost import Node
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import Signer
-from orchestrion.render import Renderer
-from orchestrion.request import TrackSpec
-from orchestrion.store import TrackStore
-from serve_app import pools
+from orchestrion.rendering.admission import Pool, Priority
+from orchestrion.rendering.renderer import Renderer
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
-from serve_app.outcomes import Refusal
-from serve_app.pools import RenderPool, StreamHeader
+from serve_app.deployments import render_pool as pools
+from serve_app.deployments.outcomes import Refusal
+from serve_app.deployments.render_pool import RenderPool, StreamHeader
 from tests.fake_model import ToneModel
 
 STALL_S = 0.5

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from orchestrion.audio.encode import decode
+from orchestrion.audio.loudness import integrated_lufs
+from orchestrion.audio.mastering import RECIPE_VERSION
 from orchestrion.clock import SystemClock
-from orchestrion.encode import decode
 from orchestrion.errors import VerificationFailed
-from orchestrion.finish import RECIPE_VERSION
-from orchestrion.loudness import integrated_lufs
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import SignedRecord, Signer, load_trusted_keys, public_key_path, verify
-from orchestrion.request import TrackSpec, track_id
-from orchestrion.signing_keys import trusted_keys
-from orchestrion.store import TrackStore
-from orchestrion.takedown import take_down
-from orchestrion.verified_tracks import VerifiedTracks
+from orchestrion.storage.takedown import take_down
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.storage.verified_tracks import VerifiedTracks
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.identity import track_id
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signature import load_trusted_keys, public_key_path
+from orchestrion.trust.signed_record import SignedRecord, verify
+from orchestrion.trust.signing import Signer
+from orchestrion.trust.signing_keys import trusted_keys
 
 RATE_HZ = 44_100
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrion.errors import VerificationFailed
-from orchestrion.provenance import SignedRecord, load_trusted_keys, verify
-from orchestrion.store import TrackStore
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.trust.signature import load_trusted_keys
+from orchestrion.trust.signed_record import SignedRecord, verify
 
 REQUEST = {"prompt": "bossa nova for a quiet café, 132 bpm, in F major", "duration_s": 4.5, "seed": 23, "format": "ogg"}
 

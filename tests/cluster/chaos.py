@@ -26,9 +26,9 @@ from typing import Any
 import psutil
 
 from orchestrion.errors import StoreUnavailable
-from orchestrion.provenance import Signer
-from orchestrion.store import TrackStore
-from orchestrion.vocabulary import STYLES
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.tracks.vocabulary import STYLES
+from orchestrion.trust.signing import Signer
 from tests.cluster.job_audit import Audit, Job, audit_job
 from tests.cluster.slow_proxy import SlowProxy
 from tests.cluster.spot_cluster import RayNode, SpotCluster, environment

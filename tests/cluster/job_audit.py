@@ -24,16 +24,18 @@ import pyarrow.parquet as pq
 import soundfile
 from prometheus_client import CollectorRegistry
 
-from orchestrion.config import RenderConfig
 from orchestrion.errors import VerificationFailed
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.objects import Objects
-from orchestrion.outcome import Track
-from orchestrion.provenance import Signer, load_trusted_keys, verify
-from orchestrion.render import build_renderer
-from orchestrion.request import TrackSpec
-from orchestrion.store import TrackStore
-from orchestrion.verified_tracks import VerifiedTracks
+from orchestrion.rendering.config import RenderConfig
+from orchestrion.rendering.renderer import build_renderer
+from orchestrion.storage.object_store import Objects
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.storage.verified_tracks import VerifiedTracks
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.outcome import Track
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signature import load_trusted_keys
+from orchestrion.trust.signed_record import verify
+from orchestrion.trust.signing import Signer
 
 TABLES = ("tracks", "failures", "attempts", "nodes")
 #: Tries that gave no track and that no row failed with.

@@ -22,7 +22,7 @@ from typing import Self
 
 import psutil
 
-from batch_jobs.private_ray import MANY_NODES, token_environment
+from cluster.ray_internals import MANY_NODES, token_environment
 from tests.servers.seaweedfs import free_ports
 
 RAY = str(Path(sys.executable).with_name("ray"))

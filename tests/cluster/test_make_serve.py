@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from batch_jobs.private_ray import MANY_NODES, MODE, TOKEN, TOKEN_FILE
+from cluster.ray_internals import MANY_NODES, MODE, TOKEN, TOKEN_FILE
 from tests.servers.seaweedfs import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]

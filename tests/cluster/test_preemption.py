@@ -97,7 +97,7 @@ class Renderer:
 
 @contextmanager
 def watcher(*arguments):
-    command = [sys.executable, "-m", "cluster.preemption_watcher", "--poll-s", "0.2", *arguments]
+    command = [sys.executable, "-m", "cluster.preemption.watcher", "--poll-s", "0.2", *arguments]
     # A proxy of the environment must not come between a machine and its metadata server.
     environment = os.environ | {"http_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)

@@ -12,19 +12,19 @@ import pytest
 import ray
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.books.ledger import ledger_dataset
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.options import RenderOptions
-from batch_jobs.private_ray import start_private_ray
 from batch_jobs.render_catalog import render_catalog
 from batch_jobs.rendering import worker
 from batch_jobs.rendering.render_stage import RenderStage
 from batch_jobs.reports.costs import cost_report
-from orchestrion import patience
+from cluster.ray_internals import start_private_ray
 from orchestrion.errors import StoreUnavailable
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import verify
-from orchestrion.render import build_renderer
-from orchestrion.request import TrackSpec
+from orchestrion.rendering.renderer import build_renderer
+from orchestrion.resilience import store_retry as patience
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signed_record import verify
 from tests.malformed_requests import MALFORMED_ROWS
 
 STYLES = ("piano", "ambient", "waltz", "jazz", "chiptune", "folk")

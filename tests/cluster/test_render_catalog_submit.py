@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batch_jobs.private_ray import token_environment
+from cluster.ray_internals import token_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))

@@ -8,7 +8,7 @@ import torch
 from transformers import EncodecModel
 
 from orchestrion.models.audiocraft.imports import import_audiocraft
-from orchestrion.models.musicgen.codec import Codec
+from orchestrion.models.musicgen.codec.codec import Codec
 from tests.musicgen_checkpoints import (
     PUBLISHED_CODEC,
     TINY,

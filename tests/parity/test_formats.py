@@ -16,9 +16,9 @@ from transformers.models.musicgen_melody.modeling_musicgen_melody import Musicge
 
 from orchestrion.models.audiocraft.imports import import_audiocraft
 from orchestrion.models.audiocraft.loading import find_checkpoint, load_generator
-from orchestrion.models.musicgen import checkpoint_geometry
-from orchestrion.models.musicgen.checkpoint import Checkpoint, open_checkpoint
-from orchestrion.models.musicgen.text import project
+from orchestrion.models.musicgen.checkpoint import geometry as checkpoint_geometry
+from orchestrion.models.musicgen.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from orchestrion.models.musicgen.conditioning.text import project
 from tests.parity.conftest import KINDS
 
 PROMPT = "happy rock song, with an electric guitar"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orchestrion.models.musicgen.checkpoint import open_checkpoint
+from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
 
 COMMIT = "c0ffee" + "0" * 34
 

@@ -13,7 +13,7 @@ from transformers.models.musicgen_melody.modeling_musicgen_melody import Musicge
 
 from orchestrion.models.audiocraft.imports import Spectrogram, import_audiocraft
 from orchestrion.models.audiocraft.loading import find_checkpoint, load_generator
-from orchestrion.models.musicgen.melody import FRAME_SAMPLES, Recording, chroma_energy, melody_prefix
+from orchestrion.models.musicgen.conditioning.melody import FRAME_SAMPLES, Recording, chroma_energy, melody_prefix
 from tests.musicgen_checkpoints import TINY_CODEC, TINY_MELODY, random_lm, write_audiocraft, write_hugging_face
 
 RATE_HZ = 32_000

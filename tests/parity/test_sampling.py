@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from orchestrion.models.audiocraft.imports import import_audiocraft
-from orchestrion.models.musicgen.decoder import Draws
-from orchestrion.models.musicgen.sampling import draw
+from orchestrion.models.musicgen.decoder.decoder import Draws
+from orchestrion.models.musicgen.decoder.sampling import draw
 
 DRAWS = 100_000
 CARD = 512

@@ -11,10 +11,10 @@ import soundfile
 import torch
 
 from orchestrion.clock import SystemClock
-from orchestrion.models import ModelSettings
 from orchestrion.models.audiocraft.loading import find_checkpoint, load_generator
 from orchestrion.models.musicgen.model import MusicGen
 from orchestrion.models.protocol import Conditioning
+from orchestrion.models.settings import ModelSettings
 
 RATE_HZ = 32_000
 PROMPT = "happy rock song with electric guitar"

@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path
         if path == "/" or path.startswith("/page/"):
             name = path.removeprefix("/page/") if path != "/" else "index.html"
-            data = (files("serve_app") / "page" / name).read_bytes()
+            data = (files("serve_app") / "studio" / name).read_bytes()
             self.answer(200, data, MEDIA_TYPES[name.rsplit(".", 1)[1]])
             return
         if not path.startswith("/v1/"):

@@ -1,4 +1,4 @@
-"""cluster/haproxy.cfg as it is, in front of a small service, with times that a test can wait for."""
+"""cluster/serve/haproxy.cfg as it is, in front of a small service, with times that a test can wait for."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from cluster.front_proxy import CONFIGURATION, haproxy, start_front_proxy
-from serve_app.uploads import MAX_UPLOAD_BYTES
+from cluster.serve.front_proxy import CONFIGURATION, haproxy, start_front_proxy
+from serve_app.uploads.uploads import MAX_UPLOAD_BYTES
 from tests.servers.seaweedfs import free_ports
 
 pytestmark = pytest.mark.skipif(haproxy() is None, reason="no HAProxy here; Ray brings one on Linux")

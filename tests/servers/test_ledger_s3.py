@@ -6,10 +6,11 @@ import threading
 import duckdb
 import pytest
 
-from batch_jobs.books.ledger import ledger_dataset, read_snapshot
 from batch_jobs.compact_ledger import compact
+from batch_jobs.ledger.dataset import ledger_dataset
+from batch_jobs.ledger.manifests import read_snapshot
 from orchestrion.errors import NotFound, StoreUnavailable
-from orchestrion.objects import Objects
+from orchestrion.storage.object_store import Objects
 from tests.unit.batch_jobs.committed_job import CommittedJob, node, worker
 from tests.unit.batch_jobs.conftest import SteppingClock
 

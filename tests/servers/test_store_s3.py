@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from orchestrion.errors import NotFound, StoreUnavailable, VerificationFailed
-from orchestrion.store import TrackStore
+from orchestrion.storage.track_store import TrackStore
 from tests.servers.seaweedfs import SeaweedFS
-from tests.unit.test_store import ABSENT, TRACK, StoreContract, newest, publish
+from tests.unit.storage.test_track_store import ABSENT, TRACK, StoreContract, newest, publish
 
 USES = {
     "put_blob": lambda store: store.put_blob(b"x", "bin"),

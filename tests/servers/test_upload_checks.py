@@ -8,10 +8,10 @@ import numpy as np
 import psutil
 import pytest
 
-from orchestrion.encode import encode
+from orchestrion.audio.encode import encode
 from orchestrion.errors import InvalidRequest, Overloaded
-from orchestrion.request import AudioFormat
-from serve_app.upload_checks import UploadChecks
+from orchestrion.tracks.request import AudioFormat
+from serve_app.uploads.checks import UploadChecks
 
 #: Answers as a worker does, but for a file whose name tells it to misbehave.
 MISBEHAVING = """
@@ -53,7 +53,7 @@ def test_files_are_read_in_another_process_that_has_none_of_our_secrets(melody, 
         assert fine is again is None
         assert isinstance(refused, InvalidRequest)
         assert "neither MIDI nor audio" in str(refused)
-        (worker,) = [c for c in psutil.Process().children() if "serve_app.upload_worker" in c.cmdline()]
+        (worker,) = [c for c in psutil.Process().children() if "serve_app.uploads.worker" in c.cmdline()]
         assert "RAY_AUTH_TOKEN" not in worker.environ()
         assert worker.nice() == 10 or worker.nice() > psutil.Process().nice()
     finally:
@@ -95,7 +95,7 @@ def test_a_process_that_ended_because_nobody_needed_it_is_started_again(melody):
     under_test = checks()
     try:
         assert outcomes(under_test, melody) == [None]
-        (worker,) = [c for c in psutil.Process().children() if "serve_app.upload_worker" in c.cmdline()]
+        (worker,) = [c for c in psutil.Process().children() if "serve_app.uploads.worker" in c.cmdline()]
         worker.kill()
         worker.wait(timeout=10)
         deadline_s = time.monotonic() + 10

@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from serve_app.uploads import MAX_UPLOAD_BYTES
+from serve_app.uploads.uploads import MAX_UPLOAD_BYTES
 from tests.browser import chromium
 from tests.servers.page_api import page_api
 
@@ -446,7 +446,7 @@ def test_text_from_elsewhere_stays_text(page, api):
     assert page.earlier() == [hostile]
     assert page.browser.title == "Orchestrion"
     assert page.browser.find_elements(By.CSS_SELECTOR, "main img, main b") == []
-    folder = files("serve_app") / "page"
+    folder = files("serve_app") / "studio"
     for file in folder.iterdir():
         text = file.read_text()
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", text)

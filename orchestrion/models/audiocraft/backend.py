@@ -23,17 +23,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrion.audio.pcm import Pcm
+from orchestrion.audio.uploads import is_midi, read_audio, read_continuation
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest, ModelFailed, OrchestrionError
-from orchestrion.models import ModelSettings
 from orchestrion.models.audiocraft.imports import demucs_is_installed
 from orchestrion.models.audiocraft.loading import Checkpoint, find_checkpoint, load_generator
 from orchestrion.models.audiocraft.turns import Turns
-from orchestrion.models.musicgen.checkpoint_files import digest
-from orchestrion.models.musicgen.description import description
-from orchestrion.models.musicgen.sequence import stride_of
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
-from orchestrion.uploads import is_midi, read_audio, read_continuation
+from orchestrion.models.musicgen.checkpoint.files import digest
+from orchestrion.models.musicgen.conditioning.description import description
+from orchestrion.models.musicgen.engine.sequence import stride_of
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
+from orchestrion.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 

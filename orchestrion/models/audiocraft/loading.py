@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from orchestrion.errors import InvalidRequest, shown
 from orchestrion.models.audiocraft.imports import demucs_is_installed, import_audiocraft, separator
-from orchestrion.models.musicgen.checkpoint import (
+from orchestrion.models.musicgen.checkpoint.checkpoint import (
     CARD,
     CODEC_STATE,
     CONFIG,
@@ -29,9 +29,9 @@ from orchestrion.models.musicgen.checkpoint import (
     Repository,
     licence_of,
 )
-from orchestrion.models.musicgen.checkpoint_files import Source, read_pickle, read_yaml, refused
-from orchestrion.models.musicgen.checkpoint_geometry import INTERPOLATION, T5_DIMS
-from orchestrion.models.musicgen.prompt_tokens import token_ids
+from orchestrion.models.musicgen.checkpoint.files import Source, read_pickle, read_yaml, refused
+from orchestrion.models.musicgen.checkpoint.geometry import INTERPOLATION, T5_DIMS
+from orchestrion.models.musicgen.conditioning.prompt_tokens import token_ids
 
 logger = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from typing import Final
 import numpy as np
 import pyloudnorm
 
-from orchestrion.models.composer import electronic, levels
+from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, RECIPES, kit, melodic
 from orchestrion.models.composer.mixer import TARGET_LUFS, mix
 from orchestrion.models.composer.model import compose
-from orchestrion.models.composer.recipes import INSTRUMENT_WORDS, RECIPES, kit, melodic
-from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, Mono, NoteSynth
+from orchestrion.models.composer.sound import electronic, levels
+from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, Mono, NoteSynth
 from orchestrion.models.protocol import Conditioning
-from orchestrion.vocabulary import STYLES
+from orchestrion.tracks.vocabulary import STYLES
 
 _LENGTH_S: Final = 0.5
 _MELODIC_PITCHES: Final = (28, 36, 44, 52, 60, 68, 76, 84, 92)

@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import butter, lfilter, sosfilt
 
+from orchestrion.audio.pcm import Pcm
 from orchestrion.models.composer.chance import seeded
-from orchestrion.models.composer.drums import CHOKES, KICK
-from orchestrion.models.composer.electronic import RISER
-from orchestrion.models.composer.levels import NOTE_LUFS, STYLE_TRIM_DB
-from orchestrion.models.composer.plan import Plan
-from orchestrion.models.composer.recipes import RECIPES, Recipe, Voice
+from orchestrion.models.composer.composition.drums import CHOKES, KICK
+from orchestrion.models.composer.composition.plan import Plan
+from orchestrion.models.composer.composition.recipes import RECIPES, Recipe, Voice
 from orchestrion.models.composer.score import Instrument, Note, Part, Score
-from orchestrion.models.composer.synth import ELECTRONIC_BANK, SAMPLE_RATE_HZ, Mono, NoteSynth
-from orchestrion.models.protocol import Pcm
+from orchestrion.models.composer.sound.electronic import RISER
+from orchestrion.models.composer.sound.levels import NOTE_LUFS, STYLE_TRIM_DB
+from orchestrion.models.composer.sound.synth import ELECTRONIC_BANK, SAMPLE_RATE_HZ, Mono, NoteSynth
 
 #: Samples of one chunk: 0.25 s.
 BLOCK: Final = 11_025

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from orchestrion.errors import InvalidRequest, ModelFailed
-from orchestrion.models.composer.arrange import arrange
+from orchestrion.models.composer.composition.arrange import arrange
+from orchestrion.models.composer.composition.plan import Plan, make_plan
+from orchestrion.models.composer.composition.theme import Theme, read_theme
 from orchestrion.models.composer.mixer import TARGET_LUFS, mix, warm_up
-from orchestrion.models.composer.plan import Plan, make_plan
 from orchestrion.models.composer.score import Score, midi_bytes
-from orchestrion.models.composer.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
-from orchestrion.models.composer.theme import Theme, read_theme
+from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
 
 MAX_DURATION_S: Final = 600.0
@@ -110,7 +110,7 @@ def _choices(plan: Plan, score: Score) -> dict[str, str | float]:
 def _revision() -> str:
     """SHA-256 over what decides the output: the composer's source, the sound font and the libraries' versions."""
     digest = hashlib.sha256()
-    for path in (*sorted(Path(__file__).parent.glob("*.py")), SOUND_FONT):
+    for path in (*sorted(Path(__file__).parent.rglob("*.py")), SOUND_FONT):
         digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for package in ("tinysoundfont", "numpy", "scipy", "soundfile", "soxr", "swift-f0"):

@@ -11,7 +11,7 @@ from typing import Final
 
 import mido
 
-from orchestrion.musical_key import TONIC_NAMES, Key
+from orchestrion.tracks.musical_key import TONIC_NAMES, Key
 
 TICKS_PER_BEAT: Final = 480
 #: MIDI key-signature names for the major key on each pitch class (mido writes flats and sharps from them).

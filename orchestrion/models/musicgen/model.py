@@ -17,32 +17,34 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 import torch
 
+from orchestrion.audio.pcm import Pcm
+from orchestrion.audio.uploads import read_continuation
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, ModelFailed
-from orchestrion.models.musicgen import cpu_decoder, torch_decoder
-from orchestrion.models.musicgen.checkpoint import Checkpoint, open_checkpoint
-from orchestrion.models.musicgen.codec import Codec
-from orchestrion.models.musicgen.cpu_decoder import CpuDecoder
-from orchestrion.models.musicgen.decoder import Condition, Decoder, Floats, Ints, Precision
-from orchestrion.models.musicgen.description import description
-from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
+from orchestrion.models.musicgen.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from orchestrion.models.musicgen.codec.codec import Codec
+from orchestrion.models.musicgen.conditioning.description import description
+from orchestrion.models.musicgen.conditioning.melody import Melody, melody_prefix, read_theme
+from orchestrion.models.musicgen.conditioning.text import TextEncoder, project
+from orchestrion.models.musicgen.decoder.cpu import plan
+from orchestrion.models.musicgen.decoder.cpu.cpu_decoder import CpuDecoder
+from orchestrion.models.musicgen.decoder.cpu.linear import fastest_precision
+from orchestrion.models.musicgen.decoder.cpu.threads import Home, threads_that_run
+from orchestrion.models.musicgen.decoder.decoder import Condition, Decoder, Floats, Ints, Precision
+from orchestrion.models.musicgen.decoder.pytorch import torch_decoder
+from orchestrion.models.musicgen.decoder.pytorch.torch_decoder import TorchDecoder
+from orchestrion.models.musicgen.engine.engine import Engine, Pacing, Piece
+from orchestrion.models.musicgen.engine.resume import checkpoint_of, codes_of, mark_of
+from orchestrion.models.musicgen.engine.scheduler import slots_that_fit
+from orchestrion.models.musicgen.engine.sequence import Sequence as CodeSequence
+from orchestrion.models.musicgen.engine.sequence import Window, plan_windows, stride_of
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
-from orchestrion.models.musicgen.linear import fastest_precision
-from orchestrion.models.musicgen.melody import Melody, melody_prefix, read_theme
-from orchestrion.models.musicgen.resume import checkpoint_of, codes_of, mark_of
-from orchestrion.models.musicgen.scheduler import slots_that_fit
-from orchestrion.models.musicgen.sequence import Sequence as CodeSequence
-from orchestrion.models.musicgen.sequence import Window, plan_windows, stride_of
-from orchestrion.models.musicgen.text import TextEncoder, project
-from orchestrion.models.musicgen.threads import Home, threads_that_run
-from orchestrion.models.musicgen.torch_decoder import TorchDecoder
 from orchestrion.models.musicgen.weights import LmWeights, Projection
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Pcm, Performance, Prepared
-from orchestrion.request import CONTROLS, MAX_DURATION_S
-from orchestrion.uploads import read_continuation
+from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
+from orchestrion.tracks.request import CONTROLS, MAX_DURATION_S
 
 if TYPE_CHECKING:
-    from orchestrion.models import ModelSettings
+    from orchestrion.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -467,7 +469,7 @@ class _Place:
         def bytes_for(slots: int) -> int:
             sizes = (lm, slots, _positions(lm, codec), max(PREFILL_ROWS, slots), self.precision, MAX_TEXT_TOKENS)
             if self.device == "cpu":
-                decoder_bytes = cpu_decoder.memory_bytes(*sizes, threads=settings.threads)
+                decoder_bytes = plan.memory_bytes(*sizes, threads=settings.threads)
                 decoder_bytes += checkpoint.text_encoder_bytes
             else:
                 decoder_bytes = torch_decoder.memory_bytes(*sizes)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaling.batch import IDLE_S, PATIENCE_S, batch_policy
-from autoscaling.low_latency import HOLD_S, low_latency_policy
+from autoscaling.policies.batch import IDLE_S, PATIENCE_S, batch_policy
+from autoscaling.policies.low_latency import HOLD_S, low_latency_policy
 
 
 @dataclass(frozen=True)

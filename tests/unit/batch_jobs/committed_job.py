@@ -4,15 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.compute as pc
 
-from batch_jobs.books.closing import close_books
-from batch_jobs.books.ledger import Ledger
-from batch_jobs.books.outcomes import shard_table
-from batch_jobs.books.prices import JobPrices
-from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
-from batch_jobs.job_folder import Attempt, JobFolder, WorkerJournal, WorkerNode
-from orchestrion.cost import NodeType, Price, PriceTable
-from orchestrion.objects import Objects
-from orchestrion.provenance import SCHEMA_VERSION
+from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal, WorkerNode
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
+from batch_jobs.settlement.outcomes import shard_table
+from batch_jobs.settlement.prices import JobPrices
+from batch_jobs.settlement.settlement import close_books
+from orchestrion.accounting.cost import NodeType, Price, PriceTable
+from orchestrion.storage.object_store import Objects
+from orchestrion.tracks.record import SCHEMA_VERSION
 from tests.unit.batch_jobs.sample_ledger import any_row
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

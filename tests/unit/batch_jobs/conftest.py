@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.books.outcomes import shard_table
 from batch_jobs.catalog.rows import RefusedRow, read_catalog
 from batch_jobs.planning.plan import Plan
-from orchestrion.cost import Node
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import Signer
-from orchestrion.render import Renderer
-from orchestrion.store import TrackStore
+from batch_jobs.settlement.outcomes import shard_table
+from orchestrion.accounting.cost import Node
+from orchestrion.rendering.renderer import Renderer
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.trust.signing import Signer
 from tests.fake_model import ToneModel
 from tests.unit.batch_jobs.committed_job import START, CommittedJob, attempt, failure, node, track, worker
 

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from batch_jobs.books.ledger import TABLES, Change, Ledger
-from batch_jobs.books.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, NODES_SCHEMA, TRACKS_SCHEMA
-from orchestrion.objects import Objects
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.snapshot import TABLES, Change
+from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, NODES_SCHEMA, TRACKS_SCHEMA
+from orchestrion.storage.object_store import Objects
 
 HOSTILE = '<script>alert("1")</script> & <img src=http://example.com/x onerror=alert(2)> piano'
 START = datetime(2026, 1, 1, tzinfo=UTC)

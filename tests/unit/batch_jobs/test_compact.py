@@ -8,10 +8,13 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from batch_jobs.books.ledger import TABLES, Change, Ledger, ledger_dataset, read_snapshot
 from batch_jobs.compact_ledger import compact, main
+from batch_jobs.ledger.dataset import ledger_dataset
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.snapshot import TABLES, Change
 from tests.unit.batch_jobs.committed_job import CommittedJob, node, track, worker
-from tests.unit.batch_jobs.test_closing import BusyObjects, DyingObjects, Killed
+from tests.unit.batch_jobs.settlement.test_settlement import BusyObjects, DyingObjects, Killed
 
 
 @pytest.fixture

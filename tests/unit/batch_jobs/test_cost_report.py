@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from batch_jobs.cost_report import main, write_report
+from batch_jobs.formatting import spot_line, usd, what_if_line
 from batch_jobs.reports.costs import DIMENSIONS, WhatIf, cost_report, repriced, spot_savings
-from batch_jobs.reports.words import spot_line, usd, what_if_line
 from orchestrion.errors import InvalidRequest, NotFound
 from tests.unit.batch_jobs.sample_ledger import HOSTILE, node, sample, track, write  # noqa: F401 (fixture)
 

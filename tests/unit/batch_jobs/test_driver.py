@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.books.ledger import Snapshot, read_snapshot
+from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.snapshot import Snapshot
 from batch_jobs.options import RenderOptions
 from batch_jobs.render_catalog import main, render_catalog
 from orchestrion.errors import StoreUnavailable
-from orchestrion.objects import Objects
+from orchestrion.storage.object_store import Objects
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ from prometheus_client import CollectorRegistry
 
 from batch_jobs.rendering.render_line import KEEP_EVERY_S
 from batch_jobs.rendering.worker import COMMITTED
-from orchestrion.cost import Node
+from orchestrion.accounting.cost import Node
 from orchestrion.errors import InvalidRequest, Overloaded, StoreUnavailable
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import Signer
-from orchestrion.render import Renderer
-from orchestrion.request import TrackSpec
-from orchestrion.store import TrackStore
+from orchestrion.rendering.renderer import Renderer
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signing import Signer
 from tests.fake_model import ToneModel
 from tests.fault_injection import EARLY_END_SEAMS, ERRORS, MODEL_SEAMS, OTHER_SEAMS, SEAMS, STEP_SEAMS, fault
 from tests.unit.batch_jobs.committed_job import CommittedJob
-from tests.unit.batch_jobs.test_render_line import SharedSteps
-from tests.unit.batch_jobs.test_worker import HeldClock, Workplace
+from tests.unit.batch_jobs.rendering.test_render_line import SharedSteps
+from tests.unit.batch_jobs.rendering.test_worker import HeldClock, Workplace
 
 ROWS = [{"seed": seed, "duration_s": 1.0} for seed in range(3)]
 RECORDER_SEAMS = ("recorder.count", "recorder.observe")

@@ -6,7 +6,7 @@ from datetime import date
 import pyarrow.dataset as ds
 import pytest
 
-from batch_jobs.books.ledger import ledger_dataset
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.lineage import Origin, deliveries, main, prompt_sha256
 from orchestrion.errors import InvalidRequest
 from tests.unit.batch_jobs.sample_ledger import HOSTILE, REFERENCES, sample  # noqa: F401 (fixture)

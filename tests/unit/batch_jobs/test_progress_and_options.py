@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.books.ledger import Totals
+from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.progress import JobProgress, ProgressLines

@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from orchestrion.errors import InvalidRequest, ModelFailed
-from orchestrion.models import ModelSettings
 from orchestrion.models.audiocraft.backend import AudiocraftModel
 from orchestrion.models.audiocraft.imports import Spectrogram, demucs_is_installed, import_audiocraft
 from orchestrion.models.protocol import Conditioning, Generation
+from orchestrion.models.settings import ModelSettings
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_MELODY, TINY_STEREO, codec_geometry, write_audiocraft
 
 RATE_HZ = 32_000

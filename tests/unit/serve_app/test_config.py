@@ -7,9 +7,9 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from orchestrion.cost import PriceTable
+from orchestrion.accounting.cost import PriceTable
 from serve_app.config import ENVIRONMENT, PoolProfile, ServeConfig, read_config
-from serve_app.http_errors import STATUS_OF_REASON
+from serve_app.errors import STATUS_OF_REASON
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = {"store_url": "/data/store", "signing_key_path": "/data/key.pem"}
@@ -90,7 +90,7 @@ def test_the_gpu_profile_asks_for_its_places():
 
 @pytest.mark.parametrize("name", SERVE_FILES)
 def test_serve_files_are_what_serve_and_we_accept(name):
-    document = yaml.safe_load((ROOT / "cluster" / name).read_text(encoding="utf-8"))
+    document = yaml.safe_load((ROOT / "cluster" / "serve" / name).read_text(encoding="utf-8"))
 
     schema = ServeDeploySchema.model_validate(document)
     # Serve's own schema ignores what it does not know.

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import positive_data_acceptance
 
-from orchestrion.request import SAMPLE_RATES_HZ, AudioFormat, TrackSpec
+from orchestrion.tracks.request import SAMPLE_RATES_HZ, AudioFormat
+from orchestrion.tracks.spec import TrackSpec
 from serve_app.openapi import request_examples
 from tests.fake_model import ToneModel
 from tests.ingress_app import Service

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve_app.http_errors import STATUS_OF_REASON
+from serve_app.errors import STATUS_OF_REASON
 from serve_app.origins import Neighbours
 
 POST = ("POST", "/v1/tracks")

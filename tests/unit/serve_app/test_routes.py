@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from orchestrion.encode import decode, encode
-from orchestrion.metrics import CACHE_HITS, FAILURES
-from orchestrion.request import AudioFormat
-from orchestrion.takedown import take_down
+from orchestrion.audio.encode import decode, encode
+from orchestrion.storage.takedown import take_down
+from orchestrion.telemetry.metrics import CACHE_HITS, FAILURES
+from orchestrion.tracks.request import AudioFormat
 from tests.fake_model import ToneModel
 from tests.ingress_app import JSON, Service
 from tests.malformed_requests import MALFORMED_REQUESTS

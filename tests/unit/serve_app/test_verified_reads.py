@@ -10,15 +10,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
-from orchestrion.block_digests import BLOCK_BYTES
-from orchestrion.metrics import PrometheusRecorder
-from orchestrion.provenance import Signer, public_key_path
-from orchestrion.render import Renderer
-from orchestrion.store import TrackStore
+from orchestrion.rendering.renderer import Renderer
+from orchestrion.storage.block_digests import BLOCK_BYTES
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.trust.signature import public_key_path
+from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
-from serve_app.ingress import Ingress, build_routes
+from serve_app.deployments.ingress import Ingress, build_routes
 from tests.fake_model import ToneModel
-from tests.unit.test_render import CPU, SteppingClock, request
+from tests.unit.rendering.test_renderer import CPU, SteppingClock, request
 
 
 @pytest.fixture

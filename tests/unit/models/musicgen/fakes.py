@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future
 
 import numpy as np
 
-from orchestrion.models.musicgen.decoder import Condition
+from orchestrion.models.musicgen.decoder.decoder import Condition
 from tests.musicgen_checkpoints import TINY
 
 HOP = 4

@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from orchestrion.models.musicgen.cpu_decoder import CpuDecoder
-from orchestrion.models.musicgen.decoder import Condition, Precision
-from orchestrion.models.musicgen.engine import Engine, Pacing, Piece
-from orchestrion.models.musicgen.sequence import Sequence, plan_windows
+from orchestrion.models.musicgen.decoder.cpu.cpu_decoder import CpuDecoder
+from orchestrion.models.musicgen.decoder.decoder import Condition, Precision
+from orchestrion.models.musicgen.engine.engine import Engine, Pacing, Piece
+from orchestrion.models.musicgen.engine.sequence import Sequence, plan_windows
 from tests.musicgen_checkpoints import TINY, random_lm
 from tests.unit.models.musicgen.fakes import HOP, AtOnce, EchoCodec, Ticks
 

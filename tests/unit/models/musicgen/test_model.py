@@ -12,11 +12,11 @@ import soundfile
 
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest
-from orchestrion.models import ModelSettings
-from orchestrion.models.musicgen import linear
-from orchestrion.models.musicgen.checkpoint import open_checkpoint
+from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
+from orchestrion.models.musicgen.decoder.cpu import linear
 from orchestrion.models.musicgen.model import MusicGen, card
 from orchestrion.models.protocol import Conditioning, Generation
+from orchestrion.models.settings import ModelSettings
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_MELODY, write_hugging_face
 
 WISH = Conditioning(

@@ -1,0 +1,420 @@
+"""What a job leaves in the ledger's folder while it runs: enough for anybody to go on with it after any death.
+
+    jobs/<job>/job.json                     what the job is; created once
+    jobs/<job>/rounds/<round>.json          the rows that a later round tries again; created once
+    jobs/<job>/shards/<shard>.parquet       outcomes and tries of a finished shard; created once: this is the commit
+    jobs/<job>/claims/<shard>/<worker>.json who took a shard on, and when
+    jobs/<job>/alone/<shard>/<line>/<n>     a row of a shard that has killed its workers is being tried alone
+    jobs/<job>/workers/<worker>.json        a worker's journal, rewritten every few seconds while it lives
+    jobs/<job>/partials/<track id>          codes of a long piece whose node went away (`partial_pieces`)
+    jobs/<job>/stops/<run>.json             a run that is to take nothing new
+    jobs/<job>/ended/<run>                  a run whose workers are gone, however fresh their journals are
+
+Claims and journals are hints that save work and explain waste. They may be stale or lost; what is rendered exactly once
+follows from `shards/` alone, where a name is taken once. Others may write the folder, too: what does not read as one of
+the above is skipped (`shared_folder`), and what a journal says is bounded by the job and by the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from batch_jobs.ledger.tables import ENDINGS, SHARD_KINDS, SHARD_SCHEMA
+from batch_jobs.shared_folder import JOB_ID, ROUND, RUN_ID, SHARD, WORKER_ID, SharedFolder, whole_numbers
+from orchestrion.storage.object_store import Objects
+from orchestrion.tracks.record import utc_timestamp
+
+logger = logging.getLogger(__name__)
+
+#: A journal that has not been rewritten for so long belongs to the dead. Ten beats: a store that is slow for a moment
+#: does not make two workers render the same shard.
+LEASE_S: Final = 20.0
+#: What a sudden death leaves unsaid, and one small write for each worker.
+BEAT_S: Final = 2.0
+#: How far the clock of a worker may be from the driver's. What a journal says of times beyond that does not count.
+CLOCK_SKEW: Final = timedelta(minutes=10)
+
+#: What is read of one object at most. A journal names the tries of a few shards, a shard holds a thousand rows.
+MAX_JOB_BYTES: Final = 1024 * 1024
+MAX_ROUND_BYTES: Final = 256 * 1024 * 1024
+MAX_CLAIM_BYTES: Final = 4096
+MAX_JOURNAL_BYTES: Final = 16 * 1024 * 1024
+MAX_SHARD_BYTES: Final = 128 * 1024 * 1024
+#: The same of a shard, unpacked.
+MAX_SHARD_ROWS: Final = 100_000
+MAX_SHARD_UNPACKED_BYTES: Final = 1024 * 1024 * 1024
+
+
+def _with_zone(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("has no time zone")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is no moment of our time") from None
+
+
+def _named(pattern: re.Pattern[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if not pattern.fullmatch(name):
+            raise ValueError("is none of our names")
+        return name
+
+    return AfterValidator(check)
+
+
+def _an_ending(ended: str) -> str:
+    if ended not in ENDINGS:
+        raise ValueError("is none of " + ", ".join(ENDINGS))
+    return ended
+
+
+_Moment = Annotated[datetime, AfterValidator(_with_zone)]
+_Words = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+_Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+_Exactly = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one row: fields as in `tables.ATTEMPTS_SCHEMA`, without those that its worker has in common.
+
+    `ended` is None while it runs, and for ever if its worker dies.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    attempt_id: _Words
+    shard: Annotated[str, _named(SHARD)]
+    line: Annotated[int, Field(ge=1, lt=2**63)]
+    track_id: _Words | None
+    model: _Words
+    started_at: _Moment
+    ended_at: _Moment
+    device_seconds: _Amount
+    ended: Annotated[str, AfterValidator(_an_ending)] | None
+    reason: _Words | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNode:
+    """The machine of a worker. What it costs is not its worker's to say (`books.prices`)."""
+
+    # A journal that says more, a price, is read all the same, and the price is not.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    node_id: _Words
+    #: A row of the price table, and how the machine was bought.
+    node_type: _Words
+    market: _Words
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJournal:
+    """What is known of one render process: where it ran, from when until when, and its tries of unfinished shards."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    worker_id: Annotated[str, _named(WORKER_ID)]
+    run_id: Annotated[str, _named(RUN_ID)]
+    node: WorkerNode
+    #: Devices of the machine that the process has to itself.
+    reserved_devices: _Amount
+    up_from: _Moment
+    seen_at: _Moment
+    #: Tries that are in no shard's commit yet (one may be in both for a moment; `attempt_id` tells).
+    attempts: tuple[Attempt, ...] = field(default=())
+    #: Whether it went in order (drained, stopped or done), and not by a sudden death.
+    left: bool = False
+
+    def is_alive(self, now: datetime) -> bool:
+        """Whether it was seen within the lease and has not said good-bye. Nobody was seen in the future."""
+        return not self.left and abs((now - self.seen_at).total_seconds()) <= LEASE_S
+
+    def within(self, begun_at: datetime, now: datetime) -> WorkerJournal:
+        """The same, in the time that the job has had so far; a warning says what was beyond it.
+
+        Args:
+            begun_at: when the job began.
+            now: the time; both are given or taken `CLOCK_SKEW`.
+        """
+        first, last = min(begun_at, now) - CLOCK_SKEW, now + CLOCK_SKEW
+        up_from = min(max(self.up_from, first), last)
+        seen_at = min(max(self.seen_at, up_from), last)
+        most_s = max(1.0, self.reserved_devices) * (seen_at - up_from).total_seconds()
+        attempts = tuple(_bounded(one, first, last, most_s) for one in self.attempts)
+        bounded = replace(self, up_from=up_from, seen_at=seen_at, attempts=attempts)
+        if bounded != self:
+            logger.warning(
+                "worker %s of run %s says more than the job's time allows (up from %s to %s); it is counted from %s to "
+                "%s",
+                self.worker_id, self.run_id, self.up_from, self.seen_at, up_from, seen_at,
+            )  # fmt: skip
+        return bounded
+
+
+def _bounded(attempt: Attempt, first: datetime, last: datetime, most_s: float) -> Attempt:
+    started_at = min(max(attempt.started_at, first), last)
+    ended_at = min(max(attempt.ended_at, started_at), last)
+    # Threads that master beside the model hold the device a little longer than their process is there.
+    device_seconds = min(attempt.device_seconds, most_s)
+    return replace(attempt, started_at=started_at, ended_at=ended_at, device_seconds=device_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """What is read of job.json; it may hold more."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    job_id: str
+    catalog: str
+    catalog_sha256: str
+    store: str
+    requests_per_shard: Annotated[int, Field(ge=1, le=1_000_000)]
+    requests_in_the_last: Annotated[int, Field(ge=1, le=1_000_000)]
+    begun_at: _Moment
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    claimed_at: _Moment
+
+
+_JOURNAL: Final = TypeAdapter(WorkerJournal)
+_DESCRIPTION: Final = TypeAdapter(_Description)
+_CLAIM: Final = TypeAdapter(_Claim)
+_NODE_FIELDS: Final = {each.name for each in fields(WorkerNode)}
+
+
+class JobFolder:
+    """The objects of one job. Any process may read and write at any time."""
+
+    def __init__(self, objects: Objects, job_id: str) -> None:
+        if not JOB_ID.fullmatch(job_id):
+            raise ValueError(f"{job_id!r} is no job's name")
+        self._objects = objects
+        self._shared = SharedFolder(objects)
+        self.job_id = job_id
+        self._root = f"jobs/{job_id}"
+
+    @property
+    def objects(self) -> Objects:
+        """Everything below the ledger's address."""
+        return self._objects
+
+    # What the job is
+
+    def begin(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Note what the job is, unless that is noted; returns what is noted."""
+        key = f"{self._root}/job.json"
+        data = json.dumps(job, allow_nan=False).encode()
+        if not self._objects.create(key, data):
+            if (noted := self.description()) is not None:
+                return noted
+            # What lies there is no job: nobody has begun this one.
+            self._objects.replace(key, data)
+        return dict(job)
+
+    def description(self) -> dict[str, Any] | None:
+        """What the job is; None if it never began."""
+        return self._shared.read_if_there(f"{self._root}/job.json", self._described, MAX_JOB_BYTES)
+
+    def _described(self, data: bytes) -> dict[str, Any]:
+        described = _DESCRIPTION.validate_json(data)
+        if described.job_id != self.job_id:
+            raise ValueError("it is of another job")
+        values: dict[str, Any] = json.loads(data)
+        return values | {"begun_at": utc_timestamp(described.begun_at)}
+
+    def begin_round(self, number: int, lines: list[int]) -> list[int]:
+        """Note which lines a round (2 or more) tries again, unless that is noted; returns what is noted."""
+        key, data = f"{self._root}/rounds/{number:02d}.json", json.dumps(lines).encode()
+        if self._objects.create(key, data):
+            return lines
+        if (noted := self.round_lines(number)) is not None:
+            return noted
+        self._objects.replace(key, data)
+        return lines
+
+    def newest_round(self) -> int:
+        """The number of the round that the job is in; 1 is the first. Rounds have no gaps."""
+        names = set(self._shared.names(f"{self._root}/rounds", ROUND, ".json"))
+        number = 1
+        while f"{number + 1:02d}" in names and self.round_lines(number + 1) is not None:
+            number += 1
+        return number
+
+    def round_lines(self, number: int) -> list[int] | None:
+        """The lines that a round tries again; None if there is no such round."""
+        return self._shared.read_if_there(f"{self._root}/rounds/{number:02d}.json", whole_numbers, MAX_ROUND_BYTES)
+
+    # Shards
+
+    def committed(self) -> list[str]:
+        """Names of the shards that are committed, in order."""
+        return self._shared.names(f"{self._root}/shards", SHARD, ".parquet")
+
+    def is_committed(self, shard: str) -> bool:
+        """Whether this shard is done."""
+        return self._objects.exists(f"{self._root}/shards/{shard}.parquet")
+
+    def commit(self, shard: str, rows: pa.Table) -> bool:
+        """Make the outcomes of a shard known, all of them or none; False if somebody else did.
+
+        Args:
+            shard: its name.
+            rows: of `SHARD_SCHEMA`.
+        """
+        buffer = pa.BufferOutputStream()
+        # A shard is small, and read whole: without dictionaries and statistics it takes half the bytes and the time.
+        pq.write_table(
+            rows, buffer, compression="zstd", use_dictionary=False, write_statistics=False, store_schema=False
+        )
+        data = buffer.getvalue().to_pybytes()
+        key = f"{self._root}/shards/{shard}.parquet"
+        # A create whose answer was lost is tried again below us, and then finds itself.
+        return self._objects.create(key, data) or self._objects.read(key) == data
+
+    def shard(self, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """The rows of a committed shard, of `SHARD_SCHEMA` as it was when they were written; None if there is none.
+
+        Args:
+            name: of the shard.
+            columns: only these, e.g. "track.line"; all if None.
+        """
+        key = f"{self._root}/shards/{name}.parquet"
+        return self._shared.read_if_there(key, lambda data: _shard_rows(data, columns), MAX_SHARD_BYTES)
+
+    def discard(self, shard: str) -> None:
+        """Remove what lies under a shard's name and is none, so that the shard is open again."""
+        self._objects.delete(f"{self._root}/shards/{shard}.parquet")
+
+    # Claims and journals
+
+    def claim(self, shard: str, worker_id: str, now: datetime) -> None:
+        """Say that a worker takes a shard on."""
+        note = json.dumps({"claimed_at": utc_timestamp(now)}).encode()
+        self._objects.replace(f"{self._root}/claims/{shard}/{worker_id}.json", note)
+
+    def claims(self, shard: str) -> dict[str, datetime]:
+        """Who has taken this shard on, ever, and when: by worker id."""
+        folder = f"{self._root}/claims/{shard}"
+        found = {}
+        for worker_id in self._shared.names(folder, WORKER_ID, ".json"):
+            claim = self._shared.read_if_there(f"{folder}/{worker_id}.json", _CLAIM.validate_json, MAX_CLAIM_BYTES)
+            if claim is not None:
+                found[worker_id] = claim.claimed_at
+        return found
+
+    def begin_alone(self, shard: str, line: int, worker_id: str) -> None:
+        """A row that may have killed its workers is about to be tried, with nothing beside it."""
+        self._objects.replace(f"{self._root}/alone/{shard}/{line}/{worker_id}", b"")
+
+    def survived_alone(self, shard: str, line: int, worker_id: str) -> None:
+        """That try came to an end."""
+        self._objects.delete(f"{self._root}/alone/{shard}/{line}/{worker_id}")
+
+    def deaths_alone(self, shard: str, line: int) -> int:
+        """How many workers began this row alone and were never heard of again."""
+        return len(self._shared.names(f"{self._root}/alone/{shard}/{line}", WORKER_ID, ""))
+
+    def write_journal(self, journal: WorkerJournal) -> None:
+        """Replace a worker's journal."""
+        self._objects.replace(f"{self._root}/workers/{journal.worker_id}.json", _journal_bytes(journal))
+
+    def journal(self, worker_id: str) -> WorkerJournal | None:
+        """A worker's journal; None if it never wrote one."""
+        key = f"{self._root}/workers/{worker_id}.json"
+
+        def read(data: bytes) -> WorkerJournal:
+            journal = _JOURNAL.validate_json(data)
+            if journal.worker_id != worker_id:
+                raise ValueError(f"it says that it is of {journal.worker_id}")
+            if more := sorted(json.loads(data)["node"].keys() - _NODE_FIELDS):
+                self._shared.tell(
+                    key, f"says more of its machine than which it is ({', '.join(more)}); that is not read"
+                )
+            return journal
+
+        return self._shared.read_if_there(key, read, MAX_JOURNAL_BYTES)
+
+    def journals(self) -> list[WorkerJournal]:
+        """Every worker's journal, by worker id."""
+        names = self._shared.names(f"{self._root}/workers", WORKER_ID, ".json")
+        return [journal for name in names if (journal := self.journal(name)) is not None]
+
+    # Stopping
+
+    def stop(self, run_id: str, why: str) -> None:
+        """Ask the workers of a run to finish what they are at and to take nothing new."""
+        self._objects.replace(f"{self._root}/stops/{run_id}.json", json.dumps({"why": why}).encode())
+
+    def end_run(self, run_id: str) -> None:
+        """Say that no worker of this run is left."""
+        self._objects.replace(f"{self._root}/ended/{run_id}", b"")
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether no worker of this run is left. A run that was killed never said so."""
+        return self._objects.exists(f"{self._root}/ended/{run_id}")
+
+    def is_at_work(self, worker: WorkerJournal, now: datetime) -> bool:
+        """Whether a worker was seen within the lease, and its run has not said that nobody is left."""
+        return worker.is_alive(now) and not self.has_ended(worker.run_id)
+
+    def is_stopped(self, run_id: str) -> bool:
+        """Whether the workers of this run are asked to stop."""
+        return self._objects.exists(f"{self._root}/stops/{run_id}.json")
+
+
+def _journal_bytes(journal: WorkerJournal) -> bytes:
+    values = asdict(journal)
+    for name in ("up_from", "seen_at"):
+        values[name] = utc_timestamp(values[name])
+    for attempt in values["attempts"]:
+        for name in ("started_at", "ended_at"):
+            attempt[name] = utc_timestamp(attempt[name])
+    return json.dumps(values, allow_nan=False).encode()
+
+
+def _shard_rows(data: bytes, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if file.metadata.num_rows > MAX_SHARD_ROWS:
+            raise ValueError(f"it has {file.metadata.num_rows} rows")
+        unpacked = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
+        if unpacked > MAX_SHARD_UNPACKED_BYTES:
+            raise ValueError(f"it would unpack to {unpacked} bytes")
+        _check_shard_schema(file.schema_arrow)
+        return file.read(columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        # From memory: whatever it is, it is the bytes.
+        raise ValueError(f"it is no Parquet file of ours: {error}") from None
+
+
+def _check_shard_schema(schema: pa.Schema) -> None:
+    """Hold a shard's columns to ours. One of an older release may lack those that may be null."""
+    if schema.equals(SHARD_SCHEMA):
+        return
+    if schema.names != list(SHARD_KINDS):
+        raise ValueError(f"it has the columns {', '.join(schema.names)}")
+    for kind, rows in SHARD_KINDS.items():
+        found = schema.field(kind).type
+        if not pa.types.is_struct(found):
+            raise ValueError(f"its column {kind} is {found}")
+        types = {each.name: each.type for each in found}
+        for each in rows:
+            if types.get(each.name, each.type if each.nullable else None) != each.type:
+                raise ValueError(f"its field {kind}.{each.name} is {types.get(each.name, 'missing')}, not {each.type}")

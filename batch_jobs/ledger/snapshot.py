@@ -1,0 +1,268 @@
+"""What a ledger holds at one moment, and the manifest that says so: one JSON document, read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date, datetime
+from typing import Annotated, ClassVar, Final, Literal
+from urllib.parse import quote
+
+import pyarrow as pa
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from batch_jobs.ledger.tables import (
+    ATTEMPTS_SCHEMA,
+    FAILURES_SCHEMA,
+    LEDGER_SCHEMA_VERSION,
+    NODES_SCHEMA,
+    TRACKS_SCHEMA,
+)
+from batch_jobs.shared_folder import CLOSING, JOB_ID, SHA256, TABLE_FILE
+from orchestrion.errors import InvalidRequest, shown
+from orchestrion.tracks.record import utc_timestamp
+
+MANIFEST_VERSION: Final = 2
+LAST_NUMBER: Final = 99_999_999
+_Exactly = ConfigDict(extra="forbid", strict=True)
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Sum = Annotated[float, Field(allow_inf_nan=False)]
+JobState = Literal["complete", "interrupted", "budget", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table lies in files."""
+
+    schema: pa.Schema
+    #: The column whose UTC day names the folder.
+    day_of: str
+    #: Whether the folder of a day has a folder for each model; the column is then not in the files.
+    by_model: bool
+    #: Order within a file. A job's rows lie together, so that the question "what of this job" skips row groups.
+    sorted_by: tuple[str, ...]
+
+
+TABLES: Final[Mapping[str, Layout]] = {
+    "tracks": Layout(TRACKS_SCHEMA, "settled_at", True, ("job_id", "settled_at", "line")),
+    "failures": Layout(FAILURES_SCHEMA, "settled_at", False, ("job_id", "settled_at", "line")),
+    "attempts": Layout(ATTEMPTS_SCHEMA, "ended_at", False, ("job_id", "ended_at", "attempt_id")),
+    "nodes": Layout(NODES_SCHEMA, "up_from", False, ("job_id", "up_from", "node_id")),
+}
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over rows of one job. Money: `node_usd` is the bill, and the four sums before it add up to it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    tracks: int = 0
+    failures: int = 0
+    cache_hits: int = 0
+    #: What the renders of its tracks held of devices.
+    charged_usd: _Sum = 0.0
+    #: What its tracks carry of the tries that gave no track.
+    waste_usd: _Sum = 0.0
+    #: What its tracks carry of the time that workers were not rendering.
+    idle_usd: _Sum = 0.0
+    #: What no track carries.
+    unallocated_usd: _Sum = 0.0
+    node_usd: _Sum = 0.0
+    #: What the cache hits would have cost: the sum of their `cost_usd`.
+    saved_usd: _Sum = 0.0
+    audio_s: _Sum = 0.0
+
+    def add(self, other: Totals) -> None:
+        """Count more rows in."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFile:
+    """One Parquet file, by its path below the ledger's folder."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    path: str
+    rows: _Count
+    bytes: _Count
+    sha256: str
+    #: The one job that its rows are of; None for a file of several.
+    job_id: str | None
+    day: str
+    #: None in tables that are not split by model.
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEntry:
+    """What a manifest says of a job. A closing counts, with the shards and workers it lists, when it is named here."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    catalog: str
+    catalog_sha256: str
+    store: str
+    state: JobState
+    #: Rows of its catalog.
+    rows: _Count
+    totals: Totals
+    #: Keys of its closings, oldest first.
+    closings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A file that left the tables, and when; it stays for readers of older manifests."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    path: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit does to the newest manifest."""
+
+    #: By table.
+    added: Mapping[str, Sequence[LedgerFile]] = field(default_factory=dict)
+    #: Paths that leave the tables.
+    removed: Collection[str] = ()
+    #: By job id.
+    jobs: Mapping[str, JobEntry] = field(default_factory=dict)
+    #: Paths of replaced files that are deleted.
+    forgotten: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of the four tables; number 0 is the empty ledger, which no manifest shows."""
+
+    number: int
+    written_at: str
+    tables: Mapping[str, tuple[LedgerFile, ...]]
+    jobs: Mapping[str, JobEntry]
+    replaced: tuple[Replaced, ...]
+
+    @classmethod
+    def empty(cls) -> Snapshot:
+        """The ledger before its first commit."""
+        return cls(0, "", dict.fromkeys(TABLES, ()), {}, ())
+
+    def after(self, change: Change, now: datetime, number: int | None = None) -> Snapshot:
+        """The next state, by default of the next number."""
+        removed, forgotten = set(change.removed), set(change.forgotten)
+        tables = {}
+        for name, files in self.tables.items():
+            tables[name] = tuple(file for file in files if file.path not in removed) + tuple(change.added.get(name, ()))
+        kept = tuple(each for each in self.replaced if each.path not in forgotten)
+        left = tuple(Replaced(path, utc_timestamp(now)) for path in sorted(removed))
+        jobs = {**self.jobs, **change.jobs}
+        return Snapshot(number or self.number + 1, utc_timestamp(now), tables, jobs, kept + left)
+
+    def to_bytes(self) -> bytes:
+        """The manifest."""
+        values = {"manifest_version": MANIFEST_VERSION, "ledger_schema_version": LEDGER_SCHEMA_VERSION, **asdict(self)}
+        return json.dumps(values, indent=1, allow_nan=False).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, number: int | None = None) -> Snapshot:
+        """Read a manifest: the one of this `number`, if that is given.
+
+        Raises:
+            InvalidRequest: it is of a release with another layout.
+            ValueError: it is no manifest, is that of another number, or names what this program does not write.
+        """
+        head = _HEAD.validate_json(data)
+        if number is not None and head.number != number:
+            raise ValueError("it has the number of another one")
+        if head.manifest_version != MANIFEST_VERSION:
+            raise InvalidRequest.of(
+                "ledger", head.manifest_version, "is the layout of another release; read it with that release"
+            )
+        found = _MANIFEST_VALUES.validate_json(data)
+        if strange := sorted(found.tables.keys() - TABLES.keys()):
+            raise ValueError(f"it has a table {shown(strange[0])}")
+        for table, files in found.tables.items():
+            for file in files:
+                _check_file(table, file)
+        for job_id, job in found.jobs.items():
+            _check_job(job_id, job)
+        for each in found.replaced:
+            _check_replaced(each)
+        tables = {name: found.tables.get(name, ()) for name in TABLES}
+        return cls(found.number, found.written_at, tables, found.jobs, found.replaced)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    manifest_version: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _ManifestValues:
+    __pydantic_config__: ClassVar[ConfigDict] = _Exactly
+
+    manifest_version: int
+    ledger_schema_version: int
+    number: Annotated[int, Field(ge=1, le=LAST_NUMBER)]
+    written_at: str
+    tables: dict[str, tuple[LedgerFile, ...]]
+    jobs: dict[str, JobEntry]
+    replaced: tuple[Replaced, ...]
+
+
+_HEAD: Final = TypeAdapter(_Head)
+_MANIFEST_VALUES: Final = TypeAdapter(_ManifestValues)
+
+
+def _check_file(table: str, file: LedgerFile) -> None:
+    """Hold what a manifest says of a file to what `Ledger.write` would have written.
+
+    Raises:
+        ValueError: it would not have written that.
+    """
+    path = TABLE_FILE.fullmatch(file.path)
+    if path is None or path["table"] != table or path["day"] != file.day:
+        raise ValueError(f"{shown(file.path)} is no file of {shown(table)} and {shown(file.day)}")
+    if path["model"] != (None if file.model is None else quote(file.model, safe="")):
+        raise ValueError(f"{shown(file.path)} is no file of the model {shown(file.model)}")
+    date.fromisoformat(file.day)
+    if not SHA256.fullmatch(file.sha256):
+        raise ValueError(f"{shown(file.sha256)} is no hash")
+    if file.job_id is not None and not JOB_ID.fullmatch(file.job_id):
+        raise ValueError(f"{shown(file.job_id)} is no job")
+
+
+def _check_job(job_id: str, job: JobEntry) -> None:
+    if not JOB_ID.fullmatch(job_id):
+        raise ValueError(f"{shown(job_id)} is no job")
+    for key in job.closings:
+        name = key.removeprefix(f"jobs/{job_id}/closings/").removesuffix(".json")
+        if key != closing_key(job_id, name) or not CLOSING.fullmatch(name):
+            raise ValueError(f"{shown(key)} is no closing of {job_id}")
+
+
+def _check_replaced(replaced: Replaced) -> None:
+    if not TABLE_FILE.fullmatch(replaced.path):
+        raise ValueError(f"{shown(replaced.path)} is no file of a table")
+    if datetime.fromisoformat(replaced.at).tzinfo is None:
+        raise ValueError(f"{shown(replaced.at)} has no time zone")
+
+
+def closing_key(job_id: str, name: str) -> str:
+    """Where the record of one closing of a job's books lies."""
+    return f"jobs/{job_id}/closings/{name}.json"
+
+
+def forgetting(newest: Snapshot, paths: Iterable[str]) -> Change | None:
+    """The change that drops these replaced files, unless somebody did."""
+    known = {each.path for each in newest.replaced}.intersection(paths)
+    return Change(forgotten=known) if known else None

@@ -1,0 +1,1 @@
+"""Closing a job: what became of each row, who pays for what, and the commit that says so."""

@@ -1,0 +1,499 @@
+"""Closing the books: what a job's workers committed since the last time becomes rows of the ledger, all at once.
+
+shards and journals that no closing counted yet → sums → who pays for what → rows → one commit. It runs at the end of
+each run, also of one that was stopped, and mends what a killed run left. There is no half closing to repair: until the
+manifest names it, nothing of it counts; after that, the list of shards and workers in its record keeps them from being
+counted again, whoever tries.
+
+What lies in the job's folder and does not read as ours stops no closing: a journal is skipped, and what only has the
+name of a shard is removed, so that the next run renders its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.ledger.dataset import conformed
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.snapshot import Change, JobEntry, JobState, LedgerFile, Snapshot, Totals, closing_key
+from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, NODES_SCHEMA, PREEMPTED, SHARD_KINDS, STOPPED, TRACK
+from batch_jobs.settlement.billing import Books, NodeBill, RunNode, balance, node_bills
+from batch_jobs.settlement.outcomes import attempt_row
+from batch_jobs.settlement.prices import JobPrices
+from orchestrion.clock import Clock
+from orchestrion.errors import InvalidRequest
+from orchestrion.resilience.store_retry import Patience, at_once
+from orchestrion.tracks.record import utc_timestamp
+
+logger = logging.getLogger(__name__)
+
+#: Rows that wait for their file: what a closing holds in memory, whatever the size of the job.
+ROWS_AT_A_TIME: Final = 8_192
+#: Shards that are read side by side: a bucket answers slowly, and decompressing leaves the interpreter free.
+READERS: Final = 4
+#: Columns that no sum survives if one value of them is not a number.
+_AMOUNTS: Final = frozenset({"charged_usd", "cost_usd", "duration_s", "device_seconds"})
+#: What the sums need of a shard: a tenth of it.
+_SUMMED: Final = (
+    "track.line", "track.cache_hit", "track.charged_usd", "track.cost_usd", "track.duration_s",
+    "failure.line", "attempt.attempt_id", "attempt.line", "attempt.cost_usd", "attempt.ended",
+)  # fmt: skip
+
+
+def close_books(
+    ledger: Ledger,
+    folder: JobFolder,
+    job: Mapping[str, Any],
+    prices: JobPrices,
+    run_id: str,
+    state: JobState,
+    rows: int,
+    clock: Clock,
+    patiently: Patience = at_once,
+) -> JobEntry:
+    """Publish every shard that is committed and every worker that is done, each once.
+
+    Args:
+        ledger: where to.
+        folder: the job, below the same address as the ledger.
+        job: what it is (`catalog`, `catalog_sha256`, `store`, `begun_at`).
+        prices: of its machines.
+        run_id: the run that ends: its workers count as done. Of other runs, those that nobody has seen for a while.
+        state: how the run ends.
+        rows: rows of the catalog.
+        clock: says which workers are alive.
+        patiently: makes the whole closing; it may be made again, and is counted once.
+
+    Returns:
+        The state of the job, and its sums so far, over all its runs. It is not complete where a shard had to be
+        removed.
+
+    Raises:
+        InvalidRequest: the record of an earlier closing is damaged.
+        StoreUnavailable: the folder or bucket did not answer.
+    """
+    closing = _Closing(ledger, folder, job, prices, run_id, state, rows, clock)
+    entry = patiently(lambda: ledger.commit(closing.build)).jobs[folder.job_id]
+    for shard in closing.unreadable:
+        patiently(partial(folder.discard, shard))
+    return entry
+
+
+def shard_totals(shard: pa.Table) -> Totals:
+    """Counts and direct sums over the rows of a shard (of `SHARD_SCHEMA`)."""
+    tracks = rows_of(shard, "track")
+    return Totals(
+        tracks=tracks.num_rows,
+        failures=len(shard) - shard["failure"].null_count,
+        cache_hits=pc.sum(tracks["cache_hit"]).as_py() or 0,
+        charged_usd=math.fsum(tracks["charged_usd"].to_numpy()),
+        saved_usd=math.fsum(tracks["cost_usd"].filter(tracks["cache_hit"]).to_numpy()),
+        audio_s=math.fsum(tracks["duration_s"].to_numpy()),
+    )
+
+
+def rows_of(shard: pa.Table, kind: str) -> pa.Table:
+    """The tracks, failures or attempts of a shard, as far as their columns were read."""
+    structs = shard[kind].drop_null().combine_chunks()
+    return pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)])
+
+
+@dataclass(slots=True)
+class _Accounted:
+    """What the job's closings have counted already."""
+
+    shards: set[str] = field(default_factory=set)
+    workers: set[str] = field(default_factory=set)
+    #: Tries of dead workers that were in no shard at the time.
+    attempts: set[str] = field(default_factory=set)
+    paid_up_to: dict[RunNode, datetime] = field(default_factory=dict)
+
+    def include(self, key: str, closing: bytes) -> None:
+        # A name is the hash of these very bytes. To go on without them would count everything in them twice.
+        if key.rpartition("/")[2] != f"{_closing_name(closing)}.json":
+            raise InvalidRequest.of(
+                "ledger", key, "is not what was written when the books were closed; restore it and run again"
+            )
+        values = json.loads(closing)
+        self.shards.update(values["shards"])
+        self.workers.update(values["workers"])
+        self.attempts.update(values["attempts"])
+        for run_id, node_id, up_to in values["paid_up_to"]:
+            known = self.paid_up_to.get((run_id, node_id))
+            moment = datetime.fromisoformat(up_to)
+            self.paid_up_to[run_id, node_id] = max(moment, known or moment)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The first pass over the new shards."""
+
+    totals: Totals = field(default_factory=Totals)
+    charged: list[float] = field(default_factory=list)
+    wasted: list[float] = field(default_factory=list)
+    #: Lines that came again, by the round in which they did.
+    retried: dict[int, list[pa.Array]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What is written and waits for the commit."""
+
+    key: str
+    totals: Totals
+    added: Mapping[str, Sequence[LedgerFile]]
+    removed: frozenset[str]
+
+
+class _Closing:
+    """One closing, made anew when another one of the same job was faster."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        folder: JobFolder,
+        job: Mapping[str, Any],
+        prices: JobPrices,
+        run_id: str,
+        state: JobState,
+        rows: int,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._objects = ledger.objects
+        self._folder = folder
+        self._job = job
+        self._prices = prices
+        self._run_id = run_id
+        self._state: JobState = state
+        self._rows = rows
+        self._clock = clock
+        #: Shards that are none, by their names.
+        self.unreadable: set[str] = set()
+        #: The closings before this one, and what this one came to on top of them.
+        self._made: tuple[tuple[str, ...], _Result | None] | None = None
+
+    def build(self, newest: Snapshot) -> Change | None:
+        """The change to the newest state; None if this job's books are as they should be."""
+        known = newest.jobs.get(self._folder.job_id)
+        before = known.closings if known else ()
+        if self._made is None or self._made[0] != before or not self._still_there(newest):
+            self._made = (before, self._result(newest, before))
+        result = self._made[1]
+        if self.unreadable and self._state == "complete":
+            self._state = "interrupted"
+        if result is None and known and (known.state, known.rows) == (self._state, self._rows):
+            return None
+        totals = replace(known.totals) if known else Totals()
+        if result:
+            totals.add(result.totals)
+        entry = JobEntry(
+            catalog=self._job["catalog"],
+            catalog_sha256=self._job["catalog_sha256"],
+            store=self._job["store"],
+            state=self._state,
+            rows=self._rows,
+            totals=totals,
+            closings=(*before, result.key) if result else before,
+        )
+        return Change(
+            added=result.added if result else {},
+            removed=result.removed if result else (),
+            jobs={self._folder.job_id: entry},
+        )
+
+    def _still_there(self, newest: Snapshot) -> bool:
+        """Whether nobody else (a compaction) has replaced the files that this closing replaces."""
+        result = self._made[1] if self._made else None
+        return result is None or result.removed <= {file.path for file in newest.tables["failures"]}
+
+    def _result(self, newest: Snapshot, before: tuple[str, ...]) -> _Result | None:
+        accounted = _Accounted()
+        for key in before:
+            accounted.include(key, self._objects.read(key))
+        while True:
+            try:
+                return self._result_of_readable(newest, accounted)
+            except _UnreadableShardError as error:
+                logger.warning("shard %s of job %s %s", error.shard, self._folder.job_id, error)
+                self.unreadable.add(error.shard)
+
+    def _result_of_readable(self, newest: Snapshot, accounted: _Accounted) -> _Result | None:
+        # Journals first: a try that leaves a journal meanwhile is then in a shard that the listing has.
+        workers = self._workers_done(accounted)
+        committed = self._folder.committed()
+        shards = [name for name in committed if name not in accounted.shards | self.unreadable]
+        if not shards and not workers:
+            return None
+        lost = self._tries_in_journals(workers, set(committed) - set(shards))
+        sums = self._sum_up(shards, lost, accounted)
+        lost_rows = self._rows_of_lost(lost)
+        sums.wasted += [row["cost_usd"] for row in lost_rows]
+        sums.totals.charged_usd = math.fsum(sums.charged)
+        books = balance(
+            sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, accounted.paid_up_to)
+        )
+        added: dict[str, list[LedgerFile]] = defaultdict(list)
+        sums.totals.failures -= self._write_shards(shards, sums, books, accounted, added)
+        if lost_rows:
+            added["attempts"] += self._ledger.write("attempts", pa.Table.from_pylist(lost_rows, schema=ATTEMPTS_SCHEMA))
+        if books.nodes:
+            nodes = [_node_row(bill, self._folder.job_id) for bill in books.nodes]
+            added["nodes"] += self._ledger.write("nodes", pa.Table.from_pylist(nodes, schema=NODES_SCHEMA))
+        replaced, removed = self._take_back(newest, sums, added)
+        sums.totals.failures -= replaced
+        sums.totals.waste_usd, sums.totals.idle_usd = books.waste_usd, books.idle_usd
+        sums.totals.unallocated_usd, sums.totals.node_usd = books.unallocated_usd, books.node_usd
+        return _Result(self._record(shards, workers, lost, books), sums.totals, added, removed)
+
+    def _workers_done(self, accounted: _Accounted) -> list[WorkerJournal]:
+        """The workers to account for now. A machine that still works for another run is left to that run, whole."""
+        now, begun_at = self._clock.now(), datetime.fromisoformat(self._job["begun_at"])
+        journals = self._folder.journals()
+        at_work = {
+            (each.run_id, each.node.node_id) for each in journals if each.run_id != self._run_id and each.is_alive(now)
+        }
+        return [
+            each.within(begun_at, now)
+            for each in journals
+            if each.worker_id not in accounted.workers and (each.run_id, each.node.node_id) not in at_work
+        ]
+
+    def _tries_in_journals(
+        self, workers: Iterable[WorkerJournal], published: set[str]
+    ) -> dict[str, tuple[Attempt, WorkerJournal]]:
+        """Tries that only their worker's journal tells of, unless a new shard does."""
+        found = {attempt.attempt_id: (attempt, worker) for worker in workers for attempt in worker.attempts}
+        for shard in {attempt.shard for attempt, _ in found.values()} & published:
+            # What was counted is not looked at again: without it, a try may be told of twice.
+            if (rows := self._folder.shard(shard)) is not None:
+                for attempt_id in rows_of(rows, "attempt")["attempt_id"].to_pylist():
+                    found.pop(attempt_id, None)
+        return found
+
+    def _sum_up(
+        self, shards: Sequence[str], lost: dict[str, tuple[Attempt, WorkerJournal]], accounted: _Accounted
+    ) -> _Sums:
+        """The first pass. Takes the tries that it finds out of `lost`."""
+        sums = _Sums()
+        for name, shard in _read_ahead(lambda name: self._readable(name, _SUMMED), shards):
+            self._check_values(name, shard)
+            counted = shard_totals(shard)
+            sums.charged.append(counted.charged_usd)
+            sums.totals.add(counted)
+            tracks, attempts = rows_of(shard, "track"), rows_of(shard, "attempt")
+            for attempt_id in attempts["attempt_id"].to_pylist() if lost else ():
+                lost.pop(attempt_id, None)
+            attempts = _without(attempts, "attempt_id", accounted.attempts)
+            charged_lines = tracks["line"].filter(pc.invert(tracks["cache_hit"]))
+            paid = pc.and_(
+                pc.equal(attempts["ended"], TRACK), pc.is_in(attempts["line"], value_set=charged_lines.combine_chunks())
+            )
+            sums.wasted.append(math.fsum(attempts["cost_usd"].filter(pc.invert(paid)).to_numpy()))
+            if _round(name) > 1:
+                failed = rows_of(shard, "failure")["line"]
+                sums.retried[_round(name)] += [*tracks["line"].chunks, *failed.chunks]
+        return sums
+
+    def _readable(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        rows = self._folder.shard(name, columns)
+        if rows is None:
+            raise _UnreadableShardError(name, "is no shard; it is removed, and the next run renders its rows")
+        return rows
+
+    def _check_values(self, name: str, shard: pa.Table) -> None:
+        """Hold the rows of a shard to this job, and their figures to what can be summed."""
+        checked = (_wrong_value(kind, rows_of(shard, kind), self._folder.job_id) for kind in SHARD_KINDS)
+        if (wrong := next(filter(None, checked), None)) is not None:
+            raise _UnreadableShardError(name, f"has {wrong}; it is removed, and the next run renders its rows")
+
+    def _rows_of_lost(self, lost: Mapping[str, tuple[Attempt, WorkerJournal]]) -> list[dict[str, Any]]:
+        now = self._clock.now()
+        rows = []
+        for attempt, worker in lost.values():
+            if attempt.ended is None:
+                # One that is still alive is of this run, which ends here.
+                ended = STOPPED if worker.left or worker.is_alive(now) else PREEMPTED
+                attempt = replace(attempt, ended=ended, ended_at=worker.seen_at)
+            rows.append(attempt_row(attempt, self._folder.job_id, worker, self._prices))
+        return rows
+
+    def _write_shards(
+        self,
+        shards: Sequence[str],
+        sums: _Sums,
+        books: Books,
+        accounted: _Accounted,
+        added: dict[str, list[LedgerFile]],
+    ) -> int:
+        """The second pass; returns how many failures were left out because a later round settled their rows."""
+        superseded = 0
+        waiting: list[tuple[str, pa.Table]] = []
+
+        def flush(in_round: int) -> int:
+            rows = pa.concat_tables(shard for _, shard in waiting)
+            tables = {kind: rows_of(rows, kind) for kind in SHARD_KINDS}
+            if any(_wrong_value(kind, table, self._folder.job_id) for kind, table in tables.items()):
+                for name, shard in waiting:
+                    self._check_values(name, shard)
+            waiting.clear()
+            tracks, failures, attempts = (conformed(tables[kind], schema) for kind, schema in SHARD_KINDS.items())
+            attempts = _without(attempts, "attempt_id", accounted.attempts)
+            failed = failures.num_rows
+            if later := [lines for number, many in sums.retried.items() if number > in_round for lines in many]:
+                failures = failures.filter(pc.invert(pc.is_in(failures["line"], value_set=pa.concat_arrays(later))))
+            tracks = _with_shares(tracks, books)
+            for table, kept in (("tracks", tracks), ("failures", failures), ("attempts", attempts)):
+                added[table] += self._ledger.write(table, kept)
+            return int(failed - failures.num_rows)
+
+        number, count = 1, 0
+        for name, shard in _read_ahead(self._readable, shards):
+            if waiting:
+                is_full = count + len(shard) > ROWS_AT_A_TIME
+                # Another schema: a worker of another release wrote it.
+                if is_full or _round(name) != number or shard.schema != waiting[0][1].schema:
+                    superseded += flush(number)
+                    count = 0
+            number = _round(name)
+            count += len(shard)
+            waiting.append((name, shard))
+        if waiting:
+            superseded += flush(number)
+        return superseded
+
+    def _take_back(
+        self, newest: Snapshot, sums: _Sums, added: dict[str, list[LedgerFile]]
+    ) -> tuple[int, frozenset[str]]:
+        """Failures of earlier closings that a later round settled leave the table: how many, and the old files."""
+        again = [lines for many in sums.retried.values() for lines in many]
+        if not again:
+            return 0, frozenset()
+        lines = pa.concat_arrays(again)
+        count, removed = 0, set()
+        for file in newest.tables["failures"]:
+            if file.job_id not in (self._folder.job_id, None):
+                continue
+            rows = self._ledger.read("failures", file)
+            gone = pc.and_(pc.equal(rows["job_id"], self._folder.job_id), pc.is_in(rows["line"], value_set=lines))
+            if went := pc.sum(gone).as_py():
+                count += went
+                removed.add(file.path)
+                added["failures"] += self._ledger.write("failures", rows.filter(pc.invert(gone)))
+        return count, frozenset(removed)
+
+    def _record(
+        self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str], books: Books
+    ) -> str:
+        """Write down what this closing counts; returns the key."""
+        record = {
+            "run_id": self._run_id,
+            "shards": list(shards),
+            "workers": sorted(each.worker_id for each in workers),
+            "attempts": sorted(lost),
+            "paid_up_to": [[bill.run_id, bill.node.node_id, utc_timestamp(bill.up_to)] for bill in books.nodes],
+        }
+        data = json.dumps(record).encode()
+        key = closing_key(self._folder.job_id, _closing_name(data))
+        # A name that is taken holds these very bytes.
+        self._objects.create(key, data)
+        return key
+
+
+class _UnreadableShardError(Exception):
+    """What lies under a shard's name is none."""
+
+    def __init__(self, shard: str, why: str) -> None:
+        super().__init__(why)
+        self.shard = shard
+
+
+def _wrong_value(kind: str, rows: pa.Table, job_id: str) -> str | None:
+    """What no worker of this job writes, e.g. "a track without line"; None if there is nothing."""
+    for column in (each for each in SHARD_KINDS[kind] if each.name in rows.schema.names):
+        values = rows[column.name]
+        if not column.nullable and values.null_count:
+            return f"a {kind} without {column.name}"
+        if column.name == "job_id" and not pc.all(pc.equal(values, job_id), min_count=0).as_py():
+            return f"a {kind} of another job"
+        if column.name in _AMOUNTS and len(values):
+            amounts = values.to_numpy()
+            # Neither is true of NaN.
+            if not (amounts.min() >= 0.0 and amounts.max() < math.inf):
+                return f"a {kind} whose {column.name} is less than 0 or not finite"
+    return None
+
+
+def _closing_name(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _with_shares(tracks: pa.Table, books: Books) -> pa.Table:
+    """The tracks with what they carry of waste and idle time."""
+    charged = tracks["charged_usd"]
+    waste, idle = books.shares(charged)
+    total = pc.add(pc.add(charged, waste), idle)
+    for name, values in (("waste_usd", waste), ("idle_usd", idle), ("total_usd", total)):
+        at = tracks.schema.get_field_index(name)
+        tracks = tracks.set_column(at, tracks.schema.field(at), values)
+    return tracks
+
+
+def _node_row(bill: NodeBill, job_id: str) -> dict[str, Any]:
+    node = bill.node
+    return {
+        "job_id": job_id,
+        "run_id": bill.run_id,
+        "node_id": node.node_id,
+        "node_type": node.node_type,
+        "market": node.market,
+        "device": node.device,
+        "devices": node.devices,
+        "usd_per_node_hour": node.usd_per_node_hour,
+        "on_demand_usd_per_node_hour": node.on_demand_usd_per_node_hour,
+        "price_source": node.price_source,
+        "up_from": bill.up_from,
+        "up_to": bill.up_to,
+        "workers": bill.workers,
+        "reserved_device_seconds": bill.reserved_device_seconds,
+        "cost_usd": bill.cost_usd,
+        "unallocated_usd": bill.unallocated_usd,
+    }
+
+
+def _without(rows: pa.Table, column: str, values: set[str]) -> pa.Table:
+    if not values:
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows[column], value_set=pa.array(sorted(values), pa.string()))))
+
+
+def _round(shard: str) -> int:
+    """The round that a shard belongs to: 1, or later ones that try failed rows again."""
+    return int(shard.partition("-")[0])
+
+
+def _read_ahead(read: Callable[[str], pa.Table], names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Each name with its shard, in order; a few are read before they are asked for."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="shards") as pool:
+        under_way: deque[tuple[str, Future[pa.Table]]] = deque()
+        for name in names:
+            under_way.append((name, pool.submit(read, name)))
+            if len(under_way) > 2 * READERS:
+                first, table = under_way.popleft()
+                yield first, table.result()
+        for first, table in under_way:
+            yield first, table.result()

@@ -1,0 +1,1 @@
+"""What machines cost, and what a track costs on them."""

@@ -1,0 +1,1 @@
+"""What is played: plan, harmony, melody, accompaniment, drums, as a score."""

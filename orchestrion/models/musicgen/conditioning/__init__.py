@@ -1,0 +1,1 @@
+"""What the decoder hears of a request: words and melody as vectors."""

@@ -1,0 +1,1 @@
+"""The decoder in PyTorch, with Triton kernels where there is a card."""

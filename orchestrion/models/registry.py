@@ -1,0 +1,109 @@
+"""The models that make music, each behind the one protocol of `protocol.py`, and how a name becomes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Final
+
+from orchestrion.clock import Clock
+from orchestrion.errors import InvalidRequest
+from orchestrion.models.cache import Shelf
+from orchestrion.models.protocol import MusicModel
+from orchestrion.models.settings import ModelSettings
+
+_AUDIOCRAFT: Final = "audiocraft:"
+
+
+def public_name(entry: str) -> str:
+    """The name by which requests ask for a model that the configuration lists as `entry`.
+
+    An entry is "composer", a hub name, a folder (called by its last part), "audiocraft:" and either of them, or
+    "name=" and any of those.
+    """
+    name, given, source = entry.partition("=")
+    if given:
+        return name
+    prefix = _AUDIOCRAFT if entry.startswith(_AUDIOCRAFT) else ""
+    source = entry.removeprefix(_AUDIOCRAFT)
+    return prefix + (PurePath(source).name if PurePath(source).is_absolute() else source)
+
+
+def absolute_entry(entry: str) -> str:
+    """The entry as it is seen from any folder: a checkpoint's folder given relative to this one becomes absolute."""
+    head, source = entry[: -len(_source(entry))], _source(entry)
+    if source.startswith(_AUDIOCRAFT):
+        head, source = head + _AUDIOCRAFT, source.removeprefix(_AUDIOCRAFT)
+    folder = Path(source).expanduser()
+    return head + str(folder.absolute()) if folder.is_dir() else entry
+
+
+def load_models(
+    entries: Sequence[str], settings: ModelSettings, clock: Clock, resident: int | None = None
+) -> dict[str, MusicModel]:
+    """The models of these entries by their public names, ready to perform.
+
+    Args:
+        entries: see `public_name`.
+        settings: how each is run.
+        clock: for shares of device time.
+        resident: how many checkpoints of our own engine may be in memory together; the others are loaded when they are
+            needed, in the place of the one that was not for the longest time. None: all of them.
+
+    Raises:
+        InvalidRequest: a model does not exist, cannot be read, or cannot run with these settings.
+    """
+    checkpoints = [entry for entry in entries if _is_checkpoint(_source(entry))]
+    if resident is None or len(checkpoints) <= resident:
+        return {public_name(entry): load_model(entry, settings, clock) for entry in entries}
+    shelf = Shelf(resident)
+    return {
+        public_name(entry): _shelved(shelf, entry, settings, clock)
+        if entry in checkpoints
+        else load_model(entry, settings, clock)
+        for entry in entries
+    }
+
+
+def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
+    """Load the model of this entry (see `public_name`), ready to perform.
+
+    Raises:
+        InvalidRequest: there is no such model, it cannot be read, or it cannot run with these settings.
+    """
+    name, source = public_name(entry), _source(entry)
+    if source == "composer":
+        from orchestrion.models.composer import Composer
+
+        return Composer(name)
+    if source.startswith(_AUDIOCRAFT):
+        from orchestrion.models.audiocraft.backend import AudiocraftModel
+
+        return AudiocraftModel.load(name, source.removeprefix(_AUDIOCRAFT), settings)
+    if not _is_checkpoint(source):
+        raise InvalidRequest.of(
+            "model",
+            entry,
+            "is not a model of this installation; use 'composer', a hub name such as 'facebook/musicgen-small', a "
+            "folder with a checkpoint, or 'audiocraft:' and one of these",
+        )
+    from orchestrion.models.musicgen.model import MusicGen
+
+    return MusicGen.load(name, source, settings, clock)
+
+
+def _shelved(shelf: Shelf, entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
+    from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
+    from orchestrion.models.musicgen.model import MusicGen, card
+
+    name, checkpoint = public_name(entry), open_checkpoint(_source(entry))
+    return shelf.put(card(name, checkpoint, settings), partial(MusicGen.of, name, checkpoint, settings, clock))
+
+
+def _source(entry: str) -> str:
+    return entry.partition("=")[2] or entry
+
+
+def _is_checkpoint(source: str) -> bool:
+    return "/" in source and not source.startswith(_AUDIOCRAFT)

@@ -1,0 +1,1 @@
+"""The flow: the one place that brings models, audio, trust and storage together."""

@@ -1,0 +1,46 @@
+"""Whether a model can take a request, decided from what the model says of itself: without it, and before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from orchestrion.errors import InvalidRequest, RightsRefused
+from orchestrion.models.protocol import ModelInfo
+from orchestrion.tracks.request import CONTROLS, Purpose, TrackRequest
+
+M = TypeVar("M")
+
+
+def named_model(request: TrackRequest, models: Mapping[str, M]) -> M:
+    """What `models` has under the name that the request gives.
+
+    Raises:
+        InvalidRequest: nothing.
+    """
+    model = models.get(request.model)
+    if model is None:
+        raise InvalidRequest.of("model", request.model, "is not loaded here; use " + " or ".join(models))
+    return model
+
+
+def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
+    """Do nothing, unless the model cannot or must not make this.
+
+    Raises:
+        InvalidRequest: it is too long for the model, or names a control that the model does not follow.
+        RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
+    """
+    if request.purpose is Purpose.COMMERCIAL and not info.commercial_use:
+        raise RightsRefused(
+            f"the weights of {info.name} are under {info.weights_licence}, which forbids commercial use; choose "
+            "another model, or declare purpose 'non-commercial' or 'research' if that is true"
+        )
+    if request.duration_s > info.max_duration_s:
+        raise InvalidRequest.of(
+            "duration_s", request.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
+        )
+    for name in CONTROLS:
+        given = getattr(request, name)
+        if given is not None and name not in info.controls:
+            raise InvalidRequest.of(name, given, f"{info.name} cannot follow this; leave it out or change the model")

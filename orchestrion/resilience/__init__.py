@@ -1,0 +1,1 @@
+"""What to do when something does not answer: try again, within a budget."""

@@ -1,0 +1,1 @@
+"""Where tracks, records and uploads are kept, and how they are withdrawn."""

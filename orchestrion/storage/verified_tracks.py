@@ -1,0 +1,178 @@
+"""Tracks as everybody reads them: by records and tombstones that a trusted key has signed, for this track and version.
+
+Whoever can write the store can put anything into it, also a genuine record of another track. What does not verify is
+an error for those who ask for the track by its id, and is not there for those who would render it: they make it again,
+as the next version.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from orchestrion.errors import NotFound, VerificationFailed, Withdrawn
+from orchestrion.storage.track_store import TrackStore
+from orchestrion.telemetry.metrics import UNVERIFIED, Recorder
+from orchestrion.tracks.record import TrackRecord
+from orchestrion.trust.signed_record import SignedRecord, verify_record
+from orchestrion.trust.tombstone import Tombstone
+
+logger = logging.getLogger(__name__)
+
+#: Track id and version.
+RecordId = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrack:
+    """A record that was verified, and which one of its track it is."""
+
+    version: int
+    signed: SignedRecord
+    #: Byte for byte as it lies in the store.
+    envelope: bytes
+
+    @property
+    def record(self) -> TrackRecord:
+        """What is known of the track."""
+        return self.signed.record
+
+
+class VerifiedTracks:
+    """The tracks of a store, as far as they verify. Safe to share between threads."""
+
+    def __init__(self, store: TrackStore, trusted_keys: Mapping[str, Ed25519PublicKey], recorder: Recorder) -> None:
+        """The tracks of `store`.
+
+        Args:
+            store: where they are.
+            trusted_keys: by key id: whose records and tombstones count; see `signing_keys.trusted_keys`.
+            recorder: counts what does not verify.
+        """
+        self.store = store
+        self.trusted_keys = trusted_keys
+        self._recorder = recorder
+
+    def newest(self, track_id: str) -> StoredTrack | None:
+        """The newest record of a track; None if there is none.
+
+        Raises:
+            Withdrawn: the track was taken down.
+            VerificationFailed: the newest record is not this track's, not of this version, or not signed by a trusted
+                key.
+        """
+        listing = self.store.listing(track_id)
+        if listing.has_tombstone:
+            self.refuse_withdrawn(track_id)
+        return self.version(track_id, listing.versions[-1]) if listing.versions else None
+
+    def reusable(self, track_id: str) -> StoredTrack | None:
+        """The newest record of a track for whoever would render it otherwise; None also if it does not verify.
+
+        Raises:
+            Withdrawn: the track was taken down.
+        """
+        try:
+            return self.newest(track_id)
+        except (NotFound, VerificationFailed):
+            # Gone since it was listed, or somebody else's, which is in the log by now.
+            return None
+
+    def version(self, track_id: str, version: int) -> StoredTrack:
+        """One record of a track, also if the track was taken down: the record stays as evidence.
+
+        Raises:
+            NotFound: the track has no such version.
+            VerificationFailed: the record is not this track's, not of this version, or not signed by a trusted key.
+        """
+        with self._naming(track_id, version):
+            envelope = self.store.record(track_id, version)
+        return self.verified(track_id, version, envelope)
+
+    def verified(self, track_id: str, version: int, envelope: bytes) -> StoredTrack:
+        """The same of what was read from the store already."""
+        with self._naming(track_id, version):
+            signed = SignedRecord.from_bytes(envelope)
+            verify_record(signed, track_id, version, self.trusted_keys)
+        return StoredTrack(version, signed, envelope)
+
+    @contextmanager
+    def _naming(self, track_id: str, version: int) -> Iterator[None]:
+        """Count and log a record that does not verify, and say which one it is."""
+        try:
+            yield
+        except VerificationFailed as error:
+            self._recorder.count(UNVERIFIED, kind="record")
+            logger.warning("%s, version %d, does not count: %s", track_id, version, error)
+            raise VerificationFailed(f"{track_id}, version {version}: {error}") from error
+
+    def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:
+        """Make a record the newest of its track, which makes the track visible; see `TrackStore.publish`.
+
+        Raises:
+            Withdrawn: the track was taken down, maybe while this call ran. The record is kept: by it a takedown that is
+                run again finds the blobs that came too late for the first.
+        """
+        version = self.store.publish(track_id, record_for)
+        # A takedown writes its tombstone and then looks for records. Looking here only after the record is written, at
+        # least one of the two sees the other.
+        self.refuse_withdrawn(track_id)
+        return version
+
+    def refuse_withdrawn(self, track_id: str) -> None:
+        """Do nothing, unless the track was taken down.
+
+        Raises:
+            Withdrawn: it was.
+        """
+        if self.tombstone(track_id) is not None:
+            raise Withdrawn(f"{track_id} was withdrawn and is not made again; ask for another, e.g. with another seed")
+
+    def tombstone(self, track_id: str) -> Tombstone | None:
+        """The tombstone of a track that was taken down; None of any other, and if what lies there does not verify."""
+        try:
+            envelope = self.store.tombstone(track_id)
+            if envelope is None:
+                return None
+            tombstone = Tombstone.from_bytes(envelope)
+            tombstone.verify(track_id, self.trusted_keys)
+        except VerificationFailed as error:
+            self._recorder.count(UNVERIFIED, kind="tombstone")
+            logger.warning("%s is not withdrawn by what lies in its tombstone's place: %s", track_id, error)
+            return None
+        return tombstone
+
+    def withdraw(self, track_id: str, tombstone: Tombstone) -> Tombstone:
+        """Take a track down for good, there or not: from now on every way to it raises Withdrawn. Its blobs stay.
+
+        Returns:
+            The tombstone that stands: the first one that verifies, whoever wrote it.
+        """
+        data = tombstone.to_bytes()
+        if self.store.create_tombstone(track_id, data):
+            return tombstone
+        standing = self.tombstone(track_id)
+        if standing is None:
+            self.store.replace_tombstone(track_id, data)
+        return standing or tombstone
+
+    def standing(self, executor: Executor) -> list[RecordId]:
+        """Every record of every track that was not taken down, by one listing. The records are not verified.
+
+        `executor` reads the tombstones.
+        """
+        listings = self.store.listings()
+        suspects = [track_id for track_id, listing in listings.items() if listing.has_tombstone]
+        tombstones = executor.map(self.tombstone, suspects)
+        withdrawn = {track_id for track_id, found in zip(suspects, tombstones, strict=True) if found is not None}
+        return [
+            (track_id, version)
+            for track_id, listing in listings.items()
+            if track_id not in withdrawn
+            for version in listing.versions
+        ]

@@ -1,0 +1,1 @@
+"""What is counted, each metric declared once."""

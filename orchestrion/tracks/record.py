@@ -1,0 +1,287 @@
+"""The record of a track: what was asked, what made it, what it cost, what was measured; signed, to be held to it.
+
+`TrackRecord` is the one place where a field of the record is declared: the Arrow schema (Parquet), the JSON of the
+signed envelope and `docs/records.md` all follow from it. What is signed is the record as RFC 8785 canonical JSON, with
+Ed25519 (RFC 8032), so any language can verify it. The public key inside an envelope proves nothing and is never
+trusted; a verifier brings the keys that it trusts.
+
+The list of fields grows: a field that came later names the version it came with, and a record of an older version is
+read, signed and verified without it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+import rfc8785
+
+from orchestrion.errors import shown
+from orchestrion.finding import Finding
+
+SCHEMA_VERSION: Final = 3
+_UTC_MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
+
+
+def utc_timestamp(moment: datetime) -> str:
+    """`moment` as records write it: ISO 8601, UTC, microseconds, "2026-11-22T15:50:00.123456+00:00"."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The version of the record that a field came with; records of older versions hold null there."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """Everything there is to know about one track. Each field's annotation is its documentation.
+
+    Raises:
+        ValueError: a value is of another type than declared (NumPy's bool is no bool), a number is not finite, or the
+            record's version has no such field or is unknown.
+    """
+
+    schema_version: Annotated[int, "Version of this list of fields; 3."]
+    track_id: Annotated[str, "Hash of what determines the audio: request, model revision, recipe version."]
+    version: Annotated[int | None, "Which of the track's records this is, from 1, as in its file's name.", Since(3)]
+    created_at: Annotated[str, "When the render ended: ISO 8601, UTC, microseconds. A timestamp column in Parquet."]
+    prompt: Annotated[str, "What was asked for, in words, as given."]
+    negative_prompt: Annotated[str, "What should not be in the music; empty if nothing was said."]
+    style: Annotated[str | None, "Style asked for or read from the prompt; null: the model chose."]
+    mood: Annotated[str | None, "Mood asked for or read from the prompt; null: the model chose."]
+    tempo_bpm: Annotated[float | None, "Beats per minute asked for or read from the prompt; null: the model chose."]
+    key: Annotated[str | None, "Key asked for or read from the prompt, e.g. 'D minor'; null: the model chose."]
+    duration_s: Annotated[float, "Length asked for, in seconds."]
+    seed: Annotated[int, "Seed of the take, 0 to 2^53 - 1."]
+    theme: Annotated[str | None, "Theme melody, 'sha256:' and the hash of its file; null: none."]
+    continuation: Annotated[
+        str | None, "Audio that the track begins with, 'sha256:' and the hash of its file; null: none.", Since(2)
+    ]
+    guidance: Annotated[float | None, "Strength of guidance asked for; null: the model's own.", Since(2)]
+    temperature: Annotated[float | None, "Temperature of the draws asked for; null: the model's own.", Since(2)]
+    top_k: Annotated[int | None, "How many of the likeliest codes to draw among; null: the model's own.", Since(2)]
+    top_p: Annotated[float | None, "Probability of the likeliest codes to draw among; null: the model's own.", Since(2)]
+    model: Annotated[str, "Model asked for."]
+    format: Annotated[str, "Container and codec of the audio: wav, flac, mp3, ogg or opus."]
+    sample_rate_hz: Annotated[int, "Sampling rate of the audio, in Hz."]
+    loudness_lufs: Annotated[float, "Integrated loudness asked for, in LUFS (ITU-R BS.1770)."]
+    fade_in_s: Annotated[float, "Fade-in asked for, in seconds."]
+    fade_out_s: Annotated[float, "Fade-out asked for, in seconds."]
+    requester: Annotated[str, "Who asked, as the client said. Not part of the track's identity."]
+    purpose: Annotated[str, "What for: commercial, non-commercial or research. Not part of the track's identity."]
+    prompt_sha256: Annotated[str, "SHA-256 of the prompt's UTF-8 bytes, hex: finds a prompt without showing it."]
+    model_revision: Annotated[str, "Hash of the model's code, weights and sound font."]
+    weights_licence: Annotated[str, "Licence of the model's weights or sound font."]
+    commercial_use: Annotated[bool, "Whether that licence allows commercial use."]
+    recipe_version: Annotated[str, "Version of the finishing recipe (trim, fades, loudness, limiter, encoders)."]
+    code_version: Annotated[str, "Version of this software."]
+    choices: Annotated[Mapping[str, str], "What the model chose or found, by name: tempo, key, style, form."]
+    node_id: Annotated[str, "The machine that rendered, as its scheduler calls it."]
+    node_type: Annotated[str, "Kind of machine: a row of the price table."]
+    device: Annotated[str, "What was paid for by the second: cpu-core or gpu."]
+    market: Annotated[str, "How the machine was bought: on-demand or spot."]
+    pool: Annotated[str, "The pool that rendered: low-latency, batch, or another name."]
+    batch_size: Annotated[int, "Tracks in the batch that this one was generated in."]
+    generate_s: Annotated[float, "Seconds to generate; the batch's time divided by its tracks."]
+    finish_s: Annotated[float, "Seconds to trim, fade, resample, bring to loudness and limit."]
+    check_s: Annotated[float, "Seconds to measure and check the audio."]
+    encode_s: Annotated[float, "Seconds to encode."]
+    store_s: Annotated[float, "Seconds to write audio and MIDI to the store."]
+    device_seconds: Annotated[
+        float, "Seconds that this track held a device: of a GPU while it generates, of a core its CPU time."
+    ]
+    price_usd_per_device_hour: Annotated[float, "USD per hour of one device on that machine."]
+    price_source: Annotated[str, "Where the price comes from and as of when."]
+    cost_usd: Annotated[float, "device_seconds times the price, in USD."]
+    audio_key: Annotated[str, "Where the audio lies in the store."]
+    audio_sha256: Annotated[str, "SHA-256 of the audio file, hex."]
+    audio_bytes: Annotated[int, "Size of the audio file."]
+    midi_key: Annotated[str | None, "Where the MIDI file lies in the store; null: the model has no score."]
+    midi_sha256: Annotated[str | None, "SHA-256 of the MIDI file, hex; null: the model has no score."]
+    measured_loudness_lufs: Annotated[float, "Integrated loudness of the finished audio, in LUFS."]
+    measured_true_peak_dbtp: Annotated[float, "True peak of the finished audio, in dBTP."]
+    findings: Annotated[
+        tuple[Finding, ...], "Every check of the audio: name, measured, lowest and highest allowed, unit, passed."
+    ]
+
+    def __post_init__(self) -> None:
+        values = json_values(self)
+        for field in RECORD_FIELDS:
+            _read_field(field, values[field.name])
+        newer = set(values) - {field.name for field in fields_of_version(self.schema_version)}
+        if wrong := sorted(name for name in newer if values[name] is not None):
+            raise ValueError(f"version {self.schema_version} has no field {', '.join(wrong)}")
+        if self.schema_version >= 3 and (self.version is None or self.version < 1):
+            raise ValueError(f"version is {self.version}; records of a track are counted from 1")
+        if _UTC_MICROSECONDS.fullmatch(self.created_at) is None:
+            raise ValueError(f"created_at is {shown(self.created_at)}; make it with utc_timestamp()")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordField:
+    """One field of `TrackRecord`: its Python type without None, whether it may be null, what it means."""
+
+    name: str
+    type: object
+    nullable: bool
+    description: str
+    #: Version of the record that it came with.
+    since: int
+
+
+_FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
+
+
+def _record_fields() -> tuple[RecordField, ...]:
+    hints = get_type_hints(TrackRecord, include_extras=True)
+    found = []
+    for declared in fields(TrackRecord):
+        hint, description, *since = get_args(hints[declared.name])
+        nullable = get_origin(hint) in (Union, types.UnionType)
+        kind = get_args(hint)[0] if nullable else hint
+        found.append(RecordField(declared.name, kind, nullable, description, since[0].version if since else 1))
+    return tuple(found)
+
+
+RECORD_FIELDS: Final = _record_fields()
+_FIELDS_BY_VERSION: Final = {
+    version: tuple(field for field in RECORD_FIELDS if field.since <= version)
+    for version in range(1, SCHEMA_VERSION + 1)
+}
+
+
+def fields_of_version(version: int) -> tuple[RecordField, ...]:
+    """The fields that a record of this version has.
+
+    Raises:
+        ValueError: there is no such version, or it is of a later release.
+    """
+    if version not in _FIELDS_BY_VERSION:
+        raise ValueError(f"schema_version is {version}, this release knows 1 to {SCHEMA_VERSION}; use a newer release")
+    return _FIELDS_BY_VERSION[version]
+
+
+def canonical_bytes(record: TrackRecord) -> bytes:
+    """The record as RFC 8785 canonical JSON: the bytes that are signed.
+
+    Raises:
+        ValueError: a number in it is not finite, or an integer is beyond ±(2^53 - 1).
+    """
+    return rfc8785.dumps(signed_values(record))
+
+
+def json_values(record: TrackRecord) -> dict[str, Any]:
+    """The record's fields as JSON values. Not `asdict`: it deep-copies."""
+    values = {field.name: getattr(record, field.name) for field in RECORD_FIELDS}
+    values["choices"] = dict(record.choices)
+    values["findings"] = [{field: getattr(finding, field) for field in _FINDING_FIELDS} for finding in record.findings]
+    return values
+
+
+def signed_values(record: TrackRecord) -> dict[str, Any]:
+    """The values that a record of its version has."""
+    values = json_values(record)
+    return {field.name: values[field.name] for field in fields_of_version(record.schema_version)}
+
+
+def from_json_values(values: object) -> TrackRecord:
+    """The record of parsed JSON.
+
+    Raises:
+        ValueError: it is anything else than a record's fields.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("the record is not an object")
+    of_version = fields_of_version(_read_int(values.get("schema_version"), "schema_version"))
+    exactly(values, {field.name for field in of_version}, "the record")
+    absent: dict[str, Any] = {field.name: None for field in RECORD_FIELDS}
+    return TrackRecord(**absent | {field.name: _read_field(field, values[field.name]) for field in of_version})
+
+
+def _read_field(field: RecordField, value: object) -> object:
+    if value is None and field.nullable:
+        return None
+    return _READERS[field.type](value, field.name)
+
+
+def read_str(value: object, name: str) -> str:
+    """`value` if it is text; ValueError if not."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return value
+
+
+def _read_int(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} is not a whole number")
+    return value
+
+
+def _read_float(value: object, name: str) -> float:
+    # Canonical JSON writes 30.0 as 30.
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{name} is not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, not a finite number")
+    return float(value)
+
+
+def _read_bool(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is not true or false")
+    return value
+
+
+def _read_choices(value: object, name: str) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not an object")
+    return {read_str(k, name): read_str(v, name) for k, v in value.items()}
+
+
+def _read_findings(value: object, name: str) -> tuple[Finding, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+    return tuple(_read_finding(item, name) for item in value)
+
+
+def _read_finding(value: object, name: str) -> Finding:
+    finding = exactly(value, set(_FINDING_FIELDS), name)
+    return Finding(
+        name=read_str(finding["name"], name),
+        measured=_read_float(finding["measured"], name),
+        lowest=None if finding["lowest"] is None else _read_float(finding["lowest"], name),
+        highest=_read_float(finding["highest"], name),
+        unit=read_str(finding["unit"], name),
+        passed=_read_bool(finding["passed"], name),
+    )
+
+
+_READERS: Final[dict[object, Callable[[object, str], object]]] = {
+    str: read_str,
+    int: _read_int,
+    float: _read_float,
+    bool: _read_bool,
+    Mapping[str, str]: _read_choices,
+    tuple[Finding, ...]: _read_findings,
+}
+
+
+def exactly(value: object, names: set[str], what: str) -> Mapping[str, Any]:
+    """`value` as an object with these fields and no other.
+
+    Raises:
+        ValueError: it is anything else; the message begins with `what`.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is not an object")
+    if wrong := sorted(names ^ value.keys()):
+        raise ValueError(f"{what} has unknown or missing fields: {', '.join(wrong)}")
+    return value

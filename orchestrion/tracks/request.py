@@ -1,0 +1,97 @@
+"""A track as the system passes it around: fully resolved, and known to be valid."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from orchestrion.tracks.musical_key import Key
+
+DEFAULT_DURATION_S: Final = 30.0
+MIN_DURATION_S: Final = 1.0
+MAX_DURATION_S: Final = 600.0
+MIN_TEMPO_BPM: Final = 30.0
+MAX_TEMPO_BPM: Final = 300.0
+#: The largest integer that JSON, JavaScript and float64 all carry unchanged.
+MAX_SEED: Final = 2**53 - 1
+MIN_GUIDANCE: Final = 1.0
+MAX_GUIDANCE: Final = 10.0
+MAX_TEMPERATURE: Final = 2.0
+#: Codes in a codebook of the largest vocabulary there is: more is no limit.
+MAX_TOP_K: Final = 2048
+DEFAULT_SAMPLE_RATE_HZ: Final = 44_100
+OPUS_SAMPLE_RATE_HZ: Final = 48_000
+
+
+class AudioFormat(StrEnum):
+    """The containers a finished track can be had in."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OGG = "ogg"
+    OPUS = "opus"
+
+
+#: The sampling rates each encoder takes. MP3: MPEG-1/2/2.5 layer III; Opus: RFC 6716 §2.
+SAMPLE_RATES_HZ: Final[dict[AudioFormat, tuple[int, ...]]] = {
+    AudioFormat.WAV: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000),
+    AudioFormat.FLAC: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000),
+    AudioFormat.MP3: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000),
+    AudioFormat.OGG: (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000),
+    AudioFormat.OPUS: (8000, 12000, 16000, 24000, 48000),
+}
+#: Fields that only some models can follow: `ModelInfo.controls` lists a model's own. Always None when not given.
+CONTROLS: Final = ("theme", "continuation", "guidance", "temperature", "top_k", "top_p")
+#: Controls that came after the first stored tracks. Where they are not given they are not part of a track's identity,
+#: so that what was stored before they existed is still found.
+_LATER_CONTROLS: Final = frozenset(CONTROLS) - {"theme"}
+
+
+class Purpose(StrEnum):
+    """What the requester will use the track for; decides which weights' licences allow it."""
+
+    COMMERCIAL = "commercial"
+    NON_COMMERCIAL = "non-commercial"
+    RESEARCH = "research"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRequest:
+    """One track, fully resolved and known to be valid. None means: the model chooses."""
+
+    prompt: str
+    negative_prompt: str
+    style: str | None
+    mood: str | None
+    tempo_bpm: float | None
+    key: Key | None
+    duration_s: float
+    seed: int
+    #: "sha256:<64 hex digits>" of a theme (audio or MIDI) that is in the store.
+    theme: str | None
+    #: The same for audio that the track begins with and goes on from.
+    continuation: str | None
+    #: How strongly the words are followed.
+    guidance: float | None
+    #: How freely codes are drawn; 0 always takes the likeliest.
+    temperature: float | None
+    #: Draw among this many of the likeliest codes; 0: among all.
+    top_k: int | None
+    #: Draw among the likeliest codes that together have this probability, whatever `top_k` says; 0: `top_k` decides.
+    top_p: float | None
+    model: str
+    format: AudioFormat
+    sample_rate_hz: int
+    loudness_lufs: float
+    fade_in_s: float
+    fade_out_s: float
+    requester: str
+    purpose: Purpose
+
+    def determinants(self) -> dict[str, Any]:
+        """The fields that decide how the audio sounds, as JSON values."""
+        fields = asdict(self) | {"key": str(self.key) if self.key else None}
+        absent = {name for name in _LATER_CONTROLS if fields[name] is None}
+        return {name: value for name, value in fields.items() if name not in {"requester", "purpose"} | absent}

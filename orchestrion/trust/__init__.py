@@ -1,0 +1,1 @@
+"""Who made a track, and how that is proved: keys, signatures, signed records, tombstones."""

@@ -1,0 +1,79 @@
+"""A record with its signature, and what it takes to believe it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from orchestrion.errors import VerificationFailed, shown
+from orchestrion.tracks.record import TrackRecord, canonical_bytes, exactly, from_json_values, signed_values
+from orchestrion.trust.signature import Signature, read_envelope
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRecord:
+    """A record and its signature, over `canonical_bytes(record)`: what the store keeps and what a client is given."""
+
+    record: TrackRecord
+    signature: Signature
+
+    def to_bytes(self) -> bytes:
+        """The JSON envelope, itself in canonical form: there is one spelling of each signed record."""
+        return rfc8785.dumps({"record": signed_values(self.record), "signature": self.signature.to_json()})
+
+    @classmethod
+    def from_bytes(cls, envelope: bytes) -> SignedRecord:
+        """Read an envelope. It is not verified: that is `verify`.
+
+        Raises:
+            VerificationFailed: it is not exactly what `to_bytes` writes.
+        """
+        return read_envelope(envelope, "a signed record", cls._parse)
+
+    @classmethod
+    def _parse(cls, value: object) -> SignedRecord:
+        envelope = exactly(value, {"record", "signature"}, "the envelope")
+        signature = Signature.from_json(envelope["signature"])
+        return cls(from_json_values(envelope["record"]), signature)
+
+
+def verify(signed: SignedRecord, audio: bytes, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
+    """Check that a trusted key signed this record and that it is the record of this audio.
+
+    Args:
+        signed: the record.
+        audio: the audio file, all of it.
+        trusted_keys: by key id; see `load_trusted_keys`.
+
+    Raises:
+        VerificationFailed: saying which of key, signature and audio does not fit.
+    """
+    signed.signature.check(canonical_bytes(signed.record), trusted_keys)
+    record = signed.record
+    if len(audio) != record.audio_bytes:
+        raise VerificationFailed(f"the audio has {len(audio)} bytes, the record says {record.audio_bytes}")
+    sha256 = hashlib.sha256(audio).hexdigest()
+    if sha256 != record.audio_sha256:
+        raise VerificationFailed(f"the audio's SHA-256 is {sha256}, the record says {record.audio_sha256}")
+
+
+def verify_record(
+    signed: SignedRecord, track_id: str, version: int, trusted_keys: Mapping[str, Ed25519PublicKey]
+) -> None:
+    """Check that a trusted key signed this record, and for this track and version of it.
+
+    Records from before their version was in them (`schema_version` 1 and 2) are taken for any version of their track.
+
+    Raises:
+        VerificationFailed: saying which of key, signature, track and version does not fit.
+    """
+    signed.signature.check(canonical_bytes(signed.record), trusted_keys)
+    record = signed.record
+    if record.track_id != track_id:
+        raise VerificationFailed(f"this is the record of another track, {shown(record.track_id)}")
+    if record.version not in (None, version):
+        raise VerificationFailed(f"this is version {record.version} of the track under another number")

@@ -1,0 +1,343 @@
+"""A replica that renders: bound twice by `build_app`, as the low-latency and as the batch pool.
+
+The event loop only passes messages. Models run in the render thread (`RenderLoop`); preparing, loading, mastering and
+encoding in small thread pools beside it. Serve reads this replica's generators as fast as they yield, however slow the
+client is, so a stream is paced here, or a stalled client's whole track would pile up in the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar, cast
+
+import numpy as np
+import ray.util.metrics
+from ray import serve
+
+from orchestrion.audio.pcm import Pcm
+from orchestrion.audio.stream_encode import StreamEncoder, StreamFormat
+from orchestrion.audio.streaming import StreamFinisher
+from orchestrion.clock import SystemClock
+from orchestrion.errors import Overloaded, StoreUnavailable
+from orchestrion.models.cache import BUSY_RETRY_S, ShelvedModel
+from orchestrion.models.protocol import ModelInfo
+from orchestrion.rendering.admission import Pool, Priority, long_limit
+from orchestrion.rendering.renderer import build_renderer
+from orchestrion.telemetry.metrics import (
+    CACHE_HITS,
+    QUEUE_DEPTH,
+    REQUESTS,
+    TIME_TO_FIRST_AUDIO,
+    RayMetrics,
+    RayRecorder,
+)
+from orchestrion.tracks.outcome import Track
+from orchestrion.tracks.request import AudioFormat, Purpose, TrackRequest
+from orchestrion.tracks.spec import TrackSpec
+from serve_app.config import PoolProfile, ServeConfig
+from serve_app.delivery.pace import Pace
+from serve_app.deployments.outcomes import Refusal
+from serve_app.deployments.render_loop import THREADS, Job, Listener, RenderLoop
+from serve_app.deployments.stall import Stage
+
+T = TypeVar("T")
+
+#: Threads for the short work of streams, so that a track being stored never delays a first chunk.
+STREAM_THREADS: Final = 4
+#: Threads that ask the store for tracks that are there already: one that does not answer must hold up no stream.
+LOOK_UP_THREADS: Final = 4
+#: A paced stream looks so often whether its track has failed meanwhile.
+PACING_STEP_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHeader:
+    """First item of every stream: what the bytes after it are. With `cached` no bytes follow: the store has them."""
+
+    track_id: str
+    sample_rate_hz: int
+    channels: int
+    duration_s: float
+    cached: Track | None = None
+
+
+class RenderPool:
+    """One replica of a pool."""
+
+    def __init__(self, pool: Pool, config: ServeConfig, profile: PoolProfile) -> None:
+        self._pool = pool
+        self._config = config
+        self._max_queue_s = profile.max_queue_s
+        self._pace = Pace(config.stream_lead_s, config.stream_pace)
+        self._clock = SystemClock()
+        recorder = RayRecorder(cast("RayMetrics", ray.util.metrics))
+        self._renderer = build_renderer(config.render_config(profile), pool.value, recorder)
+        self._recorder = self._renderer.recorder
+        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._look_up_threads = ThreadPoolExecutor(LOOK_UP_THREADS, thread_name_prefix="look-up")
+        self._load_thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._loop = RenderLoop(
+            self._renderer,
+            slots=profile.slots,
+            queue_limit=profile.queue_limit,
+            long_limit=long_limit(pool, profile.slots, profile.queue_limit),
+            max_queue_s=profile.max_queue_s,
+            stall_s=config.stall_s,
+            clock=self._clock,
+            executors={
+                Stage.PREPARE: ThreadPoolExecutor(THREADS[Stage.PREPARE], thread_name_prefix="prepare"),
+                Stage.MASTER: ThreadPoolExecutor(THREADS[Stage.MASTER], thread_name_prefix="master"),
+                Stage.STORE: ThreadPoolExecutor(THREADS[Stage.STORE], thread_name_prefix="store"),
+            },
+            on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
+        )
+        models = self._renderer.models
+        self._shelved = {name: model for name, model in models.items() if isinstance(model, ShelvedModel)}
+        for model in models:
+            if model not in self._shelved:
+                self._warm_up(model)
+        self._load_shelved = serve.multiplexed(self._loader(), max_num_models_per_replica=config.resident_models or 1)
+        self._loop.start()
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        if not self._loop.is_alive:
+            raise RuntimeError("the render thread has ended")
+        if self._loop.is_stuck:
+            raise RuntimeError(f"nothing has moved for {self._config.stall_s:g} s; see the log for what is stuck")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Seconds that a request arriving now would wait for its slot; read by `autoscaling.policies.low_latency`."""
+        state = self._loop.queue_state()
+        return {"queue_seconds": state.queued * state.mean_service_s}
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """The models that are loaded here."""
+        return tuple(model.info for model in self._renderer.models.values())
+
+    async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
+        """The finished track. Cancelling gives the work up unless somebody else waits for it."""
+        arrived_s = self._clock.monotonic_s()
+        found = await self._find(request) or await self._have_in_memory(request)
+        if found is not None:
+            return found
+        joined = self._join(request, priority, streaming=False)
+        if isinstance(joined, Refusal):
+            return joined
+        listener, news = joined
+        try:
+            while listener.job.outcome is None:
+                await _next_news(news)
+            outcome = listener.job.outcome
+            if isinstance(outcome, Track):
+                self._observe_first_audio(request, arrived_s)
+            self._count(request, "ok" if isinstance(outcome, Track) else "failed")
+            return outcome
+        except asyncio.CancelledError:
+            self._count(request, "cancelled")
+            raise
+        finally:
+            self._loop.leave(listener)
+
+    async def stream(
+        self, request: TrackRequest, wire_format: StreamFormat, priority: Priority
+    ) -> AsyncIterator[StreamHeader | Refusal | bytes]:
+        """A header, then the encoded audio while it is made; the end waits until the track is in the store.
+
+        A refusal comes instead of the header, or after audio when the finished track fails: then the stream is broken
+        and must not look complete.
+        """
+        arrived_s = self._clock.monotonic_s()
+        found = await self._find(request) or await self._have_in_memory(request)
+        if isinstance(found, Refusal):
+            yield found
+            return
+        if found is not None:
+            channels = self._renderer.models[request.model].info.channels
+            yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, request.duration_s, cached=found)
+            return
+        joined = self._join(request, priority, streaming=True)
+        if isinstance(joined, Refusal):
+            yield joined
+            return
+        listener, news = joined
+        job = listener.job
+        try:
+            while not (listener.untaken or job.whole or job.outcome):
+                await _next_news(news)
+            if isinstance(job.outcome, Refusal):
+                self._count(request, "failed")
+                yield job.outcome
+                return
+            yield StreamHeader(job.track_id, job.opened.spec.sample_rate_hz, job.opened.channels, request.duration_s)
+            async for data in self._encoded(listener, news, wire_format, request, arrived_s):
+                yield data
+            self._count(request, "ok" if isinstance(job.outcome, Track) else "failed")
+        except (asyncio.CancelledError, GeneratorExit):
+            self._count(request, "cancelled")
+            raise
+        except Exception as error:
+            yield self._refused(request, error, "encode", "failed")
+        finally:
+            self._loop.leave(listener)
+
+    async def _encoded(
+        self,
+        listener: Listener,
+        news: asyncio.Event,
+        wire_format: StreamFormat,
+        request: TrackRequest,
+        arrived_s: float,
+    ) -> AsyncIterator[bytes | Refusal]:
+        job = listener.job
+        source_rate_hz = job.opened.source_rate_hz
+        master = StreamMaster(job, wire_format)
+        first_sent_at_s: float | None = None
+        while not isinstance(job.outcome, Refusal):
+            whole = job.whole
+            chunks = self._loop.take(listener)
+            if chunks:
+                # Mastered before it is due, so that what else is done here does not make it late.
+                data = await self._in_thread(partial(master.push, chunks))
+                await self._keep_pace(listener, first_sent_at_s)
+                if isinstance(job.outcome, Refusal):
+                    break
+                if data:
+                    if first_sent_at_s is None:
+                        first_sent_at_s = self._clock.monotonic_s()
+                        self._observe_first_audio(request, arrived_s)
+                    yield data
+                self._loop.sent(listener, sum(map(len, chunks)) / source_rate_hz)
+            elif whole:
+                break
+            else:
+                await _next_news(news)
+        rest = b"" if isinstance(job.outcome, Refusal) else await self._in_thread(master.flush)
+        while job.outcome is None:
+            await _next_news(news)
+        if isinstance(job.outcome, Refusal):
+            yield job.outcome
+        elif rest:
+            yield rest
+
+    async def _keep_pace(self, listener: Listener, first_sent_at_s: float | None) -> None:
+        if first_sent_at_s is not None:
+            elapsed_s = self._clock.monotonic_s() - first_sent_at_s
+            wait_s = self._pace.wait_s(listener.sent_s, elapsed_s)
+            ends_at_s = self._clock.monotonic_s() + wait_s
+            # A track that failed meanwhile is not worth sending on.
+            while wait_s > 0 and not isinstance(listener.job.outcome, Refusal):
+                await asyncio.sleep(min(wait_s, PACING_STEP_S))
+                wait_s = ends_at_s - self._clock.monotonic_s()
+
+    def _warm_up(self, model: str) -> None:
+        """Make and throw away a second of music: the first listener must not pay for lazy imports and cold caches."""
+        spec = TrackSpec(prompt="warm-up", model=model, duration_s=1.0, purpose=Purpose.RESEARCH)
+        job = Job("", spec.resolve(), self._clock.monotonic_s())
+        job.rendering = rendering = self._renderer.open(job.request)
+        master = StreamMaster(job, AudioFormat.WAV)
+        while (chunk := rendering.advance()) is not None:
+            master.push([chunk])
+        master.flush()
+        rendering.close()
+
+    async def _find(self, request: TrackRequest) -> Track | Refusal | None:
+        try:
+            look_up = asyncio.get_running_loop().run_in_executor(
+                self._look_up_threads, partial(self._renderer.find, request)
+            )
+            async with asyncio.timeout(self._config.stall_s):
+                found = await look_up
+        except TimeoutError:
+            late = StoreUnavailable(f"the track store has not answered for {self._config.stall_s:g} s; ask again")
+            return self._refused(request, late, "request", "failed")
+        except Exception as error:
+            return self._refused(request, error, "request", "failed")
+        if found is not None:
+            self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.model)
+            self._count(request, "cache_hit")
+        return found
+
+    def _loader(self) -> Callable[[str], Awaitable[str]]:
+        """What Serve calls for a model that this replica does not have; it then sends that model's requests here."""
+
+        async def load(name: str) -> str:
+            await asyncio.get_running_loop().run_in_executor(self._load_thread, self._shelved[name].load)
+            return name
+
+        return load
+
+    async def _have_in_memory(self, request: TrackRequest) -> Refusal | None:
+        """Load the request's model if it is one of those that come and go, in a thread of its own."""
+        if request.model not in self._shelved:
+            return None
+        try:
+            async with asyncio.timeout(self._max_queue_s):
+                await self._load_shelved(request.model)
+        except TimeoutError:
+            late = Overloaded(f"{request.model} is still being loaded; come back later", BUSY_RETRY_S)
+            return self._refused(request, late, "queue", "refused")
+        except Exception as error:
+            return self._refused(request, error, "queue", "refused")
+        return None
+
+    def _join(
+        self, request: TrackRequest, priority: Priority, *, streaming: bool
+    ) -> tuple[Listener, asyncio.Event] | Refusal:
+        news = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(news.set)
+
+        try:
+            track_id = self._renderer.track_id(request)
+            listener = self._loop.join(request, track_id, streaming=streaming, wake=wake, priority=priority)
+            return listener, news
+        except Exception as error:
+            return self._refused(request, error, "queue", "refused")
+
+    def _refused(self, request: TrackRequest, error: Exception, stage: str, outcome: str) -> Refusal:
+        """What `error`, whatever it is, means to the client; counted."""
+        self._renderer.failed(error, stage, None, request.model)
+        self._count(request, outcome)
+        return Refusal.of_error(error)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._stream_threads, work)
+
+    def _count(self, request: TrackRequest, outcome: str) -> None:
+        # What a client calls a model is no label: anybody could fill the metrics with made-up names.
+        model = request.model if request.model in self._renderer.models else "unknown"
+        self._recorder.count(REQUESTS, pool=self._pool.value, model=model, outcome=outcome)
+
+    def _observe_first_audio(self, request: TrackRequest, arrived_s: float) -> None:
+        waited_s = self._clock.monotonic_s() - arrived_s
+        self._recorder.observe(TIME_TO_FIRST_AUDIO, waited_s, pool=self._pool.value, model=request.model)
+
+
+class StreamMaster:
+    """Raw chunks in, encoded bytes out. Used by one thread at a time."""
+
+    def __init__(self, job: Job, wire_format: StreamFormat) -> None:
+        rendering = job.opened
+        spec = rendering.spec
+        self._finisher = StreamFinisher(rendering.source_rate_hz, rendering.channels, spec, rendering.expected_lufs)
+        self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, spec.samples)
+
+    def push(self, chunks: list[Pcm]) -> bytes:
+        """Take raw chunks; give the bytes that are ready (maybe none)."""
+        return self._encoder.push(self._finisher.push(np.concatenate(chunks)))
+
+    def flush(self) -> bytes:
+        """End of the audio: give the rest."""
+        return self._encoder.push(self._finisher.flush()) + self._encoder.flush()
+
+
+async def _next_news(news: asyncio.Event) -> None:
+    await news.wait()
+    news.clear()

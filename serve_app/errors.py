@@ -1,0 +1,106 @@
+"""One table from reasons to HTTP statuses, and one form of error: problem+json of RFC 9457.
+
+Every answer with a status of 400 or above has this form, also those that the web framework would word itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import Response
+
+from orchestrion.errors import Problem
+from serve_app.deployments.outcomes import Refusal
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+
+#: Reason → (status, title). The first twelve are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
+STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
+    "invalid-request": (422, "The request cannot be used"),
+    "not-found": (404, "There is no such thing here"),
+    "withdrawn": (410, "The track was withdrawn"),
+    "rights-refused": (403, "The licence does not allow this use"),
+    "check-failed": (500, "The rendered audio did not pass its checks"),
+    "verification-failed": (500, "Audio, record and signature do not belong together"),
+    "model-failed": (500, "The model could not make this track"),
+    "internal": (500, "Something went wrong here"),
+    "overloaded": (503, "No room at the moment"),
+    "out-of-memory": (503, "There was not enough memory"),
+    "stalled": (503, "The work got stuck"),
+    "store-unavailable": (503, "The track store does not answer"),
+    "malformed": (400, "The request cannot be read"),
+    "method-not-allowed": (405, "This address does not take that method"),
+    "not-acceptable": (406, "None of the accepted media types can be given"),
+    "too-large": (413, "The body is too large"),
+    "unsupported-media-type": (415, "The body has a type that is not taken here"),
+    "range-not-satisfiable": (416, "The range lies outside the audio"),
+    "not-ready": (503, "The service is starting"),
+    "foreign-origin": (403, "Pages of that origin may not use this service"),
+    "request-timeout": (408, "The body took too long"),
+    "precondition-failed": (412, "It is another version now"),
+    "misdirected": (421, "This service does not go by that name"),
+}
+
+
+@dataclass(slots=True, eq=False)
+class HttpProblem(Exception):
+    """Raised by a route to end it with an error answer. `headers` are added to the answer."""
+
+    reason: str
+    detail: str
+    problems: Sequence[Problem] = ()
+    headers: Mapping[str, str] | None = None
+
+
+def problem_response(
+    reason: str,
+    detail: str,
+    *,
+    problems: Sequence[Problem] = (),
+    extra: Mapping[str, Any] | None = None,
+    retry_after_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error answer: `{type, title, status, detail, problems, …}` with `Retry-After` where repeating makes sense."""
+    status, title = STATUS_OF_REASON[reason]
+    body = {
+        "type": f"urn:orchestrion:problem:{reason}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "problems": [asdict(problem) for problem in problems],
+    } | dict(extra or {})
+    all_headers = dict(headers or {})
+    if retry_after_s is not None:
+        all_headers["Retry-After"] = str(math.ceil(retry_after_s))
+    return Response(json.dumps(body), status, all_headers, PROBLEM_MEDIA_TYPE)
+
+
+def refusal_response(refusal: Refusal) -> Response:
+    """The answer for a pool's refusal; failed checks carry every measured figure."""
+    extra = {"findings": [asdict(finding) for finding in refusal.findings]} if refusal.findings else None
+    return problem_response(
+        refusal.reason,
+        refusal.message,
+        problems=refusal.problems,
+        extra=extra,
+        retry_after_s=refusal.retry_after_s,
+    )
+
+
+def framework_response(status: int, headers: Mapping[str, str] | None) -> Response:
+    """The answer for a 404 or 405 that the router gave, and for any other status the framework raises."""
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # HEAD is answered wherever GET is, by `Envelope`, so the router does not know of it.
+        allowed = (headers or {}).get("Allow", "").replace("GET", "GET, HEAD")
+        return problem_response("method-not-allowed", f"use {allowed}; see /docs", headers={"Allow": allowed})
+    if status == HTTPStatus.NOT_FOUND:
+        return problem_response("not-found", "there is nothing at this address; see /docs for those that exist")
+    if 400 <= status < 500:
+        return problem_response("malformed", "the request cannot be read; see /docs for what is expected")
+    return problem_response("internal", "the request could not be answered")

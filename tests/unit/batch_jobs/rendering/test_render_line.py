@@ -1,0 +1,300 @@
+"""What keeps a process busy: slots that are filled again at once, and pieces that are kept when it has to go."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from batch_jobs.job_store.partial_pieces import PartialPieces
+from batch_jobs.rendering.render_line import KEEP_EVERY_S, MAX_COMPLETING, OPEN_AHEAD, RenderLine
+from orchestrion.errors import StoreUnavailable
+from orchestrion.models.protocol import Performance
+from orchestrion.storage.object_store import Objects
+from orchestrion.tracks.outcome import Failure, Track
+from orchestrion.tracks.spec import TrackSpec
+from tests.fake_model import ToneModel
+from tests.unit.batch_jobs.rendering.test_worker import HeldClock
+
+
+class SharedSteps(ToneModel):
+    """A model that makes several pieces at once and can go on with what was kept of one. Waits before each chunk."""
+
+    def __init__(self):
+        super().__init__("shared")
+        self.info = replace(self.info, shares_steps=True)
+        self.open_now = self.most_open = 0
+        self.resumed_at = []
+        self.may_go_on = threading.Semaphore(0)
+        self.waits = threading.Event()
+
+    def perform(self, conditioning, *, interactive=True, resume=None, prepared=None):
+        whole = list(super().perform(conditioning).chunks)
+        done = int(resume) if resume else 0
+        self.resumed_at.append(done)
+        at = [done]
+
+        def chunks():
+            self.open_now += 1
+            self.most_open = max(self.most_open, self.open_now)
+            try:
+                yield from whole[: at[0]]
+                while at[0] < len(whole):
+                    self.waits.set()
+                    self.may_go_on.acquire()
+                    at[0] += 1
+                    yield whole[at[0] - 1]
+            finally:
+                self.open_now -= 1
+
+        return Performance(chunks(), checkpoint=lambda: str(at[0]).encode() if at[0] else None)
+
+    def go_on(self, chunks=10_000):
+        self.may_go_on.release(chunks)
+
+
+def request(seed=0, model="shared", prompt="a tone"):
+    values = {"prompt": prompt, "model": model, "duration_s": 2.0, "format": "flac", "seed": seed}
+    return TrackSpec.from_json(values).resolve()
+
+
+@pytest.fixture
+def shared(renderer):
+    renderer.models = {**renderer.models, "shared": SharedSteps()}
+    return renderer.models["shared"]
+
+
+@pytest.fixture
+def clock():
+    return HeldClock()
+
+
+@pytest.fixture
+def partials(tmp_path, renderer):
+    return PartialPieces(Objects(str(tmp_path / "ledger")), "job-1", renderer.signer)
+
+
+@pytest.fixture(params=[0, 1], ids=["one-core", "a-core-beside-the-model"])
+def line(request, renderer, partials, clock, shared):
+    line = RenderLine(renderer, partials, slots=2, mastering_threads=request.param, clock=clock, sleep=clock.sleep)
+    yield line
+    shared.go_on()
+    line.close()
+
+
+def submit(line, renderer, *requests):
+    return [line.submit(one, renderer.track_id(one)) for one in requests]
+
+
+def test_a_model_with_shared_steps_has_its_slots_full_and_no_more_open_than_one_ahead(line, renderer, shared):
+    shared.go_on()
+
+    tries = submit(line, renderer, *(request(seed) for seed in range(7)))
+
+    assert all(isinstance(one.outcome.result(), Track) for one in tries)
+    assert shared.most_open == 2 + OPEN_AHEAD
+
+
+def test_a_short_piece_makes_room_for_the_next_while_a_long_one_goes_on(line, renderer, shared):
+    long = TrackSpec.from_json({"prompt": "a tone", "model": "shared", "duration_s": 30.0, "format": "flac"}).resolve()
+    shared.go_on(45)
+
+    first, *short = submit(line, renderer, long, *(request(seed) for seed in range(1, 6)))
+
+    assert all(isinstance(one.outcome.result(), Track) for one in short)
+    assert not first.outcome.done()
+
+
+def test_the_audio_is_what_the_renderer_alone_makes(line, renderer, shared):
+    shared.go_on()
+    [one] = submit(line, renderer, request(3))
+
+    audio = renderer.store.get_blob(one.outcome.result().record.audio_key)
+
+    [alone] = renderer.render([request(3, model="tone")])
+    assert audio == renderer.store.get_blob(alone.record.audio_key)
+
+
+def test_what_is_there_already_is_found_and_is_no_try(line, renderer):
+    renderer.render([request(model="tone")])
+
+    [one] = submit(line, renderer, request(model="tone"))
+
+    assert one.outcome.result().cache_hit
+    assert (one.started_at, one.ended, one.device_seconds) == (None, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    "prompt, reason", [("fail", "model-failed"), ("break", "model-failed"), ("silence", "check-failed")]
+)
+def test_a_piece_that_fails_fails_alone(line, renderer, prompt, reason):
+    bad, good = submit(line, renderer, request(model="tone", prompt=prompt), request(1, model="tone"))
+
+    assert isinstance(bad.outcome.result(), Failure) and bad.outcome.result().reason == reason
+    assert isinstance(good.outcome.result(), Track)
+    assert (bad.ended, good.ended) == ("failed", "track")
+
+
+@pytest.mark.parametrize("step", ["find", "shares_steps", "open", "master", "publish"])
+def test_an_error_that_nobody_foresaw_fails_its_piece_and_the_line_goes_on(line, renderer, monkeypatch, step):
+    real, broken = getattr(renderer, step), [True]
+
+    def break_once(*arguments, **options):
+        if broken and broken.pop():
+            raise ZeroDivisionError
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(renderer, step, break_once)
+    [bad] = submit(line, renderer, request(1, model="tone"))
+    assert (bad.outcome.result().reason, bad.outcome.result().transient) == ("internal", False)
+
+    [good] = submit(line, renderer, request(2, model="tone"))
+    assert isinstance(good.outcome.result(), Track)
+
+
+@pytest.mark.parametrize("mastering_threads, in_one", [(0, True), (1, False)])
+def test_a_process_with_one_core_masters_where_it_generates(
+    renderer, partials, clock, monkeypatch, mastering_threads, in_one
+):
+    threads = {}
+
+    def noted(step):
+        real = getattr(renderer, step)
+
+        def note(*arguments, **options):
+            threads[step] = threading.current_thread()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(renderer, step, note)
+
+    noted("open")
+    noted("master")
+    noted("publish")
+    line = RenderLine(renderer, partials, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=clock.sleep)
+    submit(line, renderer, request(model="tone"))[0].outcome.result()
+    line.close()
+
+    assert (threads["master"] is threads["open"]) == in_one
+    assert threads["publish"] not in (threads["open"], threads["master"])
+
+
+def test_the_model_goes_on_while_the_store_is_slow_until_enough_wait_for_it(line, renderer, monkeypatch):
+    model, answers, asked = renderer.models["tone"], threading.Event(), threading.Semaphore(0)
+    put_blob, opened = renderer.store.put_blob, renderer.open
+
+    def slow(*arguments):
+        answers.wait()
+        return put_blob(*arguments)
+
+    def noted(*arguments, **options):
+        asked.release()
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(renderer.store, "put_blob", slow)
+    monkeypatch.setattr(renderer, "open", noted)
+    tries = submit(line, renderer, *(request(seed, model="tone") for seed in range(3 * MAX_COMPLETING)))
+    for _ in range(MAX_COMPLETING + 1):
+        asked.acquire()
+    # The next one is generated, and then there is no room: nothing more is begun, however long the store takes.
+    assert not asked.acquire(timeout=0.2) and model.performed == MAX_COMPLETING + 1
+
+    answers.set()
+    assert all(isinstance(one.outcome.result(), Track) for one in tries)
+
+
+def test_a_stopped_line_begins_nothing_and_finishes_what_is_open_within_its_time(line, renderer, shared):
+    tries = submit(line, renderer, *(request(seed) for seed in range(6)))
+    shared.waits.wait()
+    line.stop(within_s=60.0)
+    shared.go_on()
+
+    outcomes = [one.outcome.result() for one in tries]
+
+    begun = [one for one in tries if one.started_at is not None]
+    assert 1 <= len(begun) <= 2 + OPEN_AHEAD
+    assert [isinstance(one, Track) for one in outcomes] == [one in begun for one in tries]
+    assert submit(line, renderer, request(9))[0].outcome.result() is None
+
+
+def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_from_there(
+    line, renderer, shared, partials, clock
+):
+    [one] = submit(line, renderer, request(1))
+    shared.waits.wait()
+    shared.go_on(2)
+    line.stop(within_s=0.0)
+    shared.go_on(1)
+    assert one.outcome.result() is None and one.ended == "kept"
+    kept_chunks = int(partials.partial(one.track_id))
+
+    fresh = RenderLine(renderer, partials, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
+    shared.go_on()
+    [again] = submit(fresh, renderer, request(1))
+    track = again.outcome.result()
+    fresh.close()
+
+    assert kept_chunks > 0 and shared.resumed_at == [0, kept_chunks]
+    [alone] = renderer.render([request(1, model="tone")])
+    assert track.record.audio_sha256 == alone.record.audio_sha256
+    assert partials.partial(one.track_id) is None
+
+
+def test_a_stopped_line_waits_for_the_store_within_its_time_and_leaves_the_piece_to_others(
+    line, renderer, clock, monkeypatch
+):
+    def away(*_):
+        line.stop(within_s=20.0)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(renderer.store, "put_blob", away)
+
+    [one] = submit(line, renderer, request(1, model="tone"))
+
+    assert one.outcome.result() is None and one.ended == "stopped"
+    assert 20.0 <= clock.at_s < 40.0
+
+
+def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(line, renderer, shared, partials, monkeypatch):
+    def away(*_):
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(partials, "keep_partial", away)
+    [one] = submit(line, renderer, request(1))
+    shared.waits.wait()
+    line.stop(within_s=0.0)
+    shared.go_on(1)
+
+    assert one.outcome.result() is None and one.ended == "stopped"
+
+
+def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer, shared, partials, clock):
+    [one] = submit(line, renderer, request(1))
+    shared.waits.wait()
+    clock.at_s += KEEP_EVERY_S
+    shared.waits.clear()
+    shared.go_on(1)
+    shared.waits.wait()
+
+    assert partials.partial(one.track_id) == b"1"
+    shared.go_on()
+    assert isinstance(one.outcome.result(), Track)
+    assert partials.partial(one.track_id) is None
+
+
+def test_closing_twice_ends_the_threads(renderer, partials, clock):
+    line = RenderLine(renderer, partials, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
+    line.close()
+    line.close()
+
+    assert not [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(("generate", "look-up", "master", "upload"))
+    ]
+
+
+def test_the_numbers_of_a_piece_are_finite(line, renderer):
+    [one] = submit(line, renderer, request(5, model="tone"))
+    one.outcome.result()
+
+    assert np.isfinite(one.device_seconds) and one.started_at <= one.ended_at

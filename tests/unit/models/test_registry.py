@@ -1,0 +1,42 @@
+"""How a line in the list of models becomes a name and a place."""
+
+import pytest
+
+from orchestrion.errors import InvalidRequest
+from orchestrion.models.registry import absolute_entry, load_model, public_name
+from orchestrion.models.settings import ModelSettings
+
+
+@pytest.mark.parametrize(
+    "entry, name",
+    [
+        ("composer", "composer"),
+        ("facebook/musicgen-small", "facebook/musicgen-small"),
+        ("/models/musicgen-small", "musicgen-small"),
+        ("audiocraft:facebook/musicgen-small", "audiocraft:facebook/musicgen-small"),
+        ("audiocraft:/models/small", "audiocraft:small"),
+        ("calm=/models/ours-3", "calm"),
+        ("calm=audiocraft:/models/ours-3", "calm"),
+    ],
+)
+def test_requests_ask_for_a_model_by_its_public_name(entry, name):
+    assert public_name(entry) == name
+
+
+def test_folders_are_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "ours").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert absolute_entry("ours") == str(tmp_path / "ours")
+    assert absolute_entry("calm=./ours") == f"calm={tmp_path / 'ours'}"
+    assert absolute_entry("audiocraft:ours") == f"audiocraft:{tmp_path / 'ours'}"
+    for elsewhere in ("composer", "facebook/musicgen-small", "calm=composer", "audiocraft:facebook/x", "/not/there"):
+        assert absolute_entry(elsewhere) == elsewhere
+
+
+@pytest.mark.parametrize("entry", ["musicgen", "", "calm=musicgen", "/not/there", "audiocraft:/not/there"])
+def test_what_is_no_model_is_refused_by_its_name(entry):
+    with pytest.raises(InvalidRequest) as refused:
+        load_model(entry, ModelSettings(device="cpu"), clock=None)
+
+    assert entry.rpartition("=")[2].removeprefix("audiocraft:") in str(refused.value)

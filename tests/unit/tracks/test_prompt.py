@@ -1,0 +1,167 @@
+"""What prompts say, and above all what they do not say: English is full of words that look like keys and lengths."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrion.tracks.prompt import PromptReading, read_prompt
+from orchestrion.tracks.vocabulary import MOODS, STYLES
+
+
+def key_of(prompt: str) -> str | None:
+    key = read_prompt(prompt).key
+    return str(key) if key else None
+
+
+def test_a_whole_prompt():
+    reading = read_prompt("slow sad piano in D minor, 70 bpm, 20 seconds")
+
+    assert (reading.style, reading.mood, reading.tempo_bpm, reading.duration_s) == ("piano", "sad", 70.0, 20.0)
+    assert str(reading.key) == "D minor"
+
+
+def test_a_prompt_that_says_nothing():
+    assert read_prompt("something nice for my aunt") == PromptReading(None, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "prompt, bpm",
+    [
+        ("90bpm", 90), ("120 BPM", 120), ("120-bpm loop", 120), ("99.5 bpm", 99.5), ("99,5 bpm", 99.5),
+        ("128 beats per minute", 128), ("tempo 96", 96), ("tempo: 96", 96), ("Tempo of 96", 96), ("BPM=174", 174),
+        ("♩ = 60", 60), ("100-120 bpm", 110), ("100 to 120 bpm", 110), ("100 – 120 bpm", 110), ("１２０ bpm", 120),
+        ("rock,120 bpm", 120), ("allegro", 132), ("Andante, gentle", 88), ("allegro, 100 bpm", 100),
+        ("12345 bpm", 12345), ("0 bpm", 0),
+        # Not a tempo.
+        ("at 128", None), ("fast tempo, 30 seconds", None), ("tempo 30 seconds", None), ("bpm", None), ("4/4", None),
+        ("3,120 bpm", None), ("my bpmachine 120", None), ("prestoration", None), ("steady tempo 2:30", None),
+    ],
+)  # fmt: skip
+def test_tempo(prompt, bpm):
+    assert read_prompt(prompt).tempo_bpm == bpm
+
+
+@pytest.mark.parametrize(
+    "prompt, seconds",
+    [
+        ("20 seconds", 20), ("a 30-second jingle", 30), ("30sec", 30), ("45s", 45), ("90 s", 90),
+        ("12.5 seconds", 12.5),
+        ("2 minutes", 120), ("2-minute song", 120), ("2 min", 120), ("1.5 minutes", 90), ("1,5 minutes", 90),
+        ("1:30", 90), ("length 0:45", 45), ("1 min 30 s", 90), ("2m30s", 150), ("2m 30s", 150),
+        ("1 minute and 30 seconds", 90), ("one minute", 60), ("half a minute", 30), ("a half-minute loop", 30),
+        ("two and a half minutes", 150), ("thirty seconds of rain", 30), ("Forty-five seconds", 45),
+        ("ten minutes", 600),
+        ("80s pop, 45s", 45), ("1980s pop, 45 secs", 45), ("5 minutes, with a 10 second intro", 300), ("1 hour", 3600),
+        ("0:00", 0), ("20  \n seconds", 20), ("20\u00a0seconds", 20), ("20‑second loop", 20),
+        # Not a length.
+        ("80s synth", None), ("1990s rave", None), ("90s eurodance", None), ("the 20s", None), ("roaring 30s", None),
+        ("'40s swing", None), ("808s", None), ("16:9", None), ("at 10:30 pm", None), ("1/2 minute", None),
+        ("4s3", None),
+        ("someone minutely", None), ("happy hour", None), ("3/4", None), ("12:34:56", None), ("seconds", None),
+    ],
+)  # fmt: skip
+def test_duration(prompt, seconds):
+    assert read_prompt(prompt).duration_s == seconds
+
+
+@pytest.mark.parametrize(
+    "prompt, key",
+    [
+        ("in D minor", "D minor"), ("d minor", "D minor"), ("D-minor", "D minor"), ("Dmin", "D minor"),
+        ("b minor", "B minor"),
+        ("F sharp minor waltz", "F# minor"), ("F-sharp minor", "F# minor"), ("f# min", "F# minor"),
+        ("F♯ minor", "F# minor"),
+        ("E♭ major", "Eb major"), ("e flat major", "Eb major"), ("Db major", "C# major"), ("a flat minor", "Ab minor"),
+        ("in a b minor mood", "B minor"), ("G mixolydian jazz", "G mixolydian"), ("D DORIAN", "D dorian"),
+        ("a 90bpm beat in Am", "A minor"), ("lofi Am 90bpm", "A minor"), ("F#m", "F# minor"),
+        ("B♭m ballad", "Bb minor"),
+        ("in C, 90 bpm", "C major"), ("in E", "E major"), ("in B flat", "Bb major"), ("in Bb", "Bb major"),
+        ("in F#", "F# major"), ("Played in A, slow", "A major"), ("key of a", "A major"), ("Key of Eb", "Eb major"),
+        ("key: D minor", "D minor"), ("key of F# minor", "F# minor"), ("piano, a minor", "A minor"),
+        ("in a minor, slow", "A minor"), ("the A major sonata", "A major"), ("not in C major but D minor", "D minor"),
+        # Not a key.
+        ("a minor detail", None), ("a major anthem", None), ("in a minor key", None), ("a major key", None),
+        ("be minor", None), ("Dmaj7", None), ("Am I sad", None), ("who I Am", None), ("5 Cm", None),
+        ("in A hall", None),
+        ("in Dublin", None), ("in D&B style", None), ("in C-pop style", None), ("B-side", None), ("vitamin C", None),
+        ("major", None), ("minor", None), ("A minority", None), ("I'm in", None), ("fab minor", None),
+    ],
+)  # fmt: skip
+def test_key(prompt, key):
+    assert key_of(prompt) == key
+
+
+@pytest.mark.parametrize(
+    "prompt, style",
+    [
+        ("jazz piano", "jazz"), ("piano with a hint of jazz", "piano"), ("Lo-Fi study beats", "lofi"),
+        ("lo‑fi", "lofi"),
+        ("80s synth", "synthwave"), ("indie rock", "rock"), ("drum’n’bass", "drum-and-bass"),
+        ("d&b 174", "drum-and-bass"),
+        ("acid jazz", "jazz"), ("3/4 time", "waltz"), ("HIP HOP", "hip-hop"), ("r&b", "soul"),
+        ("8-bit arcade", "chiptune"),
+        ("no drums jazz", "jazz"), ("rock, not jazz", "rock"), ("folk without any rock or metal", "folk"),
+        ("chill out with no piano", "lofi"), ("not too epic, warm folk", "folk"), ("no jazz, just jazz", "jazz"),
+        # No style.
+        ("popular rockets", None), ("subtrap", None), ("no jazz", None), ("without rock", None),
+        ("not rock or pop", None),
+    ],
+)  # fmt: skip
+def test_style(prompt, style):
+    assert read_prompt(prompt).style == style
+
+
+@pytest.mark.parametrize(
+    "prompt, mood",
+    [
+        ("sad song", "sad"), ("melancholic strings", "sad"), ("UPBEAT", "happy"), ("not sad but happy", "happy"),
+        ("calm before the storm", "calm"), ("never aggressive, always tender", "romantic"), ("dark and dark", "dark"),
+        ("crusade", None), ("not angry", None),
+    ],
+)  # fmt: skip
+def test_mood(prompt, mood):
+    assert read_prompt(prompt).mood == mood
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_each_style_is_meant_by_each_of_its_own_words(style):
+    readings = {word: read_prompt(f"some {word} please").style for word in (style, *STYLES[style])}
+
+    assert readings == dict.fromkeys(readings, style)
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_each_mood_is_meant_by_each_of_its_own_words(mood):
+    readings = {word: read_prompt(f"some {word} please").mood for word in (mood, *MOODS[mood].words)}
+
+    assert readings == dict.fromkeys(readings, mood)
+
+
+PIECES = st.sampled_from(
+    ["a", "in", "key of", "C", "b", "#", "♭", "m", " minor", "major", "no ", "not", "bpm", "tempo", "90", "1:30",
+    "½", "٣",
+     "minute", "s", "half a", "and a half", "jazz", "sad", ",", ".", "-", "/", " ", "\n", "\ud800", "\x00", "9" * 30]
+)  # fmt: skip
+
+
+@given(text=st.text(max_size=200) | st.lists(PIECES, max_size=30).map("".join))
+def test_no_text_at_all_is_an_error(text):
+    reading = read_prompt(text)
+
+    assert reading.tempo_bpm is None or reading.tempo_bpm >= 0
+    assert reading.duration_s is None or reading.duration_s >= 0
+
+
+@given(text=st.text(string.ascii_letters + string.digits + " ,.:#", max_size=80))
+def test_spaces_around_and_between_words_change_nothing(text):
+    assert read_prompt("  " + text.replace(" ", " \n\t ") + "\n") == read_prompt(text)
+
+
+@pytest.mark.parametrize(
+    "piece", ["9", "1 ", "1 minute ", "a ", "a flat ", "no ", "no x or ", "in ", "1:3", "1,", " ", "-", "♩ ", "tempo "]
+)
+def test_reading_takes_time_in_proportion_to_the_length(piece):
+    # A pattern that backtracks would make this run for hours: it is ten times the longest prompt allowed.
+    read_prompt(piece * (20_000 // len(piece)))
