@@ -37,14 +37,14 @@ from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
-from batch_jobs.rendering.malloc_tuning import share_one_heap
+from batch_jobs.rendering.malloc_tuning import share_one_arena
 from batch_jobs.rendering.render_stage import Assignment
 from batch_jobs.settlement.outcomes import refused_row, shard_table
-from batch_jobs.settlement.settlement import close_books
+from batch_jobs.settlement.settlement import settle
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import RenderConfig
-from orchestrion.resilience.store_retry import Patience, StorePatience
+from orchestrion.resilience.store_retry import Retry, StoreRetry
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing import Signer
 from orchestrion.trust.signing_keys import have_signing_key
@@ -122,10 +122,10 @@ def render_catalog(
         StoreUnavailable: the store or the ledger did not take what was written.
         ray.exceptions.RayError: the cluster failed.
     """
-    share_one_heap()
+    share_one_arena()
     clock, stop = clock or SystemClock(), stop or Stop()
     # Also for a run that is to stop: its books are closed all the same.
-    patiently = StorePatience(clock, sleep, is_over=lambda: False)
+    retrying = StoreRetry(clock, sleep, is_over=lambda: False)
     config = options.render_config()
     prices = prices_of(options)
     _check_key(options, config)
@@ -135,16 +135,16 @@ def render_catalog(
         job = read_job(options, config, objects, plan, clock)
         run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         assignment = Assignment(config, job.folder, prices, run_id, options.cpus_per_worker, options.gpus_per_worker)
-        close = partial(close_books, ledger, job.folder, job.description, prices, run_id)
+        close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
-            close("complete", job.rows, clock, patiently)
+            close("complete", job.rows, clock, retrying)
             begin_next_round(job, ledger)
         done_before = job.rows - job.open_rows()
         run_totals = Totals()
         started_s = clock.monotonic_s()
         state: JobState = "failed"
         try:
-            for reported in _reports(job, assignment, options, clock, stop, patiently):
+            for reported in _reports(job, assignment, options, clock, stop, retrying):
                 run_totals.add(reported)
                 on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
@@ -152,8 +152,8 @@ def render_catalog(
             state = "interrupted"
             raise
         finally:
-            entry = close(state, job.rows, clock, patiently)
-            patiently(lambda: job.folder.end_run(run_id))
+            entry = close(state, job.rows, clock, retrying)
+            retrying(lambda: job.folder.end_run(run_id))
         if entry.state == "complete":
             ledger.sweep()
     return Summary(
@@ -169,12 +169,12 @@ def render_catalog(
 
 
 def _reports(
-    job: Job, assignment: Assignment, options: RenderOptions, clock: Clock, stop: Stop, patiently: Patience
+    job: Job, assignment: Assignment, options: RenderOptions, clock: Clock, stop: Stop, retrying: Retry
 ) -> Iterator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
     for shard in job.plan.open_refused():
         rows = [refused_row(job.folder.job_id, row, clock.now()) for row in shard.rows]
-        patiently(partial(job.folder.commit, shard.name, shard_table(rows, [])))
+        retrying(partial(job.folder.commit, shard.name, shard_table(rows, [])))
         job.plan.note_committed([shard.name])
         yield Totals(failures=len(rows))
     if next(job.plan.open_shards(), None) is None:
@@ -187,7 +187,7 @@ def _reports(
 
     with ray_running(), watch(stop, job.folder, assignment.run_id, options.max_cost_usd, spent_usd):
         refuse_spot_driver()
-        reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, patiently)
+        reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying)
         with closing(reports):
             yield from (report.totals for report in reports)
 

@@ -31,7 +31,7 @@ WORKER_ID: Final = _pattern(r"[a-z0-9][a-z0-9-]{0,47}")
 RUN_ID: Final = _pattern(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 ROUND: Final = _pattern(r"[0-9]{2,6}")
 #: A hash of what is in it.
-CLOSING: Final = _pattern(r"[0-9a-f]{32}")
+SETTLEMENT: Final = _pattern(r"[0-9a-f]{32}")
 SHA256: Final = _pattern(r"[0-9a-f]{64}")
 MANIFEST: Final = _pattern(r"[0-9]{8}")
 #: The moment at which it was written, and a hash of what is in it.

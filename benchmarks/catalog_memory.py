@@ -61,7 +61,7 @@ PHASES = {
     "hashing": (job, "catalog_sha256"),
     "reading and planning": (job, "catalog_into"),
     "rendering": (render_catalog, "execute"),
-    "closing": (render_catalog, "close_books"),
+    "closing": (render_catalog, "settle"),
 }
 
 

@@ -96,7 +96,7 @@ def refusal_response(refusal: Refusal) -> Response:
 def framework_response(status: int, headers: Mapping[str, str] | None) -> Response:
     """The answer for a 404 or 405 that the router gave, and for any other status the framework raises."""
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        # HEAD is answered wherever GET is, by `Envelope`, so the router does not know of it.
+        # HEAD is answered wherever GET is, by `SecurityHeaders`, so the router does not know of it.
         allowed = (headers or {}).get("Allow", "").replace("GET", "GET, HEAD")
         return problem_response("method-not-allowed", f"use {allowed}; see /docs", headers={"Allow": allowed})
     if status == HTTPStatus.NOT_FOUND:

@@ -39,7 +39,7 @@ def request_id_for(given: str | None) -> str:
     return given if given is not None and _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-class Envelope:
+class SecurityHeaders:
     """ASGI middleware around all routes."""
 
     def __init__(self, app: ASGIApp) -> None:

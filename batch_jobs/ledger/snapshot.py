@@ -19,7 +19,7 @@ from batch_jobs.ledger.tables import (
     NODES_SCHEMA,
     TRACKS_SCHEMA,
 )
-from batch_jobs.shared_folder import CLOSING, JOB_ID, SHA256, TABLE_FILE
+from batch_jobs.shared_folder import JOB_ID, SETTLEMENT, SHA256, TABLE_FILE
 from orchestrion.errors import InvalidRequest, shown
 from orchestrion.tracks.record import utc_timestamp
 
@@ -99,7 +99,7 @@ class LedgerFile:
 
 @dataclass(frozen=True, slots=True)
 class JobEntry:
-    """What a manifest says of a job. A closing counts, with the shards and workers it lists, when it is named here."""
+    """What a manifest says of a job. A settlement counts, with its shards and workers, when it is named here."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _Exactly
 
@@ -246,8 +246,8 @@ def _check_job(job_id: str, job: JobEntry) -> None:
         raise ValueError(f"{shown(job_id)} is no job")
     for key in job.closings:
         name = key.removeprefix(f"jobs/{job_id}/closings/").removesuffix(".json")
-        if key != closing_key(job_id, name) or not CLOSING.fullmatch(name):
-            raise ValueError(f"{shown(key)} is no closing of {job_id}")
+        if key != settlement_key(job_id, name) or not SETTLEMENT.fullmatch(name):
+            raise ValueError(f"{shown(key)} is no settlement of {job_id}")
 
 
 def _check_replaced(replaced: Replaced) -> None:
@@ -257,8 +257,8 @@ def _check_replaced(replaced: Replaced) -> None:
         raise ValueError(f"{shown(replaced.at)} has no time zone")
 
 
-def closing_key(job_id: str, name: str) -> str:
-    """Where the record of one closing of a job's books lies."""
+def settlement_key(job_id: str, name: str) -> str:
+    """Where the record of one settlement of a job's books lies."""
     return f"jobs/{job_id}/closings/{name}.json"
 
 

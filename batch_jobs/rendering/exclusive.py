@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Care:
+class SharedExclusiveLock:
     """Shards run side by side, unless one of them may kill the process: that one runs alone."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -17,7 +17,7 @@ class Care:
     alone: bool = False
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         """Beside other shards."""
         with self.changed:
             self.changed.wait_for(lambda: not self.alone)
@@ -30,7 +30,7 @@ class Care:
                 self.changed.notify_all()
 
     @contextmanager
-    def by_itself(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """With nothing beside it."""
         with self.changed:
             self.changed.wait_for(lambda: not self.alone and not self.beside)

@@ -24,14 +24,14 @@ from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.plan import Plan, Shard
-from batch_jobs.rendering.malloc_tuning import give_back_free_memory
+from batch_jobs.rendering.malloc_tuning import release_free_memory
 from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
 from cluster.ray_internals import start_private_ray
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, StoreUnavailable
-from orchestrion.resilience.store_retry import Patience
+from orchestrion.resilience.store_retry import Retry
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,11 @@ def execute(
     options: RenderOptions,
     clock: Clock,
     is_stopping: Callable[[], bool],
-    patiently: Patience,
+    retrying: Retry,
 ) -> Generator[ShardReport]:
     """Have every open shard of the plan rendered; a report for each that was committed, as they come.
 
-    Ends early when `is_stopping`, after what is in the workers' hands is finished or kept. Asks the ledger `patiently`.
+    Ends early when `is_stopping`, after what is in the workers' hands is finished or kept. Asks the ledger by `retrying`.
 
     Raises:
         StoreUnavailable: nothing gets done any more.
@@ -95,15 +95,15 @@ def execute(
                 elif report.state == ELSEWHERE:
                     elsewhere.append(report.shard)
                 reason = report.reason or reason
-            give_back_free_memory()
+            release_free_memory()
             if reason is not None and commits == commits_before:
                 # The workers have waited; others would only wait again.
                 raise StoreUnavailable(reason)
         if is_stopping() or not is_open:
             return
         if elsewhere:
-            _wait_for_others(elsewhere, folder, assignment.run_id, clock, is_stopping, patiently)
-        plan.note_committed(patiently(folder.committed))
+            _wait_for_others(elsewhere, folder, assignment.run_id, clock, is_stopping, retrying)
+        plan.note_committed(retrying(folder.committed))
         fruitless = 0 if commits or elsewhere else fruitless + 1
     if next(plan.open_shards(), None) is not None:
         raise StoreUnavailable("some shards could not be rendered and Ray gave no reason; its worker logs may")
@@ -157,7 +157,7 @@ def _wait_for_others(
     run_id: str,
     clock: Clock,
     is_stopping: Callable[[], bool],
-    patiently: Patience,
+    retrying: Retry,
 ) -> None:
     """Wait until none of these shards is in the hands of another run that is alive."""
     logger.info("%d shards are in the hands of another run; waiting for it", len(shards))
@@ -171,7 +171,7 @@ def _wait_for_others(
 
     while waiting and not is_stopping():
         time.sleep(OTHERS_S)
-        waiting = patiently(still_waiting)
+        waiting = retrying(still_waiting)
 
 
 def workers_that_fit(options: RenderOptions) -> int:

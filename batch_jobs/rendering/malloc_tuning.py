@@ -19,14 +19,14 @@ _M_ARENA_MAX: Final = -8
 _libc: Final = ctypes.CDLL(None)
 
 
-def share_one_heap() -> None:
+def share_one_arena() -> None:
     """Have the threads that this process starts from now on share one heap, also for Arrow's buffers."""
     pa.set_memory_pool(pa.system_memory_pool())
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_ARENA_MAX, 1)
 
 
-def give_back_free_memory() -> None:
+def release_free_memory() -> None:
     """Collect what only cycles hold, and give the system every page that is free."""
     gc.collect()
     if hasattr(_libc, "malloc_trim"):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from batch_jobs.ledger.tables import FAILED, KEPT, STOPPED, TRACK
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, OutOfMemory, StoreUnavailable
-from orchestrion.resilience.store_retry import StorePatience
+from orchestrion.resilience.store_retry import StoreRetry
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
 
@@ -116,8 +116,8 @@ class RenderLine:
         self._partials = partials
         self._slots = slots
         self._clock = clock
-        self._reading = StorePatience(clock, sleep, lambda: self.is_over)
-        self._writing = StorePatience(clock, sleep, lambda: self.is_over)
+        self._reading = StoreRetry(clock, sleep, lambda: self.is_over)
+        self._writing = StoreRetry(clock, sleep, lambda: self.is_over)
         self._look_ups = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="look-up")
         self._mastering: ThreadPoolExecutor | None = None
         if mastering_threads:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.ledger.tables import TRACK
-from batch_jobs.rendering.exclusive import Care
+from batch_jobs.rendering.exclusive import SharedExclusiveLock
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.settlement.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
@@ -28,7 +28,7 @@ from batch_jobs.settlement.settlement import shard_totals
 from orchestrion.clock import Clock
 from orchestrion.errors import REASONS, ModelFailed, StoreUnavailable
 from orchestrion.resilience.retry_budget import RetryBudget, pause_s
-from orchestrion.resilience.store_retry import StorePatience
+from orchestrion.resilience.store_retry import StoreRetry
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.tracks.spec import TrackSpec
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: So many workers died with a shard in hand: from then on its rows are tried one at a time, and nothing beside them.
-DEATHS_BEFORE_CARE: Final = 2
+DEATHS_BEFORE_EXCLUSIVE: Final = 2
 #: So many workers died with one row alone: it is given up.
 DEATHS_ALONE: Final = 3
 
@@ -118,10 +118,10 @@ class ShardWorker:
         self._clock = clock
         self._sleep = sleep
         #: Of the ledger.
-        self._reading = StorePatience(clock, sleep, lambda: line.is_over)
-        self._writing = StorePatience(clock, sleep, lambda: line.is_over)
+        self._reading = StoreRetry(clock, sleep, lambda: line.is_over)
+        self._writing = StoreRetry(clock, sleep, lambda: line.is_over)
         self._budget = RetryBudget()
-        self._care = Care()
+        self._lock = SharedExclusiveLock()
 
     def take(self, block: pa.Table) -> pa.Table:
         """Take a shard (a table of `plan.WORK_SCHEMA`) as far as it goes; one row of `SUMMARY_SCHEMA`."""
@@ -144,11 +144,11 @@ class ShardWorker:
             return _summary(shard, ELSEWHERE)
         self._writing(lambda: self._folder.claim(shard, self._journal.identity.worker_id, self._clock.now()))
         rows = [self._row(row) for row in block.to_pylist()]
-        if previous.deaths < DEATHS_BEFORE_CARE:
-            with self._care.together():
+        if previous.deaths < DEATHS_BEFORE_EXCLUSIVE:
+            with self._lock.shared():
                 settled = self._render(shard, _first_of_each(rows), previous)
         else:
-            with self._care.by_itself():
+            with self._lock.exclusive():
                 settled = self._settle_one_by_one(shard, rows, previous)
         if settled is None:
             return _summary(shard, LEFT)

@@ -48,7 +48,7 @@ class NodeBill:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class Bill:
     """A bill, split. direct + waste + idle + unallocated = node_usd."""
 
     #: Sum of `charged_usd` of the tracks.
@@ -77,7 +77,7 @@ class Books:
         return pc.multiply(part, self.waste_usd), pc.multiply(part, self.idle_usd)
 
 
-def balance(direct_usd: float, waste_usd: float, bills: Iterable[NodeBill]) -> Books:
+def split_bill(direct_usd: float, waste_usd: float, bills: Iterable[NodeBill]) -> Bill:
     """Split a bill.
 
     Args:
@@ -87,9 +87,9 @@ def balance(direct_usd: float, waste_usd: float, bills: Iterable[NodeBill]) -> B
     """
     nodes = tuple(bills)
     if direct_usd == 0.0:
-        return Books(0.0, 0.0, 0.0, tuple(replace(bill, unallocated_usd=bill.cost_usd) for bill in nodes))
+        return Bill(0.0, 0.0, 0.0, tuple(replace(bill, unallocated_usd=bill.cost_usd) for bill in nodes))
     reserved_usd = math.fsum(bill.reserved_usd for bill in nodes)
-    return Books(
+    return Bill(
         direct_usd,
         waste_usd,
         reserved_usd - direct_usd - waste_usd,

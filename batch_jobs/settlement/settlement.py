@@ -1,11 +1,11 @@
 """Closing the books: what a job's workers committed since the last time becomes rows of the ledger, all at once.
 
-shards and journals that no closing counted yet → sums → who pays for what → rows → one commit. It runs at the end of
-each run, also of one that was stopped, and mends what a killed run left. There is no half closing to repair: until the
-manifest names it, nothing of it counts; after that, the list of shards and workers in its record keeps them from being
+shards and journals that no settlement counted yet → sums → who pays for what → rows → one commit. It runs at the end of
+each run, also of one that was stopped, and mends what a killed run left. There is no half settlement to repair: until
+the manifest names it, nothing of it counts; after that, the list of shards and workers in its record keeps them from being
 counted again, whoever tries.
 
-What lies in the job's folder and does not read as ours stops no closing: a journal is skipped, and what only has the
+What lies in the job's folder and does not read as ours stops no settlement: a journal is skipped, and what only has the
 name of a shard is removed, so that the next run renders its rows.
 """
 
@@ -29,19 +29,19 @@ import pyarrow.compute as pc
 from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
 from batch_jobs.ledger.dataset import conformed
 from batch_jobs.ledger.ledger import Ledger
-from batch_jobs.ledger.snapshot import Change, JobEntry, JobState, LedgerFile, Snapshot, Totals, closing_key
+from batch_jobs.ledger.snapshot import Change, JobEntry, JobState, LedgerFile, Snapshot, Totals, settlement_key
 from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, NODES_SCHEMA, PREEMPTED, SHARD_KINDS, STOPPED, TRACK
-from batch_jobs.settlement.billing import Books, NodeBill, RunNode, balance, node_bills
+from batch_jobs.settlement.billing import Bill, NodeBill, RunNode, node_bills, split_bill
 from batch_jobs.settlement.outcomes import attempt_row
 from batch_jobs.settlement.prices import JobPrices
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
-from orchestrion.resilience.store_retry import Patience, at_once
+from orchestrion.resilience.store_retry import Retry, no_retry
 from orchestrion.tracks.record import utc_timestamp
 
 logger = logging.getLogger(__name__)
 
-#: Rows that wait for their file: what a closing holds in memory, whatever the size of the job.
+#: Rows that wait for their file: what a settlement holds in memory, whatever the size of the job.
 ROWS_AT_A_TIME: Final = 8_192
 #: Shards that are read side by side: a bucket answers slowly, and decompressing leaves the interpreter free.
 READERS: Final = 4
@@ -54,7 +54,7 @@ _SUMMED: Final = (
 )  # fmt: skip
 
 
-def close_books(
+def settle(
     ledger: Ledger,
     folder: JobFolder,
     job: Mapping[str, Any],
@@ -63,7 +63,7 @@ def close_books(
     state: JobState,
     rows: int,
     clock: Clock,
-    patiently: Patience = at_once,
+    retrying: Retry = no_retry,
 ) -> JobEntry:
     """Publish every shard that is committed and every worker that is done, each once.
 
@@ -76,20 +76,20 @@ def close_books(
         state: how the run ends.
         rows: rows of the catalog.
         clock: says which workers are alive.
-        patiently: makes the whole closing; it may be made again, and is counted once.
+        retrying: makes the whole settlement; it may be made again, and is counted once.
 
     Returns:
         The state of the job, and its sums so far, over all its runs. It is not complete where a shard had to be
         removed.
 
     Raises:
-        InvalidRequest: the record of an earlier closing is damaged.
+        InvalidRequest: the record of an earlier settlement is damaged.
         StoreUnavailable: the folder or bucket did not answer.
     """
-    closing = _Closing(ledger, folder, job, prices, run_id, state, rows, clock)
-    entry = patiently(lambda: ledger.commit(closing.build)).jobs[folder.job_id]
-    for shard in closing.unreadable:
-        patiently(partial(folder.discard, shard))
+    settlement = _Settlement(ledger, folder, job, prices, run_id, state, rows, clock)
+    entry = retrying(lambda: ledger.commit(settlement.build)).jobs[folder.job_id]
+    for shard in settlement.unreadable:
+        retrying(partial(folder.discard, shard))
     return entry
 
 
@@ -122,13 +122,13 @@ class _Accounted:
     attempts: set[str] = field(default_factory=set)
     paid_up_to: dict[RunNode, datetime] = field(default_factory=dict)
 
-    def include(self, key: str, closing: bytes) -> None:
+    def include(self, key: str, settlement: bytes) -> None:
         # A name is the hash of these very bytes. To go on without them would count everything in them twice.
-        if key.rpartition("/")[2] != f"{_closing_name(closing)}.json":
+        if key.rpartition("/")[2] != f"{_settlement_name(settlement)}.json":
             raise InvalidRequest.of(
                 "ledger", key, "is not what was written when the books were closed; restore it and run again"
             )
-        values = json.loads(closing)
+        values = json.loads(settlement)
         self.shards.update(values["shards"])
         self.workers.update(values["workers"])
         self.attempts.update(values["attempts"])
@@ -159,8 +159,8 @@ class _Result:
     removed: frozenset[str]
 
 
-class _Closing:
-    """One closing, made anew when another one of the same job was faster."""
+class _Settlement:
+    """One settlement, made anew when another one of the same job was faster."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class _Closing:
         )
 
     def _still_there(self, newest: Snapshot) -> bool:
-        """Whether nobody else (a compaction) has replaced the files that this closing replaces."""
+        """Whether nobody else (a compaction) has replaced the files that this settlement replaces."""
         result = self._made[1] if self._made else None
         return result is None or result.removed <= {file.path for file in newest.tables["failures"]}
 
@@ -244,7 +244,7 @@ class _Closing:
         lost_rows = self._rows_of_lost(lost)
         sums.wasted += [row["cost_usd"] for row in lost_rows]
         sums.totals.charged_usd = math.fsum(sums.charged)
-        books = balance(
+        books = split_bill(
             sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, accounted.paid_up_to)
         )
         added: dict[str, list[LedgerFile]] = defaultdict(list)
@@ -336,7 +336,7 @@ class _Closing:
         self,
         shards: Sequence[str],
         sums: _Sums,
-        books: Books,
+        books: Bill,
         accounted: _Accounted,
         added: dict[str, list[LedgerFile]],
     ) -> int:
@@ -396,10 +396,8 @@ class _Closing:
                 added["failures"] += self._ledger.write("failures", rows.filter(pc.invert(gone)))
         return count, frozenset(removed)
 
-    def _record(
-        self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str], books: Books
-    ) -> str:
-        """Write down what this closing counts; returns the key."""
+    def _record(self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str], books: Bill) -> str:
+        """Write down what this settlement counts; returns the key."""
         record = {
             "run_id": self._run_id,
             "shards": list(shards),
@@ -408,7 +406,7 @@ class _Closing:
             "paid_up_to": [[bill.run_id, bill.node.node_id, utc_timestamp(bill.up_to)] for bill in books.nodes],
         }
         data = json.dumps(record).encode()
-        key = closing_key(self._folder.job_id, _closing_name(data))
+        key = settlement_key(self._folder.job_id, _settlement_name(data))
         # A name that is taken holds these very bytes.
         self._objects.create(key, data)
         return key
@@ -438,11 +436,11 @@ def _wrong_value(kind: str, rows: pa.Table, job_id: str) -> str | None:
     return None
 
 
-def _closing_name(data: bytes) -> str:
+def _settlement_name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def _with_shares(tracks: pa.Table, books: Books) -> pa.Table:
+def _with_shares(tracks: pa.Table, books: Bill) -> pa.Table:
     """The tracks with what they carry of waste and idle time."""
     charged = tracks["charged_usd"]
     waste, idle = books.shares(charged)

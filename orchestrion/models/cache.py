@@ -37,7 +37,7 @@ class LoadedModel(MusicModel, Protocol):
         ...
 
 
-class Shelf:
+class ModelCache:
     """At most `resident` models in memory, of any number."""
 
     def __init__(self, resident: int) -> None:
@@ -49,12 +49,12 @@ class Shelf:
         #: How many need a model to stay that has no piece of theirs in progress yet.
         self._held: Counter[str] = Counter()
 
-    def put(self, info: ModelInfo, load: Callable[[], LoadedModel]) -> ShelvedModel:
+    def put(self, info: ModelInfo, load: Callable[[], LoadedModel]) -> CachedModel:
         """A place for the model of this card; it is loaded when it is first needed."""
-        return ShelvedModel(self, info, load)
+        return CachedModel(self, info, load)
 
     @contextmanager
-    def held(self, model: ShelvedModel) -> Iterator[LoadedModel]:
+    def held(self, model: CachedModel) -> Iterator[LoadedModel]:
         """The model, in memory, where it stays until the block ends. Raises as `hold`."""
         loaded = self.hold(model)
         try:
@@ -62,7 +62,7 @@ class Shelf:
         finally:
             self.release(model)
 
-    def hold(self, model: ShelvedModel) -> LoadedModel:
+    def hold(self, model: CachedModel) -> LoadedModel:
         """The model, loaded if it is not, and not put away before it is released as often as it was held.
 
         Raises:
@@ -92,13 +92,13 @@ class Shelf:
                 self._changed.notify_all()
         return loaded
 
-    def release(self, model: ShelvedModel) -> None:
+    def release(self, model: CachedModel) -> None:
         """Let the model go that was held."""
         with self._changed:
             self._held[model.info.name] -= 1
 
     def _make_room(self, name: str) -> LoadedModel | None:
-        """The model to be put away for this one, which is on the shelf no more; None where there is room."""
+        """The model to be put away for this one, which is on the cache no more; None where there is room."""
         if len(self._loaded) + len(self._loading) < self._resident:
             return None
         idle = next((one for one, model in self._loaded.items() if not model.active and not self._held[one]), None)
@@ -109,21 +109,21 @@ class Shelf:
         return self._loaded.pop(idle)
 
 
-class _PreparedOnShelf:
+class _PreparedInCache:
     """What a model prepared, which holds the model in its place: until the piece is begun, or nobody wants it."""
 
-    def __init__(self, shelf: Shelf, model: ShelvedModel, loaded: LoadedModel, prepared: Prepared | None) -> None:
+    def __init__(self, cache: ModelCache, model: CachedModel, loaded: LoadedModel, prepared: Prepared | None) -> None:
         self.loaded = loaded
         self.prepared = prepared
-        self.release = weakref.finalize(self, shelf.release, model)
+        self.release = weakref.finalize(self, cache.release, model)
         self.release.atexit = False
 
 
-class ShelvedModel:
-    """A `MusicModel` that is in memory only while the shelf has room for it."""
+class CachedModel:
+    """A `MusicModel` that is in memory only while the cache has room for it."""
 
-    def __init__(self, shelf: Shelf, info: ModelInfo, read: Callable[[], LoadedModel]) -> None:
-        self._shelf = shelf
+    def __init__(self, cache: ModelCache, info: ModelInfo, read: Callable[[], LoadedModel]) -> None:
+        self._shelf = cache
         self._info = info
         self.read = read
 
@@ -133,7 +133,7 @@ class ShelvedModel:
         return self._info
 
     def load(self) -> None:
-        """Have it in memory before somebody waits for it. Raises as `Shelf.hold`."""
+        """Have it in memory before somebody waits for it. Raises as `ModelCache.hold`."""
         with self._shelf.held(self):
             pass
 
@@ -145,7 +145,7 @@ class ShelvedModel:
         except BaseException:
             self._shelf.release(self)
             raise
-        return _PreparedOnShelf(self._shelf, self, loaded, prepared)
+        return _PreparedInCache(self._shelf, self, loaded, prepared)
 
     def perform(
         self,
@@ -160,7 +160,7 @@ class ShelvedModel:
         Raises:
             Overloaded: there is no room for it now.
         """
-        if not isinstance(prepared, _PreparedOnShelf):
+        if not isinstance(prepared, _PreparedInCache):
             with self._shelf.held(self) as loaded:
                 return loaded.perform(conditioning, interactive=interactive, resume=resume)
         try:

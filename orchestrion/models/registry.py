@@ -9,7 +9,7 @@ from typing import Final
 
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.cache import Shelf
+from orchestrion.models.cache import ModelCache
 from orchestrion.models.protocol import MusicModel
 from orchestrion.models.settings import ModelSettings
 
@@ -57,9 +57,9 @@ def load_models(
     checkpoints = [entry for entry in entries if _is_checkpoint(_source(entry))]
     if resident is None or len(checkpoints) <= resident:
         return {public_name(entry): load_model(entry, settings, clock) for entry in entries}
-    shelf = Shelf(resident)
+    cache = ModelCache(resident)
     return {
-        public_name(entry): _shelved(shelf, entry, settings, clock)
+        public_name(entry): _cached(cache, entry, settings, clock)
         if entry in checkpoints
         else load_model(entry, settings, clock)
         for entry in entries
@@ -93,12 +93,12 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     return MusicGen.load(name, source, settings, clock)
 
 
-def _shelved(shelf: Shelf, entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
+def _cached(cache: ModelCache, entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
-    from orchestrion.models.musicgen.model import MusicGen, card
+    from orchestrion.models.musicgen.model import MusicGen, model_info
 
     name, checkpoint = public_name(entry), open_checkpoint(_source(entry))
-    return shelf.put(card(name, checkpoint, settings), partial(MusicGen.of, name, checkpoint, settings, clock))
+    return cache.put(model_info(name, checkpoint, settings), partial(MusicGen.of, name, checkpoint, settings, clock))
 
 
 def _source(entry: str) -> str:

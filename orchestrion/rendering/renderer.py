@@ -36,7 +36,7 @@ from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Mus
 from orchestrion.models.registry import load_models
 from orchestrion.rendering.config import RenderConfig
 from orchestrion.rendering.suitability import named_model, refuse_unsuitable
-from orchestrion.resilience.store_retry import Patience, at_once
+from orchestrion.resilience.store_retry import Retry, no_retry
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.storage.verified_tracks import VerifiedTracks
 from orchestrion.telemetry.metrics import (
@@ -329,13 +329,13 @@ class Renderer:
             return self.failed(error, stage, job.track_id, job.request.model)
         return Master(data, generation.midi, generation.choices, tuple(findings))
 
-    def publish(self, job: Job, master: Master, patiently: Patience = at_once) -> Track | Failure:
+    def publish(self, job: Job, master: Master, retrying: Retry = no_retry) -> Track | Failure:
         """The half of `complete` that waits for the store: store, sign and account."""
         try:
             with job.watch.stage("store"):
-                audio_key, midi_key = patiently(lambda: self._put(job, master))
+                audio_key, midi_key = retrying(lambda: self._put(job, master))
             record = self._record(job, master, audio_key, midi_key)
-            version = patiently(
+            version = retrying(
                 lambda: self.tracks.publish(
                     job.track_id, lambda version: self.signer.sign(replace(record, version=version)).to_bytes()
                 )
@@ -550,9 +550,9 @@ class Rendering:
             self._chunks.clear()
         return self._renderer.master(self._job, generation)
 
-    def publish(self, master: Master, patiently: Patience = at_once) -> Track | Failure:
+    def publish(self, master: Master, retrying: Retry = no_retry) -> Track | Failure:
         """Store, sign and account for what `master` gave."""
-        return self._renderer.publish(self._job, master, patiently)
+        return self._renderer.publish(self._job, master, retrying)
 
     def close(self) -> None:
         """Give up: free what the model holds for this piece, and account for the work that is lost.

@@ -16,32 +16,32 @@ from orchestrion.errors import OrchestrionError, StoreUnavailable
 logger = logging.getLogger(__name__)
 
 #: How long a store that is away is waited for.
-STORE_PATIENCE_S: Final = 600.0
+STORE_RETRY_S: Final = 600.0
 #: It is asked again after 1, 2, 4, 8 and then each 10 s: when it is back, nobody waits for long.
 LONGEST_PAUSE_S: Final = 10.0
 
 _Result = TypeVar("_Result")
 
 
-class Patience(Protocol):
+class Retry(Protocol):
     """Makes a call to the store, and may make it again while the store is away."""
 
     def __call__(self, call: Callable[[], _Result], /) -> _Result: ...  # noqa: D102
 
 
-def at_once(call: Callable[[], _Result], /) -> _Result:
+def no_retry(call: Callable[[], _Result], /) -> _Result:
     """No patience."""
     return call()
 
 
-class StorePatience:
+class StoreRetry:
     """What all threads of a process know of a store: whether it answers, and since when not.
 
     One for reading and one for writing: a disk that is full still answers whoever reads.
     """
 
     def __init__(self, clock: Clock, sleep: Callable[[float], None], is_over: Callable[[], bool]) -> None:
-        """Patience that ends when `is_over`, or with the store.
+        """Retry that ends when `is_over`, or with the store.
 
         Args:
             clock: measures how long the store has been away.
@@ -57,7 +57,7 @@ class StorePatience:
     def is_lost(self) -> bool:
         """Whether nobody was answered for as long as anybody waits."""
         since_s = self._away_since_s
-        return since_s is not None and self._clock.monotonic_s() - since_s >= STORE_PATIENCE_S
+        return since_s is not None and self._clock.monotonic_s() - since_s >= STORE_RETRY_S
 
     def __call__(self, call: Callable[[], _Result], /) -> _Result:
         """Call; while the store is away, wait and call again.
@@ -73,7 +73,7 @@ class StorePatience:
                 now_s = self._clock.monotonic_s()
                 if self._away_since_s is None:
                     self._away_since_s = now_s
-                if self._is_over() or self.is_lost or now_s - began_s >= STORE_PATIENCE_S:
+                if self._is_over() or self.is_lost or now_s - began_s >= STORE_RETRY_S:
                     raise
                 logger.warning("trying again in %.0f s: %s", pause_s, error)
                 self._sleep(pause_s)

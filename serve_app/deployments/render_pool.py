@@ -23,7 +23,7 @@ from orchestrion.audio.stream_encode import StreamEncoder, StreamFormat
 from orchestrion.audio.streaming import StreamFinisher
 from orchestrion.clock import SystemClock
 from orchestrion.errors import Overloaded, StoreUnavailable
-from orchestrion.models.cache import BUSY_RETRY_S, ShelvedModel
+from orchestrion.models.cache import BUSY_RETRY_S, CachedModel
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.rendering.admission import Pool, Priority, long_limit
 from orchestrion.rendering.renderer import build_renderer
@@ -96,11 +96,11 @@ class RenderPool:
             on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
         )
         models = self._renderer.models
-        self._shelved = {name: model for name, model in models.items() if isinstance(model, ShelvedModel)}
+        self._cached = {name: model for name, model in models.items() if isinstance(model, CachedModel)}
         for model in models:
-            if model not in self._shelved:
+            if model not in self._cached:
                 self._warm_up(model)
-        self._load_shelved = serve.multiplexed(self._loader(), max_num_models_per_replica=config.resident_models or 1)
+        self._load_cached = serve.multiplexed(self._loader(), max_num_models_per_replica=config.resident_models or 1)
         self._loop.start()
 
     def check_health(self) -> None:
@@ -266,18 +266,18 @@ class RenderPool:
         """What Serve calls for a model that this replica does not have; it then sends that model's requests here."""
 
         async def load(name: str) -> str:
-            await asyncio.get_running_loop().run_in_executor(self._load_thread, self._shelved[name].load)
+            await asyncio.get_running_loop().run_in_executor(self._load_thread, self._cached[name].load)
             return name
 
         return load
 
     async def _have_in_memory(self, request: TrackRequest) -> Refusal | None:
         """Load the request's model if it is one of those that come and go, in a thread of its own."""
-        if request.model not in self._shelved:
+        if request.model not in self._cached:
             return None
         try:
             async with asyncio.timeout(self._max_queue_s):
-                await self._load_shelved(request.model)
+                await self._load_cached(request.model)
         except TimeoutError:
             late = Overloaded(f"{request.model} is still being loaded; come back later", BUSY_RETRY_S)
             return self._refused(request, late, "queue", "refused")

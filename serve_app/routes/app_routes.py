@@ -1,7 +1,8 @@
 """The HTTP routes. POSTs go to a pool unless the store has the answer, GETs straight to the store.
 
 The request body is not declared to FastAPI. It is read by `TrackSpec.from_json`, the reader that catalogs use too, so
-both give the same track id and every complaint has one form. HEAD is not declared either: `Envelope` makes it from GET.
+both give the same track id and every complaint has one form. HEAD is not declared either:
+`SecurityHeaders` makes it from GET.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from serve_app.http.bodies import MAX_JSON_BYTES, parse_json_object, read_body, 
 from serve_app.http.conditions import Validators
 from serve_app.http.formats import media_type_of_stream, spec_and_answer, spec_and_wire_format
 from serve_app.http.headers import joined_headers
-from serve_app.middleware import Envelope
+from serve_app.middleware import SecurityHeaders
 from serve_app.origins import Neighbours, OriginGuard
 
 _PAGE_FILES: Final = {
@@ -70,7 +71,7 @@ def build_routes(api: Ingress) -> FastAPI:
         dependencies=[Depends(_refuse_unknown_query)],
     )
     app.add_middleware(OriginGuard, neighbours=Neighbours(api.config.allowed_hosts, api.config.allowed_origins))
-    app.add_middleware(Envelope)
+    app.add_middleware(SecurityHeaders)
     app.exception_handler(HttpProblem)(_on_problem)
     app.exception_handler(OrchestrionError)(_on_own_error)
     app.exception_handler(FrameworkError)(_on_framework_error)

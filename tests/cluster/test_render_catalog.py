@@ -217,7 +217,7 @@ def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(
 class StageWithoutStore(RenderStage):
     def __init__(self, *arguments):
         # As it is, this takes ten minutes.
-        patience.STORE_PATIENCE_S = 3.0
+        patience.STORE_RETRY_S = 3.0
         super().__init__(*arguments)
 
         def away(*_):
@@ -246,7 +246,7 @@ def test_a_store_that_goes_away_for_good_ends_the_run_and_no_row_and_the_next_ru
 class StageThatDies(RenderStage):
     def __init__(self, *arguments):
         # As the constants are, it would take five deaths.
-        worker.DEATHS_BEFORE_CARE, worker.DEATHS_ALONE = 1, 1
+        worker.DEATHS_BEFORE_EXCLUSIVE, worker.DEATHS_ALONE = 1, 1
         super().__init__(*arguments)
         submit = self._line.submit
 

@@ -73,7 +73,7 @@ _GIB: Final = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class Conditioner:
     """What a checkpoint makes conditions from."""
 
     text: TextEncoder
@@ -109,7 +109,7 @@ class MusicGen:
         info: ModelInfo,
         geometry: LmGeometry,
         codec_geometry: CodecGeometry,
-        hearing: Hearing,
+        hearing: Conditioner,
         decoder: Decoder,
         codec: Codec,
         *,
@@ -160,7 +160,7 @@ class MusicGen:
         slots = place.slots_that_fit(checkpoint, settings)
         lm_weights = checkpoint.load_lm()
         decoder = place.decoder(lm, lm_weights, slots, _positions(lm, codec), settings.threads)
-        hearing = Hearing(
+        hearing = Conditioner(
             checkpoint.load_text(),
             _copied(lm_weights.text),
             None if lm_weights.chroma is None else _copied(lm_weights.chroma),
@@ -169,7 +169,7 @@ class MusicGen:
         del lm_weights
         streams = _codec_streams(slots)
         audio = Codec(codec, checkpoint.load_codec(), slots=streams, threads=CODEC_THREADS, device=place.device)
-        info = card(name, checkpoint, settings)
+        info = model_info(name, checkpoint, settings)
         logger.info("%s is ready: %s on %s, %d slots", name, place.precision, place.device, slots)
         return cls(
             info, lm, codec, hearing, decoder, audio, codec_streams=streams, chunk_s=settings.chunk_s, clock=clock
@@ -372,7 +372,7 @@ class MusicGen:
         return None if states is None else project(states, self._hearing.text_projection)
 
 
-def card(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> ModelInfo:
+def model_info(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> ModelInfo:
     """What the checkpoint will be when it is loaded with these settings.
 
     Raises:

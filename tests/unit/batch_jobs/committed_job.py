@@ -9,7 +9,7 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
 from batch_jobs.settlement.outcomes import shard_table
 from batch_jobs.settlement.prices import JobPrices
-from batch_jobs.settlement.settlement import close_books
+from batch_jobs.settlement.settlement import settle
 from orchestrion.accounting.cost import NodeType, Price, PriceTable
 from orchestrion.storage.object_store import Objects
 from orchestrion.tracks.record import SCHEMA_VERSION
@@ -103,7 +103,7 @@ class CommittedJob:
         return self.entry(run_id, state, rows).totals
 
     def entry(self, run_id="run-1", state="complete", rows=0):
-        return close_books(self.ledger, self.folder, JOB, prices(), run_id, state, rows, self.clock)
+        return settle(self.ledger, self.folder, JOB, prices(), run_id, state, rows, self.clock)
 
     def rows(self, table, *columns):
         """The rows of a table, or the values of these columns, in order of lines."""

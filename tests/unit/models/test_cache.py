@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from orchestrion.errors import InvalidRequest, Overloaded
-from orchestrion.models.cache import Shelf
+from orchestrion.models.cache import ModelCache
 from orchestrion.models.protocol import Conditioning, ModelInfo, Performance
 
 WISH = Conditioning("a", "", None, None, None, None, 1.0, 0, None)
@@ -36,7 +36,7 @@ class Model:
 class Library:
     def __init__(self, resident):
         self.log, self.loaded = [], {}
-        self.shelf = Shelf(resident)
+        self.cache = ModelCache(resident)
 
     def model(self, name):
         info = ModelInfo(name, "1", "MIT", True, 32_000, 1, 30.0, ())
@@ -46,7 +46,7 @@ class Library:
             self.loaded[name] = Model(info, self.log)
             return self.loaded[name]
 
-        return self.shelf.put(info, load)
+        return self.cache.put(info, load)
 
 
 def test_nothing_is_loaded_before_it_is_needed_and_cards_are_there():

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrion.errors import NotFound, StoreUnavailable
-from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_PATIENCE_S, StorePatience, at_once
+from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_RETRY_S, StoreRetry, no_retry
 
 
 class Sleeper:
@@ -27,8 +27,8 @@ def clock():
 
 
 @pytest.fixture
-def patiently(clock):
-    return StorePatience(clock, clock.sleep, is_over=lambda: False)
+def retrying(clock):
+    return StoreRetry(clock, clock.sleep, is_over=lambda: False)
 
 
 def away_until(clock, back_at_s):
@@ -44,65 +44,65 @@ def never():
     raise StoreUnavailable("away")
 
 
-def test_a_store_that_answers_is_asked_once(patiently, clock):
-    assert patiently(lambda: 7) == 7 and clock.pauses == []
+def test_a_store_that_answers_is_asked_once(retrying, clock):
+    assert retrying(lambda: 7) == 7 and clock.pauses == []
 
 
-@pytest.mark.parametrize("outage_s", [1.0, 40.0, STORE_PATIENCE_S - LONGEST_PAUSE_S])
-def test_an_answer_comes_soon_after_the_store_is_back(patiently, clock, outage_s):
-    assert patiently(away_until(clock, outage_s)) == "an answer"
+@pytest.mark.parametrize("outage_s", [1.0, 40.0, STORE_RETRY_S - LONGEST_PAUSE_S])
+def test_an_answer_comes_soon_after_the_store_is_back(retrying, clock, outage_s):
+    assert retrying(away_until(clock, outage_s)) == "an answer"
     assert outage_s <= clock.at_s <= outage_s + LONGEST_PAUSE_S
 
 
-def test_after_ten_minutes_nobody_waits_any_more_until_somebody_is_answered(patiently, clock):
+def test_after_ten_minutes_nobody_waits_any_more_until_somebody_is_answered(retrying, clock):
     with pytest.raises(StoreUnavailable):
-        patiently(never)
-    assert clock.at_s >= STORE_PATIENCE_S and patiently.is_lost
+        retrying(never)
+    assert clock.at_s >= STORE_RETRY_S and retrying.is_lost
     paused = len(clock.pauses)
 
     with pytest.raises(StoreUnavailable):
-        patiently(never)
+        retrying(never)
     assert len(clock.pauses) == paused
 
-    assert patiently(lambda: 7) == 7 and not patiently.is_lost
-    assert patiently(away_until(clock, clock.at_s + 5.0)) == "an answer"
+    assert retrying(lambda: 7) == 7 and not retrying.is_lost
+    assert retrying(away_until(clock, clock.at_s + 5.0)) == "an answer"
 
 
-def test_an_outage_long_ago_is_not_counted_to_this_one(patiently, clock):
-    patiently(away_until(clock, 5.0))
-    clock.at_s += 10 * STORE_PATIENCE_S
+def test_an_outage_long_ago_is_not_counted_to_this_one(retrying, clock):
+    retrying(away_until(clock, 5.0))
+    clock.at_s += 10 * STORE_RETRY_S
 
-    assert patiently(away_until(clock, clock.at_s + 60.0)) == "an answer"
+    assert retrying(away_until(clock, clock.at_s + 60.0)) == "an answer"
 
 
-def test_what_is_refused_of_one_call_for_ten_minutes_is_given_up_while_others_are_answered(patiently, clock):
+def test_what_is_refused_of_one_call_for_ten_minutes_is_given_up_while_others_are_answered(retrying, clock):
     def refused():
-        patiently(lambda: None)
+        retrying(lambda: None)
         raise StoreUnavailable("too large")
 
     with pytest.raises(StoreUnavailable, match="too large"):
-        patiently(refused)
+        retrying(refused)
 
-    assert clock.at_s >= STORE_PATIENCE_S and not patiently.is_lost
+    assert clock.at_s >= STORE_RETRY_S and not retrying.is_lost
 
 
-def test_no_is_an_answer(patiently, clock):
+def test_no_is_an_answer(retrying, clock):
     def missing():
         raise NotFound("no such object")
 
     with pytest.raises(NotFound):
-        patiently(missing)
+        retrying(missing)
     assert clock.pauses == []
 
 
 def test_who_has_no_time_waits_no_longer(clock):
-    patiently = StorePatience(clock, clock.sleep, is_over=lambda: clock.at_s >= 3.0)
+    retrying = StoreRetry(clock, clock.sleep, is_over=lambda: clock.at_s >= 3.0)
 
     with pytest.raises(StoreUnavailable):
-        patiently(never)
+        retrying(never)
     assert clock.pauses == [1.0, 2.0]
 
 
 def test_without_patience_an_outage_is_told_at_once():
     with pytest.raises(StoreUnavailable):
-        at_once(never)
+        no_retry(never)

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from batch_jobs.rendering.malloc_tuning import give_back_free_memory
+from batch_jobs.rendering.malloc_tuning import release_free_memory
 
 NEW_HEAPS = """
 import ctypes, sys, tempfile, threading
-from batch_jobs.rendering.malloc_tuning import share_one_heap
+from batch_jobs.rendering.malloc_tuning import share_one_arena
 
 libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
@@ -22,7 +22,7 @@ def heaps():
         return file.read().count(b"<heap nr=")
 
 if sys.argv[1] == "shared":
-    share_one_heap()
+    share_one_arena()
 here = threading.Barrier(8)
 
 def allocate():
@@ -59,5 +59,5 @@ def test_cycles_are_collected():
             Node.alive -= 1
 
     Node()
-    give_back_free_memory()
+    release_free_memory()
     assert Node.alive == 0

@@ -14,7 +14,7 @@ from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.worker import (
     COMMITTED,
     DEATHS_ALONE,
-    DEATHS_BEFORE_CARE,
+    DEATHS_BEFORE_EXCLUSIVE,
     ELSEWHERE,
     GIVEN_UP,
     LEFT,
@@ -22,7 +22,7 @@ from batch_jobs.rendering.worker import (
 )
 from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.resilience.retry_budget import MAX_ATTEMPTS, pause_s
-from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_PATIENCE_S
+from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_RETRY_S
 from orchestrion.storage.object_store import Objects
 from orchestrion.tracks.spec import TrackSpec
 from tests.unit.batch_jobs.committed_job import node, prices
@@ -238,7 +238,7 @@ def kill_workers_of(shard, workplace, clock, count):
 
 def test_a_row_that_kills_every_process_alone_is_given_up_and_the_others_are_rendered(plan_of, workplace, clock):
     [shard] = plan_of({"seed": 1}, {"seed": 2}, {"seed": 3}).open_shards()
-    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_CARE)
+    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_EXCLUSIVE)
     here = workplace("w-last")
     for number in range(DEATHS_ALONE):
         here.folder.begin_alone(shard.name, 2, f"w-dead-{number}")
@@ -247,13 +247,13 @@ def test_a_row_that_kills_every_process_alone_is_given_up_and_the_others_are_ren
 
     [failure] = here.rows(shard, "failure")
     assert (failure["line"], failure["stage"], failure["transient"]) == (2, "worker", True)
-    assert failure["attempts"] == DEATHS_BEFORE_CARE + DEATHS_ALONE
+    assert failure["attempts"] == DEATHS_BEFORE_EXCLUSIVE + DEATHS_ALONE
     assert [row["line"] for row in here.rows(shard, "track")] == [1, 3]
 
 
 def test_rows_tried_alone_leave_no_mark_once_they_are_done(plan_of, workplace, clock):
     [shard] = plan_of({"seed": 1}, {"seed": 2}).open_shards()
-    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_CARE)
+    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_EXCLUSIVE)
     here = workplace("w-last")
 
     here.take(shard)
@@ -264,7 +264,7 @@ def test_rows_tried_alone_leave_no_mark_once_they_are_done(plan_of, workplace, c
 
 def test_workers_that_left_in_order_do_not_make_a_shard_suspicious(plan_of, workplace, clock):
     [shard] = plan_of({"seed": 1}, {"seed": 2}).open_shards()
-    for number in range(DEATHS_BEFORE_CARE + 1):
+    for number in range(DEATHS_BEFORE_EXCLUSIVE + 1):
         gone = workplace(f"w-{number}")
         gone.folder.claim(shard.name, f"w-{number}", clock.now())
         gone.journal.write(left=True)
@@ -427,7 +427,7 @@ def test_a_store_that_stays_away_costs_no_row_either_and_others_are_not_kept_wai
     assert {(summary["state"], summary["reason"]) for summary in summaries} == {(GIVEN_UP, "the store is away")}
     assert not any(here.folder.is_committed(shard.name) for shard in shards)
     # Two threads store: each has waited for ten minutes once, and nobody after them.
-    assert STORE_PATIENCE_S <= sum(here.pauses) <= 3 * STORE_PATIENCE_S
+    assert STORE_RETRY_S <= sum(here.pauses) <= 3 * STORE_RETRY_S
 
 
 def test_what_the_store_never_takes_of_one_row_is_that_rows_failure(plan_of, workplace, renderer, monkeypatch):
@@ -454,7 +454,7 @@ def test_what_the_store_never_takes_of_one_row_is_that_rows_failure(plan_of, wor
 def test_a_row_that_the_store_stopped_while_it_was_tried_alone_was_not_deadly(plan_of, workplace, renderer, clock):
     renderer.store = FailingStore(renderer.store, "put_blob", lambda _: True)
     [shard] = plan_of({"seed": 1}).open_shards()
-    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_CARE)
+    kill_workers_of(shard, workplace, clock, DEATHS_BEFORE_EXCLUSIVE)
     here = workplace("w-last")
 
     assert here.take(shard)["state"] == GIVEN_UP

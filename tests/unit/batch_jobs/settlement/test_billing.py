@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_jobs.job_store.job_folder import WorkerNode
-from batch_jobs.settlement.billing import balance, node_bills
+from batch_jobs.settlement.billing import node_bills, split_bill
 from batch_jobs.settlement.prices import JobPrices
 from orchestrion.accounting.cost import NodeType, Price, PriceTable
 from tests.unit.batch_jobs.committed_job import START, node, prices, worker
@@ -42,7 +42,7 @@ charges = st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 100.0)), max_size=50)
 @given(runs(), charges, st.floats(0.0, 100.0))
 def test_what_tracks_carry_and_what_no_track_carries_is_the_bill(workers, charged, waste_usd):
     direct_usd = math.fsum(charged)
-    books = balance(direct_usd, waste_usd, node_bills(workers, prices(), {}))
+    books = split_bill(direct_usd, waste_usd, node_bills(workers, prices(), {}))
     waste, idle = (shares.to_pylist() for shares in books.shares(pa.chunked_array([pa.array(charged, pa.float64())])))
 
     totals = [own + wasted + idled for own, wasted, idled in zip(charged, waste, idle, strict=True)]
@@ -58,7 +58,7 @@ def test_what_tracks_carry_and_what_no_track_carries_is_the_bill(workers, charge
 
 @given(runs())
 def test_a_machine_costs_its_hours_however_often_the_books_are_closed(workers):
-    at_once = math.fsum(bill.cost_usd for bill in node_bills(workers, prices(), {}))
+    no_retry = math.fsum(bill.cost_usd for bill in node_bills(workers, prices(), {}))
 
     paid_up_to, one_by_one = {}, 0.0
     for one in sorted(workers, key=lambda each: each.up_from):
@@ -67,7 +67,7 @@ def test_a_machine_costs_its_hours_however_often_the_books_are_closed(workers):
         one_by_one += bill.cost_usd
 
     # Between two workers a machine may stand empty, which only the first way of counting can know.
-    assert one_by_one <= at_once * (1 + 1e-9)
+    assert one_by_one <= no_retry * (1 + 1e-9)
 
 
 def test_a_machine_is_not_paid_twice_for_the_same_minute():
@@ -85,7 +85,7 @@ def test_the_example_of_the_documentation():
         worker("w1", on=machines[0], to_s=1000, devices=2),
         worker("w2", on=machines[1], to_s=800, devices=1),
     ]
-    books = balance(0.8, 0.2, node_bills(workers, prices(), {}))
+    books = split_bill(0.8, 0.2, node_bills(workers, prices(), {}))
     waste, idle = (shares.to_pylist() for shares in books.shares(pa.chunked_array([[0.6, 0.2, 0.0]])))
 
     assert [bill.cost_usd for bill in books.nodes] == pytest.approx([1.0, 0.8])
@@ -95,7 +95,7 @@ def test_the_example_of_the_documentation():
 
 
 def test_without_a_track_nobody_is_charged_and_all_of_the_bill_is_shown():
-    books = balance(
+    books = split_bill(
         0.0, 5.0, node_bills([worker("w1", on=node("n1"), to_s=50), worker("w2", on=node("n2"))], prices(), {})
     )
 
@@ -153,7 +153,7 @@ def test_a_process_had_no_more_devices_than_its_machine_has():
     [bill] = node_bills([worker("w1", on=node(devices=2), devices=2e9, to_s=10)], prices(), {})
 
     assert bill.reserved_device_seconds == 20.0
-    assert balance(1.0, 0.0, [bill]).unallocated_usd == 0.0
+    assert split_bill(1.0, 0.0, [bill]).unallocated_usd == 0.0
 
 
 def test_what_a_job_has_cost_counts_workers_also_while_they_wait():

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from cluster.preemption import watcher as preemption_watcher
 from cluster.preemption.drain_node import nodes_to_drain
-from cluster.ray_internals import RayNode
 from cluster.preemption.watcher import Aws, Azure, File, Gcp, Notice, drain, watch
+from cluster.ray_internals import RayNode
 from orchestrion.errors import NotFound
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)

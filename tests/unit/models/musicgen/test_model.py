@@ -14,7 +14,7 @@ from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
 from orchestrion.models.musicgen.decoder.cpu import linear
-from orchestrion.models.musicgen.model import MusicGen, card
+from orchestrion.models.musicgen.model import MusicGen, model_info
 from orchestrion.models.protocol import Conditioning, Generation
 from orchestrion.models.settings import ModelSettings
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_MELODY, write_hugging_face
@@ -208,7 +208,7 @@ def test_what_this_machine_cannot_do_is_said_when_the_model_is_loaded(folder, se
 def test_precision_and_device_are_part_of_the_revision_and_slots_are_not(folder):
     checkpoint = open_checkpoint(str(folder))
     revisions = {
-        card("tiny", checkpoint, settings).revision
+        model_info("tiny", checkpoint, settings).revision
         for settings in (SETTINGS, replace(SETTINGS, precision="fp32"), replace(SETTINGS, slots=9, threads=2))
     }
 
@@ -229,4 +229,4 @@ def test_auto_is_the_precision_that_this_cpu_does_in_the_least_time(folder, monk
     auto = replace(SETTINGS, precision="auto")
     for fast, precision in ((True, "int8"), (False, "bf16")):
         monkeypatch.setattr(linear, "BYTES_ARE_FAST", fast)
-        assert f"+{precision}+cpu" in card("tiny", open_checkpoint(str(folder)), auto).revision
+        assert f"+{precision}+cpu" in model_info("tiny", open_checkpoint(str(folder)), auto).revision

@@ -28,7 +28,7 @@ from orchestrion.models.musicgen.weights import LmWeights, Norm
 
 
 @dataclass(frozen=True, slots=True)
-class _Hearing:
+class _BoundCondition:
     """What a slot's two streams hear, and how many columns it has."""
 
     guidance: float
@@ -41,7 +41,7 @@ class _Hearing:
         return 1 if self.guidance == 1.0 else STREAMS
 
     @classmethod
-    def of(cls, condition: Condition, dim: int) -> _Hearing:
+    def of(cls, condition: Condition, dim: int) -> _BoundCondition:
         none = np.zeros((0, dim), np.float32)
         prefix = none if condition.prefix is None else np.array(condition.prefix, np.float32, order="C")
         null = condition.null_prefix
@@ -89,7 +89,7 @@ class CpuDecoder:
         self._memory = pages(self._plan.total)
         self._base: int = self._memory.ctypes.data
         self._lay_out(weights)
-        self._hearing: dict[int, _Hearing] = {}
+        self._hearing: dict[int, _BoundCondition] = {}
         #: What each slot was last bound to.
         self._bound: dict[int, Condition] = {}
         #: Slots that had a column or a text without numbers since they were bound.
@@ -140,7 +140,7 @@ class CpuDecoder:
             for number, states in enumerate(crosses):
                 if states is not None and len(states):
                     self._broken[slot] |= not self._bind_text(STREAMS * slot + number, states)
-        self._hearing[slot] = _Hearing.of(condition, self._plan.dim)
+        self._hearing[slot] = _BoundCondition.of(condition, self._plan.dim)
         self._filled[slot] = 0
         self._bound[slot] = condition
 
