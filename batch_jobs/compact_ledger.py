@@ -1,7 +1,7 @@
 """Make a ledger's many small files few: `python -m batch_jobs.compact_ledger --ledger out/catalog`.
 
 Each settlement of a job adds files to each day and model that it touched. This joins those of one folder, in one
-commit, and deletes what no longer counts. The surprising thing: nobody has to stop for it. Jobs go on committing, and who
+commit, and deletes what no longer counts. Nobody has to stop for it: jobs go on committing, and who
 reads by an older manifest finds the old files for a day.
 """
 

@@ -72,7 +72,7 @@ def execute(
 ) -> Generator[ShardReport]:
     """Have every open shard of the plan rendered; a report for each that was committed, as they come.
 
-    Ends early when `is_stopping`, after what is in the workers' hands is finished or kept. Asks the ledger by `retrying`.
+    Ends early when `is_stopping`, when what is in hand is finished or kept. Asks the ledger by `retrying`.
 
     Raises:
         StoreUnavailable: nothing gets done any more.

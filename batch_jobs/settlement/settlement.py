@@ -2,7 +2,7 @@
 
 shards and journals that no settlement counted yet → sums → who pays for what → rows → one commit. It runs at the end of
 each run, also of one that was stopped, and mends what a killed run left. There is no half settlement to repair: until
-the manifest names it, nothing of it counts; after that, the list of shards and workers in its record keeps them from being
+the manifest names it, nothing of it counts; after that, its list of shards and workers keeps them from being
 counted again, whoever tries.
 
 What lies in the job's folder and does not read as ours stops no settlement: a journal is skipped, and what only has the
