@@ -165,7 +165,7 @@ def _start_worker(config: RenderConfig) -> None:
 
 
 def _render(batch: list[dict[str, object]]) -> list[tuple[Identity, str]]:
-    outcomes = _renderer.render([TrackSpec.from_json(spec).resolve() for spec in batch])
+    outcomes = [_renderer.render(TrackSpec.from_json(spec).resolve()) for spec in batch]
     assert all(isinstance(outcome, Track) for outcome in outcomes), outcomes
     tracks = [outcome for outcome in outcomes if isinstance(outcome, Track)]
     return [((track.track_id, track.record.audio_sha256), track.record.created_at) for track in tracks]

@@ -2,7 +2,7 @@
 
 The composer: the same tracks (distinct seeds, PCM) are streamed at 1, 4 and 16 concurrent clients
   - core:   a plain loop in one process: one track after the other, chunk by chunk, no queue, no threads;
-  - direct: the service's own `RenderLoop` on the core in one process, without Ray and HTTP; clients are its threads;
+  - direct: the service's own `Executor` on the core in one process, without Ray and HTTP; clients are its threads;
   - serve:  the whole application with one replica, over HTTP on the loopback.
 The last two use the same render thread, mastering, encoding and store, so their difference is what Ray and HTTP add:
 the proxy, the ingress, and the hops between processes. Every stream is compared byte for byte between all three.
@@ -52,6 +52,8 @@ from orchestrion.clock import SystemClock
 from orchestrion.models.protocol import Conditioning, MusicModel
 from orchestrion.models.registry import load_model
 from orchestrion.models.settings import ModelSettings
+from orchestrion.rendering.executor import Executor
+from orchestrion.rendering.policy import Policy
 from orchestrion.rendering.renderer import Renderer, build_renderer
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.outcome import Failure
@@ -61,8 +63,6 @@ from orchestrion.trust.signing import Signer
 from serve_app.app import wire
 from serve_app.config import ServeConfig, read_config
 from serve_app.delivery.proxy import PROXY_ENVIRONMENT
-from serve_app.deployments.outcomes import Refusal
-from serve_app.deployments.render_loop import THREADS, Job, RenderLoop
 from serve_app.deployments.render_pool import StreamMaster
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, write_hugging_face
 
@@ -131,37 +131,35 @@ def stream_core(renderer: Renderer, duration_s: float, seed: int) -> Stream:
     started_s = time.perf_counter()
     wanted = request(seed, duration_s)
     renderer.find(wanted)
-    job = Job("", wanted, arrived_at_s=started_s, rendering=renderer.open(wanted))
-    master, pieces, first_audio_s, digest = StreamMaster(job, "pcm"), 0, 0.0, hashlib.sha256()
-    while (chunk := job.opened.advance()) is not None:
+    rendering = renderer.open(wanted)
+    master, pieces, first_audio_s, digest = StreamMaster(rendering, "pcm"), 0, 0.0, hashlib.sha256()
+    while (chunk := rendering.advance()) is not None:
         data = master.push([chunk])
         if data:
             first_audio_s = first_audio_s or time.perf_counter() - started_s
             pieces += 1
             digest.update(data)
     digest.update(master.flush())
-    outcome = job.opened.complete()
-    if isinstance(outcome, Failure):
-        raise RuntimeError(f"seed {seed}: {outcome.message}")
+    rendering.publish(rendering.master())
     return Stream(seed, first_audio_s, time.perf_counter() - started_s, pieces, digest.hexdigest())
 
 
-def stream_direct(loop: RenderLoop, renderer: Renderer, duration_s: float, seed: int) -> Stream:
+def stream_direct(executor: Executor, renderer: Renderer, duration_s: float, seed: int) -> Stream:
     """What `RenderPool.stream` does, in a plain thread."""
     started_s = time.perf_counter()
     wanted = request(seed, duration_s)
     news = threading.Event()
     renderer.find(wanted)
-    listener = loop.join(wanted, renderer.track_id(wanted), streaming=True, wake=news.set)
-    job, digest = listener.job, hashlib.sha256()
+    listener = executor.join(wanted, renderer.track_id(wanted), streaming=True, wake=news.set)
+    task, digest = listener.task, hashlib.sha256()
     master, pieces, first_audio_s = None, 0, 0.0
     while True:
-        whole = job.whole
-        chunks = loop.take(listener)
+        whole = task.whole
+        chunks = executor.take(listener)
         if chunks:
-            master = master or StreamMaster(job, "pcm")
+            master = master or StreamMaster(task.opened, "pcm")
             data = master.push(chunks)
-            loop.sent(listener, sum(map(len, chunks)) / job.opened.source_rate_hz)
+            executor.sent(listener, sum(map(len, chunks)) / task.opened.source_rate_hz)
             if data:
                 first_audio_s = first_audio_s or time.perf_counter() - started_s
                 pieces += 1
@@ -174,12 +172,12 @@ def stream_direct(loop: RenderLoop, renderer: Renderer, duration_s: float, seed:
     if master is None:
         raise RuntimeError(f"seed {seed} made no audio")
     digest.update(master.flush())
-    while job.outcome is None:
+    while task.outcome is None:
         news.wait()
         news.clear()
-    if isinstance(job.outcome, Refusal):
-        raise RuntimeError(f"seed {seed}: {job.outcome.message}")
-    loop.leave(listener)
+    if isinstance(task.outcome, Failure):
+        raise RuntimeError(f"seed {seed}: {task.outcome.message}")
+    executor.leave(listener)
     return Stream(seed, first_audio_s, time.perf_counter() - started_s, pieces, digest.hexdigest())
 
 
@@ -258,24 +256,13 @@ def renderer_of(config: ServeConfig) -> Renderer:
 
 @contextmanager
 def direct_loop(config: ServeConfig, duration_s: float) -> Iterator[Callable[[int], Stream]]:
-    """The service's render loop without Ray."""
+    """The service's executor without Ray."""
     profile, renderer = config.low_latency, renderer_of(config)
-    with ExitStack() as running:
-        executors = {stage: running.enter_context(ThreadPoolExecutor(count)) for stage, count in THREADS.items()}
-        loop = RenderLoop(
-            renderer,
-            slots=profile.slots,
-            queue_limit=profile.queue_limit,
-            clock=SystemClock(),
-            long_limit=profile.slots,
-            max_queue_s=profile.max_queue_s,
-            stall_s=config.stall_s,
-            executors=executors,
-            on_queue_change=lambda depth: None,
-        )
-        loop.start()
-        yield partial(stream_direct, loop, renderer, duration_s)
-        loop.stop()
+    policy = Policy(profile.slots, profile.queue_limit, profile.slots, profile.max_queue_s, config.stall_s)
+    executor = Executor(renderer, policy, SystemClock())
+    executor.start()
+    yield partial(stream_direct, executor, renderer, duration_s)
+    executor.close()
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def milliseconds(call: Callable[[], object], times: int) -> float:
 
 def records(renderer: Renderer, times: int) -> dict[str, float]:
     """One look-up of a stored track: unchecked as before, checked as now, and what of it is the check."""
-    [track] = renderer.render([TrackSpec(prompt="piano", duration_s=1.0).resolve()])
+    track = renderer.render(TrackSpec(prompt="piano", duration_s=1.0).resolve())
     assert isinstance(track, Track), track
     track_id, store = track.track_id, renderer.store
     envelope = store.record(track_id, 1)

@@ -11,12 +11,14 @@
     ├── Internal              something broke that nobody foresaw; report it
     └── Transient             the same call may succeed later
         ├── Overloaded        come back after `retry_after_s`
+        ├── NotReady          what it needs is still starting, or was lost and is being replaced
         ├── OutOfMemory       there was no memory for it beside what else was being made
         ├── Stalled           the work made no progress for too long and was broken off
         └── StoreUnavailable  the object store did not answer or lost a write
 
-The shells map these types to HTTP statuses and to failure rows; the core never does. What is raised otherwise, by a
-library or by mistake, becomes one of them in `as_ours`.
+Each class says what a failure of it is called everywhere (`code`: in HTTP problems, ledgers and metrics), whether the
+same call may succeed later (`retryable`), and after how long (`retry_after_s`). What is raised otherwise, by a library
+or by mistake, becomes one of them in `as_ours`. `tracks.outcome.Failure` is the value that crosses processes.
 """
 
 from __future__ import annotations
@@ -24,13 +26,12 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from orchestrion.finding import Finding
 
-
-class OrchestrionError(Exception):
-    """Root of everything raised on purpose."""
+#: Seconds to suggest when something that may pass went wrong and nobody can say for how long.
+DEFAULT_RETRY_AFTER_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,28 @@ class Problem:
     message: str
 
 
+class OrchestrionError(Exception):
+    """Root of everything raised on purpose."""
+
+    #: What a failure of this class is called, everywhere.
+    code: ClassVar[str] = "internal"
+    #: Whether the same call may succeed later.
+    retryable: ClassVar[bool] = False
+    #: Each thing that is wrong with the input.
+    problems: tuple[Problem, ...] = ()
+    #: Every figure that was measured of the audio, with its limits.
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which to repeat the call; None: repeating it cannot help."""
+        return DEFAULT_RETRY_AFTER_S if self.retryable else None
+
+
 class InvalidRequest(OrchestrionError):
     """The input cannot be used; `problems` lists each thing that is wrong with it."""
+
+    code = "invalid-request"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -62,17 +83,25 @@ class InvalidRequest(OrchestrionError):
 class NotFound(OrchestrionError):
     """What was asked for does not exist here."""
 
+    code = "not-found"
+
 
 class Withdrawn(OrchestrionError):
     """The track was taken down, for good."""
+
+    code = "withdrawn"
 
 
 class RightsRefused(OrchestrionError):
     """The licence of the weights does not allow the declared purpose."""
 
+    code = "rights-refused"
+
 
 class CheckFailed(OrchestrionError):
     """Rendered audio failed a gate. `findings` holds every measured figure with its limit."""
+
+    code = "check-failed"
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
@@ -85,9 +114,13 @@ class CheckFailed(OrchestrionError):
 class VerificationFailed(OrchestrionError):
     """Audio, record and signature do not belong together."""
 
+    code = "verification-failed"
+
 
 class ModelFailed(OrchestrionError):
     """The model could not turn this input into audio."""
+
+    code = "model-failed"
 
 
 class Internal(OrchestrionError):
@@ -97,50 +130,76 @@ class Internal(OrchestrionError):
 class Transient(OrchestrionError):
     """The same call may succeed later."""
 
+    retryable = True
+
 
 class Overloaded(Transient):
     """No room now. `retry_after_s` is a forecast in seconds, at least 1."""
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        self.retry_after_s = max(1.0, retry_after_s)
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float = DEFAULT_RETRY_AFTER_S) -> None:
+        self._retry_after_s = max(1.0, retry_after_s)
         super().__init__(message)
+
+    @property
+    def retry_after_s(self) -> float:
+        """Forecast, in seconds."""
+        return self._retry_after_s
 
     def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
         return (Overloaded, (str(self), self.retry_after_s))
 
 
+class NotReady(Transient):
+    """What the call needs is still starting, or was lost and is being replaced."""
+
+    code = "not-ready"
+
+
 class OutOfMemory(Transient):
     """There was no memory for this beside what else was being made."""
+
+    code = "out-of-memory"
 
 
 class Stalled(Transient):
     """The work made no progress for too long and was broken off."""
 
+    code = "stalled"
+
 
 class StoreUnavailable(Transient):
     """The object store did not answer, or what was read back is not what was written."""
 
-
-#: How a failure row, a metric's label and an HTTP problem name each error.
-REASONS: Final[dict[type[OrchestrionError], str]] = {
-    InvalidRequest: "invalid-request",
-    NotFound: "not-found",
-    Withdrawn: "withdrawn",
-    RightsRefused: "rights-refused",
-    CheckFailed: "check-failed",
-    VerificationFailed: "verification-failed",
-    ModelFailed: "model-failed",
-    Internal: "internal",
-    Overloaded: "overloaded",
-    OutOfMemory: "out-of-memory",
-    Stalled: "stalled",
-    StoreUnavailable: "store-unavailable",
-}
+    code = "store-unavailable"
 
 
-def reason_of(error: OrchestrionError) -> str:
-    """The reason of the nearest class in `REASONS`; `internal` for a class that is under none of them."""
-    return next((REASONS[kind] for kind in type(error).__mro__ if kind in REASONS), REASONS[Internal])
+#: Every code that a failure can have, in the order of the tree.
+CODES: Final = tuple(
+    kind.code
+    for kind in (
+        InvalidRequest,
+        NotFound,
+        Withdrawn,
+        RightsRefused,
+        CheckFailed,
+        VerificationFailed,
+        ModelFailed,
+        Internal,
+        Overloaded,
+        NotReady,
+        OutOfMemory,
+        Stalled,
+        StoreUnavailable,
+    )
+)
+
+
+def code_of(error: OrchestrionError) -> str:
+    """The code of the nearest class that `CODES` knows: a plug-in's own error has that of ours that it is one of."""
+    known = (code for kind in type(error).__mro__ if (code := getattr(kind, "code", None)) in CODES)
+    return next(known, OrchestrionError.code)
 
 
 def as_ours(error: Exception) -> OrchestrionError:

@@ -1,4 +1,4 @@
-"""One table from reasons to HTTP statuses, and one form of error: problem+json of RFC 9457.
+"""One table from codes to HTTP statuses, and one form of error: problem+json of RFC 9457.
 
 Every answer with a status of 400 or above has this form, also those that the web framework would word itself.
 """
@@ -15,12 +15,12 @@ from typing import Any, Final
 from fastapi import Response
 
 from orchestrion.errors import Problem
-from serve_app.deployments.outcomes import Refusal
+from orchestrion.tracks.outcome import Failure
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
-#: Reason → (status, title). The first twelve are the reasons of `orchestrion.errors`, the others belong to HTTP alone.
-STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
+#: Code → (status, title). The first are the codes of `orchestrion.errors`, the others belong to HTTP alone.
+STATUS_OF_CODE: Final[dict[str, tuple[int, str]]] = {
     "invalid-request": (422, "The request cannot be used"),
     "not-found": (404, "There is no such thing here"),
     "withdrawn": (410, "The track was withdrawn"),
@@ -30,6 +30,7 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "model-failed": (500, "The model could not make this track"),
     "internal": (500, "Something went wrong here"),
     "overloaded": (503, "No room at the moment"),
+    "not-ready": (503, "The service is starting"),
     "out-of-memory": (503, "There was not enough memory"),
     "stalled": (503, "The work got stuck"),
     "store-unavailable": (503, "The track store does not answer"),
@@ -39,7 +40,6 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
     "too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body has a type that is not taken here"),
     "range-not-satisfiable": (416, "The range lies outside the audio"),
-    "not-ready": (503, "The service is starting"),
     "foreign-origin": (403, "Pages of that origin may not use this service"),
     "request-timeout": (408, "The body took too long"),
     "precondition-failed": (412, "It is another version now"),
@@ -51,14 +51,14 @@ STATUS_OF_REASON: Final[dict[str, tuple[int, str]]] = {
 class HttpProblem(Exception):
     """Raised by a route to end it with an error answer. `headers` are added to the answer."""
 
-    reason: str
+    code: str
     detail: str
     problems: Sequence[Problem] = ()
     headers: Mapping[str, str] | None = None
 
 
 def problem_response(
-    reason: str,
+    code: str,
     detail: str,
     *,
     problems: Sequence[Problem] = (),
@@ -67,9 +67,9 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """An error answer: `{type, title, status, detail, problems, …}` with `Retry-After` where repeating makes sense."""
-    status, title = STATUS_OF_REASON[reason]
+    status, title = STATUS_OF_CODE[code]
     body = {
-        "type": f"urn:orchestrion:problem:{reason}",
+        "type": f"urn:orchestrion:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
@@ -81,15 +81,15 @@ def problem_response(
     return Response(json.dumps(body), status, all_headers, PROBLEM_MEDIA_TYPE)
 
 
-def refusal_response(refusal: Refusal) -> Response:
-    """The answer for a pool's refusal; failed checks carry every measured figure."""
-    extra = {"findings": [asdict(finding) for finding in refusal.findings]} if refusal.findings else None
+def failure_response(failure: Failure) -> Response:
+    """The answer for a failure; failed checks carry every measured figure."""
+    extra = {"findings": [asdict(finding) for finding in failure.findings]} if failure.findings else None
     return problem_response(
-        refusal.reason,
-        refusal.message,
-        problems=refusal.problems,
+        failure.code,
+        failure.message,
+        problems=failure.problems,
         extra=extra,
-        retry_after_s=refusal.retry_after_s,
+        retry_after_s=failure.retry_after_s,
     )
 
 

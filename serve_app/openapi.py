@@ -18,7 +18,7 @@ from orchestrion.rendering.admission import Priority
 from orchestrion.tracks.record import RECORD_FIELDS, TrackRecord
 from orchestrion.tracks.request import CONTROLS, SAMPLE_RATES_HZ
 from orchestrion.tracks.spec import TrackSpec
-from serve_app.errors import PROBLEM_MEDIA_TYPE, STATUS_OF_REASON
+from serve_app.errors import PROBLEM_MEDIA_TYPE, STATUS_OF_CODE
 from serve_app.http.answers import HIDDEN_FIELDS
 from serve_app.http.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
 
@@ -124,7 +124,7 @@ _PROBLEM_SCHEMA: Final[dict[str, Any]] = {
     "example": _PROBLEM_EXAMPLE,
     "required": ["type", "title", "status", "detail", "problems"],
     "properties": {
-        "type": {"type": "string", "description": "urn:orchestrion:problem: and the reason"},
+        "type": {"type": "string", "description": "urn:orchestrion:problem: and the code"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong and what to do about it."},
@@ -167,7 +167,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route: these, and those that every route has."""
     content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _REF + "Problem"}}}
     everywhere = {421, 422, 500}
-    titles = {status: [t for s, t in STATUS_OF_REASON.values() if s == status] for status in {*statuses} | everywhere}
+    titles = {status: [t for s, t in STATUS_OF_CODE.values() if s == status] for status in {*statuses} | everywhere}
     return {status: {"description": " / ".join(titles[status]), "content": content} for status in sorted(titles)}
 
 

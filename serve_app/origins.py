@@ -122,7 +122,7 @@ class OriginGuard:
 
         refusal = self._neighbours.refusal(method, path, headers)
         if refusal is not None:
-            await problem_response(refusal.reason, refusal.detail)(scope, receive, send_with_headers)
+            await problem_response(refusal.code, refusal.detail)(scope, receive, send_with_headers)
         elif method == "OPTIONS" and welcome and "access-control-request-method" in headers:
             await self._preflight(headers, send_with_headers)
         else:

@@ -5,13 +5,13 @@ Words in the prompt steer it, unless it is not `steered`: "break" raises, "silen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from orchestrion.audio.pcm import Pcm
 from orchestrion.errors import ModelFailed
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
+from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
 
 MIDI = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xff\x2f\x00"
 
@@ -54,20 +54,8 @@ class ToneModel:
         self.performed += 1
         return Performance(self._chunks(conditioning), lambda: MIDI, expected_lufs=-18.0, choices={"tempo_bpm": 60.0})
 
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed]:
-        """The joined chunks of each."""
-        self.batch_sizes.append(len(batch))
-        return [self._generation(conditioning) for conditioning in batch]
-
     def _is_told(self, word: str, conditioning: Conditioning) -> bool:
         return self._steered and word in conditioning.prompt
-
-    def _generation(self, conditioning: Conditioning) -> Generation | ModelFailed:
-        try:
-            performance = self.perform(conditioning)
-        except ModelFailed as error:
-            return error
-        return Generation.of(performance, list(performance.chunks))
 
     def _chunks(self, conditioning: Conditioning) -> Iterator[Pcm]:
         rate_hz = self.info.sample_rate_hz

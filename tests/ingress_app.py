@@ -19,7 +19,6 @@ from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from serve_app.deployments.ingress import Ingress
-from serve_app.deployments.outcomes import Refusal
 from serve_app.deployments.render_pool import StreamHeader
 from serve_app.routes.app_routes import build_routes
 from serve_app.uploads.uploads import Uploads
@@ -67,14 +66,13 @@ class Pool:
 
     async def _render(self, request, priority):
         self.calls.append("render")
-        (outcome,) = self._renderer.render([request])
-        return Refusal.of_failure(outcome) if isinstance(outcome, Failure) else outcome
+        return self._renderer.render(request)
 
     async def _stream(self, request, wire_format, priority) -> AsyncIterator[object]:
         self.calls.append("stream")
-        (outcome,) = self._renderer.render([request])
+        outcome = self._renderer.render(request)
         if isinstance(outcome, Failure):
-            yield Refusal.of_failure(outcome)
+            yield outcome
             return
         yield StreamHeader(outcome.track_id, request.sample_rate_hz, 2, request.duration_s)
         yield self._renderer.store.get_blob(outcome.record.audio_key)

@@ -86,7 +86,7 @@ _Exactly = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptRecord:
     """One try of one row: fields as in `tables.ATTEMPTS_SCHEMA`, without those that its worker has in common.
 
     `ended` is None while it runs, and for ever if its worker dies.
@@ -133,7 +133,7 @@ class WorkerJournal:
     up_from: _Moment
     seen_at: _Moment
     #: Tries that are in no shard's commit yet (one may be in both for a moment; `attempt_id` tells).
-    attempts: tuple[Attempt, ...] = field(default=())
+    attempts: tuple[AttemptRecord, ...] = field(default=())
     #: Whether it went in order (drained, stopped or done), and not by a sudden death.
     left: bool = False
 
@@ -163,7 +163,7 @@ class WorkerJournal:
         return bounded
 
 
-def _bounded(attempt: Attempt, first: datetime, last: datetime, most_s: float) -> Attempt:
+def _bounded(attempt: AttemptRecord, first: datetime, last: datetime, most_s: float) -> AttemptRecord:
     started_at = min(max(attempt.started_at, first), last)
     ended_at = min(max(attempt.ended_at, started_at), last)
     # Threads that master beside the model hold the device a little longer than their process is there.

@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from batch_jobs.ledger.record_rows import RECORD_SCHEMA
-from orchestrion.errors import REASONS
+from orchestrion.errors import CODES
 
 #: Grows by one when a table gains a column. Columns are only ever added, and may be null: what an older release wrote
 #: reads as null in them, so every file of every release is read by the newest schema.
@@ -64,7 +64,7 @@ FAILURES_SCHEMA: Final = pa.schema(
         _field("model", pa.string(), "Model asked for; null if the row could not be read.", nullable=True),
         _field("style", pa.string(), "Style asked for or read from the prompt.", nullable=True),
         _field("track_id", pa.string(), "The id that the track would have had, where it was known.", nullable=True),
-        _field("reason", pa.string(), "One of " + ", ".join(REASONS.values()) + "."),
+        _field("reason", pa.string(), "One of " + ", ".join(CODES) + "."),
         _field(
             "stage", pa.string(), "Where it failed: catalog, request, generate, finish, check, encode, store, worker."
         ),

@@ -1,4 +1,4 @@
-"""What a render process leaves behind of its tries while they run, so that whoever comes after it can count them."""
+"""What a render process leaves behind of its attempts while they run, so that whoever comes after it can count them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 from dataclasses import replace
 from datetime import datetime
 
-from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder, WorkerJournal
 from batch_jobs.ledger.tables import TRACK, TWIN
-from batch_jobs.rendering.render_line import Try
+from batch_jobs.rendering.attempt import Attempt
 from orchestrion.clock import Clock
 from orchestrion.tracks.outcome import Failure
 
@@ -22,25 +22,25 @@ class Journal:
         self._lock = threading.Lock()
         #: Held while the journal is written: what is older never replaces what is newer.
         self._writing = threading.Lock()
-        self._noted: dict[str, tuple[str, int, Try]] = {}
-        self._twins: list[Attempt] = []
+        self._noted: dict[str, tuple[str, int, Attempt]] = {}
+        self._twins: list[AttemptRecord] = []
         self._numbers = 0
         self.identity = identity
 
-    def note(self, shard: str, line: int, one: Try) -> str:
-        """A try begins; returns its id."""
+    def note(self, shard: str, line: int, one: Attempt) -> str:
+        """An attempt begins; returns its id."""
         with self._lock:
             self._numbers += 1
             attempt_id = f"{self.identity.worker_id}-{self._numbers}"
             self._noted[attempt_id] = (shard, line, one)
         return attempt_id
 
-    def attempts(self, shard: str) -> list[Attempt]:
-        """The tries of one shard that have ended."""
+    def attempts(self, shard: str) -> list[AttemptRecord]:
+        """The attempts of one shard that have ended."""
         return [one for one in self._all() if one.shard == shard and one.ended is not None]
 
     def settle(self, shard: str, committed: bool) -> None:
-        """The shard is committed: by this worker, whose tries are in the commit, or by another."""
+        """The shard is committed: by this worker, whose attempts are in the commit, or by another."""
         lost = [] if committed else self.attempts(shard)
         twins = [replace(one, ended=TWIN) if one.ended == TRACK else one for one in lost]
         with self._lock:
@@ -57,16 +57,16 @@ class Journal:
             attempts = (*self._twins, *self._all())
             self._folder.write_journal(replace(self.identity, seen_at=self._clock.now(), attempts=attempts, left=left))
 
-    def _all(self) -> list[Attempt]:
+    def _all(self) -> list[AttemptRecord]:
         with self._lock:
             noted = list(self._noted.items())
         now = self._clock.now()
         return [_attempt(key, shard, line, one, now) for key, (shard, line, one) in noted if one.started_at is not None]
 
 
-def _attempt(attempt_id: str, shard: str, line: int, one: Try, now: datetime) -> Attempt:
+def _attempt(attempt_id: str, shard: str, line: int, one: Attempt, now: datetime) -> AttemptRecord:
     outcome = one.outcome.result() if one.outcome.done() and one.outcome.exception() is None else None
-    return Attempt(
+    return AttemptRecord(
         attempt_id=attempt_id,
         shard=shard,
         line=line,
@@ -76,5 +76,5 @@ def _attempt(attempt_id: str, shard: str, line: int, one: Try, now: datetime) ->
         ended_at=one.ended_at or now,
         device_seconds=one.device_seconds,
         ended=one.ended,
-        reason=outcome.reason if isinstance(outcome, Failure) else None,
+        reason=outcome.code if isinstance(outcome, Failure) else None,
     )

@@ -24,7 +24,6 @@ from batch_jobs.job_store.job_folder import BEAT_S, JobFolder, WorkerJournal, Wo
 from batch_jobs.job_store.partial_pieces import PartialPieces
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
-from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.worker import LEFT, ShardWorker
 from batch_jobs.settlement.prices import JobPrices
 from orchestrion.accounting.cost import Node, describe_node
@@ -87,6 +86,8 @@ class RenderStage:
         # Before models and signal processing are loaded: the time that this takes is paid for, too.
         self._write_journal()
         # Not above: the driver imports this file and renders nothing.
+        from orchestrion.rendering.executor import Executor
+        from orchestrion.rendering.policy import catalog_policy
         from orchestrion.rendering.renderer import build_renderer
 
         renderer = build_renderer(
@@ -96,16 +97,16 @@ class RenderStage:
             node_id=here.node_id,
             prices=assignment.prices.table,
         )
-        self._line = RenderLine(
+        self._executor = Executor(
             renderer,
-            PartialPieces(assignment.folder.objects, assignment.folder.job_id, renderer.signer),
-            slots=config.slots,
-            mastering_threads=_mastering_threads(node, config.threads),
-            clock=clock,
+            catalog_policy(config.slots, _mastering_threads(node, config.threads)),
+            clock,
+            checkpoints=PartialPieces(assignment.folder.objects, assignment.folder.job_id, renderer.signer),
             sleep=time.sleep,
         )
+        self._executor.start()
         self._worker = ShardWorker(
-            assignment.folder, assignment.prices, renderer, self._line, self._journal, clock, time.sleep
+            assignment.folder, assignment.prices, renderer, self._executor, self._journal, clock, time.sleep
         )
         self._drain = NodeDrain.of_this_process()
         self._leaving = False
@@ -133,6 +134,8 @@ class RenderStage:
             if deadline is not None:
                 left_s = (deadline - self._clock.now()).total_seconds()
                 self._leave(min(max(0.0, left_s - RESERVE_S), LEAVE_WITHIN_S))
+            if self._executor.is_stuck:
+                self._give_up()
             if self._clock.monotonic_s() - written_s >= BEAT_S:
                 self._write_journal()
                 self._stop_if_asked()
@@ -148,7 +151,7 @@ class RenderStage:
     def _stop_if_asked(self) -> None:
         try:
             if self._folder.is_stopped(self._run_id):
-                self._line.stop(STOP_WITHIN_S)
+                self._executor.stop(STOP_WITHIN_S)
         except Exception:
             logger.warning("whether the run is to stop could not be read", exc_info=True)
 
@@ -159,11 +162,17 @@ class RenderStage:
         logger.warning("the node is being taken away; %.1f s to finish what is in hand", within_s)
         ends_s = self._clock.monotonic_s() + within_s
         self._leaving = True
-        self._line.stop(within_s)
+        self._executor.stop(within_s)
         with self._changed:
             self._changed.wait_for(lambda: not self._in_hand, max(0.0, ends_s - self._clock.monotonic_s()) + RESERVE_S)
         self._write_journal(left=True)
         os._exit(0)
+
+    def _give_up(self) -> NoReturn:
+        """End a process whose model hangs: Ray starts another one and gives it what this one had in hand."""
+        logger.error("nothing has moved for %.0f s; this process ends itself", self._executor.policy.stall_s)
+        self._write_journal()
+        os._exit(1)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder, WorkerJournal
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.ledger.tables import TRACK
+from batch_jobs.rendering.attempt import Attempt
 from batch_jobs.rendering.exclusive import SharedExclusiveLock
 from batch_jobs.rendering.journal import Journal
-from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.settlement.outcomes import RowContext, attempt_row, failure_row, shard_table, track_row
 from batch_jobs.settlement.prices import JobPrices
 from batch_jobs.settlement.settlement import shard_totals
 from orchestrion.clock import Clock
-from orchestrion.errors import REASONS, ModelFailed, StoreUnavailable
+from orchestrion.errors import ModelFailed, StoreUnavailable
 from orchestrion.resilience.retry_budget import RetryBudget, pause_s
 from orchestrion.resilience.store_retry import StoreRetry
 from orchestrion.tracks.outcome import Failure, Track
@@ -34,6 +34,7 @@ from orchestrion.tracks.request import TrackRequest
 from orchestrion.tracks.spec import TrackSpec
 
 if TYPE_CHECKING:
+    from orchestrion.rendering.executor import Executor
     from orchestrion.rendering.renderer import Renderer
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class ShardWorker:
         folder: JobFolder,
         prices: JobPrices,
         renderer: Renderer,
-        line: RenderLine,
+        executor: Executor,
         journal: Journal,
         clock: Clock,
         sleep: Callable[[float], None],
@@ -113,13 +114,13 @@ class ShardWorker:
         self._folder = folder
         self._prices = prices
         self._renderer = renderer
-        self._line = line
+        self._executor = executor
         self._journal = journal
         self._clock = clock
         self._sleep = sleep
         #: Of the ledger.
-        self._reading = StoreRetry(clock, sleep, lambda: line.is_over)
-        self._writing = StoreRetry(clock, sleep, lambda: line.is_over)
+        self._reading = StoreRetry(clock, sleep, lambda: executor.is_over)
+        self._writing = StoreRetry(clock, sleep, lambda: executor.is_over)
         self._budget = RetryBudget()
         self._lock = SharedExclusiveLock()
 
@@ -129,13 +130,13 @@ class ShardWorker:
         try:
             return self._take(shard, block)
         except StoreUnavailable as error:
-            if self._line.is_over:
+            if self._executor.is_over:
                 return _summary(shard, LEFT)
             logger.warning("%s is given up: %s", shard, error)
             return _summary(shard, GIVEN_UP, reason=str(error))
 
     def _take(self, shard: str, block: pa.Table) -> pa.Table:
-        if self._line.is_stopped:
+        if self._executor.is_stopped:
             return _summary(shard, LEFT)
         if (committed := self._committed(shard)) is not None:
             return _summary(shard, COMMITTED, committed)
@@ -224,7 +225,7 @@ class ShardWorker:
             tries = {}
             for track_id in again:
                 row = wanted[track_id]
-                tries[track_id] = one = self._line.submit(row.request, track_id)
+                tries[track_id] = one = Attempt.begin(self._executor, row.request, track_id)
                 self._journal.note(shard, row.at.line, one)
             outcomes = {track_id: one.outcome.result() for track_id, one in tries.items()}
             for track_id, outcome in outcomes.items():
@@ -234,11 +235,11 @@ class ShardWorker:
                 paid = was_made or (isinstance(outcome, Track) and previous.maker(outcome) is not None)
                 settled[track_id] = _Settled(outcome, number, paid and isinstance(outcome, Track))
             failures = {track_id: one for track_id, one in outcomes.items() if isinstance(one, Failure)}
-            # The line has waited for the store as long as anybody does.
-            unstored = [one for one in failures.values() if one.reason == REASONS[StoreUnavailable]]
-            if unstored and self._line.store_is_lost:
+            # The executor has waited for the store as long as anybody does.
+            unstored = [one for one in failures.values() if one.code == StoreUnavailable.code]
+            if unstored and self._executor.store_is_lost:
                 raise StoreUnavailable(unstored[0].message)
-            again = [track_id for track_id, one in failures.items() if one.transient and one not in unstored]
+            again = [track_id for track_id, one in failures.items() if one.retryable and one not in unstored]
             if not again or not self._budget.can_retry(number, len(again)):
                 break
             self._budget.spend(len(again))
@@ -271,7 +272,7 @@ class ShardWorker:
         own = [self._attempt_row(one, self._journal.identity) for one in self._journal.attempts(shard)]
         return shard_table(ended, own + adopted)
 
-    def _attempt_row(self, attempt: Attempt, worker: WorkerJournal) -> dict[str, Any]:
+    def _attempt_row(self, attempt: AttemptRecord, worker: WorkerJournal) -> dict[str, Any]:
         return attempt_row(attempt, self._folder.job_id, worker, self._prices)
 
     def _adopted(self, shard: str, row: _Row, track: Track, maker: WorkerJournal) -> dict[str, Any]:
@@ -285,7 +286,7 @@ class ShardWorker:
             # Begun and ended between two beats of its journal.
             attempt_id = f"{maker.worker_id}-line-{row.at.line}"
             model = row.request.model
-            made = Attempt(
+            made = AttemptRecord(
                 attempt_id, shard, row.at.line, track.track_id, model, ended_at, ended_at, device_seconds, TRACK
             )
         return self._attempt_row(made, maker)
@@ -303,13 +304,13 @@ def _first_of_each(rows: Sequence[_Row]) -> dict[str, _Row]:
 def _deadly(row: _Row, track_id: str, deaths: int) -> Failure:
     return Failure(
         track_id=track_id,
-        reason=REASONS[ModelFailed],
+        code=ModelFailed.code,
         stage="worker",
         message=(
             f"the process that rendered line {row.at.line} died {deaths} times with this row alone in its hands; "
             "Ray's logs say why. If its nodes only happened to go away, run again with --retry-failures"
         ),
-        transient=True,
+        retryable=True,
     )
 
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from batch_jobs.catalog.rows import RefusedRow
-from batch_jobs.job_store.job_folder import Attempt, WorkerJournal
+from batch_jobs.job_store.job_folder import AttemptRecord, WorkerJournal
 from batch_jobs.ledger.record_rows import to_row
 from batch_jobs.ledger.tables import SHARD_SCHEMA
 from batch_jobs.settlement.prices import JobPrices
-from orchestrion.errors import REASONS, InvalidRequest
+from orchestrion.errors import InvalidRequest
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
 
@@ -68,10 +68,10 @@ def failure_row(
         "model": request.model if request else None,
         "style": request.style if request else None,
         "track_id": failure.track_id,
-        "reason": failure.reason,
+        "reason": failure.code,
         "stage": failure.stage,
         "message": _writable(failure.message),
-        "transient": failure.transient,
+        "transient": failure.retryable,
         "findings": [asdict(finding) for finding in failure.findings],
     }
 
@@ -83,11 +83,11 @@ def _writable(message: str) -> str:
 
 def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
     """A row of `failures` for a catalog row that is no valid request."""
-    failure = Failure(None, REASONS[InvalidRequest], "catalog", row.message, transient=False)
+    failure = Failure(InvalidRequest.code, row.message, "catalog")
     return failure_row(RowContext(job_id, row.line, row.row_id, row.title), None, failure, 0, now)
 
 
-def attempt_row(attempt: Attempt, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:
+def attempt_row(attempt: AttemptRecord, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:
     """A row of `attempts`: a try and who made it."""
     node = prices.of(worker.node)
     return asdict(attempt) | {

@@ -26,7 +26,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal
+from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder, WorkerJournal
 from batch_jobs.ledger.dataset import conformed
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import Change, JobEntry, JobState, LedgerFile, Snapshot, Totals, settlement_key
@@ -275,7 +275,7 @@ class _Settlement:
 
     def _tries_in_journals(
         self, workers: Iterable[WorkerJournal], published: set[str]
-    ) -> dict[str, tuple[Attempt, WorkerJournal]]:
+    ) -> dict[str, tuple[AttemptRecord, WorkerJournal]]:
         """Tries that only their worker's journal tells of, unless a new shard does."""
         found = {attempt.attempt_id: (attempt, worker) for worker in workers for attempt in worker.attempts}
         for shard in {attempt.shard for attempt, _ in found.values()} & published:
@@ -286,7 +286,7 @@ class _Settlement:
         return found
 
     def _sum_up(
-        self, shards: Sequence[str], lost: dict[str, tuple[Attempt, WorkerJournal]], accounted: _Accounted
+        self, shards: Sequence[str], lost: dict[str, tuple[AttemptRecord, WorkerJournal]], accounted: _Accounted
     ) -> _Sums:
         """The first pass. Takes the tries that it finds out of `lost`."""
         sums = _Sums()
@@ -321,7 +321,7 @@ class _Settlement:
         if (wrong := next(filter(None, checked), None)) is not None:
             raise _UnreadableShardError(name, f"has {wrong}; it is removed, and the next run renders its rows")
 
-    def _rows_of_lost(self, lost: Mapping[str, tuple[Attempt, WorkerJournal]]) -> list[dict[str, Any]]:
+    def _rows_of_lost(self, lost: Mapping[str, tuple[AttemptRecord, WorkerJournal]]) -> list[dict[str, Any]]:
         now = self._clock.now()
         rows = []
         for attempt, worker in lost.values():

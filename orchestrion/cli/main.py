@@ -125,9 +125,9 @@ def _render(arguments: argparse.Namespace) -> int:
     for name in _FILES:
         if (path := getattr(arguments, name)) is not None:
             cells[name] = renderer.store.put_theme(_read(path, name))
-    outcome = renderer.render([TrackSpec.from_text(cells).resolve()])[0]
+    outcome = renderer.render(TrackSpec.from_text(cells).resolve())
     if isinstance(outcome, Failure):
-        print(f"{outcome.reason} at {outcome.stage}: {outcome.message}", file=sys.stderr)
+        print(f"{outcome.code} at {outcome.stage}: {outcome.message}", file=sys.stderr)
         return 1
     if arguments.output is not None:
         arguments.output.write_bytes(renderer.store.get_blob(outcome.record.audio_key))

@@ -11,12 +11,12 @@ import logging
 import threading
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from orchestrion.errors import InvalidRequest, ModelFailed, Overloaded
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Performance, Prepared
+from orchestrion.errors import Overloaded
+from orchestrion.models.protocol import Conditioning, ModelInfo, MusicModel, Performance, Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class CachedModel:
     """A `MusicModel` that is in memory only while the cache has room for it."""
 
     def __init__(self, cache: ModelCache, info: ModelInfo, read: Callable[[], LoadedModel]) -> None:
-        self._shelf = cache
+        self._cache = cache
         self._info = info
         self.read = read
 
@@ -134,18 +134,18 @@ class CachedModel:
 
     def load(self) -> None:
         """Have it in memory before somebody waits for it. Raises as `ModelCache.hold`."""
-        with self._shelf.held(self):
+        with self._cache.held(self):
             pass
 
     def prepare(self, conditioning: Conditioning) -> Prepared | None:
         """As the model itself, which stays in memory while the caller keeps what it gets. Raises as `perform`."""
-        loaded = self._shelf.hold(self)
+        loaded = self._cache.hold(self)
         try:
             prepared = loaded.prepare(conditioning)
         except BaseException:
-            self._shelf.release(self)
+            self._cache.release(self)
             raise
-        return _PreparedInCache(self._shelf, self, loaded, prepared)
+        return _PreparedInCache(self._cache, self, loaded, prepared)
 
     def perform(
         self,
@@ -161,7 +161,7 @@ class CachedModel:
             Overloaded: there is no room for it now.
         """
         if not isinstance(prepared, _PreparedInCache):
-            with self._shelf.held(self) as loaded:
+            with self._cache.held(self) as loaded:
                 return loaded.perform(conditioning, interactive=interactive, resume=resume)
         try:
             return prepared.loaded.perform(
@@ -169,8 +169,3 @@ class CachedModel:
             )
         finally:
             prepared.release()
-
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
-        """As the model itself, loaded if it is not. Raises as `perform`."""
-        with self._shelf.held(self) as loaded:
-            return loaded.generate(batch)

@@ -1,7 +1,7 @@
-"""What the system asks of a model: perform a request as chunks of PCM, alone or in a batch.
+"""What the system asks of a model: perform a request as chunks of PCM, alone or beside others.
 
-Why chunks are the primary form: a listener hears the first one while the rest is made, and a batch is the same
-chunks collected. So `generate` must equal the joined chunks of `perform`, sample for sample, for every model.
+A listener hears the first chunk while the rest is made, and a finished piece is the same chunks joined. No piece
+depends on those made beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from orchestrion.audio.pcm import Pcm
-from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.request import TrackRequest
 
@@ -169,8 +168,4 @@ class MusicModel(Protocol):
             InvalidRequest: theme or continuation cannot be read, or the length is beyond the model.
             ModelFailed: the model cannot make this piece.
         """
-        ...
-
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
-        """Make a batch; one outcome per input, in order. No piece depends on its neighbours."""
         ...

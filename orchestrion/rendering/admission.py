@@ -39,7 +39,7 @@ class QueueState:
     slots: int
     #: Waiting for a slot, prepared or not.
     queued: int
-    queue_limit: int
+    queue_limit: float
     #: Rendered, and being mastered or stored: each still holds a whole track in memory.
     completing: int
     #: Recent mean of device time per request, 0 before the first.
@@ -73,6 +73,18 @@ def next_in_line(waiting: Sequence[InLine], served: Sequence[str]) -> int:
         return True, not request.interactive, served.count(request.requester), index
 
     return min(range(len(waiting)), key=rank)
+
+
+def line_up(waiting: Sequence[InLine], served: Sequence[str], places: int) -> list[int]:
+    """Indices of the requests that get the next `places` free slots, first to last; see `next_in_line`."""
+    left = list(range(len(waiting)))
+    taken: list[int] = []
+    holders = list(served)
+    while left and len(taken) < places:
+        first = left.pop(next_in_line([waiting[index] for index in left], holders))
+        taken.append(first)
+        holders.append(waiting[first].requester)
+    return taken
 
 
 def is_long(duration_s: float) -> bool:

@@ -52,6 +52,8 @@ class StoreRetry:
         self._sleep = sleep
         self._is_over = is_over
         self._away_since_s: float | None = None
+        #: Calls so far, of all threads: grows while somebody still tries.
+        self.tries = 0
 
     @property
     def is_lost(self) -> bool:
@@ -67,6 +69,7 @@ class StoreRetry:
         """
         pause_s, began_s = 1.0, self._clock.monotonic_s()
         while True:
+            self.tries += 1
             try:
                 result = call()
             except StoreUnavailable as error:

@@ -1,14 +1,14 @@
-"""What becomes of a request: a track or a failure, as a value.
+"""What becomes of a request: a track or a failure, as a value that crosses processes.
 
-Apart from `render`, which makes them: whoever only hands outcomes on (a job's driver, the HTTP front) loads no signal
-processing for it.
+An exception that Ray pickles loses what its constructor was given, and a value can be tested for without knowing how
+Ray wraps errors. Who only hands outcomes on (a job's driver, the HTTP front) loads no signal processing for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrion.errors import CheckFailed, Transient, as_ours, reason_of
+from orchestrion.errors import Problem, as_ours, code_of
 from orchestrion.finding import Finding
 from orchestrion.tracks.record import TrackRecord
 
@@ -25,18 +25,31 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no track. `reason` is one of `errors.REASONS`; `track_id` is None if the request was not valid."""
+    """Why there is no track: what an error of `orchestrion.errors` says, and where it stopped the request."""
 
-    track_id: str | None
-    reason: str
-    stage: str
+    #: One of `errors.CODES`.
+    code: str
     message: str
-    transient: bool
+    stage: str
+    #: None if the request was not valid.
+    track_id: str | None = None
+    #: Whether the same request may succeed later, and after how many seconds.
+    retryable: bool = False
+    retry_after_s: float | None = None
+    problems: tuple[Problem, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @classmethod
-    def of(cls, error: Exception, stage: str, track_id: str | None) -> Failure:
+    def of(cls, error: Exception, stage: str, track_id: str | None = None) -> Failure:
         """The failure that `error`, whatever it is, means when it stops a request at `stage`."""
         ours = as_ours(error)
-        findings = ours.findings if isinstance(ours, CheckFailed) else ()
-        return cls(track_id, reason_of(ours), stage, str(ours), isinstance(ours, Transient), findings)
+        return cls(
+            code=code_of(ours),
+            message=str(ours),
+            stage=stage,
+            track_id=track_id,
+            retryable=ours.retryable,
+            retry_after_s=ours.retry_after_s,
+            problems=ours.problems,
+            findings=ours.findings,
+        )

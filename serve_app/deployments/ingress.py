@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from orchestrion.audio.mastering import RECIPE_VERSION
 from orchestrion.audio.stream_encode import StreamFormat
 from orchestrion.clock import SystemClock
-from orchestrion.errors import REASONS, NotFound, OrchestrionError, Overloaded, reason_of, shown
+from orchestrion.errors import NotFound, NotReady, OrchestrionError, Overloaded, code_of, shown
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.models.registry import public_name
 from orchestrion.rendering.admission import Pool, Priority, batch_is_warm, pools_for
@@ -38,7 +38,7 @@ from orchestrion.telemetry.metrics import (
     TolerantRecorder,
 )
 from orchestrion.tracks.identity import track_id
-from orchestrion.tracks.outcome import Track
+from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.record import TrackRecord
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.trust.signing import Signer
@@ -46,9 +46,7 @@ from orchestrion.trust.signing_keys import trusted_keys
 from serve_app.config import ServeConfig
 from serve_app.delivery.pace import Pace
 from serve_app.delivery.stored_audio import file_blocks, pcm_blocks
-from serve_app.deployments.outcomes import DEFAULT_RETRY_AFTER_S, Refusal
 from serve_app.deployments.render_pool import RenderPool, StreamHeader
-from serve_app.errors import HttpProblem
 from serve_app.uploads.checks import UploadChecks
 from serve_app.uploads.uploads import Uploads
 
@@ -96,7 +94,7 @@ class Ingress:
         """Run `work` in one of the threads that read the store."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
+    async def render(self, request: TrackRequest, priority: Priority) -> Track | Failure:
         """One finished track, from the store or the first pool that has room for it."""
         first, *others = self._pools_for(request, priority)
         found = await self._find(request, first)
@@ -108,11 +106,11 @@ class Ingress:
                 answer = await self._render_in(pool, request, priority)
         return answer
 
-    async def _render_in(self, pool: Pool, request: TrackRequest, priority: Priority) -> Track | Refusal:
+    async def _render_in(self, pool: Pool, request: TrackRequest, priority: Priority) -> Track | Failure:
         """A replica that dies is replaced by another try: the same request is the same track."""
         for last_try in (False, True):
             try:
-                answer: Track | Refusal = await self._routed(pool, request).render.remote(request, priority)
+                answer: Track | Failure = await self._routed(pool, request).render.remote(request, priority)
                 self._note_answer(pool)
                 return answer
             except BackPressureError:
@@ -124,14 +122,14 @@ class Ingress:
 
     async def stream(
         self, request: TrackRequest, priority: Priority, wire_format: StreamFormat
-    ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
+    ) -> tuple[StreamHeader, AsyncIterator[bytes | Failure]] | Failure:
         """The header and the audio that follows it, from the first pool that has room for it.
 
         Nothing follows where the header says that the store has it.
         """
         first, *others = self._pools_for(request, priority)
         found = await self._find(request, first)
-        if isinstance(found, Refusal):
+        if isinstance(found, Failure):
             return found
         if found is not None:
             info, record = self.models[request.model], found.record
@@ -145,7 +143,7 @@ class Ingress:
 
     async def _stream_from(
         self, pool: Pool, request: TrackRequest, priority: Priority, wire_format: StreamFormat
-    ) -> tuple[StreamHeader, AsyncIterator[bytes | Refusal]] | Refusal:
+    ) -> tuple[StreamHeader, AsyncIterator[bytes | Failure]] | Failure:
         for last_try in (False, True):
             call = self._routed(pool, request).options(stream=True).stream.remote(request, wire_format, priority)
             # Ray's type does not say that `stream=True` makes the answer a generator.
@@ -159,7 +157,7 @@ class Ingress:
                     return _gone(pool)
             else:
                 self._note_answer(pool)
-                return first if isinstance(first, Refusal) else (first, items)
+                return first if isinstance(first, Failure) else (first, items)
         raise AssertionError("the second try returns")
 
     @property
@@ -186,27 +184,27 @@ class Ingress:
         return {"model": self.default_model} | body
 
     async def load_models(self) -> Mapping[str, ModelInfo]:
-        """What the pools have loaded; raises HttpProblem while one of them is not there."""
+        """What the pools have loaded; raises NotReady while one of them is not there."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 answers = await asyncio.gather(
                     *(self.pools[pool].models.remote() for pool in self.awaited or [Pool.LOW_LATENCY])
                 )
         except (TimeoutError, BackPressureError, RayActorError, DeploymentUnavailableError):
-            raise HttpProblem("not-ready", "the pools are loading their models; ask again") from None
+            raise NotReady("the pools are loading their models; ask again") from None
         models: tuple[ModelInfo, ...] = answers[0]
         self.models = {model.name: model for model in models}
         return self.models
 
     async def known_models(self) -> Mapping[str, ModelInfo]:
-        """The models, asked for once; raises HttpProblem while nobody can say."""
+        """The models, asked for once; raises NotReady while nobody can say."""
         return self.models or await self.load_models()
 
     async def models_if_known(self) -> list[ModelInfo]:
         """The models, the default first; none while nobody can say."""
         try:
             return list((await self.known_models()).values())
-        except HttpProblem:
+        except NotReady:
             return []
 
     async def stored(self, track_id: str) -> StoredTrack:
@@ -220,11 +218,11 @@ class Ingress:
         """Do nothing, unless a record's audio is not what was written: an error now, and not a file that ends early."""
         await self.reading(partial(self.store.check_blob, record.audio_key))
 
-    async def _find(self, request: TrackRequest, pool: Pool) -> Track | Refusal | None:
+    async def _find(self, request: TrackRequest, pool: Pool) -> Track | Failure | None:
         """The track if it is stored, a refusal if it cannot be had here; None: the pool must say."""
         try:
             models = await self.known_models()
-        except HttpProblem:
+        except NotReady:
             return None
         try:
             info = named_model(request, models)
@@ -232,9 +230,9 @@ class Ingress:
             wanted = track_id(request, info.revision, RECIPE_VERSION)
             found = await self.reading(partial(self.tracks.reusable, wanted))
         except OrchestrionError as error:
-            self._count(FAILURES, request, pool, reason=reason_of(error))
+            self._count(FAILURES, request, pool, reason=code_of(error))
             self._count(REQUESTS, request, pool, outcome="failed")
-            return Refusal.of_error(error)
+            return Failure.of(error, "request")
         if found is None:
             return None
         self._count(CACHE_HITS, request, pool)
@@ -262,19 +260,19 @@ class Ingress:
         return handle.options(multiplexed_model_id=request.model) if self._models_come_and_go else handle
 
 
-async def _nothing() -> AsyncIterator[bytes | Refusal]:
+async def _nothing() -> AsyncIterator[bytes | Failure]:
     return
     yield b""
 
 
-def _backed_up(pool: Pool) -> Refusal:
-    return Refusal("overloaded", f"the {pool.value} pool takes no more requests", retry_after_s=DEFAULT_RETRY_AFTER_S)
+def _backed_up(pool: Pool) -> Failure:
+    return Failure.of(Overloaded(f"the {pool.value} pool takes no more requests"), "queue")
 
 
 def _has_no_room(answer: object) -> bool:
-    return isinstance(answer, Refusal) and answer.reason == REASONS[Overloaded]
+    return isinstance(answer, Failure) and answer.code == Overloaded.code
 
 
-def _gone(pool: Pool) -> Refusal:
-    message = f"the {pool.value} pool lost the replica that worked on this; send the request again"
-    return Refusal("not-ready", message, retry_after_s=DEFAULT_RETRY_AFTER_S)
+def _gone(pool: Pool) -> Failure:
+    lost = NotReady(f"the {pool.value} pool lost the replica that worked on this; send the request again")
+    return Failure.of(lost, "generate")

@@ -1,6 +1,6 @@
 """A replica that renders: bound twice by `build_app`, as the low-latency and as the batch pool.
 
-The event loop only passes messages. Models run in the render thread (`RenderLoop`); preparing, loading, mastering and
+The event loop only passes messages. Models run in the render thread (`Executor`); preparing, loading, mastering and
 encoding in small thread pools beside it. Serve reads this replica's generators as fast as they yield, however slow the
 client is, so a stream is paced here, or a stalled client's whole track would pile up in the proxy.
 """
@@ -26,7 +26,10 @@ from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.models.cache import BUSY_RETRY_S, CachedModel
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.rendering.admission import Pool, Priority, long_limit
+from orchestrion.rendering.executor import Executor
+from orchestrion.rendering.policy import Policy
 from orchestrion.rendering.renderer import build_renderer
+from orchestrion.rendering.task import ActiveRendering, Listener
 from orchestrion.telemetry.metrics import (
     CACHE_HITS,
     QUEUE_DEPTH,
@@ -35,14 +38,11 @@ from orchestrion.telemetry.metrics import (
     RayMetrics,
     RayRecorder,
 )
-from orchestrion.tracks.outcome import Track
+from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import AudioFormat, Purpose, TrackRequest
 from orchestrion.tracks.spec import TrackSpec
 from serve_app.config import PoolProfile, ServeConfig
 from serve_app.delivery.pace import Pace
-from serve_app.deployments.outcomes import Refusal
-from serve_app.deployments.render_loop import THREADS, Job, Listener, RenderLoop
-from serve_app.deployments.stall import Stage
 
 T = TypeVar("T")
 
@@ -80,19 +80,17 @@ class RenderPool:
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._look_up_threads = ThreadPoolExecutor(LOOK_UP_THREADS, thread_name_prefix="look-up")
         self._load_thread = ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._loop = RenderLoop(
-            self._renderer,
+        policy = Policy(
             slots=profile.slots,
             queue_limit=profile.queue_limit,
             long_limit=long_limit(pool, profile.slots, profile.queue_limit),
             max_queue_s=profile.max_queue_s,
             stall_s=config.stall_s,
-            clock=self._clock,
-            executors={
-                Stage.PREPARE: ThreadPoolExecutor(THREADS[Stage.PREPARE], thread_name_prefix="prepare"),
-                Stage.MASTER: ThreadPoolExecutor(THREADS[Stage.MASTER], thread_name_prefix="master"),
-                Stage.STORE: ThreadPoolExecutor(THREADS[Stage.STORE], thread_name_prefix="store"),
-            },
+        )
+        self._executor = Executor(
+            self._renderer,
+            policy,
+            self._clock,
             on_queue_change=lambda depth: self._recorder.set(QUEUE_DEPTH, float(depth), pool=pool.value),
         )
         models = self._renderer.models
@@ -101,38 +99,38 @@ class RenderPool:
             if model not in self._cached:
                 self._warm_up(model)
         self._load_cached = serve.multiplexed(self._loader(), max_num_models_per_replica=config.resident_models or 1)
-        self._loop.start()
+        self._executor.start()
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
-        if not self._loop.is_alive:
+        if not self._executor.is_alive:
             raise RuntimeError("the render thread has ended")
-        if self._loop.is_stuck:
+        if self._executor.is_stuck:
             raise RuntimeError(f"nothing has moved for {self._config.stall_s:g} s; see the log for what is stuck")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Seconds that a request arriving now would wait for its slot; read by `autoscaling.policies.low_latency`."""
-        state = self._loop.queue_state()
+        state = self._executor.queue_state()
         return {"queue_seconds": state.queued * state.mean_service_s}
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """The models that are loaded here."""
         return tuple(model.info for model in self._renderer.models.values())
 
-    async def render(self, request: TrackRequest, priority: Priority) -> Track | Refusal:
+    async def render(self, request: TrackRequest, priority: Priority) -> Track | Failure:
         """The finished track. Cancelling gives the work up unless somebody else waits for it."""
         arrived_s = self._clock.monotonic_s()
         found = await self._find(request) or await self._have_in_memory(request)
         if found is not None:
             return found
         joined = self._join(request, priority, streaming=False)
-        if isinstance(joined, Refusal):
+        if isinstance(joined, Failure):
             return joined
         listener, news = joined
         try:
-            while listener.job.outcome is None:
+            while listener.task.outcome is None:
                 await _next_news(news)
-            outcome = listener.job.outcome
+            outcome = listener.task.outcome
             if isinstance(outcome, Track):
                 self._observe_first_audio(request, arrived_s)
             self._count(request, "ok" if isinstance(outcome, Track) else "failed")
@@ -141,11 +139,11 @@ class RenderPool:
             self._count(request, "cancelled")
             raise
         finally:
-            self._loop.leave(listener)
+            self._executor.leave(listener)
 
     async def stream(
         self, request: TrackRequest, wire_format: StreamFormat, priority: Priority
-    ) -> AsyncIterator[StreamHeader | Refusal | bytes]:
+    ) -> AsyncIterator[StreamHeader | Failure | bytes]:
         """A header, then the encoded audio while it is made; the end waits until the track is in the store.
 
         A refusal comes instead of the header, or after audio when the finished track fails: then the stream is broken
@@ -153,7 +151,7 @@ class RenderPool:
         """
         arrived_s = self._clock.monotonic_s()
         found = await self._find(request) or await self._have_in_memory(request)
-        if isinstance(found, Refusal):
+        if isinstance(found, Failure):
             yield found
             return
         if found is not None:
@@ -161,29 +159,29 @@ class RenderPool:
             yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, request.duration_s, cached=found)
             return
         joined = self._join(request, priority, streaming=True)
-        if isinstance(joined, Refusal):
+        if isinstance(joined, Failure):
             yield joined
             return
         listener, news = joined
-        job = listener.job
+        task = listener.task
         try:
-            while not (listener.untaken or job.whole or job.outcome):
+            while not (listener.untaken or task.whole or task.outcome):
                 await _next_news(news)
-            if isinstance(job.outcome, Refusal):
+            if isinstance(task.outcome, Failure):
                 self._count(request, "failed")
-                yield job.outcome
+                yield task.outcome
                 return
-            yield StreamHeader(job.track_id, job.opened.spec.sample_rate_hz, job.opened.channels, request.duration_s)
+            yield StreamHeader(task.track_id, task.opened.spec.sample_rate_hz, task.opened.channels, request.duration_s)
             async for data in self._encoded(listener, news, wire_format, request, arrived_s):
                 yield data
-            self._count(request, "ok" if isinstance(job.outcome, Track) else "failed")
+            self._count(request, "ok" if isinstance(task.outcome, Track) else "failed")
         except (asyncio.CancelledError, GeneratorExit):
             self._count(request, "cancelled")
             raise
         except Exception as error:
-            yield self._refused(request, error, "encode", "failed")
+            yield self._failed(request, error, "encode", "failed")
         finally:
-            self._loop.leave(listener)
+            self._executor.leave(listener)
 
     async def _encoded(
         self,
@@ -192,35 +190,35 @@ class RenderPool:
         wire_format: StreamFormat,
         request: TrackRequest,
         arrived_s: float,
-    ) -> AsyncIterator[bytes | Refusal]:
-        job = listener.job
-        source_rate_hz = job.opened.source_rate_hz
-        master = StreamMaster(job, wire_format)
+    ) -> AsyncIterator[bytes | Failure]:
+        task = listener.task
+        source_rate_hz = task.opened.source_rate_hz
+        master = StreamMaster(task.opened, wire_format)
         first_sent_at_s: float | None = None
-        while not isinstance(job.outcome, Refusal):
-            whole = job.whole
-            chunks = self._loop.take(listener)
+        while not isinstance(task.outcome, Failure):
+            whole = task.whole
+            chunks = self._executor.take(listener)
             if chunks:
                 # Mastered before it is due, so that what else is done here does not make it late.
                 data = await self._in_thread(partial(master.push, chunks))
                 await self._keep_pace(listener, first_sent_at_s)
-                if isinstance(job.outcome, Refusal):
+                if isinstance(task.outcome, Failure):
                     break
                 if data:
                     if first_sent_at_s is None:
                         first_sent_at_s = self._clock.monotonic_s()
                         self._observe_first_audio(request, arrived_s)
                     yield data
-                self._loop.sent(listener, sum(map(len, chunks)) / source_rate_hz)
+                self._executor.sent(listener, sum(map(len, chunks)) / source_rate_hz)
             elif whole:
                 break
             else:
                 await _next_news(news)
-        rest = b"" if isinstance(job.outcome, Refusal) else await self._in_thread(master.flush)
-        while job.outcome is None:
+        rest = b"" if isinstance(task.outcome, Failure) else await self._in_thread(master.flush)
+        while task.outcome is None:
             await _next_news(news)
-        if isinstance(job.outcome, Refusal):
-            yield job.outcome
+        if isinstance(task.outcome, Failure):
+            yield task.outcome
         elif rest:
             yield rest
 
@@ -230,22 +228,21 @@ class RenderPool:
             wait_s = self._pace.wait_s(listener.sent_s, elapsed_s)
             ends_at_s = self._clock.monotonic_s() + wait_s
             # A track that failed meanwhile is not worth sending on.
-            while wait_s > 0 and not isinstance(listener.job.outcome, Refusal):
+            while wait_s > 0 and not isinstance(listener.task.outcome, Failure):
                 await asyncio.sleep(min(wait_s, PACING_STEP_S))
                 wait_s = ends_at_s - self._clock.monotonic_s()
 
     def _warm_up(self, model: str) -> None:
         """Make and throw away a second of music: the first listener must not pay for lazy imports and cold caches."""
         spec = TrackSpec(prompt="warm-up", model=model, duration_s=1.0, purpose=Purpose.RESEARCH)
-        job = Job("", spec.resolve(), self._clock.monotonic_s())
-        job.rendering = rendering = self._renderer.open(job.request)
-        master = StreamMaster(job, AudioFormat.WAV)
+        rendering = self._renderer.open(spec.resolve())
+        master = StreamMaster(rendering, AudioFormat.WAV)
         while (chunk := rendering.advance()) is not None:
             master.push([chunk])
         master.flush()
         rendering.close()
 
-    async def _find(self, request: TrackRequest) -> Track | Refusal | None:
+    async def _find(self, request: TrackRequest) -> Track | Failure | None:
         try:
             look_up = asyncio.get_running_loop().run_in_executor(
                 self._look_up_threads, partial(self._renderer.find, request)
@@ -254,9 +251,9 @@ class RenderPool:
                 found = await look_up
         except TimeoutError:
             late = StoreUnavailable(f"the track store has not answered for {self._config.stall_s:g} s; ask again")
-            return self._refused(request, late, "request", "failed")
+            return self._failed(request, late, "request", "failed")
         except Exception as error:
-            return self._refused(request, error, "request", "failed")
+            return self._failed(request, error, "request", "failed")
         if found is not None:
             self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.model)
             self._count(request, "cache_hit")
@@ -271,7 +268,7 @@ class RenderPool:
 
         return load
 
-    async def _have_in_memory(self, request: TrackRequest) -> Refusal | None:
+    async def _have_in_memory(self, request: TrackRequest) -> Failure | None:
         """Load the request's model if it is one of those that come and go, in a thread of its own."""
         if request.model not in self._cached:
             return None
@@ -280,14 +277,14 @@ class RenderPool:
                 await self._load_cached(request.model)
         except TimeoutError:
             late = Overloaded(f"{request.model} is still being loaded; come back later", BUSY_RETRY_S)
-            return self._refused(request, late, "queue", "refused")
+            return self._failed(request, late, "queue", "refused")
         except Exception as error:
-            return self._refused(request, error, "queue", "refused")
+            return self._failed(request, error, "queue", "refused")
         return None
 
     def _join(
         self, request: TrackRequest, priority: Priority, *, streaming: bool
-    ) -> tuple[Listener, asyncio.Event] | Refusal:
+    ) -> tuple[Listener, asyncio.Event] | Failure:
         news = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -296,16 +293,15 @@ class RenderPool:
 
         try:
             track_id = self._renderer.track_id(request)
-            listener = self._loop.join(request, track_id, streaming=streaming, wake=wake, priority=priority)
+            listener = self._executor.join(request, track_id, streaming=streaming, wake=wake, priority=priority)
             return listener, news
         except Exception as error:
-            return self._refused(request, error, "queue", "refused")
+            return self._failed(request, error, "queue", "refused")
 
-    def _refused(self, request: TrackRequest, error: Exception, stage: str, outcome: str) -> Refusal:
+    def _failed(self, request: TrackRequest, error: Exception, stage: str, outcome: str) -> Failure:
         """What `error`, whatever it is, means to the client; counted."""
-        self._renderer.failed(error, stage, None, request.model)
         self._count(request, outcome)
-        return Refusal.of_error(error)
+        return self._renderer.failed(error, stage, None, request.model)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._stream_threads, work)
@@ -323,8 +319,7 @@ class RenderPool:
 class StreamMaster:
     """Raw chunks in, encoded bytes out. Used by one thread at a time."""
 
-    def __init__(self, job: Job, wire_format: StreamFormat) -> None:
-        rendering = job.opened
+    def __init__(self, rendering: ActiveRendering, wire_format: StreamFormat) -> None:
         spec = rendering.spec
         self._finisher = StreamFinisher(rendering.source_rate_hz, rendering.channels, spec, rendering.expected_lufs)
         self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, spec.samples)

@@ -21,12 +21,12 @@ from starlette.exceptions import HTTPException as FrameworkError
 
 from orchestrion.errors import InvalidRequest, NotFound, OrchestrionError, Problem, shown
 from orchestrion.rendering.admission import Priority
+from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 from serve_app import openapi
 from serve_app.delivery.reader_progress import ReaderPacedResponse
 from serve_app.deployments.ingress import Ingress
-from serve_app.deployments.outcomes import DEFAULT_RETRY_AFTER_S, Refusal
-from serve_app.errors import HttpProblem, framework_response, problem_response, refusal_response
+from serve_app.errors import HttpProblem, failure_response, framework_response, problem_response
 from serve_app.http.answers import (
     REVALIDATE,
     address_of,
@@ -96,8 +96,8 @@ def build_routes(api: Ingress) -> FastAPI:
         headers = joined_headers(request.headers.raw)
         spec, wants_audio = spec_and_answer(await json_body(request, headers), headers.get("accept"))
         outcome = await api.render(spec.resolve(), _priority(priority))
-        if isinstance(outcome, Refusal):
-            return refusal_response(outcome)
+        if isinstance(outcome, Failure):
+            return failure_response(outcome)
         answer_headers = {
             "Location": address_of(request, outcome.track_id),
             "X-Track-Id": outcome.track_id,
@@ -134,8 +134,8 @@ def build_routes(api: Ingress) -> FastAPI:
         headers = joined_headers(request.headers.raw)
         spec, wire_format = spec_and_wire_format(await json_body(request, headers), format, headers.get("accept"))
         opened = await api.stream(spec.resolve(), _priority(priority), wire_format)
-        if isinstance(opened, Refusal):
-            return refusal_response(opened)
+        if isinstance(opened, Failure):
+            return failure_response(opened)
         header, items = opened
         if header.cached:
             await api.check_audio(header.cached.record)
@@ -335,11 +335,11 @@ def build_routes(api: Ingress) -> FastAPI:
     return app
 
 
-async def whole_or_broken(items: AsyncIterator[bytes | Refusal]) -> AsyncIterator[bytes]:
+async def whole_or_broken(items: AsyncIterator[bytes | Failure]) -> AsyncIterator[bytes]:
     """The audio; a refusal after it breaks the connection off, so that no client takes the stream for a whole track."""
     async for item in items:
-        if isinstance(item, Refusal):
-            raise BrokenStream(f"{item.reason}: {item.message}")
+        if isinstance(item, Failure):
+            raise BrokenStream(f"{item.code}: {item.message}")
         yield item
 
 
@@ -377,14 +377,11 @@ def _priority(text: str) -> Priority:
 
 
 async def _on_problem(_: Request, error: HttpProblem) -> Response:
-    retry_after_s = DEFAULT_RETRY_AFTER_S if error.reason == "not-ready" else None
-    return problem_response(
-        error.reason, error.detail, problems=error.problems, headers=error.headers, retry_after_s=retry_after_s
-    )
+    return problem_response(error.code, error.detail, problems=error.problems, headers=error.headers)
 
 
 async def _on_own_error(_: Request, error: OrchestrionError) -> Response:
-    return refusal_response(Refusal.of_error(error))
+    return failure_response(Failure.of(error, "request"))
 
 
 async def _on_framework_error(_: Request, error: FrameworkError) -> Response:

@@ -12,11 +12,11 @@ from orchestrion.rendering.admission import Pool, Priority
 from orchestrion.rendering.renderer import Renderer
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from serve_app.deployments import render_pool as pools
-from serve_app.deployments.outcomes import Refusal
 from serve_app.deployments.render_pool import RenderPool, StreamHeader
 from tests.fake_model import ToneModel
 
@@ -74,13 +74,13 @@ def test_a_hung_model_fails_the_health_check_and_all_who_wait_are_told(pool, mod
     streamed, beside = asyncio.run(both())
 
     assert isinstance(streamed[0], StreamHeader)
-    assert isinstance(streamed[-1], Refusal) and streamed[-1].reason == "stalled"
+    assert isinstance(streamed[-1], Failure) and streamed[-1].code == "stalled"
     # Beside it, a short piece may have been made before the model hung.
-    assert not isinstance(beside, Refusal) or beside.reason == "stalled"
+    assert not isinstance(beside, Failure) or beside.code == "stalled"
     with pytest.raises(RuntimeError, match="nothing has moved"):
         pool.check_health()
     refused = asyncio.run(pool.render(wish("later"), Priority.INTERACTIVE))
-    assert refused.reason == "stalled" and refused.retry_after_s > 0
+    assert refused.code == "stalled" and refused.retry_after_s > 0
 
     model.let_go.set()
     made = asyncio.run(until_well(pool))
@@ -105,13 +105,13 @@ def test_a_store_that_does_not_answer_a_look_up_holds_up_nobody_else(pool, model
 
     hung, made = asyncio.run(asyncio.wait_for(both(), timeout=20))
 
-    assert (hung.reason, hung.retry_after_s is not None) == ("store-unavailable", True)
+    assert (hung.code, hung.retry_after_s is not None) == ("store-unavailable", True)
     assert made.record.duration_s == 4.0
     pool.check_health()
 
 
 async def until_well(pool):
     async with asyncio.timeout(20):
-        while isinstance(made := await pool.render(wish("later"), Priority.INTERACTIVE), Refusal):
+        while isinstance(made := await pool.render(wish("later"), Priority.INTERACTIVE), Failure):
             await asyncio.sleep(0.1)
         return made

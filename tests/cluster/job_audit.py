@@ -250,7 +250,7 @@ def _check_renderer_alone(job: Job, tracks: list[dict[str, Any]], compared: int,
             asked = {
                 name: value for name, value in job.rows[row["line"] - 1].items() if name not in ("row_id", "title")
             }
-            [alone] = renderer.render([TrackSpec.from_json(asked).resolve()])
+            alone = renderer.render(TrackSpec.from_json(asked).resolve())
             audit.expect(
                 isinstance(alone, Track)
                 and (alone.track_id, alone.record.audio_sha256) == (row["track_id"], row["audio_sha256"]),

@@ -133,7 +133,7 @@ def test_the_renderer_without_ray_makes_the_same_track_byte_for_byte(first_run, 
     renderer = build_renderer(alone, "test", PrometheusRecorder(CollectorRegistry()))
     spec = {name: value for name, value in GOOD[1].items() if name != "row_id"}
 
-    [track] = renderer.render([TrackSpec.from_json(spec).resolve()])
+    track = renderer.render(TrackSpec.from_json(spec).resolve())
 
     [row] = [row for row in rows_of(out, "tracks", summary.job_id) if row["row_id"] == GOOD[1]["row_id"]]
     assert (track.track_id, track.record.audio_sha256) == (row["track_id"], row["audio_sha256"])

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from orchestrion import errors
 from orchestrion.errors import (
-    REASONS,
+    CODES,
     CheckFailed,
     Internal,
     InvalidRequest,
     ModelFailed,
     NotFound,
+    NotReady,
     OrchestrionError,
     OutOfMemory,
     Overloaded,
@@ -27,7 +28,7 @@ from orchestrion.errors import (
     VerificationFailed,
     Withdrawn,
     as_ours,
-    reason_of,
+    code_of,
     shown,
 )
 
@@ -54,6 +55,7 @@ EXAMPLES = [
     ModelFailed("no theme found"),
     Internal("something broke"),
     Overloaded("queue full", retry_after_s=7.5),
+    NotReady("the models are being loaded"),
     OutOfMemory("no room"),
     Stalled("no progress for 60 s"),
     StoreUnavailable("no answer"),
@@ -70,24 +72,25 @@ def test_an_error_crosses_processes_with_everything_it_carries(error, send):
     assert state(send(error)) == state(error)
 
 
-def test_there_is_an_example_and_a_reason_for_each_error_that_is_raised():
+def test_there_is_an_example_and_a_code_for_each_error_that_is_raised():
     raised = {
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, OrchestrionError)
     } - {OrchestrionError, Transient}
 
-    assert {type(example) for example in EXAMPLES} == raised == set(REASONS)
-    assert len(set(REASONS.values())) == len(REASONS)
+    assert {type(example) for example in EXAMPLES} == raised
+    assert sorted(example.code for example in EXAMPLES) == sorted(set(CODES))
 
 
 def test_the_drawn_tree_is_the_real_one():
     drawn = {line.split("── ")[1].split()[0] for line in errors.__doc__.splitlines() if "── " in line}
 
-    assert drawn == {kind.__name__ for kind in (*REASONS, Transient)}
+    assert drawn == {kind.__name__ for kind in (*map(type, EXAMPLES), Transient)}
 
 
-def test_only_what_may_succeed_later_is_transient():
-    assert {kind for kind in REASONS if issubclass(kind, Transient)} == {
+def test_only_what_may_succeed_later_is_retryable():
+    assert {type(example) for example in EXAMPLES if example.retryable} == {
         Overloaded,
+        NotReady,
         OutOfMemory,
         Stalled,
         StoreUnavailable,
@@ -96,6 +99,8 @@ def test_only_what_may_succeed_later_is_transient():
 
 class ModelTooProud(ModelFailed):
     """Of a model that we do not know."""
+
+    code = "too-proud"
 
 
 class StoreOnStrike(Transient):
@@ -111,7 +116,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    "error, reason, transient",
+    "error, code, retryable",
     [
         (ModelTooProud("no"), "model-failed", False),
         (StoreOnStrike("no"), "internal", True),
@@ -122,10 +127,11 @@ class OutOfMemoryError(RuntimeError):
         (KeyError("codebook_7"), "internal", False),
     ],
 )
-def test_whatever_is_thrown_has_a_reason_and_a_message_that_shows_no_insides(error, reason, transient):
+def test_whatever_is_thrown_has_a_reason_and_a_message_that_shows_no_insides(error, code, retryable):
     ours = as_ours(error)
 
-    assert (reason_of(ours), isinstance(ours, Transient)) == (reason, transient)
+    assert (code_of(ours), ours.retryable) == (code, retryable)
+    assert (ours.retry_after_s is not None) == retryable
     assert str(ours)
     assert not any(inside in str(ours) for inside in ("Error", "secret", "codebook", "CUDA"))
 

@@ -12,7 +12,7 @@ import inspect
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from orchestrion.models.audiocraft.turns import Turns
 from orchestrion.models.musicgen.checkpoint.files import digest
 from orchestrion.models.musicgen.conditioning.description import description
 from orchestrion.models.musicgen.engine.sequence import stride_of
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
+from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
 from orchestrion.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
@@ -135,17 +135,6 @@ class AudiocraftModel:
         piece = _Piece(Turns(partial(self._make, conditioning, given, self._call(conditioning, text))))
         choices = {"text": text, **self._choices, **self._defaults, **given}
         return Performance(self._chunks(piece), choices=choices, device_s=lambda: piece.device_s)
-
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
-        """Make each piece in turn; each equals the joined chunks of its own performance."""
-        return [self._outcome(conditioning) for conditioning in batch]
-
-    def _outcome(self, conditioning: Conditioning) -> Generation | ModelFailed | InvalidRequest:
-        try:
-            performance = self.perform(conditioning, interactive=False)
-            return Generation.of(performance, list(performance.chunks))
-        except (ModelFailed, InvalidRequest) as error:
-            return error
 
     def _chunks(self, piece: _Piece) -> Iterator[Pcm]:
         info = self._info

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from orchestrion.errors import InvalidRequest, ModelFailed
+from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.composition.arrange import arrange
 from orchestrion.models.composer.composition.plan import Plan, make_plan
 from orchestrion.models.composer.composition.theme import Theme, read_theme
 from orchestrion.models.composer.mixer import TARGET_LUFS, mix, warm_up
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
+from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
 
 MAX_DURATION_S: Final = 600.0
 
@@ -69,17 +68,6 @@ class Composer:
             expected_lufs=TARGET_LUFS,
             choices=_choices(plan, score),
         )
-
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
-        """Make each piece in turn; each equals the joined chunks of its own performance."""
-        return [self._made(conditioning) for conditioning in batch]
-
-    def _made(self, conditioning: Conditioning) -> Generation | InvalidRequest:
-        try:
-            performance = self.perform(conditioning)
-        except InvalidRequest as error:
-            return error
-        return Generation.of(performance, list(performance.chunks))
 
 
 def compose(conditioning: Conditioning) -> tuple[Plan, Score]:

@@ -1,7 +1,7 @@
 """A loaded MusicGen as a `MusicModel`: what a request says becomes conditions, prompt codes and a place in the engine.
 
 `perform` puts a piece in the engine and gives its chunks; taking a chunk steps every piece that is in there, so
-performances that are interleaved, or a whole `generate` batch, share each step. The surprising thing: precision and
+performances that are interleaved share each step. The surprising thing: precision and
 kind of device belong to the revision, because they decide which codes are drawn; slots, threads and chunk lengths do
 not, because they cannot.
 """
@@ -9,7 +9,7 @@ not, because they cannot.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -285,23 +285,6 @@ class MusicGen:
             work=lambda: self._engine.work_for(piece),
             is_ready=lambda: piece.is_ready,
         )
-
-    def generate(self, batch: Sequence[Conditioning]) -> list[Generation | ModelFailed | InvalidRequest]:
-        """Make a batch; one outcome per input, in order. More than there are slots wait for one."""
-        begun: list[Performance | InvalidRequest] = []
-        try:
-            begun.extend(self._begun(conditioning) for conditioning in batch)
-            return [one if isinstance(one, InvalidRequest) else _made(one) for one in begun]
-        finally:
-            for one in begun:
-                if isinstance(one, Performance):
-                    _close(one)
-
-    def _begun(self, conditioning: Conditioning) -> Performance | InvalidRequest:
-        try:
-            return self.perform(conditioning, interactive=False)
-        except InvalidRequest as error:
-            return error
 
     def _prompt(self, conditioning: Conditioning, frames: int) -> Ints:
         """Codes that the piece begins with: [codebooks, frames], no frames without a continuation."""

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.compute as pc
 
-from batch_jobs.job_store.job_folder import Attempt, JobFolder, WorkerJournal, WorkerNode
+from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder, WorkerJournal, WorkerNode
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, FAILURES_SCHEMA, TRACK, TRACKS_SCHEMA
 from batch_jobs.settlement.outcomes import shard_table
@@ -46,10 +46,10 @@ def worker(worker_id, run_id="run-1", on=None, from_s=0.0, to_s=100.0, devices=1
     )  # fmt: skip
 
 
-def noted(attempt_id, shard, line, seconds, ended=None) -> Attempt:
+def noted(attempt_id, shard, line, seconds, ended=None) -> AttemptRecord:
     """A try as a journal has it."""
     end = START + timedelta(seconds=seconds)
-    return Attempt(attempt_id, shard, line, f"trk_{line}", "composer", START, end, seconds, ended)
+    return AttemptRecord(attempt_id, shard, line, f"trk_{line}", "composer", START, end, seconds, ended)
 
 
 def track(line, usd=0.0, job_id="job-1", **values) -> dict:

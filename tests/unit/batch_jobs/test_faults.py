@@ -8,10 +8,10 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.rendering.render_line import KEEP_EVERY_S
 from batch_jobs.rendering.worker import COMMITTED
 from orchestrion.accounting.cost import Node
 from orchestrion.errors import InvalidRequest, Overloaded, StoreUnavailable
+from orchestrion.rendering.checkpoints import KEEP_EVERY_S
 from orchestrion.rendering.renderer import Renderer
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
@@ -20,7 +20,7 @@ from orchestrion.trust.signing import Signer
 from tests.fake_model import ToneModel
 from tests.fault_injection import EARLY_END_SEAMS, ERRORS, MODEL_SEAMS, OTHER_SEAMS, SEAMS, STEP_SEAMS, fault
 from tests.unit.batch_jobs.committed_job import CommittedJob
-from tests.unit.batch_jobs.rendering.test_render_line import SharedSteps
+from tests.unit.batch_jobs.rendering.test_attempts import SharedSteps
 from tests.unit.batch_jobs.rendering.test_worker import HeldClock, Workplace
 
 ROWS = [{"seed": seed, "duration_s": 1.0} for seed in range(3)]
@@ -37,7 +37,7 @@ def workplace(tmp_path, renderer):
 
     yield make
     for each in made:
-        each.line.close()
+        each.executor.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def expected(tmp_path_factory):
         clock=HeldClock(),
     )
     tone = {"prompt": "a tone", "model": "tone", "duration_s": 2.0, "format": "flac"}
-    tracks = renderer.render([TrackSpec.from_json(tone | row).resolve() for row in ROWS])
+    tracks = [renderer.render(TrackSpec.from_json(tone | row).resolve()) for row in ROWS]
     return {line: track.record.audio_sha256 for line, track in enumerate(tracks, start=1)}
 
 
@@ -170,7 +170,7 @@ def test_a_stopped_line_gives_a_piece_up_whatever_its_model_throws(plan_of, work
         states = []
         taken.start()
         shared.waits.wait()
-        here.line.stop(within_s=0.0)
+        here.executor.stop(within_s=0.0)
         shared.go_on()
         taken.join()
 

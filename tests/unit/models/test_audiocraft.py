@@ -19,6 +19,7 @@ from orchestrion.models.audiocraft.imports import Spectrogram, demucs_is_install
 from orchestrion.models.protocol import Conditioning, Generation
 from orchestrion.models.settings import ModelSettings
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_MELODY, TINY_STEREO, codec_geometry, write_audiocraft
+from tests.performing import generate
 
 RATE_HZ = 32_000
 
@@ -56,7 +57,7 @@ def asking(prompt="happy rock", duration_s=0.5, seed=3, **fields) -> Conditionin
 
 
 def audio_of(model: AudiocraftModel, conditioning: Conditioning) -> np.ndarray:
-    (outcome,) = model.generate([conditioning])
+    (outcome,) = generate(model, [conditioning])
     assert isinstance(outcome, Generation)
     return outcome.audio
 
@@ -85,7 +86,7 @@ def test_a_request_does_not_depend_on_its_neighbours_or_on_the_random_numbers_of
     torch.manual_seed(99)
     before = torch.get_rng_state()
 
-    batch = model.generate([asking("slow piano", seed=2, duration_s=0.7), asking(seed=1)])
+    batch = generate(model, [asking("slow piano", seed=2, duration_s=0.7), asking(seed=1)])
 
     assert np.array_equal(batch[1].audio, alone)
     assert torch.equal(torch.get_rng_state(), before)
@@ -123,16 +124,16 @@ def test_a_piece_can_be_given_up_between_steps_and_leaves_nothing_behind(model):
 
 
 def test_a_piece_that_breaks_audiocraft_is_a_failure_and_its_neighbours_are_not(model, monkeypatch):
-    generate = model._generator.generate
+    really_generate = model._generator.generate
 
     def break_on_sad(descriptions, **options):
         if "sad" in descriptions[0]:
             raise RuntimeError("boom")
-        return generate(descriptions, **options)
+        return really_generate(descriptions, **options)
 
     monkeypatch.setattr(model._generator, "generate", break_on_sad)
 
-    bad, refused, good = model.generate([asking("sad song"), asking(negative_prompt="drums"), asking()])
+    bad, refused, good = generate(model, [asking("sad song"), asking(negative_prompt="drums"), asking()])
 
     assert isinstance(bad, ModelFailed)
     assert "boom" in str(bad)

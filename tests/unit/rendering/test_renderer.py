@@ -71,7 +71,7 @@ def request(prompt="a tone", **fields):
 
 
 def test_a_track_is_stored_with_its_score_and_says_what_it_is(renderer):
-    [track] = renderer.render([request(requester="studio-1")])
+    track = renderer.render(request(requester="studio-1"))
 
     assert isinstance(track, Track) and not track.cache_hit and track.version == 1
     audio, rate_hz = decode(renderer.store.get_blob(track.record.audio_key))
@@ -83,37 +83,30 @@ def test_a_track_is_stored_with_its_score_and_says_what_it_is(renderer):
 
 
 def test_the_same_request_again_is_a_cache_hit_and_costs_no_work(renderer):
-    [first] = renderer.render([request()])
-    [second] = renderer.render([request(requester="somebody-else")])
+    first = renderer.render(request())
+    second = renderer.render(request(requester="somebody-else"))
 
     assert second.cache_hit and second.track_id == first.track_id and second.record == first.record
     assert renderer.models["tone"].performed == 1
 
 
-def test_equal_requests_in_one_batch_are_rendered_once(renderer):
-    outcomes = renderer.render([request(), request(seed=1), request()])
-
-    assert outcomes[0].track_id == outcomes[2].track_id != outcomes[1].track_id
-    assert renderer.models["tone"].batch_sizes == [2]
-
-
-def test_a_listener_and_a_batch_get_the_same_bytes(renderer, tmp_path):
+def test_a_listener_and_who_waits_for_the_end_get_the_same_bytes(renderer, tmp_path):
     rendering = renderer.open(request())
     while rendering.advance() is not None:
         pass
-    streamed = rendering.complete()
+    streamed = rendering.publish(rendering.master())
     other = Renderer(
         {"tone": ToneModel()}, TrackStore.open(str(tmp_path / "other")), renderer.signer, CPU, "batch",
         renderer.recorder, SteppingClock(),
     )  # fmt: skip
-    [rendered, _] = other.render([request(), request(seed=5)])
+    rendered = other.render(request())
 
     assert streamed.track_id == rendered.track_id
     assert renderer.store.get_blob(streamed.record.audio_key) == other.store.get_blob(rendered.record.audio_key)
 
 
 def test_audio_record_and_signature_belong_together(renderer):
-    [track] = renderer.render([request()])
+    track = renderer.render(request())
     signed = SignedRecord.from_bytes(renderer.store.record(track.track_id, 1))
     audio = renderer.store.get_blob(track.record.audio_key)
     keys = renderer.trusted_keys
@@ -130,17 +123,18 @@ def test_audio_record_and_signature_belong_together(renderer):
 
 
 def test_one_broken_request_does_not_stop_its_neighbours(renderer):
-    outcomes = renderer.render([request("please fail"), request(), request("silence"), request(model="nobody")])
+    requests = [request("please fail"), request(), request("silence"), request(model="nobody")]
+    outcomes = [renderer.render(one) for one in requests]
 
-    assert [getattr(outcome, "reason", "track") for outcome in outcomes] == [
+    assert [getattr(outcome, "code", "track") for outcome in outcomes] == [
         "model-failed", "track", "check-failed", "invalid-request",
     ]  # fmt: skip
     assert outcomes[3].message.startswith("model: is not loaded here; use tone")
-    assert not any(outcome.transient for outcome in outcomes if isinstance(outcome, Failure))
+    assert not any(outcome.retryable for outcome in outcomes if isinstance(outcome, Failure))
 
 
 def test_what_fails_a_check_is_never_stored_and_says_by_how_much(renderer):
-    [failure] = renderer.render([request("silence")])
+    failure = renderer.render(request("silence"))
 
     assert renderer.tracks.newest(failure.track_id) is None
     failed = [finding.name for finding in failure.findings if not finding.passed]
@@ -149,9 +143,9 @@ def test_what_fails_a_check_is_never_stored_and_says_by_how_much(renderer):
 
 
 def test_an_exception_of_the_model_is_a_failure_of_that_track_alone_and_its_cause_is_in_the_log(renderer, caplog):
-    [failure, track] = renderer.render([request("break"), request()])
+    failure, track = renderer.render(request("break")), renderer.render(request())
 
-    assert (failure.reason, failure.stage) == ("model-failed", "generate")
+    assert (failure.code, failure.stage) == ("model-failed", "generate")
     assert "a string snapped" not in failure.message
     assert "a string snapped" in caplog.text
     assert isinstance(track, Track)
@@ -192,7 +186,7 @@ def test_a_track_goes_on_from_its_checkpoint_in_another_process(renderer, tmp_pa
     for rendering in (opened("second", kept), opened("third", None)):
         while rendering.advance() is not None:
             pass
-        outcomes.append(rendering.complete())
+        outcomes.append(rendering.publish(rendering.master()))
 
     assert given == [None, b"so far", None]
     assert outcomes[0].track_id == outcomes[1].track_id == cut.track_id
@@ -206,14 +200,13 @@ def test_a_model_that_cannot_go_on_has_no_checkpoints(renderer):
     assert rendering.checkpoint() is None
 
 
-def test_cost_is_device_seconds_times_price_and_adds_up_over_a_batch(renderer, registry):
-    tracks = renderer.render([request(), request(seed=1, duration_s=6.0)])
+def test_cost_is_device_seconds_times_price_and_adds_up(renderer, registry):
+    tracks = [renderer.render(request()), renderer.render(request(seed=1, duration_s=6.0))]
 
     for record in (track.record for track in tracks):
         stages = record.generate_s + record.finish_s + record.check_s + record.encode_s + record.store_s
         assert record.device_seconds == pytest.approx(stages)
         assert record.cost_usd == pytest.approx(record.device_seconds * 0.36 / 3600)
-    assert tracks[1].record.generate_s == pytest.approx(3 * tracks[0].record.generate_s)
     labels = {"pool": "test", "model": "tone", "market": "on-demand"}
     counted = registry.get_sample_value("orchestrion_cost_usd_total", labels)
     assert counted == pytest.approx(sum(track.record.cost_usd for track in tracks))
@@ -222,7 +215,7 @@ def test_cost_is_device_seconds_times_price_and_adds_up_over_a_batch(renderer, r
 def test_a_gpu_is_paid_for_only_while_it_generates(renderer):
     renderer.node = replace(CPU, device="gpu")
 
-    [track] = renderer.render([request()])
+    track = renderer.render(request())
 
     assert track.record.device_seconds == track.record.generate_s > 0
 
@@ -230,9 +223,9 @@ def test_a_gpu_is_paid_for_only_while_it_generates(renderer):
 def test_non_commercial_weights_refuse_a_commercial_purpose(renderer):
     renderer.models = {"tone": ToneModel(commercial_use=False)}
 
-    [refused, allowed] = renderer.render([request(), request(purpose="research")])
+    refused, allowed = renderer.render(request()), renderer.render(request(purpose="research"))
 
-    assert refused.reason == "rights-refused" and "CC-BY-NC-4.0" in refused.message
+    assert refused.code == "rights-refused" and "CC-BY-NC-4.0" in refused.message
     assert isinstance(allowed, Track)
     with pytest.raises(RightsRefused):
         renderer.open(request())
@@ -254,9 +247,9 @@ def test_a_field_that_the_model_cannot_follow_is_refused_before_work(renderer):
         renderer.open(request(top_k=0))
     with pytest.raises(InvalidRequest, match="temperature"):
         renderer.find(request(temperature=0.0))
-    [refused, allowed] = renderer.render([request(top_p=0.9), request(guidance=2.0)])
+    refused, allowed = renderer.render(request(top_p=0.9)), renderer.render(request(guidance=2.0))
 
-    assert (refused.reason, refused.stage) == ("invalid-request", "request")
+    assert (refused.code, refused.stage) == ("invalid-request", "request")
     assert isinstance(allowed, Track)
 
 
@@ -271,7 +264,7 @@ def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
     renderer.models = {"tone": Listener()}
     theme, continuation = renderer.store.put_theme(b"MThd"), renderer.store.put_theme(b"RIFF")
 
-    [track] = renderer.render([request(theme=theme, continuation=continuation, guidance=4)])
+    track = renderer.render(request(theme=theme, continuation=continuation, guidance=4))
 
     assert (heard[0].theme, heard[0].continuation, heard[0].guidance, heard[0].top_k) == (b"MThd", b"RIFF", 4.0, None)
     record = track.record
@@ -285,9 +278,9 @@ def test_a_store_that_cannot_write_is_a_transient_failure(renderer):
 
     renderer.store = FullStore.open(renderer.store.url)
 
-    [failure] = renderer.render([request()])
+    failure = renderer.render(request())
 
-    assert (failure.reason, failure.stage, failure.transient) == ("store-unavailable", "store", True)
+    assert (failure.code, failure.stage, failure.retryable) == ("store-unavailable", "store", True)
 
 
 def test_chunks_of_a_rendering_are_the_raw_piece(renderer):
@@ -331,24 +324,24 @@ def forged(renderer, track, other, what):
 def test_a_record_that_does_not_verify_is_an_error_to_who_asks_for_it_and_is_rendered_over(
     renderer, registry, caplog, what
 ):
-    track, other = renderer.render([request(), request(seed=1)])
+    track, other = renderer.render(request()), renderer.render(request(seed=1))
     record_file(renderer, track.track_id, 2).write_bytes(forged(renderer, track, other, what))
 
     with pytest.raises(VerificationFailed, match=f"{track.track_id}, version 2: "):
         renderer.tracks.newest(track.track_id)
     assert renderer.find(request()) is None
-    [again] = renderer.render([request()])
+    again = renderer.render(request())
 
     assert (again.cache_hit, again.version, again.record.version) == (False, 3, 3)
     assert f"{track.track_id}, version 2, does not count: " in caplog.text
     assert registry.get_sample_value("orchestrion_unverified_total", {"kind": "record"}) == 3
-    [found] = renderer.render([request()])
+    found = renderer.render(request())
     assert (found.cache_hit, found.record) == (True, again.record)
     assert renderer.tracks.newest(track.track_id).record == again.record
 
 
 def test_a_record_of_an_earlier_key_counts_while_that_key_is_trusted(renderer):
-    [track] = renderer.render([request()])
+    track = renderer.render(request())
     earlier, renderer.signer = renderer.signer, Signer(Ed25519PrivateKey.generate())
     renderer.trusted_keys = {renderer.signer.key_id: renderer.signer.public_key}
     assert renderer.find(request()) is None
@@ -359,7 +352,7 @@ def test_a_record_of_an_earlier_key_counts_while_that_key_is_trusted(renderer):
 
 
 def test_a_record_from_before_versions_were_signed_is_read_as_it_is(renderer):
-    [track] = renderer.render([request()])
+    track = renderer.render(request())
     older = renderer.signer.sign(replace(track.record, schema_version=2, version=None))
     record_file(renderer, track.track_id, 1).write_bytes(older.to_bytes())
 
@@ -372,7 +365,7 @@ def test_of_two_renders_of_one_track_each_record_has_its_own_version(renderer):
         while rendering.advance() is not None:
             pass
 
-    first, second = (rendering.complete() for rendering in renderings)
+    first, second = (rendering.publish(rendering.master()) for rendering in renderings)
 
     assert (first.version, second.version) == (first.record.version, second.record.version) == (1, 2)
     for track in (first, second):

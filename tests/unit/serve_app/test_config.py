@@ -9,7 +9,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from orchestrion.accounting.cost import PriceTable
 from serve_app.config import ENVIRONMENT, PoolProfile, ServeConfig, read_config
-from serve_app.errors import STATUS_OF_REASON
+from serve_app.errors import STATUS_OF_CODE
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = {"store_url": "/data/store", "signing_key_path": "/data/key.pem"}
@@ -103,10 +103,10 @@ def test_serve_files_are_what_serve_and_we_accept(name):
 
 def test_every_setting_and_every_reason_is_documented():
     text = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
-    names = [*ServeConfig.model_fields, *PoolProfile.model_fields, *ENVIRONMENT, *STATUS_OF_REASON]
+    names = [*ServeConfig.model_fields, *PoolProfile.model_fields, *ENVIRONMENT, *STATUS_OF_CODE]
 
     assert [name for name in names if f"`{name}`" not in text] == []
-    for reason, (status, _) in STATUS_OF_REASON.items():
+    for reason, (status, _) in STATUS_OF_CODE.items():
         (row,) = [line for line in text.splitlines() if line.startswith("|") and f"`{reason}`" in line]
         assert f"| {status} |" in row
 

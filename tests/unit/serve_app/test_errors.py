@@ -1,23 +1,22 @@
-"""Every reason has its status, and every error answer is a problem document."""
+"""Every code has its status, and every error answer is a problem document."""
 
 import json
 import pickle
 
 import pytest
 
-from orchestrion.errors import REASONS, CheckFailed, InvalidRequest, ModelFailed, Overloaded, StoreUnavailable
+from orchestrion.errors import CODES, CheckFailed, InvalidRequest, ModelFailed, Overloaded, StoreUnavailable
 from orchestrion.finding import Finding
 from orchestrion.tracks.outcome import Failure
-from serve_app.deployments.outcomes import Refusal
-from serve_app.errors import STATUS_OF_REASON, framework_response, problem_response, refusal_response
+from serve_app.errors import STATUS_OF_CODE, failure_response, framework_response, problem_response
 from serve_app.middleware import request_id_for
 
 FINDING = Finding("loudness", -20.0, -14.5, -13.5, "LUFS", False)
 
 
-@pytest.mark.parametrize("reason", sorted(REASONS.values()))
-def test_every_error_of_the_core_has_a_status(reason):
-    assert STATUS_OF_REASON[reason][0] >= 400
+@pytest.mark.parametrize("code", CODES)
+def test_every_error_of_the_core_has_a_status(code):
+    assert STATUS_OF_CODE[code][0] >= 400
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def test_every_error_of_the_core_has_a_status(reason):
     ],
 )
 def test_errors_become_problem_documents(error, status, retry_after):
-    answer = refusal_response(pickle.loads(pickle.dumps(Refusal.of_error(error))))
+    answer = failure_response(pickle.loads(pickle.dumps(Failure.of(error, "request"))))
 
     body = json.loads(answer.body)
     assert answer.status_code == body["status"] == status
@@ -42,23 +41,23 @@ def test_errors_become_problem_documents(error, status, retry_after):
 
 
 def test_an_invalid_request_lists_each_problem():
-    body = json.loads(refusal_response(Refusal.of_error(InvalidRequest.of("seed", -1, "is negative"))).body)
+    body = json.loads(failure_response(Failure.of(InvalidRequest.of("seed", -1, "is negative"), "request")).body)
 
     assert body["problems"] == [{"field": "seed", "value": "-1", "message": "is negative"}]
 
 
 def test_failed_checks_show_their_figures():
-    failure = Failure("trk_x", "check-failed", "check", "too quiet", False, (FINDING,))
+    failure = Failure("check-failed", "too quiet", "check", findings=(FINDING,))
 
-    body = json.loads(refusal_response(Refusal.of_failure(failure)).body)
+    body = json.loads(failure_response(failure).body)
 
     assert body["findings"][0]["measured"] == -20.0
 
 
 def test_a_transient_failure_says_when_to_return():
-    failure = Failure("trk_x", "store-unavailable", "store", "no answer", True, ())
+    failure = Failure.of(StoreUnavailable("no answer"), "store")
 
-    assert "retry-after" in refusal_response(Refusal.of_failure(failure)).headers
+    assert "retry-after" in failure_response(failure).headers
 
 
 @pytest.mark.parametrize("status, reason", [(404, "not-found"), (405, "method-not-allowed"), (400, "malformed")])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve_app.errors import STATUS_OF_REASON
+from serve_app.errors import STATUS_OF_CODE
 from serve_app.origins import Neighbours
 
 POST = ("POST", "/v1/tracks")
@@ -12,7 +12,7 @@ def refused(neighbours, method="POST", path="/v1/tracks", **headers):
     """The status of the refusal, None if there is none."""
     headers = {"host": "localhost:8000"} | {name.replace("_", "-"): value for name, value in headers.items()}
     refusal = neighbours.refusal(method, path, headers)
-    return STATUS_OF_REASON[refusal.reason][0] if refusal else None
+    return STATUS_OF_CODE[refusal.code][0] if refusal else None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.trust.signature import public_key_path
 from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
-from serve_app.deployments.ingress import Ingress, build_routes
+from serve_app.deployments.ingress import Ingress
+from serve_app.routes.app_routes import build_routes
 from tests.fake_model import ToneModel
 from tests.unit.rendering.test_renderer import CPU, SteppingClock, request
 
@@ -38,14 +39,14 @@ def renderer(tmp_path):
 @pytest.fixture
 def track(renderer):
     """A track whose audio is longer than what is read of it at once."""
-    [track] = renderer.render([request(format="wav", duration_s=8.0)])
+    track = renderer.render(request(format="wav", duration_s=8.0))
     assert track.record.audio_bytes > BLOCK_BYTES
     return track
 
 
 @pytest.fixture
 def other(renderer):
-    return renderer.render([request(seed=1)])[0]
+    return renderer.render(request(seed=1))
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def renderer(tmp_path, registry):
 
 
 def made(renderer, prompt="a tone", **fields):
-    [track] = renderer.render([request(prompt, **fields)])
+    track = renderer.render(request(prompt, **fields))
     assert isinstance(track, Track)
     return track
 
@@ -87,8 +87,8 @@ def test_a_withdrawn_track_is_deleted_and_its_request_is_refused_without_work(re
     for key in blobs_of(track):
         with pytest.raises(NotFound):
             renderer.store.get_blob(key)
-    [failure] = renderer.render([request()])
-    assert (failure.reason, failure.stage, failure.transient) == ("withdrawn", "request", False)
+    failure = renderer.render(request())
+    assert (failure.code, failure.stage, failure.retryable) == ("withdrawn", "request", False)
     assert failure.track_id == track.track_id
     with pytest.raises(Withdrawn, match="another seed"):
         renderer.find(request())
@@ -196,9 +196,11 @@ def test_a_render_that_was_under_way_ends_in_the_refusal_and_leaves_nothing(rend
         pass
     [taken_down] = withdraw(renderer, rendering.track_id)
 
-    failure = rendering.complete()
+    with pytest.raises(Withdrawn) as refused:
+        rendering.publish(rendering.master())
+    failure = rendering.fail(refused.value)
 
-    assert (failure.reason, failure.stage, failure.track_id) == ("withdrawn", "store", rendering.track_id)
+    assert (failure.code, failure.stage, failure.track_id) == ("withdrawn", "store", rendering.track_id)
     assert (taken_down.records, taken_down.deleted_blobs) == (0, ())
     assert list((tmp_path / "store").glob("blobs/*/*")) == []
 
@@ -210,8 +212,8 @@ def test_a_render_that_was_being_stored_is_refused_and_the_next_takedown_deletes
             return super().publish(track_id, record_for)
 
     renderer.store = TooLate.open(renderer.store.url)
-    [failure] = renderer.render([request()])
-    assert (failure.reason, failure.transient) == ("withdrawn", False)
+    failure = renderer.render(request())
+    assert (failure.code, failure.retryable) == ("withdrawn", False)
     with pytest.raises(Withdrawn):
         renderer.tracks.newest(failure.track_id)
 

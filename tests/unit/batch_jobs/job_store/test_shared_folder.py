@@ -363,7 +363,7 @@ def test_a_worker_takes_the_place_of_what_is_no_shard(plan_of, tmp_path, rendere
         assert here.take(shard)["state"] == COMMITTED
         assert len(here.rows(shard, "track")) == 1
     finally:
-        here.line.close()
+        here.executor.close()
 
 
 @given(st.binary(max_size=300))

@@ -9,8 +9,8 @@ import pytest
 
 from batch_jobs.job_store.job_folder import LEASE_S, JobFolder, WorkerJournal
 from batch_jobs.job_store.partial_pieces import PartialPieces
+from batch_jobs.rendering.attempt import Attempt
 from batch_jobs.rendering.journal import Journal
-from batch_jobs.rendering.render_line import RenderLine
 from batch_jobs.rendering.worker import (
     COMMITTED,
     DEATHS_ALONE,
@@ -21,6 +21,8 @@ from batch_jobs.rendering.worker import (
     ShardWorker,
 )
 from orchestrion.errors import Overloaded, StoreUnavailable
+from orchestrion.rendering.executor import Executor
+from orchestrion.rendering.policy import catalog_policy
 from orchestrion.resilience.retry_budget import MAX_ATTEMPTS, pause_s
 from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_RETRY_S
 from orchestrion.storage.object_store import Objects
@@ -59,10 +61,11 @@ class Workplace:
         self.journal = Journal(self.folder, identity, clock)
         self.journal.write()
         self.partials = PartialPieces(self.folder.objects, self.folder.job_id, renderer.signer)
-        self.line = RenderLine(
-            renderer, self.partials, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=self.sleep
+        self.executor = Executor(
+            renderer, catalog_policy(2, mastering_threads), clock, checkpoints=self.partials, sleep=self.sleep
         )
-        self.worker = ShardWorker(self.folder, prices(), renderer, self.line, self.journal, clock, self.sleep)
+        self.executor.start()
+        self.worker = ShardWorker(self.folder, prices(), renderer, self.executor, self.journal, clock, self.sleep)
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
@@ -92,7 +95,7 @@ def workplace(tmp_path, renderer, clock):
 
     yield make
     for each in made:
-        each.line.close()
+        each.executor.close()
 
 
 def test_every_row_of_a_shard_ends_as_a_track_or_a_failure_with_its_line_and_its_tries(plan_of, workplace):
@@ -142,7 +145,7 @@ def test_rows_that_ask_for_the_same_audio_are_rendered_and_paid_once(plan_of, wo
 def test_what_another_job_rendered_is_charged_to_nobody_here(plan_of, workplace, renderer, clock):
     plan = plan_of({})
     [shard] = plan.open_shards()
-    renderer.render([request_of(shard)])
+    renderer.render(request_of(shard))
     clock.at_s += 60
     here = workplace()
 
@@ -176,7 +179,7 @@ def test_what_a_dead_worker_finished_is_taken_over_and_paid_by_this_job(plan_of,
     dead = workplace("w-dead")
     dead.folder.claim(shard.name, "w-dead", clock.now())
     clock.at_s += 1
-    renderer.render([request_of(shard, 0)])
+    renderer.render(request_of(shard, 0))
     clock.at_s += 1
     here = workplace("w-2")
 
@@ -193,7 +196,7 @@ def test_a_try_that_the_dead_had_noted_keeps_its_name(plan_of, workplace, render
     [shard] = plan_of({"seed": 1}).open_shards()
     dead = workplace("w-dead")
     dead.folder.claim(shard.name, "w-dead", clock.now())
-    one = dead.line.submit(request_of(shard), renderer.track_id(request_of(shard)))
+    one = Attempt.begin(dead.executor, request_of(shard), renderer.track_id(request_of(shard)))
     attempt_id = dead.journal.note(shard.name, 1, one)
     one.outcome.result()
     dead.journal.write()
@@ -300,7 +303,7 @@ def test_of_two_workers_that_render_the_same_shard_one_commit_stands_and_the_oth
 def test_a_stopped_line_leaves_the_shard_to_others_without_a_commit(plan_of, workplace):
     [shard] = plan_of({}).open_shards()
     here = workplace()
-    here.line.stop(0.0)
+    here.executor.stop(0.0)
 
     assert here.take(shard)["state"] == LEFT
     assert not here.folder.is_committed(shard.name)
@@ -311,7 +314,7 @@ def test_a_stopped_worker_whose_commit_nobody_takes_leaves_the_shard_to_others(p
     here = workplace()
 
     def away(*_):
-        here.line.stop(0.0)
+        here.executor.stop(0.0)
         raise StoreUnavailable("the ledger is away")
 
     monkeypatch.setattr(here.folder, "commit", away)
@@ -438,7 +441,7 @@ def test_what_the_store_never_takes_of_one_row_is_that_rows_failure(plan_of, wor
     def refuse_wav(data, suffix):
         if suffix == ".wav":
             # Somebody else is answered in the meantime.
-            here.line._writing(lambda: None)
+            here.executor._writing(lambda: None)
             raise StoreUnavailable("too large")
         return put_blob(data, suffix)
 
@@ -484,7 +487,7 @@ def test_a_ledger_that_is_away_is_waited_for_and_no_row_pays_for_it(plan_of, wor
 def test_a_journal_tells_of_tries_in_hand_until_their_shard_is_committed(plan_of, workplace, renderer, clock):
     [shard] = plan_of({"seed": 1}).open_shards()
     here = workplace()
-    one = here.line.submit(request_of(shard), renderer.track_id(request_of(shard)))
+    one = Attempt.begin(here.executor, request_of(shard), renderer.track_id(request_of(shard)))
     here.journal.note(shard.name, 1, one)
     one.outcome.result()
     clock.at_s += 5

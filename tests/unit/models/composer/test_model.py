@@ -19,6 +19,7 @@ from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, NoteSynth
 from orchestrion.models.protocol import Conditioning, Generation
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.vocabulary import STYLES
+from tests.performing import generate
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def conditioning(style: str | None = "pop", duration_s: float = 4.0, **changes: 
 
 
 def audio_of(composer: Composer, asked: Conditioning) -> Pcm:
-    return generation(composer.generate([asked])[0]).audio
+    return generation(generate(composer, [asked])[0]).audio
 
 
 def generation(outcome: Generation | ModelFailed) -> Generation:
@@ -53,7 +54,7 @@ def test_info_names_a_licence_and_a_revision(composer: Composer) -> None:
 def renders(composer: Composer) -> dict[str, Generation]:
     """Every style in one key and tempo, 6 s."""
     asked = [conditioning(style, 6.0, tempo_bpm=110.0, key=Key(0, "minor")) for style in STYLES]
-    return dict(zip(STYLES, map(generation, composer.generate(asked)), strict=True))
+    return dict(zip(STYLES, map(generation, generate(composer, asked)), strict=True))
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -89,7 +90,7 @@ def test_styles_sound_different(renders: dict[str, Generation]) -> None:
 def test_same_request_is_the_same_bits_in_any_company(composer: Composer) -> None:
     asked = [conditioning("jazz"), conditioning("trance"), conditioning("waltz")]
     alone = [audio_of(composer, item) for item in asked]
-    together = [generation(outcome).audio for outcome in composer.generate(asked[::-1])][::-1]
+    together = [generation(outcome).audio for outcome in generate(composer, asked[::-1])][::-1]
     elsewhere = [audio_of(Composer(), item) for item in asked]
     for one, two, three in zip(alone, together, elsewhere, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -189,7 +190,7 @@ def test_a_theme_of_a_very_low_rate_is_played_or_refused_in_words(composer: Comp
     soundfile.write(file, wave, rate_hz, format="WAV", subtype="PCM_16")
 
     check_upload(io.BytesIO(file.getvalue()), len(file.getvalue()))
-    outcome = composer.generate([conditioning(theme=file.getvalue())])[0]
+    outcome = generate(composer, [conditioning(theme=file.getvalue())])[0]
     if isinstance(outcome, InvalidRequest):
         assert "theme" in str(outcome)
     else:

@@ -18,6 +18,7 @@ from orchestrion.models.musicgen.model import MusicGen, model_info
 from orchestrion.models.protocol import Conditioning, Generation
 from orchestrion.models.settings import ModelSettings
 from tests.musicgen_checkpoints import TINY, TINY_CODEC, TINY_MELODY, write_hugging_face
+from tests.performing import generate
 
 WISH = Conditioning(
     prompt="happy rock song",
@@ -59,7 +60,7 @@ def test_chunks_join_to_exactly_the_length_and_to_what_a_batch_gives(model):
     chunks = list(model.perform(wish).chunks)
 
     alone = np.concatenate(chunks)
-    batch = model.generate([replace(WISH, seed=seed) for seed in (8, 9)] + [wish])
+    batch = generate(model, [replace(WISH, seed=seed) for seed in (8, 9)] + [wish])
 
     assert alone.shape == (round(1.2345 * 32_000), 1)
     assert len(chunks[0]) < len(alone) / 3
@@ -90,13 +91,13 @@ def test_a_piece_given_up_before_its_first_chunk_holds_nothing(model):
         performance.chunks.close()
 
     assert model.active == 0
-    assert isinstance(model.generate([WISH])[0], Generation)
+    assert isinstance(generate(model, [WISH])[0], Generation)
 
 
 def test_a_wrong_request_of_a_batch_stops_no_other(model):
     too_short = replace(WISH, continuation=recording(2.0))
     wordy = replace(WISH, prompt="word " * 400)
-    made, refused, told = model.generate([WISH, too_short, wordy])
+    made, refused, told = generate(model, [WISH, too_short, wordy])
 
     assert isinstance(made, Generation)
     assert "ask for more than that" in refusal(refused)
@@ -107,7 +108,7 @@ def test_a_continuation_begins_the_piece(model):
     given = replace(WISH, continuation=recording(0.5), duration_s=1.5)
     other = replace(given, seed=4)
 
-    first, second = (generation.audio for generation in model.generate([given, other]))
+    first, second = (generation.audio for generation in generate(model, [given, other]))
 
     # The codec hears a little of what follows, so the last frames of the recording already differ.
     assert np.array_equal(first[: round(0.4 * 32_000)], second[: round(0.4 * 32_000)])
@@ -119,7 +120,7 @@ def test_a_piece_prepared_beside_the_stepping_thread_is_the_same_piece(model):
         replace(WISH, prompt="slow folk song with a flute", negative_prompt="drums", duration_s=2.0),
         replace(WISH, prompt="dark techno", continuation=recording(0.7), duration_s=2.0),
     ]
-    expected = [generation.audio for generation in model.generate(wishes)]
+    expected = [generation.audio for generation in generate(model, wishes)]
 
     others = [model.perform(replace(WISH, seed=seed, duration_s=6.0)) for seed in (8, 9)]
     with ThreadPoolExecutor(2) as threads:
@@ -149,7 +150,7 @@ def test_what_was_prepared_is_not_done_again_and_is_of_one_piece_only(model):
 
 def test_a_model_can_be_loaded_beside_one_that_plays(model, folder):
     wish = replace(WISH, duration_s=3.0)
-    expected = model.generate([wish])[0].audio
+    expected = generate(model, [wish])[0].audio
     playing = model.perform(wish).chunks
     with ThreadPoolExecutor(1) as threads:
         loading = threads.submit(MusicGen.load, "other", str(folder), SETTINGS, SystemClock())
@@ -157,7 +158,7 @@ def test_a_model_can_be_loaded_beside_one_that_plays(model, folder):
     other = loading.result()
 
     assert np.array_equal(np.concatenate(heard), expected)
-    assert np.array_equal(other.generate([wish])[0].audio, expected)
+    assert np.array_equal(generate(other, [wish])[0].audio, expected)
     other.close()
 
 
@@ -178,7 +179,7 @@ def test_a_theme_is_heard_from_the_next_window_on_before_it_is_needed(tmp_path):
 
 def test_negative_prompt_guidance_and_seed_all_change_the_music(model):
     changes = [{}, {"negative_prompt": "drums"}, {"guidance": 1.0}, {"seed": 4}, {"temperature": 0.0}]
-    pieces = [generation.audio.tobytes() for generation in model.generate([replace(WISH, **c) for c in changes])]
+    pieces = [generation.audio.tobytes() for generation in generate(model, [replace(WISH, **c) for c in changes])]
 
     assert len(set(pieces)) == len(changes)
 

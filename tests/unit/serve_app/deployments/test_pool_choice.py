@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrion.errors import Overloaded
 from orchestrion.rendering.admission import BATCH_WARM_S
-from serve_app.deployments.outcomes import Refusal
+from orchestrion.tracks.outcome import Failure
 from serve_app.deployments.render_pool import StreamHeader
 from tests.fake_model import ToneModel
 from tests.ingress_app import HeldClock, Pool, Service
@@ -20,12 +21,12 @@ class StubPool(Pool):
 
     async def _render(self, request, priority):
         self.calls.append("render")
-        return Refusal("overloaded", "full", retry_after_s=7.0)
+        return Failure.of(Overloaded("full", 7.0), "queue")
 
     async def _stream(self, request, wire_format, priority):
         self.calls.append("stream")
         if self.full:
-            yield Refusal("overloaded", "full", retry_after_s=7.0)
+            yield Failure.of(Overloaded("full", 7.0), "queue")
             return
         yield StreamHeader("trk_x", 44_100, 2, request.duration_s)
         yield b"music"

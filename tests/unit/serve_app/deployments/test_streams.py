@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from orchestrion.tracks.outcome import Failure
 from serve_app.delivery.pace import Pace
-from serve_app.deployments.outcomes import Refusal
 from serve_app.routes.app_routes import BrokenStream, whole_or_broken
 
 
@@ -33,7 +33,7 @@ async def items(*values):
 
 def test_a_refusal_after_audio_breaks_the_stream_off():
     async def take():
-        stream = whole_or_broken(items(b"a", b"b", Refusal("check-failed", "too quiet")))
+        stream = whole_or_broken(items(b"a", b"b", Failure("check-failed", "too quiet", "check")))
         assert [await anext(stream), await anext(stream)] == [b"a", b"b"]
         with pytest.raises(BrokenStream, match="too quiet"):
             await anext(stream)

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.tracks.spec import TrackSpec
-from serve_app.errors import STATUS_OF_REASON, HttpProblem
+from serve_app.errors import STATUS_OF_CODE, HttpProblem
 from serve_app.http.bodies import FORM_TYPES, parse_json_object, read_body, refuse_form
 from tests.malformed_requests import MALFORMED_BODIES
 
@@ -31,7 +31,7 @@ def test_malformed_bodies_are_refused_by_one_reader_or_the_other(name, body):
         TrackSpec.from_json(parse_json_object(body, "application/json")).resolve()
 
     if isinstance(refused.value, HttpProblem):
-        assert 400 <= STATUS_OF_REASON[refused.value.reason][0] < 500
+        assert 400 <= STATUS_OF_CODE[refused.value.code][0] < 500
         assert len(refused.value.detail) > 10
 
 
@@ -60,7 +60,7 @@ def test_other_content_types_are_refused(content_type):
     with pytest.raises(HttpProblem) as refused:
         parse_json_object(b'{"prompt": "calm"}', content_type)
 
-    assert refused.value.reason == "unsupported-media-type"
+    assert refused.value.code == "unsupported-media-type"
 
 
 def test_a_repeated_field_is_named():
@@ -79,7 +79,7 @@ def test_a_longer_body_is_refused(parts, declared):
     with pytest.raises(HttpProblem) as refused:
         read(parts, 6, declared)
 
-    assert refused.value.reason == "too-large"
+    assert refused.value.code == "too-large"
 
 
 @pytest.mark.parametrize("content_type", [*sorted(FORM_TYPES), None, "Text/Plain; charset=utf-8"])
@@ -87,7 +87,7 @@ def test_an_upload_that_a_form_could_have_sent_is_refused(content_type):
     with pytest.raises(HttpProblem) as refused:
         refuse_form(content_type)
 
-    assert refused.value.reason == "unsupported-media-type"
+    assert refused.value.code == "unsupported-media-type"
 
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "audio/midi", "video/mp4"])
@@ -122,7 +122,7 @@ def test_a_gzip_body_is_unpacked_no_further_than_its_limit(monkeypatch):
     with pytest.raises(HttpProblem) as refused:
         read([gzip.compress(bytes(50_000_000))], 100_000, content_encoding="gzip")
 
-    assert refused.value.reason == "too-large"
+    assert refused.value.code == "too-large"
     assert sum(map(len, unpacked)) < 300_000
 
 
@@ -144,7 +144,7 @@ def test_other_packed_bodies_are_refused(body, encoding, reason):
     with pytest.raises(HttpProblem) as refused:
         read([body], 1000, content_encoding=encoding)
 
-    assert refused.value.reason == reason
+    assert refused.value.code == reason
 
 
 def test_a_body_that_does_not_come_is_given_up():
@@ -158,5 +158,5 @@ def test_a_body_that_does_not_come_is_given_up():
     with pytest.raises(HttpProblem) as refused:
         asyncio.run(wait())
 
-    assert refused.value.reason == "request-timeout"
+    assert refused.value.code == "request-timeout"
     assert refused.value.headers == {"Connection": "close"}

@@ -44,7 +44,7 @@ def test_another_version_than_the_named_one_is_412(headers):
     with pytest.raises(HttpProblem) as refused:
         has_current_copy(headers, THIS)
 
-    assert refused.value.reason == "precondition-failed"
+    assert refused.value.code == "precondition-failed"
     assert refused.value.headers["ETag"] == '"abc"'
 
 

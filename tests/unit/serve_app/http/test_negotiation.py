@@ -142,5 +142,5 @@ def test_a_range_outside_the_file_is_416_with_the_size(header):
     with pytest.raises(HttpProblem) as refused:
         parse_range(header, 100)
 
-    assert refused.value.reason == "range-not-satisfiable"
+    assert refused.value.code == "range-not-satisfiable"
     assert refused.value.headers["Content-Range"] == "bytes */100"

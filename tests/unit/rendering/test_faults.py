@@ -1,6 +1,6 @@
 """Whatever is thrown, at whatever call: it costs the piece it happens to, with a reason, and nothing else.
 
-Once through `Renderer.render`, as Python and the command line call it, and once through Serve's render loop.
+Once through `Renderer.render`, as Python and the command line call it, and once through Serve's render executor.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from prometheus_client import CollectorRegistry
 
 from orchestrion.accounting.cost import Node
 from orchestrion.errors import Transient, as_ours
+from orchestrion.rendering.executor import Executor
+from orchestrion.rendering.policy import Policy
 from orchestrion.rendering.renderer import Renderer
+from orchestrion.rendering.stall import Stage
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signing import Signer
-from serve_app.deployments.outcomes import Refusal
-from serve_app.deployments.render_loop import RenderLoop
-from serve_app.deployments.stall import Stage
 from tests.fake_model import ToneModel
 from tests.fault_injection import ERRORS, MODEL_SEAMS, OTHER_SEAMS, STEP_SEAMS, STORE_SEAMS, fault
+from tests.unit.rendering.test_executor import InlineThreads
 from tests.unit.rendering.test_renderer import SteppingClock
-from tests.unit.serve_app.deployments.test_render_loop import InlineExecutor
 
 CPU = Node("node-1", "local-cpu", "cpu-core", "on-demand", 0.36, "a test")
 #: A figure that cannot be recorded costs no track.
@@ -54,14 +54,14 @@ def new_renderer(folder, signer, registry) -> Renderer:
 def undisturbed(tmp_path_factory, signer) -> str:
     """The hash of the neighbour's audio where nothing goes wrong."""
     quiet = new_renderer(tmp_path_factory.mktemp("quiet") / "store", signer, CollectorRegistry())
-    [track] = quiet.render([request("the neighbour")])
+    track = quiet.render(request("the neighbour"))
     return track.record.audio_sha256
 
 
 def reasons(error: BaseException, seam: str) -> set[str]:
     """What may be said of `error`: what a model raises is the model's fault, unless it is memory."""
     of_model = seam.startswith("model.") and not isinstance(error, Transient | MemoryError)
-    return {"model-failed"} if of_model else {Failure.of(error, "", None).reason}
+    return {"model-failed"} if of_model else {Failure.of(error, "", None).code}
 
 
 def audio_hash(outcome) -> str:
@@ -70,45 +70,45 @@ def audio_hash(outcome) -> str:
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("seam", ["model.generate", *STEP_SEAMS, *STORE_SEAMS, *OTHER_SEAMS])
-def test_in_a_batch(renderer, undisturbed, seam, make: Callable[[], Exception]):
+@pytest.mark.parametrize("seam", [*MODEL_SEAMS, *STEP_SEAMS, *STORE_SEAMS, *OTHER_SEAMS])
+def test_in_one_thread(renderer, undisturbed, seam, make: Callable[[], Exception]):
     error = make()
     with fault(renderer, seam, error) as struck:
-        broken, neighbour = renderer.render([request("the broken one"), request("the neighbour")])
+        broken, neighbour = renderer.render(request("the broken one")), renderer.render(request("the neighbour"))
 
     assert struck.is_set()
     assert audio_hash(neighbour) == undisturbed
-    if seam in LOSE_NOTHING or seam == "model.generate":  # Which is asked once more, for each piece alone.
+    if seam in LOSE_NOTHING:
         assert isinstance(broken, Track)
     else:
-        assert isinstance(broken, Failure) and {broken.reason} == reasons(error, seam)
-        assert broken.transient == isinstance(as_ours(error), Transient)
+        assert isinstance(broken, Failure) and {broken.code} == reasons(error, seam)
+        assert broken.retryable == isinstance(as_ours(error), Transient)
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("seam", [*MODEL_SEAMS, *STEP_SEAMS, *STORE_SEAMS[1:], *OTHER_SEAMS])
-def test_in_the_render_loop(tmp_path, signer, undisturbed, seam, make: Callable[[], Exception]):
+def test_in_the_executor(tmp_path, signer, undisturbed, seam, make: Callable[[], Exception]):
     error, registry = make(), CollectorRegistry()
     renderer = new_renderer(tmp_path / "store", signer, registry)
     with fault(renderer, seam, error) as struck:
-        loop = new_loop(renderer)
+        executor = new_executor(renderer)
         broken, also_broken, neighbour = (
-            join(loop, renderer, prompt) for prompt in ("the broken one", "the broken one", "the neighbour")
+            join(executor, renderer, prompt) for prompt in ("the broken one", "the broken one", "the neighbour")
         )
-        while loop.step():
+        while executor.step():
             pass
 
     assert struck.is_set()
-    assert audio_hash(neighbour.job.outcome) == undisturbed
-    outcome = broken.job.outcome
-    assert also_broken.job.outcome == outcome
+    assert audio_hash(neighbour.task.outcome) == undisturbed
+    outcome = broken.task.outcome
+    assert also_broken.task.outcome == outcome
     if seam in LOSE_NOTHING:
         assert isinstance(outcome, Track)
     else:
-        assert isinstance(outcome, Refusal) and {outcome.reason} == reasons(error, seam)
-        labels = {"pool": "test", "model": "tone", "reason": outcome.reason}
+        assert isinstance(outcome, Failure) and {outcome.code} == reasons(error, seam)
+        labels = {"pool": "test", "model": "tone", "reason": outcome.code}
         assert registry.get_sample_value("orchestrion_failures_total", labels) == 1
-    assert loop.queue_state().active == 0
+    assert executor.queue_state().active == 0
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
@@ -118,48 +118,39 @@ def test_while_it_is_prepared(tmp_path, signer, undisturbed, make):
     model = renderer.models["tone"]
     model.info = replace(model.info, shares_steps=True)  # Such a model's pieces are prepared beside the others.
     with fault(renderer, "model.prepare", error) as struck:
-        loop = new_loop(renderer)
-        broken, neighbour = (join(loop, renderer, prompt) for prompt in ("the broken one", "the neighbour"))
-        while loop.step():
+        executor = new_executor(renderer)
+        broken, neighbour = (join(executor, renderer, prompt) for prompt in ("the broken one", "the neighbour"))
+        while executor.step():
             pass
 
     assert struck.is_set()
-    assert {broken.job.outcome.reason} == reasons(error, "model.prepare")
-    assert audio_hash(neighbour.job.outcome) == undisturbed
-    labels = {"pool": "test", "model": "tone", "reason": broken.job.outcome.reason}
+    assert {broken.task.outcome.code} == reasons(error, "model.prepare")
+    assert audio_hash(neighbour.task.outcome) == undisturbed
+    labels = {"pool": "test", "model": "tone", "reason": broken.task.outcome.code}
     assert registry.get_sample_value("orchestrion_failures_total", labels) == 1
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
 def test_a_piece_that_cannot_be_closed_is_given_up_all_the_same(renderer, undisturbed, make):
     with fault(renderer, "model.close", make()) as struck:
-        loop = new_loop(renderer)
-        leaving = join(loop, renderer, "the broken one")
-        loop.step()
-        neighbour = join(loop, renderer, "the neighbour")
-        loop.leave(leaving)
-        while loop.step():
+        executor = new_executor(renderer)
+        leaving = join(executor, renderer, "the broken one")
+        executor.step()
+        neighbour = join(executor, renderer, "the neighbour")
+        executor.leave(leaving)
+        while executor.step():
             pass
 
     assert struck.is_set()
     assert renderer.models["tone"].open_performances == 0
-    assert audio_hash(neighbour.job.outcome) == undisturbed
+    assert audio_hash(neighbour.task.outcome) == undisturbed
 
 
-def new_loop(renderer: Renderer) -> RenderLoop:
-    return RenderLoop(
-        renderer,
-        slots=2,
-        queue_limit=2,
-        long_limit=1,
-        max_queue_s=1e9,
-        stall_s=1e9,
-        clock=SteppingClock(),
-        executors=dict.fromkeys(Stage, InlineExecutor()),
-        on_queue_change=lambda depth: None,
-    )
+def new_executor(renderer: Renderer) -> Executor:
+    policy = Policy(slots=2, queue_limit=2, long_limit=1)
+    return Executor(renderer, policy, SteppingClock(), threads=dict.fromkeys(Stage, InlineThreads()))
 
 
-def join(loop: RenderLoop, renderer: Renderer, prompt: str):
+def join(executor: Executor, renderer: Renderer, prompt: str):
     wanted = request(prompt)
-    return loop.join(wanted, renderer.track_id(wanted), streaming=True, wake=lambda: None)
+    return executor.join(wanted, renderer.track_id(wanted), streaming=True, wake=lambda: None)

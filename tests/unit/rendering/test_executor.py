@@ -4,8 +4,10 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor as Threads
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -13,24 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.audio.mastering import FinishSpec
-from orchestrion.errors import InvalidRequest, ModelFailed, Overloaded, Stalled
+from orchestrion.errors import CheckFailed, InvalidRequest, ModelFailed, Overloaded, Stalled
 from orchestrion.rendering.admission import Priority
+from orchestrion.rendering.board import MAX_LISTENERS
+from orchestrion.rendering.executor import Executor
+from orchestrion.rendering.policy import MAX_COMPLETING, THREADS, Policy
+from orchestrion.rendering.scheduling import SAFE_AHEAD_S, SYNC_SHARE, TaskState, choose_next
+from orchestrion.rendering.stall import Stage
+from orchestrion.rendering.task import MAX_UNSENT_S
 from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.spec import TrackSpec
-from serve_app.deployments.outcomes import Refusal
-from serve_app.deployments.render_loop import (
-    MAX_COMPLETING,
-    MAX_LISTENERS,
-    MAX_UNSENT_S,
-    PREPARED_AHEAD,
-    SAFE_AHEAD_S,
-    SYNC_SHARE,
-    THREADS,
-    JobState,
-    RenderLoop,
-    choose_next,
-)
-from serve_app.deployments.stall import Stage
 from tests.fault_injection import ForeignError
 
 RATE_HZ = 1000
@@ -39,11 +33,11 @@ MAX_QUEUE_S = 300.0
 
 
 def stream(made_s=0.0, first_at_s=None, paused=False):
-    return JobState(made_s, first_at_s, streamed=True, paused=paused)
+    return TaskState(made_s, first_at_s, streamed=True, paused=paused)
 
 
 def sync(made_s=0.0, first_at_s=None):
-    return JobState(made_s, first_at_s, streamed=False, paused=False)
+    return TaskState(made_s, first_at_s, streamed=False, paused=False)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +72,9 @@ def test_choose_next(jobs, steps_since_sync, chosen):
 
 
 def test_a_stream_that_gives_nothing_before_its_end_does_not_hold_up_others():
-    silent = JobState(made_s=0.0, first_chunk_at_s=None, streamed=True, paused=False, silent=True)
-    newcomer = JobState(made_s=0.0, first_chunk_at_s=None, streamed=True, paused=False)
-    dry = JobState(made_s=1.0, first_chunk_at_s=0.0, streamed=True, paused=False)
+    silent = TaskState(made_s=0.0, first_chunk_at_s=None, streamed=True, paused=False, silent=True)
+    newcomer = TaskState(made_s=0.0, first_chunk_at_s=None, streamed=True, paused=False)
+    dry = TaskState(made_s=1.0, first_chunk_at_s=0.0, streamed=True, paused=False)
 
     assert choose_next([silent, newcomer], 0.5, 0) == 1
     assert choose_next([silent, dry], 0.5, 0) == 1
@@ -95,12 +89,15 @@ class FakeClock:
     def monotonic_s(self):
         return self.now_s
 
+    def now(self):
+        return datetime.fromtimestamp(self.now_s, UTC)
+
 
 @dataclass
 class FakeRendering:
     """Makes `length_s` one-second chunks; each takes a tenth of a second of the fake clock."""
 
-    clock: FakeClock
+    bench: "Bench"
     name: str
     length_s: int
     log: list
@@ -123,7 +120,7 @@ class FakeRendering:
         assert not self.closed
         self.hang()
         self.made_beside -= self.made_beside > 0
-        self.clock.now_s += 0.1
+        self.bench.clock.now_s += 0.1
         self.log.append(self.name)
         if self.fails:
             raise self.fails
@@ -145,12 +142,24 @@ class FakeRendering:
     def progress(self):
         return self.moved
 
-    def master(self):
-        return Failure(self.name, "check-failed", "check", "made", False, ()) if not self.masters else "master"
+    @property
+    def device_seconds(self):
+        return 0.0
 
-    def publish(self, master):
+    def checkpoint(self):
+        return None
+
+    def master(self):
+        if not self.masters:
+            raise CheckFailed(())
+        return "master"
+
+    def publish(self, master, retrying):
         self.hang_in_store()
-        return Failure(self.name, "check-failed", "check", "made", False, ())
+        raise CheckFailed(())
+
+    def fail(self, error):
+        return Failure.of(error, "check", self.name)
 
     def close(self):
         self.closed += 1
@@ -158,7 +167,7 @@ class FakeRendering:
             raise RuntimeError("the codec's state is gone")
 
 
-class HeldExecutor(Executor):
+class HeldThreads(Threads):
     """Does nothing before it is told to: a thread that has not got round to it yet."""
 
     def __init__(self):
@@ -173,7 +182,7 @@ class HeldExecutor(Executor):
             self.held.popleft()()
 
 
-class InlineExecutor(Executor):
+class InlineThreads(Threads):
     def submit(self, fn, /, *args, **kwargs):
         future = Future()
         future.set_result(fn(*args, **kwargs))
@@ -184,22 +193,18 @@ class Bench:
     """A loop with a fake source whose tracks are named by their prompts."""
 
     def __init__(
-        self, slots=2, queue_limit=2, length_s=3, fails=None, shared=False, long_limit=99, executor=None, prepares=False
+        self, slots=2, queue_limit=2, length_s=3, fails=None, shared=False, long_limit=99, threads=None, prepares=False
     ):
         self.clock = FakeClock()
         self.shared = shared
         self.log, self.opened, self.depths, self.failures, self.prepared = [], {}, [], [], []
         self.prepares, self.prepare_fails = prepares, {}
         self.length_s, self.fails, self.break_on_close = length_s, fails or {}, set()
-        self.loop = RenderLoop(
+        self.executor = Executor(
             self,
-            slots=slots,
-            queue_limit=queue_limit,
-            long_limit=long_limit,
-            max_queue_s=MAX_QUEUE_S,
-            stall_s=STALL_S,
-            clock=self.clock,
-            executors={stage: executor or InlineExecutor() for stage in Stage},
+            Policy(slots, queue_limit, long_limit, MAX_QUEUE_S, STALL_S),
+            self.clock,
+            threads={stage: threads or InlineThreads() for stage in Stage},
             on_queue_change=self.depths.append,
         )
 
@@ -220,18 +225,19 @@ class Bench:
         self.prepared.append(request.prompt)
         return f"what {request.prompt} needs"
 
-    def open(self, request, *, interactive=True, preparation=None):
+    def open(self, request, *, interactive=True, resume=None, preparation=None):
         name = request.prompt
         assert preparation == (f"what {name} needs" if self.prepares else None)
         error = self.fails.get(name)
         if isinstance(error, InvalidRequest):
             raise error
-        self.opened[name] = FakeRendering(self.clock, name, self.length_s, self.log, error, name in self.break_on_close)
+        breaks_on_close = name in self.break_on_close
+        self.opened[name] = FakeRendering(self, name, self.length_s, self.log, error, breaks_on_close)
         return self.opened[name]
 
     def join(self, name, streaming=True, requester="anonymous", priority=Priority.INTERACTIVE, duration_s=None):
         woken = []
-        listener = self.loop.join(
+        listener = self.executor.join(
             TrackSpec(prompt=name, requester=requester, duration_s=duration_s or min(600, self.length_s)).resolve(),
             name,
             streaming=streaming,
@@ -242,7 +248,7 @@ class Bench:
 
     def run(self, steps=100):
         for _ in range(steps):
-            if not self.loop.step():
+            if not self.executor.step():
                 return
 
 
@@ -253,19 +259,19 @@ def test_every_listener_hears_of_every_chunk_and_of_the_end():
     bench.run()
 
     assert len(listener.untaken) == 3
-    assert listener.job.outcome.reason == "check-failed"
+    assert listener.task.outcome.code == "check-failed"
     assert len(woken) == 3 + 1 + 1
 
 
 def test_equal_requests_are_rendered_once():
     bench = Bench()
     first, _ = bench.join("a")
-    bench.loop.step()
+    bench.executor.step()
     second, _ = bench.join("a", streaming=False)
 
     bench.run()
 
-    assert first.job is second.job
+    assert first.task is second.task
     assert bench.log == ["a"] * 4
 
 
@@ -276,7 +282,7 @@ def test_a_request_after_the_end_is_a_new_job():
 
     second, _ = bench.join("a")
 
-    assert second.job is not first.job
+    assert second.task is not first.task
 
 
 def test_streams_take_turns_and_first_chunks_come_first():
@@ -305,7 +311,7 @@ def test_tracks_that_share_steps_are_all_open_before_one_is_advanced():
 def test_people_come_before_batch_work_and_nobody_takes_all_the_slots():
     bench = Bench(slots=1, queue_limit=9)
     bench.join("first", requester="studio")
-    bench.loop.step()
+    bench.executor.step()
     bench.join("batch", priority=Priority.BATCH, requester="school")
     bench.join("second", requester="studio")
     bench.join("other", requester="school")
@@ -321,7 +327,7 @@ def test_a_full_queue_is_refused_with_a_forecast():
     bench.join("served")
     bench.run()
     bench.join("a")
-    bench.loop.step()
+    bench.executor.step()
     bench.join("b")
 
     with pytest.raises(Overloaded) as refused:
@@ -335,22 +341,22 @@ def test_a_full_queue_is_refused_with_a_forecast():
 def test_joining_a_running_job_needs_no_place_in_the_queue():
     bench = Bench(slots=1, queue_limit=0)
     bench.join("a")
-    bench.loop.step()
+    bench.executor.step()
 
     listener, _ = bench.join("a")
     bench.run()
 
-    assert listener.job.outcome is not None
+    assert listener.task.outcome is not None
 
 
 def test_leaving_frees_the_slot_within_one_chunk():
     bench = Bench(slots=1, length_s=1000)
     first, _ = bench.join("a")
-    bench.loop.step()
+    bench.executor.step()
     bench.join("b")
 
-    bench.loop.leave(first)
-    bench.loop.step()
+    bench.executor.leave(first)
+    bench.executor.step()
 
     assert bench.opened["a"].closed
     assert bench.log == ["a", "b"]
@@ -359,10 +365,10 @@ def test_leaving_frees_the_slot_within_one_chunk():
 def test_leaving_the_queue_makes_room_at_once():
     bench = Bench(slots=1, queue_limit=1)
     bench.join("a")
-    bench.loop.step()
+    bench.executor.step()
     waiting, _ = bench.join("b")
 
-    bench.loop.leave(waiting)
+    bench.executor.leave(waiting)
 
     bench.join("c")
     assert bench.depths == [1, 0, 1, 0, 1]
@@ -374,12 +380,12 @@ def test_a_job_goes_on_while_one_of_its_listeners_stays():
     bench = Bench()
     leaving, _ = bench.join("a")
     staying, _ = bench.join("a", streaming=False)
-    bench.loop.step()
+    bench.executor.step()
 
-    bench.loop.leave(leaving)
+    bench.executor.leave(leaving)
     bench.run()
 
-    assert staying.job.outcome is not None
+    assert staying.task.outcome is not None
     assert not bench.opened["a"].closed
 
 
@@ -388,12 +394,12 @@ def test_a_stream_with_a_slow_client_rests_and_goes_on_when_it_has_been_sent():
     listener, _ = bench.join("a")
 
     bench.run(1000)
-    rested_at_s = listener.job.made_s
-    bench.loop.sent(listener, 10.0)
+    rested_at_s = listener.task.made_s
+    bench.executor.sent(listener, 10.0)
     bench.run(1000)
 
     assert rested_at_s == MAX_UNSENT_S + 1
-    assert listener.job.made_s == rested_at_s + 10
+    assert listener.task.made_s == rested_at_s + 10
 
 
 def test_a_slow_client_does_not_hold_up_one_who_waits_for_the_same_track():
@@ -403,7 +409,7 @@ def test_a_slow_client_does_not_hold_up_one_who_waits_for_the_same_track():
 
     bench.run(1000)
 
-    assert waiting.job.outcome is not None
+    assert waiting.task.outcome is not None
 
 
 @pytest.mark.parametrize(
@@ -426,8 +432,8 @@ def test_a_job_that_breaks_ends_alone_and_is_counted(error, reason, breaks_on_cl
 
     bench.run()
 
-    assert isinstance(bad.job.outcome, Refusal)
-    assert bad.job.outcome.reason == reason
+    assert isinstance(bad.task.outcome, Failure)
+    assert bad.task.outcome.code == reason
     assert woken
     assert len(good.untaken) == 3
     assert all(rendering.closed for name, rendering in bench.opened.items() if name == "bad")
@@ -441,11 +447,11 @@ def test_a_job_that_breaks_when_it_is_given_up_holds_nobody_up():
     bench.run(1)
     waiting, woken = bench.join("next")
 
-    bench.loop.leave(left)
+    bench.executor.leave(left)
     bench.run()
 
     assert bench.opened["left"].closed
-    assert waiting.job.outcome is not None and woken
+    assert waiting.task.outcome is not None and woken
 
 
 def test_a_listener_who_cannot_be_told_does_not_keep_the_news_from_others():
@@ -454,27 +460,27 @@ def test_a_listener_who_cannot_be_told_does_not_keep_the_news_from_others():
     def closed():
         raise RuntimeError("Event loop is closed")
 
-    bench.loop.join(TrackSpec(prompt="a").resolve(), "a", streaming=True, wake=closed)
+    bench.executor.join(TrackSpec(prompt="a").resolve(), "a", streaming=True, wake=closed)
     second, woken = bench.join("a")
 
     bench.run()
 
-    assert second.job.outcome is not None and woken
+    assert second.task.outcome is not None and woken
 
 
 def test_the_thread_renders_and_stops():
     bench = Bench()
     news = threading.Event()
-    bench.loop.start()
-    listener = bench.loop.join(TrackSpec(prompt="a").resolve(), "a", streaming=True, wake=news.set)
-    while listener.job.outcome is None:
+    bench.executor.start()
+    listener = bench.executor.join(TrackSpec(prompt="a").resolve(), "a", streaming=True, wake=news.set)
+    while listener.task.outcome is None:
         assert news.wait(timeout=5)
         news.clear()
 
-    bench.loop.stop()
-    bench.loop._thread.join(timeout=5)
+    bench.executor.close()
+    bench.executor._thread.join(timeout=5)
 
-    assert not bench.loop.is_alive
+    assert not bench.executor.is_alive
 
 
 # ---- room ------------------------------------------------------------------------------------------------------
@@ -482,7 +488,7 @@ def test_the_thread_renders_and_stops():
 
 def test_while_finished_pieces_wait_nobody_is_let_in_beyond_slots_and_queue():
     # A slow encoder, or a store that hangs: pieces leave their slots, and nothing is ever finished.
-    bench = Bench(slots=8, queue_limit=16, length_s=1, executor=HeldExecutor())
+    bench = Bench(slots=8, queue_limit=16, length_s=1, threads=HeldThreads())
     taken = 0
     for number in range(200):
         try:
@@ -492,7 +498,7 @@ def test_while_finished_pieces_wait_nobody_is_let_in_beyond_slots_and_queue():
             assert f"{MAX_COMPLETING} tracks are being made" in str(refused)
         bench.run()
 
-    state = bench.loop.queue_state()
+    state = bench.executor.queue_state()
     assert taken == 8 + 16
     assert (state.active, state.completing, state.queued) == (0, MAX_COMPLETING, 24 - MAX_COMPLETING)
 
@@ -505,10 +511,10 @@ EVENTS = st.lists(
 
 @given(events=EVENTS, slots=st.integers(1, 3), queue_limit=st.integers(0, 3))
 def test_whatever_happens_the_limit_holds_and_everybody_who_stays_is_answered(events, slots, queue_limit):
-    bench = Bench(slots, queue_limit, length_s=2, prepares=True, executor=HeldExecutor())
-    executors = bench.loop._executors
+    bench = Bench(slots, queue_limit, length_s=2, prepares=True, threads=HeldThreads())
+    threads = bench.executor._threads
     for stage in (Stage.PREPARE, Stage.MASTER, Stage.STORE):
-        executors[stage] = HeldExecutor()
+        threads[stage] = HeldThreads()
     bench.masters = True
     listeners = []
     for event, number in events:
@@ -516,25 +522,27 @@ def test_whatever_happens_the_limit_holds_and_everybody_who_stays_is_answered(ev
             with contextlib.suppress(Overloaded):
                 listeners.append(bench.join(f"{number}", streaming=number % 2 == 0)[0])
         elif event == "leave" and listeners:
-            bench.loop.leave(listeners.pop(number % len(listeners)))
+            bench.executor.leave(listeners.pop(number % len(listeners)))
         elif event == "step":
-            bench.loop.step()
-        elif event in list(Stage) and executors[Stage(event)].held:
-            executors[Stage(event)].held.popleft()()
-        state = bench.loop.queue_state()
+            bench.executor.step()
+        elif event in list(Stage) and threads[Stage(event)].held:
+            threads[Stage(event)].held.popleft()()
+        state = bench.executor.queue_state()
         assert state.active <= slots
         assert state.completing <= MAX_COMPLETING
-        assert len(bench.loop._inside()) == state.active + state.queued + state.completing <= slots + queue_limit
-        assert len(bench.loop._preparing) <= THREADS[Stage.PREPARE]
+        assert (
+            len(bench.executor._board.inside()) == state.active + state.queued + state.completing <= slots + queue_limit
+        )
+        assert len(bench.executor._board._preparing) <= THREADS[Stage.PREPARE]
     for listener in listeners:
-        bench.loop.sent(listener, 1000.0)
+        bench.executor.sent(listener, 1000.0)
     for _ in range(200):
         bench.run()
         for stage in (Stage.PREPARE, Stage.MASTER, Stage.STORE):
-            executors[stage].run()
+            threads[stage].run()
 
-    assert all(listener.job.outcome is not None for listener in listeners)
-    assert bench.loop._inside() == [] and bench.loop._jobs == {}
+    assert all(listener.task.outcome is not None for listener in listeners)
+    assert bench.executor._board.inside() == [] and bench.executor._board._tasks == {}
     abandoned = [one for one in bench.opened.values() if not one.closed and bench.log.count(one.name) == 0]
     assert abandoned == []
 
@@ -565,12 +573,12 @@ def test_of_a_finished_track_a_listener_keeps_only_what_it_has_not_taken():
     fast, _ = bench.join("a")
     slow, _ = bench.join("a")
     bench.run(2)
-    assert [len(bench.loop.take(fast)) for _ in range(3)] == [1, 1, 0]
+    assert [len(bench.executor.take(fast)) for _ in range(3)] == [1, 1, 0]
 
     bench.run()
 
-    assert fast.job.outcome is not None
-    assert (len(fast.untaken), len(slow.untaken), fast.job.chunks) == (1, 3, [])
+    assert fast.task.outcome is not None
+    assert (len(fast.untaken), len(slow.untaken), fast.task.chunks) == (1, 3, [])
 
 
 def test_a_stream_that_joins_late_gets_all_of_it():
@@ -599,7 +607,7 @@ def test_a_model_that_gives_more_than_it_was_asked_for_is_stopped():
 
     bench.run(100)
 
-    assert listener.job.outcome.reason == "model-failed"
+    assert listener.task.outcome.code == "model-failed"
     assert bench.opened["a"].closed
 
 
@@ -610,7 +618,7 @@ def test_what_was_made_while_another_was_advanced_is_given_on_at_once():
     bench.run(6)
     # It has enough in hand, so the turn is the other's; what its steps made of the stream does not wait.
     bench.clock.now_s -= 5.0
-    while bench.loop.take(stream):
+    while bench.executor.take(stream):
         pass
     bench.opened["stream"].made_beside = 1
     bench.log.clear()
@@ -627,7 +635,7 @@ def test_a_chunk_that_is_there_does_not_wait_for_the_one_that_is_being_worked_fo
     bench.run(3)
     bench.join("newcomer", streaming=False)
     bench.run(1)
-    while bench.loop.take(stream):
+    while bench.executor.take(stream):
         pass
     bench.log.clear()
 
@@ -654,7 +662,7 @@ def test_a_model_that_breaks_while_it_works_for_one_piece_costs_that_one():
     bench.opened["bad"].others_first = [breaks]
     bench.run()
 
-    assert bad.job.outcome.reason == "internal"
+    assert bad.task.outcome.code == "internal"
     assert bench.opened["bad"].closed == 1
     assert len(good.untaken) == 3
 
@@ -668,7 +676,7 @@ def test_a_stream_takes_what_has_been_made_in_even_parts():
     late.untaken.extend([late.untaken.pop()[:third]] * 5)
 
     parts = []
-    while chunks := bench.loop.take(late):
+    while chunks := bench.executor.take(late):
         parts.append([len(chunk) for chunk in chunks])
     assert parts == [[RATE_HZ], [RATE_HZ], [third] * 3, [third] * 2]
     assert len(first.untaken) == 3
@@ -678,11 +686,11 @@ def test_a_stream_takes_what_has_been_made_in_even_parts():
 
 
 def test_a_piece_is_opened_when_it_is_prepared_and_until_then_others_go_on():
-    thread = HeldExecutor()
+    thread = HeldThreads()
     bench = Bench(slots=2, length_s=50, prepares=True)
     bench.join("first")
     bench.run(3)
-    bench.loop._executors[Stage.PREPARE] = thread
+    bench.executor._threads[Stage.PREPARE] = thread
 
     bench.join("newcomer")
     bench.run(3)
@@ -701,9 +709,9 @@ def test_what_is_prepared_in_vain_costs_only_itself():
 
     bench.run()
 
-    assert bad.job.outcome.reason == "model-failed" and woken
+    assert bad.task.outcome.code == "model-failed" and woken
     assert "bad" not in bench.opened
-    assert bench.failures[0] == ("bad", "request")
+    assert bench.failures[0] == ("bad", "generate")
     assert len(good.untaken) == 3
 
 
@@ -713,29 +721,29 @@ def test_what_could_not_be_prepared_is_opened_by_no_thread_that_comes_in_between
     really_failed = bench.failed
 
     def failed(*arguments):
-        bench.loop.step()
+        bench.executor.step()
         return really_failed(*arguments)
 
     bench.failed = failed
     bad, _ = bench.join("bad")
 
-    assert bad.job.outcome.reason == "model-failed" and "bad" not in bench.opened
+    assert bad.task.outcome.code == "model-failed" and "bad" not in bench.opened
 
 
 def test_leaving_while_being_prepared_gives_the_place_back():
-    thread = HeldExecutor()
+    thread = HeldThreads()
     bench = Bench(slots=1, queue_limit=0, prepares=True)
-    bench.loop._executors[Stage.PREPARE] = thread
+    bench.executor._threads[Stage.PREPARE] = thread
     leaving, _ = bench.join("a")
 
-    bench.loop.leave(leaving)
+    bench.executor.leave(leaving)
     bench.join("b")
     thread.run()
     bench.run()
 
     assert list(bench.opened) == ["b"]
     assert bench.failures == []
-    assert leaving.job.preparation is None
+    assert leaving.task.preparation is None
 
 
 def test_only_those_whose_turn_comes_next_are_prepared():
@@ -746,7 +754,7 @@ def test_only_those_whose_turn_comes_next_are_prepared():
         bench.join(name, priority=Priority.BATCH)
     bench.join("person")
 
-    assert set(bench.prepared) == {"served", *"abcdef"[:PREPARED_AHEAD], "person"}
+    assert set(bench.prepared) == {"served", *"abcdef"[: Policy(1).prepared_ahead], "person"}
 
 
 # ---- what does not come back -----------------------------------------------------------------------------------
@@ -764,9 +772,9 @@ class Hang:
             self.bench.clock.now_s += 10
             for rendering in self.bench.opened.values():
                 rendering.moved += self.moving
-            self.bench.loop.watch()
-            self.was_stuck |= self.bench.loop.is_stuck
-        self.bench.loop.watch()
+            self.bench.executor.watch()
+            self.was_stuck |= self.bench.executor.is_stuck
+        self.bench.executor.watch()
 
 
 def test_a_model_that_hangs_is_noticed_and_everybody_is_told():
@@ -789,15 +797,15 @@ def test_a_model_that_hangs_is_noticed_and_everybody_is_told():
 
     assert refused and hang.was_stuck
     for listener, told in ((hung, told_hung), (beside, told_beside), (queued, told_queued)):
-        assert (listener.job.outcome.reason, listener.job.outcome.retry_after_s is not None) == ("stalled", True)
+        assert (listener.task.outcome.code, listener.task.outcome.retry_after_s is not None) == ("stalled", True)
         assert told
     # It came back after all: the replica is well again, and holds nothing of what was given up.
     bench.opened["hung"].hang = lambda: None
-    assert not bench.loop.is_stuck
+    assert not bench.executor.is_stuck
     assert all(rendering.closed == 1 for rendering in bench.opened.values())
     again, _ = bench.join("again")
     bench.run()
-    assert again.job.outcome.reason == "check-failed"
+    assert again.task.outcome.code == "check-failed"
 
 
 def test_a_model_that_is_slow_but_moves_is_left_alone():
@@ -808,7 +816,7 @@ def test_a_model_that_is_slow_but_moves_is_left_alone():
 
     bench.run()
 
-    assert listener.job.outcome.reason == "check-failed"
+    assert listener.task.outcome.code == "check-failed"
 
 
 def test_a_model_that_hangs_while_it_opens_a_piece_is_closed_when_it_comes_back():
@@ -824,7 +832,7 @@ def test_a_model_that_hangs_while_it_opens_a_piece_is_closed_when_it_comes_back(
     listener, _ = bench.join("a")
     bench.run()
 
-    assert listener.job.outcome.reason == "stalled"
+    assert listener.task.outcome.code == "stalled"
     assert bench.opened["a"].closed == 1 and bench.log == []
 
 
@@ -837,9 +845,9 @@ def test_a_store_that_hangs_costs_the_track_that_is_stored_and_no_stream():
     streamed, _ = bench.join("streamed")
     bench.run()
 
-    assert hung.job.outcome.reason == "stalled" and told
+    assert hung.task.outcome.code == "stalled" and told
     assert not hang.was_stuck
-    assert streamed.job.outcome.reason == "check-failed"
+    assert streamed.task.outcome.code == "check-failed"
 
 
 def test_a_request_that_waits_too_long_for_a_slot_is_told_so():
@@ -849,10 +857,10 @@ def test_a_request_that_waits_too_long_for_a_slot_is_told_so():
     waiting, told = bench.join("waiting")
     bench.clock.now_s += MAX_QUEUE_S
 
-    bench.loop.watch()
+    bench.executor.watch()
 
-    assert waiting.job.outcome.reason == "overloaded" and told
-    assert bench.loop.queue_state().queued == 0
+    assert waiting.task.outcome.code == "overloaded" and told
+    assert bench.executor.queue_state().queued == 0
     assert bench.failures == [("waiting", "queue")]
 
 
@@ -869,12 +877,12 @@ def test_a_render_thread_that_has_died_is_a_stuck_replica():
     hook, threading.excepthook = threading.excepthook, lambda arguments: None
     try:
         listener, told = bench.join("a")
-        bench.loop._thread.start()
-        bench.loop._thread.join(timeout=5)
+        bench.executor._thread.start()
+        bench.executor._thread.join(timeout=5)
     finally:
         threading.excepthook = hook
 
-    bench.loop.watch()
+    bench.executor.watch()
 
-    assert bench.loop.is_stuck and not bench.loop.is_alive
-    assert listener.job.outcome.reason == "stalled" and told
+    assert bench.executor.is_stuck and not bench.executor.is_alive
+    assert listener.task.outcome.code == "stalled" and told

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serve_app.deployments.stall import Stage, StallWatch
+from orchestrion.rendering.stall import Stage, StallWatch
 
 
 @dataclass

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from batch_jobs.job_store.partial_pieces import PartialPieces
-from batch_jobs.rendering.render_line import KEEP_EVERY_S, MAX_COMPLETING, OPEN_AHEAD, RenderLine
+from batch_jobs.rendering.attempt import Attempt
 from orchestrion.errors import StoreUnavailable
 from orchestrion.models.protocol import Performance
+from orchestrion.rendering.checkpoints import KEEP_EVERY_S
+from orchestrion.rendering.executor import Executor
+from orchestrion.rendering.policy import MAX_COMPLETING, OPEN_AHEAD, catalog_policy
+from orchestrion.rendering.renderer import Rendering
 from orchestrion.storage.object_store import Objects
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.spec import TrackSpec
@@ -26,6 +30,8 @@ class SharedSteps(ToneModel):
         self.open_now = self.most_open = 0
         self.resumed_at = []
         self.may_go_on = threading.Semaphore(0)
+        #: Of pieces over ten seconds.
+        self.long_may_go_on = threading.Semaphore(5)
         self.waits = threading.Event()
 
     def perform(self, conditioning, *, interactive=True, resume=None, prepared=None):
@@ -33,6 +39,7 @@ class SharedSteps(ToneModel):
         done = int(resume) if resume else 0
         self.resumed_at.append(done)
         at = [done]
+        may_go_on = self.long_may_go_on if conditioning.duration_s > 10 else self.may_go_on
 
         def chunks():
             self.open_now += 1
@@ -41,13 +48,19 @@ class SharedSteps(ToneModel):
                 yield from whole[: at[0]]
                 while at[0] < len(whole):
                     self.waits.set()
-                    self.may_go_on.acquire()
+                    may_go_on.acquire()
                     at[0] += 1
                     yield whole[at[0] - 1]
             finally:
                 self.open_now -= 1
 
-        return Performance(chunks(), checkpoint=lambda: str(at[0]).encode() if at[0] else None)
+        return Performance(
+            chunks(),
+            checkpoint=lambda: str(at[0]).encode() if at[0] else None,
+            # A step for one piece moves all of them that may go on.
+            work=lambda: may_go_on is self.may_go_on or may_go_on._value > 0,
+            is_ready=lambda: may_go_on._value > 0,
+        )
 
     def go_on(self, chunks=10_000):
         self.may_go_on.release(chunks)
@@ -74,16 +87,22 @@ def partials(tmp_path, renderer):
     return PartialPieces(Objects(str(tmp_path / "ledger")), "job-1", renderer.signer)
 
 
+def running(renderer, partials, clock, mastering_threads):
+    executor = Executor(renderer, catalog_policy(2, mastering_threads), clock, checkpoints=partials, sleep=clock.sleep)
+    executor.start()
+    return executor
+
+
 @pytest.fixture(params=[0, 1], ids=["one-core", "a-core-beside-the-model"])
 def line(request, renderer, partials, clock, shared):
-    line = RenderLine(renderer, partials, slots=2, mastering_threads=request.param, clock=clock, sleep=clock.sleep)
+    line = running(renderer, partials, clock, request.param)
     yield line
     shared.go_on()
     line.close()
 
 
 def submit(line, renderer, *requests):
-    return [line.submit(one, renderer.track_id(one)) for one in requests]
+    return [Attempt.begin(line, one, renderer.track_id(one)) for one in requests]
 
 
 def test_a_model_with_shared_steps_has_its_slots_full_and_no_more_open_than_one_ahead(line, renderer, shared):
@@ -96,8 +115,8 @@ def test_a_model_with_shared_steps_has_its_slots_full_and_no_more_open_than_one_
 
 
 def test_a_short_piece_makes_room_for_the_next_while_a_long_one_goes_on(line, renderer, shared):
-    long = TrackSpec.from_json({"prompt": "a tone", "model": "shared", "duration_s": 30.0, "format": "flac"}).resolve()
-    shared.go_on(45)
+    long = TrackSpec.from_json({"prompt": "a tone", "model": "shared", "duration_s": 60.0, "format": "flac"}).resolve()
+    shared.go_on()
 
     first, *short = submit(line, renderer, long, *(request(seed) for seed in range(1, 6)))
 
@@ -111,12 +130,12 @@ def test_the_audio_is_what_the_renderer_alone_makes(line, renderer, shared):
 
     audio = renderer.store.get_blob(one.outcome.result().record.audio_key)
 
-    [alone] = renderer.render([request(3, model="tone")])
+    alone = renderer.render(request(3, model="tone"))
     assert audio == renderer.store.get_blob(alone.record.audio_key)
 
 
 def test_what_is_there_already_is_found_and_is_no_try(line, renderer):
-    renderer.render([request(model="tone")])
+    renderer.render(request(model="tone"))
 
     [one] = submit(line, renderer, request(model="tone"))
 
@@ -130,23 +149,24 @@ def test_what_is_there_already_is_found_and_is_no_try(line, renderer):
 def test_a_piece_that_fails_fails_alone(line, renderer, prompt, reason):
     bad, good = submit(line, renderer, request(model="tone", prompt=prompt), request(1, model="tone"))
 
-    assert isinstance(bad.outcome.result(), Failure) and bad.outcome.result().reason == reason
+    assert isinstance(bad.outcome.result(), Failure) and bad.outcome.result().code == reason
     assert isinstance(good.outcome.result(), Track)
     assert (bad.ended, good.ended) == ("failed", "track")
 
 
 @pytest.mark.parametrize("step", ["find", "shares_steps", "open", "master", "publish"])
 def test_an_error_that_nobody_foresaw_fails_its_piece_and_the_line_goes_on(line, renderer, monkeypatch, step):
-    real, broken = getattr(renderer, step), [True]
+    owner = Rendering if step in ("master", "publish") else renderer
+    real, broken = getattr(owner, step), [True]
 
     def break_once(*arguments, **options):
         if broken and broken.pop():
             raise ZeroDivisionError
         return real(*arguments, **options)
 
-    monkeypatch.setattr(renderer, step, break_once)
+    monkeypatch.setattr(owner, step, break_once)
     [bad] = submit(line, renderer, request(1, model="tone"))
-    assert (bad.outcome.result().reason, bad.outcome.result().transient) == ("internal", False)
+    assert (bad.outcome.result().code, bad.outcome.result().retryable) == ("internal", False)
 
     [good] = submit(line, renderer, request(2, model="tone"))
     assert isinstance(good.outcome.result(), Track)
@@ -158,19 +178,19 @@ def test_a_process_with_one_core_masters_where_it_generates(
 ):
     threads = {}
 
-    def noted(step):
-        real = getattr(renderer, step)
+    def noted(owner, step):
+        real = getattr(owner, step)
 
         def note(*arguments, **options):
             threads[step] = threading.current_thread()
             return real(*arguments, **options)
 
-        monkeypatch.setattr(renderer, step, note)
+        monkeypatch.setattr(owner, step, note)
 
-    noted("open")
-    noted("master")
-    noted("publish")
-    line = RenderLine(renderer, partials, slots=2, mastering_threads=mastering_threads, clock=clock, sleep=clock.sleep)
+    noted(renderer, "open")
+    noted(Rendering, "master")
+    noted(Rendering, "publish")
+    line = running(renderer, partials, clock, mastering_threads)
     submit(line, renderer, request(model="tone"))[0].outcome.result()
     line.close()
 
@@ -193,10 +213,10 @@ def test_the_model_goes_on_while_the_store_is_slow_until_enough_wait_for_it(line
     monkeypatch.setattr(renderer.store, "put_blob", slow)
     monkeypatch.setattr(renderer, "open", noted)
     tries = submit(line, renderer, *(request(seed, model="tone") for seed in range(3 * MAX_COMPLETING)))
-    for _ in range(MAX_COMPLETING + 1):
+    for _ in range(MAX_COMPLETING):
         asked.acquire()
-    # The next one is generated, and then there is no room: nothing more is begun, however long the store takes.
-    assert not asked.acquire(timeout=0.2) and model.performed == MAX_COMPLETING + 1
+    # Then there is no room: nothing more is begun, however long the store takes.
+    assert not asked.acquire(timeout=0.2) and model.performed == MAX_COMPLETING
 
     answers.set()
     assert all(isinstance(one.outcome.result(), Track) for one in tries)
@@ -227,14 +247,14 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
     assert one.outcome.result() is None and one.ended == "kept"
     kept_chunks = int(partials.partial(one.track_id))
 
-    fresh = RenderLine(renderer, partials, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
+    fresh = running(renderer, partials, clock, 1)
     shared.go_on()
     [again] = submit(fresh, renderer, request(1))
     track = again.outcome.result()
     fresh.close()
 
     assert kept_chunks > 0 and shared.resumed_at == [0, kept_chunks]
-    [alone] = renderer.render([request(1, model="tone")])
+    alone = renderer.render(request(1, model="tone"))
     assert track.record.audio_sha256 == alone.record.audio_sha256
     assert partials.partial(one.track_id) is None
 
@@ -282,14 +302,12 @@ def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer
 
 
 def test_closing_twice_ends_the_threads(renderer, partials, clock):
-    line = RenderLine(renderer, partials, slots=2, mastering_threads=1, clock=clock, sleep=clock.sleep)
+    line = running(renderer, partials, clock, 1)
     line.close()
     line.close()
 
     assert not [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith(("generate", "look-up", "master", "upload"))
+        thread for thread in threading.enumerate() if thread.name.startswith(("render", "prepare", "master", "store"))
     ]
 
 
