@@ -76,7 +76,11 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     if source == "composer":
         from orchestrion.models.composer import Composer
 
-        return Composer(name)
+        try:
+            return Composer(name)
+        except FileNotFoundError as error:
+            remedy = "it is a wheel of its own, orchestrion-soundfont"
+            raise InvalidRequest.of("model", entry, f"has no sound font at {error.filename}; {remedy}") from None
     if source.startswith(_AUDIOCRAFT):
         from orchestrion.models.audiocraft.backend import AudiocraftModel
 
