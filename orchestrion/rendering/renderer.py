@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from orchestrion import __version__
 from orchestrion.accounting.cost import Node, PriceTable, cost_usd, describe_node
 from orchestrion.audio.encode import FILE_SUFFIXES, encode
 from orchestrion.audio.mastering import RECIPE_VERSION, FinishSpec, finish
@@ -47,6 +46,7 @@ from orchestrion.telemetry.metrics import (
     RENDER_SECONDS_PER_AUDIO_SECOND,
     Recorder,
     TolerantRecorder,
+    Uncounted,
 )
 from orchestrion.tracks.identity import track_id
 from orchestrion.tracks.outcome import Failure, Track
@@ -54,6 +54,7 @@ from orchestrion.tracks.record import SCHEMA_VERSION, TrackRecord, utc_timestamp
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.trust.signing import Signer
 from orchestrion.trust.signing_keys import trusted_keys
+from orchestrion.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -578,14 +579,18 @@ class Rendering:
 
 
 def build_renderer(
-    config: RenderConfig, pool: str, recorder: Recorder, node_id: str | None = None, prices: PriceTable | None = None
+    config: RenderConfig,
+    pool: str = "local",
+    recorder: Recorder | None = None,
+    node_id: str | None = None,
+    prices: PriceTable | None = None,
 ) -> Renderer:
     """Load the models, open the store, the key and the prices that `config` names.
 
     Args:
         config: what to load.
         pool: for records and metrics.
-        recorder: counts.
+        recorder: counts; nothing is counted if nobody says.
         node_id: what the scheduler calls this machine; its host name if there is no scheduler.
         prices: what machines cost; the table that `config` names if nobody says.
 
@@ -607,7 +612,7 @@ def build_renderer(
         signer=signer,
         node=node,
         pool=pool,
-        recorder=recorder,
+        recorder=Uncounted() if recorder is None else recorder,
         clock=clock,
         trusted_keys=trusted,
     )
