@@ -1,6 +1,5 @@
 """What is installed: an extra holds what its folders import, the wheels hold every file that is read at run time."""
 
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,11 +12,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from benchmarks.client_venv import SOUND_FONT, built_wheel
 from tests.test_imports import FOLDERS, PACKAGES, ROOT, files, imported_packages
 from tests.test_lock import pins_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SOUND_FONT = "orchestrion/models/composer/sound/soundfont"
 #: The extra that a folder's code needs, besides the base. A folder that is not named needs what the one above it does.
 EXTRA_OF = {
     "orchestrion": None,
@@ -88,21 +87,10 @@ def test_a_client_is_asked_for_little():
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Names of the files in the wheel of the project and in that of its sound font, made from a copy."""
+    """Names of the files in the wheel of the project and in that of its sound font, as pip makes them."""
     folder = tmp_path_factory.mktemp("wheels")
-    for name in (*PACKAGES, "cluster"):
-        shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__", "build"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, folder / "source")
-    wheels = []
-    for project in (folder / "source", folder / "source" / SOUND_FONT):
-        into = folder / f"wheel-{len(wheels)}"
-        command = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation", project]
-        done = subprocess.run([*command, "--wheel-dir", into], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        [wheel] = into.glob("*.whl")
-        wheels.append(set(zipfile.ZipFile(wheel).namelist()))
-    return wheels
+    wheels = [built_wheel(project, folder) for project in (Path(), SOUND_FONT)]
+    return [set(zipfile.ZipFile(wheel).namelist()) for wheel in wheels]
 
 
 def test_the_wheels_hold_every_file_of_the_packages_each_in_one_of_them(built):
