@@ -77,13 +77,8 @@ def run_without(refused: set[str], script: str) -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
 
 
-def modules_in(*places: str) -> list[str]:
-    return [name for place in places for name in modules_of_folder(place)]
-
-
-def modules_of_folder(place: str) -> list[str]:
-    path = ROOT / place.replace(".", "/")
-    return [module_of(file) for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")])]
+def modules_in(*packages: str) -> list[str]:
+    return [module_of(file) for package in packages for file in files(package.replace(".", "/"))]
 
 
 def test_a_client_needs_neither_signal_processing_nor_a_store():
@@ -100,7 +95,7 @@ def test_a_client_needs_neither_signal_processing_nor_a_store():
 def test_what_runs_on_a_device_needs_no_store_and_no_cluster():
     on_a_device = ["orchestrion.errors", "orchestrion.models.protocol", "orchestrion.models.registry"]
     on_a_device += modules_in("orchestrion.tracks", "orchestrion.audio", "orchestrion.models.composer")
-    on_a_device += modules_in("orchestrion.trust", "orchestrion.models.settings", "orchestrion.models.cache")
+    on_a_device += modules_in("orchestrion.trust")
 
     done = run_without({"torch", "ray", "pyarrow", "fsspec", "s3fs", "botocore"}, f"import {', '.join(on_a_device)}")
 

@@ -75,12 +75,12 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     name, source = public_name(entry), _source(entry)
     if source == "composer":
         from orchestrion.models.composer import Composer
+        from orchestrion.models.composer.sound.synth import SOUND_FONT
 
-        try:
-            return Composer(name)
-        except FileNotFoundError as error:
-            remedy = "it is a wheel of its own, orchestrion-soundfont"
-            raise InvalidRequest.of("model", entry, f"has no sound font at {error.filename}; {remedy}") from None
+        if not SOUND_FONT.is_file():
+            missing = f"needs its sound font, {SOUND_FONT}; install orchestrion-soundfont, see docs/client.md"
+            raise InvalidRequest.of("model", entry, missing)
+        return Composer(name)
     if source.startswith(_AUDIOCRAFT):
         from orchestrion.models.audiocraft.backend import AudiocraftModel
 
