@@ -19,7 +19,8 @@ SMOKE := import numpy, pyarrow, ray, soundfile, tinysoundfont, torch, orchestrio
 # What pip's check says of the packages that are installed without what they claim to need, and when all is well.
 WRONG_METADATA := -e '^tinysoundfont ' -e '^audiocraft ' -e '^No broken requirements'
 
-WITHOUT_RAY := tests/unit tests/parity tests/servers tests/test_imports.py tests/test_lock.py tests/test_setup.py
+WITHOUT_RAY := tests/unit tests/parity tests/servers tests/test_imports.py tests/test_lock.py tests/test_packaging.py \
+	tests/test_setup.py
 
 .PHONY: help demo serve test check bench lock clean
 
@@ -57,7 +58,7 @@ lock: ## rewrite requirements.lock from pyproject.toml (UPGRADE=1 takes the newe
 	echo "== resolving with $$python and $(PIP_TOOLS); this takes minutes"; \
 	"$$python" -m venv --clear $(LOCK_VENV); \
 	$(LOCK_VENV)/bin/python -m pip install --quiet '$(PIP_TOOLS)'; \
-	$(LOCK_VENV)/bin/pip-compile pyproject.toml --extra dev $(if $(UPGRADE),--upgrade) --generate-hashes --output-file requirements.lock \
+	$(LOCK_VENV)/bin/pip-compile pyproject.toml --extra all --extra dev $(if $(UPGRADE),--upgrade) --generate-hashes --output-file requirements.lock \
 		--strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --quiet; \
 	$(LOCK_VENV)/bin/python .ci/portable_lock.py requirements.lock; \
 	rm -rf $(LOCK_VENV); \

@@ -2,7 +2,8 @@
 
 Local build tags go ("torch==2.13.0+cpu" is "torch==2.13.0"), and so do the CUDA libraries and Triton: which torch build
 a machine gets, and what that build needs, is decided where it is installed. pip-compile knows the hash of one torch
-build, the one that it found; here all builds are named that this project may meet.
+build, the one that it found; here all builds are named that this project may meet. The project itself goes as well:
+its extras name each other, so pip-compile lists it, by its folder.
 """
 
 import re
@@ -15,6 +16,8 @@ HEADER: Final = """\
 # Why it is as it is: docs/decisions/0002-lock-and-nodeps.md
 """
 BUILD_SPECIFIC: Final = re.compile(r"(nvidia-|cuda-|triton\b|pytorch-triton)")
+OURSELVES: Final = re.compile(r"orchestrion(\[[\w,]+\])? @ ")
+OUR_NAME: Final = "orchestrion (pyproject.toml)"
 LOCAL_TAG: Final = re.compile(r"^([\w.-]+==[^+\s]+)\+\S+")
 TORCH: Final = "torch==2.13.0"
 #: Builds of TORCH for Python 3.11 and 3.12: file name's end → SHA-256, as the package index gives them.
@@ -40,6 +43,10 @@ def portable(lock: str) -> str:
     for line in lock.splitlines():
         if not line or line.startswith("#"):
             continue
+        if line.endswith(OUR_NAME):
+            line = line.replace(OUR_NAME, "orchestrion")
+            if line == lines[-1]:  # Wanted by an extra, and already named for that.
+                continue
         if not line[0].isspace():
             package = LOCAL_TAG.sub(r"\1", line).removesuffix(" \\")
             if package.startswith("torch==") and package != TORCH:
@@ -48,7 +55,7 @@ def portable(lock: str) -> str:
                 hashes = sorted(TORCH_BUILDS.values())
                 lines.append(" \\\n    ".join([package, *(f"--hash=sha256:{one}" for one in hashes)]))
                 continue
-        if BUILD_SPECIFIC.match(package) or (package == TORCH and "--hash" in line):
+        if BUILD_SPECIFIC.match(package) or OURSELVES.match(package) or (package == TORCH and "--hash" in line):
             continue
         lines.append(LOCAL_TAG.sub(r"\1", line))
     return HEADER + "\n".join(lines) + "\n"

@@ -175,25 +175,23 @@ class StoreUnavailable(Transient):
     code = "store-unavailable"
 
 
-#: Every code that a failure can have, in the order of the tree.
-CODES: Final = tuple(
-    kind.code
-    for kind in (
-        InvalidRequest,
-        NotFound,
-        Withdrawn,
-        RightsRefused,
-        CheckFailed,
-        VerificationFailed,
-        ModelFailed,
-        Internal,
-        Overloaded,
-        NotReady,
-        OutOfMemory,
-        Stalled,
-        StoreUnavailable,
-    )
+#: The errors that a failure can be, in the order of the tree, and their codes.
+KINDS: Final[tuple[type[OrchestrionError], ...]] = (
+    InvalidRequest,
+    NotFound,
+    Withdrawn,
+    RightsRefused,
+    CheckFailed,
+    VerificationFailed,
+    ModelFailed,
+    Internal,
+    Overloaded,
+    NotReady,
+    OutOfMemory,
+    Stalled,
+    StoreUnavailable,
 )
+CODES: Final = tuple(kind.code for kind in KINDS)
 
 
 def code_of(error: OrchestrionError) -> str:

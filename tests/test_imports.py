@@ -60,6 +60,58 @@ def test_a_jobs_driver_starts_without_what_only_its_renderers_need():
     assert {"torch", "scipy", "soundfile", "soxr"} & loaded == set()
 
 
+#: From here on the packages of `refused` cannot be imported, as if they were not installed.
+WITHOUT = """
+import sys
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {refused!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuses())
+"""
+
+
+def run_without(refused: set[str], script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fresh interpreter in which these packages cannot be imported."""
+    script = WITHOUT.format(refused=sorted(refused)) + script
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+
+
+def modules_in(*packages: str) -> list[str]:
+    return [module_of(file) for package in packages for file in files(package.replace(".", "/"))]
+
+
+def test_a_client_needs_neither_signal_processing_nor_a_store():
+    heavy = {"torch", "ray", "pyarrow", "fsspec", "s3fs", "numpy", "fastapi", "scipy", "soundfile", "prometheus_client"}
+    light = ["orchestrion", "orchestrion.cli.main", "orchestrion.errors"]
+    light += modules_in("orchestrion.client", "orchestrion.tracks", "orchestrion.trust", "orchestrion.cli")
+
+    done = run_without(heavy, f"import {', '.join(light)}")
+
+    assert done.returncode == 0, done.stderr
+    assert len(light) > 20
+
+
+def test_what_runs_on_a_device_needs_no_store_and_no_cluster():
+    on_a_device = ["orchestrion.errors", "orchestrion.models.protocol", "orchestrion.models.registry"]
+    on_a_device += modules_in("orchestrion.tracks", "orchestrion.audio", "orchestrion.models.composer")
+    on_a_device += modules_in("orchestrion.trust")
+
+    done = run_without({"torch", "ray", "pyarrow", "fsspec", "s3fs", "botocore"}, f"import {', '.join(on_a_device)}")
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_shown_before_anything_is_loaded():
+    script = "import sys; from orchestrion.cli.main import main\n"
+    script += "try: main(['--help'])\nexcept SystemExit: print(*sorted(sys.modules))"
+    done = run_without(set(), script)
+
+    loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert done.returncode == 0 and "render" in done.stdout, done.stderr
+    assert {"pydantic", "cryptography", "httpx", "numpy"} & loaded == set()
+
+
 #: What each room of the core may import of the others, besides `errors`, `finding` and `clock`, which import none.
 CORE_ROOMS = {
     "telemetry": set(),
@@ -69,9 +121,10 @@ CORE_ROOMS = {
     "audio": {"tracks"},
     "models": {"tracks", "audio"},
     "trust": {"tracks"},
+    "client": {"tracks", "trust"},
     "storage": {"tracks", "trust", "telemetry"},
     "rendering": {"tracks", "audio", "models", "trust", "storage", "resilience", "accounting", "telemetry"},
-    "cli": {"tracks", "models", "trust", "storage", "rendering", "telemetry"},
+    "cli": {"tracks", "models", "trust", "client", "storage", "rendering", "telemetry"},
 }
 #: The same of a job's rooms, besides the files that stand beside them.
 JOB_ROOMS = {

@@ -25,7 +25,8 @@ PINS = pins_of("requirements.lock")
 def declared_requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = (entry for extra in project["optional-dependencies"].values() for entry in extra)
-    return [Requirement(entry) for entry in (*project["dependencies"], *extras)]
+    declared = {Requirement(entry) for entry in (*project["dependencies"], *extras)}
+    return sorted((one for one in declared if one.name != project["name"]), key=str)
 
 
 @pytest.mark.parametrize("requirement", declared_requirements(), ids=str)

@@ -79,6 +79,23 @@ def test_a_lock_made_on_any_machine_names_no_build_and_no_build_s_libraries():
     assert kept[-2:] == ["    # via orchestrion", "setuptools==84.2.1"]
 
 
+def test_a_lock_does_not_hold_the_project_itself_which_its_extras_name():
+    made = "numpy==2.4.6\n    # via\n    #   orchestrion\n    #   orchestrion (pyproject.toml)\n    #   scipy\n"
+    made += "orchestrion @ file:///home/me/orchestrion\n    # via orchestrion (pyproject.toml)\n"
+    made += "rich==15.0.0\n    # via orchestrion (pyproject.toml)\n"
+
+    lock = runpy.run_path(str(ROOT / ".ci/portable_lock.py"))["portable"](made)
+
+    assert [line for line in lock.splitlines() if not line.startswith("#")] == [
+        "numpy==2.4.6",
+        "    # via",
+        "    #   orchestrion",
+        "    #   scipy",
+        "rich==15.0.0",
+        "    # via orchestrion",
+    ]
+
+
 def test_another_torch_is_not_locked_without_the_hashes_of_its_builds():
     with pytest.raises(ValueError, match=r"torch==2\.14\.1: put this version and the hashes of its builds"):
         runpy.run_path(str(ROOT / ".ci/portable_lock.py"))["portable"]("torch==2.14.1\n")

@@ -75,7 +75,11 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     name, source = public_name(entry), _source(entry)
     if source == "composer":
         from orchestrion.models.composer import Composer
+        from orchestrion.models.composer.sound.synth import SOUND_FONT
 
+        if not SOUND_FONT.is_file():
+            missing = f"needs its sound font, {SOUND_FONT}; install orchestrion-soundfont, see docs/client.md"
+            raise InvalidRequest.of("model", entry, missing)
         return Composer(name)
     if source.startswith(_AUDIOCRAFT):
         from orchestrion.models.audiocraft.backend import AudiocraftModel

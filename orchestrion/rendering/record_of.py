@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from orchestrion import __version__
 from orchestrion.accounting.cost import Node, cost_usd
 from orchestrion.audio.mastering import RECIPE_VERSION
 from orchestrion.audio.quality import LOUDNESS, TRUE_PEAK
@@ -14,6 +13,7 @@ from orchestrion.rendering.master import Master
 from orchestrion.rendering.stopwatch import Stopwatch
 from orchestrion.tracks.record import SCHEMA_VERSION, TrackRecord, utc_timestamp
 from orchestrion.tracks.request import TrackRequest
+from orchestrion.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

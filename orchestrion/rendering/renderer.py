@@ -42,6 +42,7 @@ from orchestrion.telemetry.metrics import (
     RENDER_SECONDS_PER_AUDIO_SECOND,
     Recorder,
     TolerantRecorder,
+    Uncounted,
 )
 from orchestrion.tracks.identity import track_id
 from orchestrion.tracks.outcome import Failure, Track
@@ -416,14 +417,18 @@ class Rendering:
 
 
 def build_renderer(
-    config: RenderConfig, pool: str, recorder: Recorder, node_id: str | None = None, prices: PriceTable | None = None
+    config: RenderConfig,
+    pool: str = "local",
+    recorder: Recorder | None = None,
+    node_id: str | None = None,
+    prices: PriceTable | None = None,
 ) -> Renderer:
     """Load the models, open the store, the key and the prices that `config` names.
 
     Args:
         config: what to load.
         pool: for records and metrics.
-        recorder: counts.
+        recorder: counts; nothing is counted if nobody says.
         node_id: what the scheduler calls this machine; its host name if there is no scheduler.
         prices: what machines cost; the table that `config` names if nobody says.
 
@@ -445,7 +450,7 @@ def build_renderer(
         signer=signer,
         node=node,
         pool=pool,
-        recorder=recorder,
+        recorder=Uncounted() if recorder is None else recorder,
         clock=clock,
         trusted_keys=trusted,
     )

@@ -126,6 +126,19 @@ class Recorder(Protocol):
         ...
 
 
+class Uncounted:
+    """A recorder that keeps nothing: for a process that ends before anybody could read its metrics."""
+
+    def count(self, metric: Metric, amount: float = 1.0, /, **labels: str) -> None:
+        """Nothing."""
+
+    def observe(self, metric: Metric, value: float, /, **labels: str) -> None:
+        """Nothing."""
+
+    def set(self, metric: Metric, value: float, /, **labels: str) -> None:
+        """Nothing."""
+
+
 class TolerantRecorder:
     """Hands measurements on to another recorder. What that throws is logged: no track is lost for a figure."""
 

@@ -53,12 +53,24 @@ def verify(signed: SignedRecord, audio: bytes, trusted_keys: Mapping[str, Ed2551
         VerificationFailed: saying which of key, signature and audio does not fit.
     """
     signed.signature.check(canonical_bytes(signed.record), trusted_keys)
-    record = signed.record
-    if len(audio) != record.audio_bytes:
-        raise VerificationFailed(f"the audio has {len(audio)} bytes, the record says {record.audio_bytes}")
-    sha256 = hashlib.sha256(audio).hexdigest()
-    if sha256 != record.audio_sha256:
-        raise VerificationFailed(f"the audio's SHA-256 is {sha256}, the record says {record.audio_sha256}")
+    verify_audio_hash(signed.record, len(audio), hashlib.sha256(audio).hexdigest())
+
+
+def verify_audio_hash(record: TrackRecord, audio_bytes: int, audio_sha256: str) -> None:
+    """Check that a record is that of an audio file which somebody has measured; its signature is not looked at.
+
+    Args:
+        record: of the audio.
+        audio_bytes: size of the file.
+        audio_sha256: its hash, hex.
+
+    Raises:
+        VerificationFailed: saying which of size and hash does not fit.
+    """
+    if audio_bytes != record.audio_bytes:
+        raise VerificationFailed(f"the audio has {audio_bytes} bytes, the record says {record.audio_bytes}")
+    if audio_sha256 != record.audio_sha256:
+        raise VerificationFailed(f"the audio's SHA-256 is {audio_sha256}, the record says {record.audio_sha256}")
 
 
 def verify_record(

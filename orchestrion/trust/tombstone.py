@@ -29,6 +29,10 @@ class Withdrawal:
     #: ISO 8601, UTC, microseconds.
     withdrawn_at: str
 
+    def describe(self) -> str:
+        """In words: "withdrawn on 2026-11-22T… by ann: claim 17"."""
+        return f"withdrawn on {self.withdrawn_at} by {self.actor}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest
+from orchestrion.models.composer.sound import synth
 from orchestrion.models.registry import absolute_entry, load_model, public_name
 from orchestrion.models.settings import ModelSettings
 
@@ -40,3 +42,10 @@ def test_what_is_no_model_is_refused_by_its_name(entry):
         load_model(entry, ModelSettings(device="cpu"), clock=None)
 
     assert entry.rpartition("=")[2].removeprefix("audiocraft:") in str(refused.value)
+
+
+def test_a_composer_without_its_sound_font_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(synth, "SOUND_FONT", tmp_path / "none.sf3")
+
+    with pytest.raises(InvalidRequest, match="install orchestrion-soundfont"):
+        load_model("composer", ModelSettings(), SystemClock())

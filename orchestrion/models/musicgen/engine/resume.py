@@ -14,11 +14,11 @@ from typing import Final
 
 import numpy as np
 
-from orchestrion import __version__
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.decoder.decoder import Ints
 from orchestrion.models.musicgen.geometry import LmGeometry
 from orchestrion.models.protocol import Conditioning
+from orchestrion.version import __version__
 
 #: The first bytes of a checkpoint, with the version of its format: mark and codes follow, and a SHA-256 of all that.
 _HEAD: Final = b"codes 1\n"

@@ -1,0 +1,19 @@
+"""`orchestrion styles`: the words that requests may use."""
+
+from __future__ import annotations
+
+import argparse
+
+from orchestrion.tracks.vocabulary import MOODS, STYLES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing is taken."""
+    parser.set_defaults(run=run)
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print them."""
+    print("styles: " + ", ".join(STYLES))
+    print("moods: " + ", ".join(MOODS))
+    return 0
