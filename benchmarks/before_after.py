@@ -311,7 +311,7 @@ def probe_engine(checkpoint: str, precision: str) -> None:
     from orchestrion.tracks.spec import TrackSpec
 
     model = load_model(checkpoint, ModelSettings(precision=precision, slots=4), SystemClock())
-    base = Conditioning.of(TrackSpec(prompt="slow piano", duration_s=5).resolve(), None, None)
+    base = Conditioning.of(TrackSpec(prompt="slow piano", duration_s=5).resolve().composition, None, None)
     for line in sys.stdin:
         pieces, seed, duration_s = json.loads(line)
         wanted = [replace(base, duration_s=duration_s, seed=10 * seed + number) for number in range(pieces)]

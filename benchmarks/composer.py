@@ -144,28 +144,28 @@ def request_for(prompt: str, duration_s: float, seed: int = 0) -> TrackRequest:
 def measure_prompt(composer: Composer, prompt: str) -> Result:
     """Render, master and measure one prompt."""
     request = request_for(prompt, DURATION_S)
-    if request.tempo_bpm is None or request.key is None:
+    if request.composition.tempo_bpm is None or request.composition.key is None:
         raise ValueError(f"{prompt!r} asks for no tempo or no key")
     started = time.process_time()
-    performance = composer.perform(Conditioning.of(request, None, None))
+    performance = composer.perform(Conditioning.of(request.composition, None, None))
     raw = np.concatenate(list(performance.chunks))
     master = finish(raw, composer.info.sample_rate_hz, FinishSpec.of(request))
     cpu_s = time.process_time() - started
     finisher = StreamFinisher(composer.info.sample_rate_hz, 2, FinishSpec.of(request), performance.expected_lufs)
     streamed = np.concatenate([finisher.push(raw), finisher.flush()])
-    rate_hz = request.sample_rate_hz
+    rate_hz = request.delivery.sample_rate_hz
     meter = pyloudnorm.Meter(rate_hz)
     mono = librosa.resample(master.mean(1), orig_sr=rate_hz, target_sr=ANALYSIS_RATE_HZ)
     found_bpm, found_key = find_tempo(mono), find_key(mono)
     return Result(
         prompt=prompt,
         style=str(performance.choices["style"]),
-        asked_bpm=request.tempo_bpm,
+        asked_bpm=request.composition.tempo_bpm,
         found_bpm=round(found_bpm, 1),
-        asked_key=str(request.key),
+        asked_key=str(request.composition.key),
         found_key=str(found_key),
-        tempo_found=min(abs(found_bpm * k / request.tempo_bpm - 1) for k in (0.5, 1, 2)) <= TEMPO_TOLERANCE,
-        key_found=same_or_relative(found_key, request.key),
+        tempo_found=min(abs(found_bpm * k / request.composition.tempo_bpm - 1) for k in (0.5, 1, 2)) <= TEMPO_TOLERANCE,
+        key_found=same_or_relative(found_key, request.composition.key),
         premaster_lufs=round(float(meter.integrated_loudness(raw.astype(np.float64))), 2),
         loudness_lufs=round(float(meter.integrated_loudness(master.astype(np.float64))), 2),
         stream_lufs=round(float(meter.integrated_loudness(streamed.astype(np.float64))), 2),
@@ -269,7 +269,7 @@ def first_chunk_fractions(composer: Composer, prompts: Sequence[str]) -> list[fl
     for prompt in prompts:
         request = request_for(prompt, STREAM_DURATION_S, seed=7)
         started = time.process_time()
-        performance = composer.perform(Conditioning.of(request, None, None))
+        performance = composer.perform(Conditioning.of(request.composition, None, None))
         chunks = [next(performance.chunks)]
         first_s = time.process_time() - started
         chunks += performance.chunks
@@ -280,7 +280,7 @@ def first_chunk_fractions(composer: Composer, prompts: Sequence[str]) -> list[fl
 
 def check_measurement(composer: Composer) -> None:
     """The same prompt twice gives the same bits, and the key finder knows a key."""
-    conditioning = Conditioning.of(request_for(PROMPTS[0], 6.0), None, None)
+    conditioning = Conditioning.of(request_for(PROMPTS[0], 6.0).composition, None, None)
     once, twice = (np.concatenate(list(composer.perform(conditioning).chunks)) for _ in range(2))
     if not np.array_equal(once, twice):
         raise SystemExit("the same request gave different audio: nothing measured here would mean anything")
@@ -301,7 +301,7 @@ def main() -> None:
     # As a replica does after loading, so that no collection of what is loaded falls into a measurement.
     gc.freeze()
     check_measurement(composer)
-    list(composer.perform(Conditioning.of(request_for("warm up, pop", 5.0), None, None)).chunks)
+    list(composer.perform(Conditioning.of(request_for("warm up, pop", 5.0).composition, None, None)).chunks)
     results = []
     for prompt in prompts:
         result = measure_prompt(composer, prompt)

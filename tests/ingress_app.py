@@ -74,7 +74,7 @@ class Pool:
         if isinstance(outcome, Failure):
             yield outcome
             return
-        yield StreamHeader(outcome.track_id, request.sample_rate_hz, 2, request.duration_s)
+        yield StreamHeader(outcome.track_id, request.delivery.sample_rate_hz, 2, request.composition.duration_s)
         yield self._renderer.store.get_blob(outcome.record.audio_key)
 
 

@@ -71,7 +71,7 @@ def _attempt(attempt_id: str, shard: str, line: int, one: Attempt, now: datetime
         shard=shard,
         line=line,
         track_id=one.track_id,
-        model=one.request.model,
+        model=one.request.composition.model,
         started_at=one.started_at or now,
         ended_at=one.ended_at or now,
         device_seconds=one.device_seconds,

@@ -191,7 +191,7 @@ class ShardWorker:
         try:
             return _Row(at, request, self._renderer.track_id(request))
         except Exception as error:
-            return _Row(at, request, self._renderer.failed(error, "request", None, request.model))
+            return _Row(at, request, self._renderer.failed(error, "request", None, request.composition.model))
 
     def _settle_one_by_one(self, shard: str, rows: Sequence[_Row], previous: Previous) -> dict[str, _Settled] | None:
         """One row after the other, each noted before it is tried: the one that kills its process is found."""
@@ -285,7 +285,7 @@ class ShardWorker:
         else:
             # Begun and ended between two beats of its journal.
             attempt_id = f"{maker.worker_id}-line-{row.at.line}"
-            model = row.request.model
+            model = row.request.composition.model
             made = AttemptRecord(
                 attempt_id, shard, row.at.line, track.track_id, model, ended_at, ended_at, device_seconds, TRACK
             )

@@ -67,11 +67,11 @@ class FinishSpec:
     def of(cls, request: TrackRequest) -> FinishSpec:
         """What `request` asks its finished track to be."""
         return cls(
-            duration_s=request.duration_s,
-            sample_rate_hz=request.sample_rate_hz,
-            loudness_lufs=request.loudness_lufs,
-            fade_in_s=request.fade_in_s,
-            fade_out_s=request.fade_out_s,
+            duration_s=request.composition.duration_s,
+            sample_rate_hz=request.delivery.sample_rate_hz,
+            loudness_lufs=request.delivery.loudness_lufs,
+            fade_in_s=request.delivery.fade_in_s,
+            fade_out_s=request.delivery.fade_out_s,
         )
 
     @property

@@ -7,14 +7,14 @@ depends on those made beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from orchestrion.audio.pcm import Pcm
 from orchestrion.tracks.musical_key import Key
-from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.request import Composition
 
 #: What a model made of a request ahead of its turn: an opaque object, meant for that model only.
 Prepared: TypeAlias = object
@@ -64,24 +64,10 @@ class Conditioning:
     top_p: float | None = None
 
     @classmethod
-    def of(cls, request: TrackRequest, theme: bytes | None, continuation: bytes | None) -> Conditioning:
-        """What a model is told of `request`; `theme` and `continuation` are the files that it refers to."""
-        return cls(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            style=request.style,
-            mood=request.mood,
-            tempo_bpm=request.tempo_bpm,
-            key=request.key,
-            duration_s=request.duration_s,
-            seed=request.seed,
-            theme=theme,
-            continuation=continuation,
-            guidance=request.guidance,
-            temperature=request.temperature,
-            top_k=request.top_k,
-            top_p=request.top_p,
-        )
+    def of(cls, composition: Composition, theme: bytes | None, continuation: bytes | None) -> Conditioning:
+        """What a model is told of `composition`; `theme` and `continuation` are the files that it refers to."""
+        said = {field.name: getattr(composition, field.name) for field in fields(cls)}
+        return cls(**said | {"theme": theme, "continuation": continuation})
 
 
 @dataclass(slots=True)

@@ -98,7 +98,8 @@ class TaskBoard:
                 self._on_queue_change(len(self.queued))
             elif len(known.listeners) >= MAX_LISTENERS:
                 raise Overloaded(
-                    f"{MAX_LISTENERS} requests wait for this track; come back later", known.request.duration_s
+                    f"{MAX_LISTENERS} requests wait for this track; come back later",
+                    known.request.composition.duration_s,
                 )
             untaken = deque(known.chunks) if streaming else deque()
             listener = Listener(known, wake, streaming, priority, is_first=known is task, untaken=untaken)
@@ -114,8 +115,13 @@ class TaskBoard:
             raise Overloaded(
                 f"{made} tracks are being made and {state.queued} wait; come back in {wait_s:.0f} s", wait_s
             )
-        if is_long(request.duration_s) and sum(task.is_long for task in self.inside()) >= self.policy.long_limit:
-            raise Overloaded(f"{self.policy.long_limit} long tracks are being made here already", request.duration_s)
+        if (
+            is_long(request.composition.duration_s)
+            and sum(task.is_long for task in self.inside()) >= self.policy.long_limit
+        ):
+            raise Overloaded(
+                f"{self.policy.long_limit} long tracks are being made here already", request.composition.duration_s
+            )
 
     def leave(self, listener: Listener) -> None:
         """Stop waiting. A task that nobody waits for any more is given up, unless its audio is already whole."""

@@ -320,8 +320,8 @@ class Executor:
         if not task.opened.work():
             return []
         chunk = task.opened.advance()
-        if task.made_s > task.request.duration_s + MAX_EXCESS_S:
-            raise ModelFailed(f"{task.request.model} gave more than {task.request.duration_s:g} s")
+        if task.made_s > task.duration_s + MAX_EXCESS_S:
+            raise ModelFailed(f"{task.model} gave more than {task.duration_s:g} s")
         return [chunk]
 
     def _progress(self) -> float:
@@ -398,7 +398,7 @@ class Executor:
             if task.whole:
                 failure = task.opened.fail(error)
             else:
-                failure = self._source.failed(error, at, task.track_id, task.request.model)
+                failure = self._source.failed(error, at, task.track_id, task.model)
         except Exception:
             logger.exception("a failure of %s could not be counted", task.track_id)
             failure = Failure.of(error, at, task.track_id)
@@ -446,7 +446,7 @@ class Executor:
     def _tell_stalled(self, tasks: Sequence[Task], message: str) -> None:
         untold = [task for task in tasks if task.outcome is None]
         for task in untold:
-            logger.error("%s of %s stalled", task.track_id, task.request.model)
+            logger.error("%s of %s stalled", task.track_id, task.model)
             self._fail(task, Stalled(message), "generate")
 
     @staticmethod

@@ -99,7 +99,7 @@ class Renderer:
         try:
             found = self.find(request)
             if found is not None:
-                self.recorder.count(CACHE_HITS, pool=self.pool, model=request.model)
+                self.recorder.count(CACHE_HITS, pool=self.pool, model=request.composition.model)
                 return found
             rendering = self.open(request)
             while rendering.advance() is not None:
@@ -107,7 +107,7 @@ class Renderer:
             return rendering.publish(rendering.master())
         except Exception as error:
             if rendering is None:
-                return self.failed(error, "request", self._track_id_if_any(request), request.model)
+                return self.failed(error, "request", self._track_id_if_any(request), request.composition.model)
             return rendering.fail(error)
 
     def needs_preparing(self, request: TrackRequest) -> bool:
@@ -115,14 +115,18 @@ class Renderer:
 
         Uploads are read from the store, and models whose tracks share each step encode the words first.
         """
-        return request.theme is not None or request.continuation is not None or self.shares_steps(request)
+        return (
+            request.composition.theme is not None
+            or request.composition.continuation is not None
+            or self.shares_steps(request)
+        )
 
     def prepare(self, request: TrackRequest) -> Preparation:
         """Do what takes long of opening a track. Any thread may, also while another one renders. Raises as `open`."""
         model = self._suitable_model(request)
         conditioning = self._conditioning(request)
         watch = Stopwatch(self.clock)
-        with watch.stage("generate"), _model_errors(request.model):
+        with watch.stage("generate"), _model_errors(request.composition.model):
             prepared = model.prepare(conditioning)
         return Preparation(conditioning, prepared, watch.seconds["generate"], watch.cpu_seconds["generate"])
 
@@ -152,7 +156,7 @@ class Renderer:
             preparation = Preparation(self._conditioning(request), None, 0.0, 0.0)
         watch = Stopwatch(self.clock)
         watch.set("generate", preparation.seconds, preparation.cpu_seconds)
-        with watch.stage("generate"), _model_errors(request.model):
+        with watch.stage("generate"), _model_errors(request.composition.model):
             performance = model.perform(
                 preparation.conditioning, interactive=interactive, resume=resume, prepared=preparation.prepared
             )
@@ -160,7 +164,7 @@ class Renderer:
 
     def shares_steps(self, request: TrackRequest) -> bool:
         """Whether advancing one open track of the request's model advances all of them."""
-        model = self.models.get(request.model)
+        model = self.models.get(request.composition.model)
         return model is not None and model.info.shares_steps
 
     def find(self, request: TrackRequest) -> Track | None:
@@ -185,7 +189,7 @@ class Renderer:
         return track_id(request, named_model(request, self.models).info.revision, RECIPE_VERSION)
 
     def _track_id_if_any(self, request: TrackRequest) -> str | None:
-        return self.track_id(request) if request.model in self.models else None
+        return self.track_id(request) if request.composition.model in self.models else None
 
     def _suitable_model(self, request: TrackRequest) -> MusicModel:
         model = named_model(request, self.models)
@@ -193,7 +197,8 @@ class Renderer:
         return model
 
     def _conditioning(self, request: TrackRequest) -> Conditioning:
-        return Conditioning.of(request, self._upload(request.theme), self._upload(request.continuation))
+        composition = request.composition
+        return Conditioning.of(composition, self._upload(composition.theme), self._upload(composition.continuation))
 
     def _upload(self, ref: str | None) -> bytes | None:
         return None if ref is None else self.store.theme(ref)
@@ -201,10 +206,12 @@ class Renderer:
     def account(self, request: TrackRequest, device_seconds: float) -> None:
         """Count what the rendering of a request held of the device."""
         usd = cost_usd(device_seconds, self.node.price_usd_per_device_hour)
-        labels = {"pool": self.pool, "model": request.model}
+        labels = {"pool": self.pool, "model": request.composition.model}
         self.recorder.count(DEVICE_SECONDS, device_seconds, **labels, market=self.node.market)
         self.recorder.count(COST_USD, usd, **labels, market=self.node.market)
-        self.recorder.observe(RENDER_SECONDS_PER_AUDIO_SECOND, device_seconds / request.duration_s, **labels)
+        self.recorder.observe(
+            RENDER_SECONDS_PER_AUDIO_SECOND, device_seconds / request.composition.duration_s, **labels
+        )
 
     def failed(self, error: Exception, stage: str, track_id: str | None, model: str) -> Failure:
         """The failure that `error`, whatever it is, means: counted, and in the log if nobody raised it on purpose."""
@@ -298,7 +305,7 @@ class Rendering:
         """
         if self._performance.work is None:
             return True
-        with self._watch.stage("generate"), _model_errors(self.request.model):
+        with self._watch.stage("generate"), _model_errors(self.request.composition.model):
             return self._performance.work()
 
     def advance(self) -> Pcm | None:
@@ -307,7 +314,7 @@ class Rendering:
         Raises:
             ModelFailed: the model broke on the way.
         """
-        with self._watch.stage("generate"), _model_errors(self.request.model):
+        with self._watch.stage("generate"), _model_errors(self.request.composition.model):
             chunk = next(self._performance.chunks, None)
         if chunk is not None:
             self._chunks.append(chunk)
@@ -328,7 +335,7 @@ class Rendering:
         """
         close = getattr(self._performance.chunks, "close", None)
         try:
-            with _model_errors(self.request.model):
+            with _model_errors(self.request.composition.model):
                 if close is not None:
                     close()
                 self._settle_device_time()
@@ -346,7 +353,7 @@ class Rendering:
             CheckFailed: the audio did not pass; nothing is stored.
         """
         try:
-            with _model_errors(self.request.model):
+            with _model_errors(self.request.composition.model):
                 generation = Generation.of(self._performance, self._chunks)
             self._settle_device_time()
         finally:
@@ -357,9 +364,9 @@ class Rendering:
             findings = check(audio, self.spec.sample_rate_hz, self.spec)
             _pass(findings)
         with self._watch.stage("encode"):
-            data = encode(audio, self.spec.sample_rate_hz, self.request.format)
+            data = encode(audio, self.spec.sample_rate_hz, self.request.delivery.format)
         with self._watch.stage("check"):
-            findings += check_encoded(data, self.request.format, self.spec, audio.shape[1])
+            findings += check_encoded(data, self.request.delivery.format, self.spec, audio.shape[1])
             _pass(findings)
         return Master(data, generation.midi, generation.choices, tuple(findings))
 
@@ -388,7 +395,7 @@ class Rendering:
         # Asked here, before anything is written, and by `publish` once more when all is.
         self._renderer.tracks.refuse_withdrawn(self.track_id)
         store = self._renderer.store
-        audio_key = store.put_blob(master.data, FILE_SUFFIXES[self.request.format])
+        audio_key = store.put_blob(master.data, FILE_SUFFIXES[self.request.delivery.format])
         return audio_key, store.put_blob(master.midi, ".mid") if master.midi else None
 
     # ---- its end -----------------------------------------------------------------------------------------------
@@ -396,7 +403,7 @@ class Rendering:
     def fail(self, error: Exception) -> Failure:
         """What `error`, whatever it is, means to those who wait for the track: counted, logged and accounted for."""
         self._account()
-        return self._renderer.failed(error, self._watch.stage_now, self.track_id, self.request.model)
+        return self._renderer.failed(error, self._watch.stage_now, self.track_id, self.request.composition.model)
 
     def _account(self) -> None:
         """Count what it held of the device, whether a track came of it or not: once."""

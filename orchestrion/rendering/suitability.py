@@ -18,9 +18,9 @@ def named_model(request: TrackRequest, models: Mapping[str, M]) -> M:
     Raises:
         InvalidRequest: nothing.
     """
-    model = models.get(request.model)
+    model = models.get(request.composition.model)
     if model is None:
-        raise InvalidRequest.of("model", request.model, "is not loaded here; use " + " or ".join(models))
+        raise InvalidRequest.of("model", request.composition.model, "is not loaded here; use " + " or ".join(models))
     return model
 
 
@@ -36,11 +36,11 @@ def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
             f"the weights of {info.name} are under {info.weights_licence}, which forbids commercial use; choose "
             "another model, or declare purpose 'non-commercial' or 'research' if that is true"
         )
-    if request.duration_s > info.max_duration_s:
+    if request.composition.duration_s > info.max_duration_s:
         raise InvalidRequest.of(
-            "duration_s", request.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
+            "duration_s", request.composition.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
         )
     for name in CONTROLS:
-        given = getattr(request, name)
+        given = getattr(request.composition, name)
         if given is not None and name not in info.controls:
             raise InvalidRequest.of(name, given, f"{info.name} cannot follow this; leave it out or change the model")

@@ -95,9 +95,19 @@ class Task:
     _known_device_seconds: float = 0.0
 
     @property
+    def duration_s(self) -> float:
+        """How long the track is to be."""
+        return self.request.composition.duration_s
+
+    @property
+    def model(self) -> str:
+        """The name of its model."""
+        return self.request.composition.model
+
+    @property
     def is_long(self) -> bool:
         """Whether it holds its slot for minutes."""
-        return is_long(self.request.duration_s)
+        return is_long(self.duration_s)
 
     @property
     def opened(self) -> ActiveRendering:

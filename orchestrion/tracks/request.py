@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -58,8 +58,8 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TrackRequest:
-    """One track, fully resolved and known to be valid. None means: the model chooses."""
+class Composition:
+    """What determines a piece, whatever form it is delivered in. None means: the model chooses."""
 
     prompt: str
     negative_prompt: str
@@ -71,7 +71,7 @@ class TrackRequest:
     seed: int
     #: "sha256:<64 hex digits>" of a theme (audio or MIDI) that is in the store.
     theme: str | None
-    #: The same for audio that the track begins with and goes on from.
+    #: The same for audio that the piece begins with and goes on from.
     continuation: str | None
     #: How strongly the words are followed.
     guidance: float | None
@@ -82,16 +82,40 @@ class TrackRequest:
     #: Draw among the likeliest codes that together have this probability, whatever `top_k` says; 0: `top_k` decides.
     top_p: float | None
     model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The form in which a piece is delivered: its container, and what is done to its sound for that."""
+
     format: AudioFormat
     sample_rate_hz: int
     loudness_lufs: float
     fade_in_s: float
     fade_out_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRequest:
+    """One track, fully resolved and known to be valid: what piece, in what form, for whom."""
+
+    composition: Composition
+    delivery: Delivery
     requester: str
     purpose: Purpose
 
+    def values(self) -> dict[str, Any]:
+        """Every field by its name, as JSON values: as a record has them."""
+        composed = asdict(self.composition) | {"key": str(self.composition.key) if self.composition.key else None}
+        delivered = asdict(self.delivery) | {"format": self.delivery.format.value}
+        return composed | delivered | {"requester": self.requester, "purpose": self.purpose.value}
+
     def determinants(self) -> dict[str, Any]:
         """The fields that decide how the audio sounds, as JSON values."""
-        fields = asdict(self) | {"key": str(self.key) if self.key else None}
-        absent = {name for name in _LATER_CONTROLS if fields[name] is None}
-        return {name: value for name, value in fields.items() if name not in {"requester", "purpose"} | absent}
+        values = self.values()
+        absent = {name for name in _LATER_CONTROLS if values[name] is None}
+        return {name: value for name, value in values.items() if name not in {"requester", "purpose"} | absent}
+
+
+COMPOSITION_FIELDS: Final = tuple(field.name for field in fields(Composition))
+DELIVERY_FIELDS: Final = tuple(field.name for field in fields(Delivery))

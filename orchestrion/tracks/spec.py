@@ -19,8 +19,10 @@ from orchestrion.errors import InvalidRequest, Problem, shown
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.prompt import canonical_name, read_prompt
 from orchestrion.tracks.request import (
+    COMPOSITION_FIELDS,
     DEFAULT_DURATION_S,
     DEFAULT_SAMPLE_RATE_HZ,
+    DELIVERY_FIELDS,
     MAX_DURATION_S,
     MAX_GUIDANCE,
     MAX_SEED,
@@ -33,6 +35,8 @@ from orchestrion.tracks.request import (
     OPUS_SAMPLE_RATE_HZ,
     SAMPLE_RATES_HZ,
     AudioFormat,
+    Composition,
+    Delivery,
     Purpose,
     TrackRequest,
 )
@@ -235,34 +239,28 @@ class TrackSpec(BaseModel):
                 f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
             )
         default_rate_hz = OPUS_SAMPLE_RATE_HZ if self.format is AudioFormat.OPUS else DEFAULT_SAMPLE_RATE_HZ
+        values = self.model_dump() | {
+            "style": self.style or said.style,
+            "mood": self.mood or said.mood,
+            "tempo_bpm": tempo_bpm,
+            "key": Key.parse(self.key) if self.key else said.key,
+            "duration_s": duration_s,
+            "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
+        }
+        # 14 and 14.0 are the same request: JSON does not tell them apart, and ids must not either.
+        values |= {name: float(values[name]) for name in _FLOATS if values[name] is not None}
         return TrackRequest(
-            prompt=self.prompt,
-            negative_prompt=self.negative_prompt,
-            style=self.style or said.style,
-            mood=self.mood or said.mood,
-            tempo_bpm=tempo_bpm,
-            key=Key.parse(self.key) if self.key else said.key,
-            duration_s=float(duration_s),
-            seed=self.seed,
-            theme=self.theme,
-            continuation=self.continuation,
-            guidance=_float(self.guidance),
-            temperature=_float(self.temperature),
-            top_k=self.top_k,
-            top_p=_float(self.top_p),
-            model=self.model,
-            format=self.format,
-            sample_rate_hz=self.sample_rate_hz or default_rate_hz,
-            loudness_lufs=float(self.loudness_lufs),
-            fade_in_s=float(self.fade_in_s),
-            fade_out_s=float(self.fade_out_s),
+            composition=Composition(**{name: values[name] for name in COMPOSITION_FIELDS}),
+            delivery=Delivery(**{name: values[name] for name in DELIVERY_FIELDS}),
             requester=self.requester,
             purpose=self.purpose,
         )
 
 
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+_FLOATS: Final = (
+    *("tempo_bpm", "duration_s", "guidance", "temperature", "top_p"),
+    *("loudness_lufs", "fade_in_s", "fade_out_s"),
+)
 
 
 def _in_range(field: str, value: float | None, low: float, high: float) -> None:

@@ -132,8 +132,10 @@ class Ingress:
         if isinstance(found, Failure):
             return found
         if found is not None:
-            info, record = self.models[request.model], found.record
-            header = StreamHeader(found.track_id, record.sample_rate_hz, info.channels, request.duration_s, found)
+            info, record = self.models[request.composition.model], found.record
+            header = StreamHeader(
+                found.track_id, record.sample_rate_hz, info.channels, request.composition.duration_s, found
+            )
             return header, _nothing()
         opened = await self._stream_from(first, request, priority, wire_format)
         for pool in others:
@@ -241,14 +243,14 @@ class Ingress:
 
     def _count(self, metric: Metric, request: TrackRequest, pool: Pool, **labels: str) -> None:
         # What a client calls a model is no label: anybody could fill the metrics with made-up names.
-        model = request.model if request.model in self.models else "unknown"
+        model = request.composition.model if request.composition.model in self.models else "unknown"
         self._recorder.count(metric, pool=pool.value, model=model, **labels)
 
     def _pools_for(self, request: TrackRequest, priority: Priority) -> tuple[Pool, ...]:
         answered_at_s = self._batch_answered_at_s
         since_s = None if answered_at_s is None else self._clock.monotonic_s() - answered_at_s
         warm = batch_is_warm(self.config.batch.min_replicas, since_s)
-        return pools_for(request.duration_s, priority, batch_is_warm=warm)
+        return pools_for(request.composition.duration_s, priority, batch_is_warm=warm)
 
     def _note_answer(self, pool: Pool) -> None:
         if pool is Pool.BATCH:
@@ -257,7 +259,7 @@ class Ingress:
     def _routed(self, pool: Pool, request: TrackRequest) -> PoolHandle:
         """The pool; where models come and go, its replicas that have this one in memory before others."""
         handle = self.pools[pool]
-        return handle.options(multiplexed_model_id=request.model) if self._models_come_and_go else handle
+        return handle.options(multiplexed_model_id=request.composition.model) if self._models_come_and_go else handle
 
 
 async def _nothing() -> AsyncIterator[bytes | Failure]:

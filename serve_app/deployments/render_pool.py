@@ -155,8 +155,10 @@ class RenderPool:
             yield found
             return
         if found is not None:
-            channels = self._renderer.models[request.model].info.channels
-            yield StreamHeader(found.track_id, found.record.sample_rate_hz, channels, request.duration_s, cached=found)
+            channels = self._renderer.models[request.composition.model].info.channels
+            yield StreamHeader(
+                found.track_id, found.record.sample_rate_hz, channels, request.composition.duration_s, cached=found
+            )
             return
         joined = self._join(request, priority, streaming=True)
         if isinstance(joined, Failure):
@@ -171,7 +173,9 @@ class RenderPool:
                 self._count(request, "failed")
                 yield task.outcome
                 return
-            yield StreamHeader(task.track_id, task.opened.spec.sample_rate_hz, task.opened.channels, request.duration_s)
+            yield StreamHeader(
+                task.track_id, task.opened.spec.sample_rate_hz, task.opened.channels, request.composition.duration_s
+            )
             async for data in self._encoded(listener, news, wire_format, request, arrived_s):
                 yield data
             self._count(request, "ok" if isinstance(task.outcome, Track) else "failed")
@@ -255,7 +259,7 @@ class RenderPool:
         except Exception as error:
             return self._failed(request, error, "request", "failed")
         if found is not None:
-            self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.model)
+            self._recorder.count(CACHE_HITS, pool=self._pool.value, model=request.composition.model)
             self._count(request, "cache_hit")
         return found
 
@@ -270,13 +274,13 @@ class RenderPool:
 
     async def _have_in_memory(self, request: TrackRequest) -> Failure | None:
         """Load the request's model if it is one of those that come and go, in a thread of its own."""
-        if request.model not in self._cached:
+        if request.composition.model not in self._cached:
             return None
         try:
             async with asyncio.timeout(self._max_queue_s):
-                await self._load_cached(request.model)
+                await self._load_cached(request.composition.model)
         except TimeoutError:
-            late = Overloaded(f"{request.model} is still being loaded; come back later", BUSY_RETRY_S)
+            late = Overloaded(f"{request.composition.model} is still being loaded; come back later", BUSY_RETRY_S)
             return self._failed(request, late, "queue", "refused")
         except Exception as error:
             return self._failed(request, error, "queue", "refused")
@@ -301,19 +305,19 @@ class RenderPool:
     def _failed(self, request: TrackRequest, error: Exception, stage: str, outcome: str) -> Failure:
         """What `error`, whatever it is, means to the client; counted."""
         self._count(request, outcome)
-        return self._renderer.failed(error, stage, None, request.model)
+        return self._renderer.failed(error, stage, None, request.composition.model)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._stream_threads, work)
 
     def _count(self, request: TrackRequest, outcome: str) -> None:
         # What a client calls a model is no label: anybody could fill the metrics with made-up names.
-        model = request.model if request.model in self._renderer.models else "unknown"
+        model = request.composition.model if request.composition.model in self._renderer.models else "unknown"
         self._recorder.count(REQUESTS, pool=self._pool.value, model=model, outcome=outcome)
 
     def _observe_first_audio(self, request: TrackRequest, arrived_s: float) -> None:
         waited_s = self._clock.monotonic_s() - arrived_s
-        self._recorder.observe(TIME_TO_FIRST_AUDIO, waited_s, pool=self._pool.value, model=request.model)
+        self._recorder.observe(TIME_TO_FIRST_AUDIO, waited_s, pool=self._pool.value, model=request.composition.model)
 
 
 class StreamMaster:

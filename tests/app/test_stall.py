@@ -92,7 +92,7 @@ def test_a_store_that_does_not_answer_a_look_up_holds_up_nobody_else(pool, model
     really_find = pool._renderer.find
 
     def find(request):
-        if "hang" in request.prompt:
+        if "hang" in request.composition.prompt:
             model.let_go.wait(timeout=60)
         return really_find(request)
 

@@ -21,7 +21,7 @@ from batch_jobs.reports.costs import cost_report
 from cluster.ray_internals import start_private_ray
 from orchestrion.errors import StoreUnavailable
 from orchestrion.rendering.renderer import build_renderer
-from orchestrion.resilience import store_retry as patience
+from orchestrion.resilience import store_retry
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signed_record import verify
@@ -217,13 +217,13 @@ def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(
 class StageWithoutStore(RenderStage):
     def __init__(self, *arguments):
         # As it is, this takes ten minutes.
-        patience.STORE_RETRY_S = 3.0
+        store_retry.STORE_RETRY_S = 3.0
         super().__init__(*arguments)
 
         def away(*_):
             raise StoreUnavailable("store s3://songs: nobody answers; check the endpoint")
 
-        self._line._renderer.store.put_blob = away
+        self._executor._source.store.put_blob = away
 
 
 def test_a_store_that_goes_away_for_good_ends_the_run_and_no_row_and_the_next_run_goes_on(
@@ -248,14 +248,14 @@ class StageThatDies(RenderStage):
         # As the constants are, it would take five deaths.
         worker.DEATHS_BEFORE_EXCLUSIVE, worker.DEATHS_ALONE = 1, 1
         super().__init__(*arguments)
-        submit = self._line.submit
+        join = self._executor.join
 
-        def deadly(request, track_id):
-            if request.seed == 13:
+        def deadly(request, track_id, **options):
+            if request.composition.seed == 13:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return submit(request, track_id)
+            return join(request, track_id, **options)
 
-        self._line.submit = deadly
+        self._executor.join = deadly
 
 
 def test_a_row_that_kills_every_process_costs_only_itself_and_can_be_tried_again(cluster, tmp_path, monkeypatch):

@@ -169,6 +169,6 @@ def test_themes_that_cannot_be_read_fail_one_by_one_and_not_as_a_batch():
     unreadable = [b"", b"no music", flac_of_silence(1, 8000, 1)[:60], wav_header(8000, 1)[:40], no_tempo]
     request = TrackSpec(prompt="calm piano", duration_s=1.0).resolve()
 
-    made = generate(Composer(), [Conditioning.of(request, theme, None) for theme in unreadable])
+    made = generate(Composer(), [Conditioning.of(request.composition, theme, None) for theme in unreadable])
 
     assert [one.problems[0].field for one in made if isinstance(one, InvalidRequest)] == ["theme"] * len(unreadable)

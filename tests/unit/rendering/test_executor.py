@@ -219,14 +219,14 @@ class Bench:
         return self.prepares
 
     def prepare(self, request):
-        error = self.prepare_fails.get(request.prompt)
+        error = self.prepare_fails.get(request.composition.prompt)
         if error:
             raise error
-        self.prepared.append(request.prompt)
-        return f"what {request.prompt} needs"
+        self.prepared.append(request.composition.prompt)
+        return f"what {request.composition.prompt} needs"
 
     def open(self, request, *, interactive=True, resume=None, preparation=None):
-        name = request.prompt
+        name = request.composition.prompt
         assert preparation == (f"what {name} needs" if self.prepares else None)
         error = self.fails.get(name)
         if isinstance(error, InvalidRequest):

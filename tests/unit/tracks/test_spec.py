@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from orchestrion.errors import InvalidRequest
 from orchestrion.tracks.identity import track_id
 from orchestrion.tracks.musical_key import Key
-from orchestrion.tracks.request import MAX_SEED, SAMPLE_RATES_HZ, AudioFormat, Purpose, TrackRequest
+from orchestrion.tracks.request import (
+    MAX_SEED,
+    SAMPLE_RATES_HZ,
+    AudioFormat,
+    Composition,
+    Delivery,
+    Purpose,
+    TrackRequest,
+)
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 from tests.malformed_requests import MALFORMED_REQUESTS, MALFORMED_ROWS, MALFORMED_VALUES
@@ -98,18 +106,25 @@ def test_many_problems_are_counted_and_not_all_told():
 
 
 def test_what_nobody_says_has_defaults_or_is_left_to_the_model():
-    assert resolved() == TrackRequest(
+    composition = Composition(
         prompt="something", negative_prompt="", style=None, mood=None, tempo_bpm=None, key=None, duration_s=30.0,
         seed=0, theme=None, continuation=None, guidance=None, temperature=None, top_k=None, top_p=None,
-        model="composer", format=AudioFormat.WAV, sample_rate_hz=44_100, loudness_lufs=-14.0,
-        fade_in_s=0.0, fade_out_s=0.0, requester="anonymous", purpose=Purpose.COMMERCIAL,
+        model="composer",
     )  # fmt: skip
+    delivery = Delivery(AudioFormat.WAV, sample_rate_hz=44_100, loudness_lufs=-14.0, fade_in_s=0.0, fade_out_s=0.0)
+    assert resolved() == TrackRequest(composition, delivery, requester="anonymous", purpose=Purpose.COMMERCIAL)
 
 
 def test_the_prompt_fills_what_is_not_given():
     request = resolved(prompt="slow sad piano in D minor, 70 bpm, 20 seconds")
 
-    said = (request.style, request.mood, request.key, request.tempo_bpm, request.duration_s)
+    said = (
+        request.composition.style,
+        request.composition.mood,
+        request.composition.key,
+        request.composition.tempo_bpm,
+        request.composition.duration_s,
+    )
     assert said == ("piano", "sad", Key(2, "minor"), 70.0, 20.0)
 
 
@@ -127,32 +142,34 @@ def test_the_prompt_fills_what_is_not_given():
 def test_a_field_always_wins_over_the_prompt(field, value, expected, words):
     prompt = f"slow sad piano in D minor, 70 bpm, 20 seconds {words}"
 
-    assert getattr(resolved(prompt=prompt, **{field: value}), field) == expected
+    assert getattr(resolved(prompt=prompt, **{field: value}).composition, field) == expected
 
 
 @pytest.mark.parametrize("field, value", [("tempo_bpm", 120.0), ("duration_s", 30.0)])
 def test_a_field_mends_what_the_prompt_asks_too_much_of(field, value):
     request = resolved(prompt="900 bpm, 1 hour", **{"tempo_bpm": 99, "duration_s": 9} | {field: value})
 
-    assert getattr(request, field) == value
+    assert getattr(request.composition, field) == value
 
 
 @pytest.mark.parametrize("audio_format", AudioFormat)
 def test_each_format_takes_its_own_rates_and_has_one_of_them_as_default(audio_format):
     rates = SAMPLE_RATES_HZ[audio_format]
 
-    assert [resolved(format=audio_format.value, sample_rate_hz=rate).sample_rate_hz for rate in rates] == list(rates)
-    assert resolved(format=audio_format.value).sample_rate_hz in rates
+    assert [resolved(format=audio_format.value, sample_rate_hz=rate).delivery.sample_rate_hz for rate in rates] == list(
+        rates
+    )
+    assert resolved(format=audio_format.value).delivery.sample_rate_hz in rates
 
 
 @pytest.mark.parametrize("style", [*STYLES, "Lo-Fi", "bossa nova", "Drum & Bass", "HIP HOP", "hip_hop"])
 def test_a_style_may_be_named_as_people_write_it(style):
-    assert resolved(style=style).style in STYLES
+    assert resolved(style=style).composition.style in STYLES
 
 
 @pytest.mark.parametrize("mood", [*MOODS, "Melancholic", " relaxing "])
 def test_a_mood_may_be_named_as_people_write_it(mood):
-    assert resolved(mood=mood).mood in MOODS
+    assert resolved(mood=mood).composition.mood in MOODS
 
 
 @pytest.mark.parametrize(
@@ -172,11 +189,11 @@ def test_a_mood_may_be_named_as_people_write_it(mood):
     ids=ascii,
 )
 def test_prompts_in_any_script_are_kept_in_one_form(prompt, kept):
-    assert resolved(prompt=prompt).prompt == kept
+    assert resolved(prompt=prompt).composition.prompt == kept
 
 
 def test_fades_may_fill_the_track_exactly():
-    assert resolved(duration_s=3.3, fade_in_s=1.1, fade_out_s=2.2).fade_out_s == 2.2
+    assert resolved(duration_s=3.3, fade_in_s=1.1, fade_out_s=2.2).delivery.fade_out_s == 2.2
 
 
 # Identity
@@ -208,9 +225,11 @@ FIELDS_THAT_DO_NOT = {"requester": "alice", "purpose": "research"}
 
 
 def test_every_field_is_known_to_sound_or_not_to():
-    fields = {field.name for field in dataclasses.fields(TrackRequest)}
-
-    assert fields == set(TrackSpec.model_fields) == FIELDS_THAT_SOUND.keys() | FIELDS_THAT_DO_NOT.keys()
+    assert (
+        resolved().values().keys()
+        == set(TrackSpec.model_fields)
+        == FIELDS_THAT_SOUND.keys() | FIELDS_THAT_DO_NOT.keys()
+    )
 
 
 def test_each_field_that_sounds_gives_another_track():
@@ -322,7 +341,7 @@ def test_json_csv_and_the_resolved_form_are_one_request(fields):
 def test_a_resolved_request_sent_again_is_the_same_request(fields):
     request = TrackSpec.from_json({"tempo_bpm": 90, "duration_s": 30} | fields).resolve()
 
-    again = TrackSpec.from_json(dataclasses.asdict(request) | {"key": str(request.key) if request.key else None})
+    again = TrackSpec.from_json(request.values())
 
     assert again.resolve() == request
 

@@ -52,7 +52,7 @@ def test_a_csv_row_is_the_same_request_as_its_json_and_parquet_twins(tmp_path):
     [a], [b], [c] = rows_of(one), rows_of(two), rows_of(tmp_path / "c.parquet")
 
     assert a.request == b.request == c.request
-    assert (a.row_id, a.request.tempo_bpm, a.request.format) == ("a-1", 70.0, AudioFormat.OPUS)
+    assert (a.row_id, a.request.composition.tempo_bpm, a.request.delivery.format) == ("a-1", 70.0, AudioFormat.OPUS)
     assert (a.line, b.line, c.line) == (2, 1, 1)
 
 
@@ -85,16 +85,19 @@ def test_parquet_is_read_however_its_text_is_encoded(tmp_path, encoding, page):
     prompts = [f"take {n} of a calm piano" for n in range(1200)]
     pq.write_table(pa.table({"prompt": prompts}), tmp_path / "c.parquet", 1100, data_page_version=page, **how)
 
-    assert [row.request.prompt for row in rows_of(tmp_path / "c.parquet")] == prompts
+    assert [row.request.composition.prompt for row in rows_of(tmp_path / "c.parquet")] == prompts
 
 
 def test_the_demo_catalog_is_24_different_requests(pytestconfig):
     rows = rows_of(pytestconfig.rootpath / "cluster" / "demo-catalog.csv")
 
     assert kinds(rows) == "." * 24
-    assert {row.request.format for row in rows} == set(AudioFormat)
-    assert len({row.request.style for row in rows}) == 24 and len({str(row.request.key) for row in rows}) > 12
-    assert all(6 <= row.request.duration_s <= 15 for row in rows)
+    assert {row.request.delivery.format for row in rows} == set(AudioFormat)
+    assert (
+        len({row.request.composition.style for row in rows}) == 24
+        and len({str(row.request.composition.key) for row in rows}) > 12
+    )
+    assert all(6 <= row.request.composition.duration_s <= 15 for row in rows)
 
 
 def test_the_hash_is_that_of_the_file(tmp_path):
@@ -106,13 +109,16 @@ def test_the_hash_is_that_of_the_file(tmp_path):
 def test_a_byte_order_mark_blank_lines_and_windows_line_ends_are_no_matter(tmp_path):
     text = "\ufeffprompt,seed\r\n\r\ncalm piano,1\r\n   \r\nloud drums,2"
 
-    assert [(row.line, row.request.seed) for row in rows_of(write(tmp_path / "c.csv", text))] == [(3, 1), (5, 2)]
+    assert [(row.line, row.request.composition.seed) for row in rows_of(write(tmp_path / "c.csv", text))] == [
+        (3, 1),
+        (5, 2),
+    ]
 
 
 def test_a_prompt_may_span_lines(tmp_path):
     rows = rows_of(write(tmp_path / "c.csv", 'prompt,seed\n"calm\npiano",1\nloud,2\n'))
 
-    assert [(row.line, row.request.prompt) for row in rows] == [(2, "calm\npiano"), (4, "loud")]
+    assert [(row.line, row.request.composition.prompt) for row in rows] == [(2, "calm\npiano"), (4, "loud")]
 
 
 def test_whole_numbers_that_pandas_made_floats_are_read_as_they_were_meant(tmp_path):
@@ -121,7 +127,7 @@ def test_whole_numbers_that_pandas_made_floats_are_read_as_they_were_meant(tmp_p
 
     rows = rows_of(tmp_path / "c.parquet")
 
-    assert [(row.request.seed, row.row_id) for row in rows] == [(3, "7"), (0, None)]
+    assert [(row.request.composition.seed, row.row_id) for row in rows] == [(3, "7"), (0, None)]
 
 
 def test_a_sample_is_the_same_each_time_and_part_of_a_larger_one(tmp_path):
@@ -180,7 +186,7 @@ def test_a_broken_csv_line_costs_only_itself(tmp_path, line, said):
 
     assert kinds(rows) == ".R.."
     assert rows[1].line == 3 and said in rows[1].message
-    assert [row.request.seed for row in rows if isinstance(row, CatalogRow)] == [1, 2, 3]
+    assert [row.request.composition.seed for row in rows if isinstance(row, CatalogRow)] == [1, 2, 3]
 
 
 def test_a_quote_left_open_at_the_top_of_a_long_file_loses_no_other_row(tmp_path):
@@ -199,7 +205,7 @@ def test_a_record_of_many_lines_is_read_up_to_a_limit(tmp_path):
     rows = rows_of(write(tmp_path / "c.csv", "prompt,seed\n" + fits + does_not + "good,2\n"))
 
     assert kinds(rows[:2]) == ".R" and rows[1].line == 2 + MAX_RECORD_LINES
-    assert (rows[-1].line, rows[-1].request.seed) == (3 + 2 * MAX_RECORD_LINES, 2)
+    assert (rows[-1].line, rows[-1].request.composition.seed) == (3 + 2 * MAX_RECORD_LINES, 2)
 
 
 class GiantLine(io.RawIOBase):
@@ -352,7 +358,7 @@ def test_a_damaged_parquet_row_group_costs_its_rows_and_no_others(tmp_path, wher
     assert kinds(rows) == "." * 10 + "R" * 10 + "." * 10
     assert [row.line for row in rows] == list(range(1, 31))
     assert all("row group 2 of 3 is damaged" in row.message for row in rows[10:20])
-    assert [row.request.seed for row in rows[20:]] == list(range(20, 30))
+    assert [row.request.composition.seed for row in rows[20:]] == list(range(20, 30))
 
 
 @pytest.mark.parametrize("kept", [12, 0.3, 0.9, -4])

@@ -28,7 +28,7 @@ class StubPool(Pool):
         if self.full:
             yield Failure.of(Overloaded("full", 7.0), "queue")
             return
-        yield StreamHeader("trk_x", 44_100, 2, request.duration_s)
+        yield StreamHeader("trk_x", 44_100, 2, request.composition.duration_s)
         yield b"music"
 
 

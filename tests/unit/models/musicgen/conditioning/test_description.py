@@ -9,7 +9,7 @@ from orchestrion.tracks.spec import TrackSpec
 
 def heard(**fields) -> str:
     request = TrackSpec.from_json(fields).resolve()
-    return description(Conditioning.of(request, None, None))
+    return description(Conditioning.of(request.composition, None, None))
 
 
 @pytest.mark.parametrize(
