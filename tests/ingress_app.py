@@ -20,7 +20,7 @@ from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.render_pool import StreamHeader
-from serve_app.routes.app_routes import build_routes
+from serve_app.routes import build_routes
 from serve_app.uploads.uploads import Uploads
 from tests.fake_model import ToneModel
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrion.tracks.outcome import Failure
 from serve_app.delivery.pace import Pace
-from serve_app.routes.app_routes import BrokenStream, whole_or_broken
+from serve_app.routes.streams import BrokenStream, whole_or_broken
 
 
 @pytest.mark.parametrize(
