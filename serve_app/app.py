@@ -21,7 +21,7 @@ from orchestrion.rendering.admission import Pool
 from serve_app.config import PoolProfile, ServeConfig, read_config
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.render_pool import RenderPool
-from serve_app.routes.app_routes import build_routes
+from serve_app.routes import build_routes
 
 #: Calls beyond slots and queue that still reach a replica, to be told there when to come back, to join a render that
 #: is under way, or to get a stored track. Beyond them Serve's own, blind back-pressure begins.

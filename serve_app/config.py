@@ -1,7 +1,7 @@
 """The configuration of the service: what both pools render with, and a profile for each pool.
 
-A deployment names a profile (`local` or `gpu`, one YAML file each) and overrides what differs. The surprising thing:
-`read_config` is the only place of the service that looks at the environment, and it is handed it as an argument.
+A deployment names a profile (`local` or `gpu`, one YAML file each) and overrides what differs. The
+environment is an argument of `read_config`; nothing here reads it by itself.
 """
 
 from __future__ import annotations

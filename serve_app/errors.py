@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as FrameworkError
 
-from orchestrion.errors import Problem
+from orchestrion.errors import OrchestrionError, Problem, shown
 from orchestrion.tracks.outcome import Failure
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -104,3 +106,34 @@ def framework_response(status: int, headers: Mapping[str, str] | None) -> Respon
     if 400 <= status < 500:
         return problem_response("malformed", "the request cannot be read; see /docs for what is expected")
     return problem_response("internal", "the request could not be answered")
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have the app answer what its routes and the framework raise with problems.
+
+    What nobody foresaw is not among it: `SecurityHeaders` is around everything and tells the client of that.
+    """
+    app.exception_handler(HttpProblem)(_on_problem)
+    app.exception_handler(OrchestrionError)(_on_own_error)
+    app.exception_handler(FrameworkError)(_on_framework_error)
+    app.exception_handler(RequestValidationError)(_on_framework_validation)
+
+
+async def _on_problem(_: Request, error: HttpProblem) -> Response:
+    return problem_response(error.code, error.detail, problems=error.problems, headers=error.headers)
+
+
+async def _on_own_error(_: Request, error: OrchestrionError) -> Response:
+    return failure_response(Failure.of(error, "request"))
+
+
+async def _on_framework_error(_: Request, error: FrameworkError) -> Response:
+    return framework_response(error.status_code, error.headers)
+
+
+async def _on_framework_validation(_: Request, error: RequestValidationError) -> Response:
+    problems = [
+        Problem(".".join(map(str, detail["loc"])), shown(detail.get("input")), detail["msg"])
+        for detail in error.errors()
+    ]
+    return problem_response("invalid-request", "the query cannot be used", problems=problems)

@@ -20,11 +20,13 @@ from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.render_pool import StreamHeader
-from serve_app.routes.app_routes import build_routes
+from serve_app.routes import build_routes
 from serve_app.uploads.uploads import Uploads
 from tests.fake_model import ToneModel
 
 JSON = {"Content-Type": "application/json"}
+#: The track that `Service.make` makes.
+BODY = {"prompt": "calm", "duration_s": 1, "sample_rate_hz": 8000}
 
 
 class HeldClock:
@@ -128,7 +130,7 @@ class Service:
 
     def make(self, **fields: object) -> Track:
         """A stored track."""
-        answer = self.post("/v1/tracks", json={"prompt": "calm", "duration_s": 1, "sample_rate_hz": 8000, **fields})
+        answer = self.post("/v1/tracks", json=BODY | fields)
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 

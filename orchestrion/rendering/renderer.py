@@ -43,6 +43,7 @@ from orchestrion.telemetry.metrics import (
     Recorder,
     TolerantRecorder,
     Uncounted,
+    model_label,
 )
 from orchestrion.tracks.identity import track_id
 from orchestrion.tracks.outcome import Failure, Track
@@ -218,8 +219,7 @@ class Renderer:
         failure = Failure.of(error, stage, track_id)
         if as_ours(error) is not error:
             logger.error("%s of %s broke: %s", stage, track_id or model, failure.code, exc_info=error)
-        label = model if model in self.models else "unknown"
-        self.recorder.count(FAILURES, pool=self.pool, model=label, reason=failure.code)
+        self.recorder.count(FAILURES, pool=self.pool, model=model_label(model, self.models), reason=failure.code)
         return failure
 
 

@@ -7,7 +7,7 @@ outcomes only: one that holds a prompt, a user or an id makes a new time series 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -108,6 +108,11 @@ METRICS: Final = (
     COST_USD,
     UNVERIFIED,
 )
+
+
+def model_label(name: str, loaded: Container[str]) -> str:
+    """A model's name if it is loaded, else "unknown": clients could otherwise make up any number of time series."""
+    return name if name in loaded else "unknown"
 
 
 class Recorder(Protocol):

@@ -7,7 +7,7 @@ long or holds the interpreter runs elsewhere: renders in the pools, checks of up
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -36,6 +36,7 @@ from orchestrion.telemetry.metrics import (
     RayRecorder,
     Recorder,
     TolerantRecorder,
+    model_label,
 )
 from orchestrion.tracks.identity import track_id
 from orchestrion.tracks.outcome import Failure, Track
@@ -61,6 +62,8 @@ DOWNLOAD_LEAD_BYTES: Final = 4_000_000
 
 #: Ray types handles by the class they lead to.
 PoolHandle = DeploymentHandle[RenderPool]
+#: What the audio is, and the audio; a refusal after it breaks it off.
+OpenedStream = tuple[StreamHeader, AsyncIterator[bytes | Failure]]
 
 
 class Ingress:
@@ -96,62 +99,58 @@ class Ingress:
 
     async def render(self, request: TrackRequest, priority: Priority) -> Track | Failure:
         """One finished track, from the store or the first pool that has room for it."""
-        first, *others = self._pools_for(request, priority)
-        found = await self._find(request, first)
-        if found is not None:
-            return found
-        answer = await self._render_in(first, request, priority)
-        for pool in others:
-            if _has_no_room(answer):
-                answer = await self._render_in(pool, request, priority)
-        return answer
 
-    async def _render_in(self, pool: Pool, request: TrackRequest, priority: Priority) -> Track | Failure:
-        """A replica that dies is replaced by another try: the same request is the same track."""
-        for last_try in (False, True):
-            try:
-                answer: Track | Failure = await self._routed(pool, request).render.remote(request, priority)
-                self._note_answer(pool)
-                return answer
-            except BackPressureError:
-                return _backed_up(pool)
-            except (RayActorError, DeploymentUnavailableError):
-                if last_try:
-                    return _gone(pool)
-        raise AssertionError("the second try returns")
+        async def ask(pool: PoolHandle) -> Track | Failure:
+            answer: Track | Failure = await pool.render.remote(request, priority)
+            return answer
+
+        pools = self._pools_for(request, priority)
+        found = await self._find(request, pools[0])
+        return await self._answer_of_first_with_room(pools, request, ask) if found is None else found
 
     async def stream(
         self, request: TrackRequest, priority: Priority, wire_format: StreamFormat
-    ) -> tuple[StreamHeader, AsyncIterator[bytes | Failure]] | Failure:
+    ) -> OpenedStream | Failure:
         """The header and the audio that follows it, from the first pool that has room for it.
 
         Nothing follows where the header says that the store has it.
         """
-        first, *others = self._pools_for(request, priority)
-        found = await self._find(request, first)
-        if isinstance(found, Failure):
-            return found
-        if found is not None:
-            info, record = self.models[request.composition.model], found.record
-            header = StreamHeader(
-                found.track_id, record.sample_rate_hz, info.channels, request.composition.duration_s, found
-            )
-            return header, _nothing()
-        opened = await self._stream_from(first, request, priority, wire_format)
-        for pool in others:
-            if _has_no_room(opened):
-                opened = await self._stream_from(pool, request, priority, wire_format)
-        return opened
 
-    async def _stream_from(
-        self, pool: Pool, request: TrackRequest, priority: Priority, wire_format: StreamFormat
-    ) -> tuple[StreamHeader, AsyncIterator[bytes | Failure]] | Failure:
-        for last_try in (False, True):
-            call = self._routed(pool, request).options(stream=True).stream.remote(request, wire_format, priority)
+        async def ask(pool: PoolHandle) -> OpenedStream | Failure:
+            call = pool.options(stream=True).stream.remote(request, wire_format, priority)
             # Ray's type does not say that `stream=True` makes the answer a generator.
             items = cast("AsyncIterator[Any]", call)
+            first = await anext(items)
+            return first if isinstance(first, Failure) else (first, items)
+
+        pools = self._pools_for(request, priority)
+        found = await self._find(request, pools[0])
+        if found is None:
+            return await self._answer_of_first_with_room(pools, request, ask)
+        if isinstance(found, Failure):
+            return found
+        info, record = self.models[request.composition.model], found.record
+        length_s = request.composition.duration_s
+        header = StreamHeader(found.track_id, record.sample_rate_hz, info.channels, length_s, found)
+        return header, _nothing()
+
+    async def _answer_of_first_with_room(
+        self, pools: Sequence[Pool], request: TrackRequest, ask: Callable[[PoolHandle], Awaitable[T | Failure]]
+    ) -> T | Failure:
+        """What the first pool with room for a request answers; where none has, what the last one says."""
+        for pool in pools[:-1]:
+            answer = await self._answer_of(pool, request, ask)
+            if not _has_no_room(answer):
+                return answer
+        return await self._answer_of(pools[-1], request, ask)
+
+    async def _answer_of(
+        self, pool: Pool, request: TrackRequest, ask: Callable[[PoolHandle], Awaitable[T | Failure]]
+    ) -> T | Failure:
+        """A replica that dies is replaced by another try: the same request is the same track."""
+        for last_try in (False, True):
             try:
-                first = await anext(items)
+                answer = await ask(self._routed(pool, request))
             except BackPressureError:
                 return _backed_up(pool)
             except (RayActorError, DeploymentUnavailableError):
@@ -159,7 +158,7 @@ class Ingress:
                     return _gone(pool)
             else:
                 self._note_answer(pool)
-                return first if isinstance(first, Failure) else (first, items)
+                return answer
         raise AssertionError("the second try returns")
 
     @property
@@ -242,8 +241,7 @@ class Ingress:
         return Track(wanted, found.record, found.version, cache_hit=True)
 
     def _count(self, metric: Metric, request: TrackRequest, pool: Pool, **labels: str) -> None:
-        # What a client calls a model is no label: anybody could fill the metrics with made-up names.
-        model = request.composition.model if request.composition.model in self.models else "unknown"
+        model = model_label(request.composition.model, self.models)
         self._recorder.count(metric, pool=pool.value, model=model, **labels)
 
     def _pools_for(self, request: TrackRequest, priority: Priority) -> tuple[Pool, ...]:

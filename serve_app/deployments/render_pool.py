@@ -37,6 +37,7 @@ from orchestrion.telemetry.metrics import (
     TIME_TO_FIRST_AUDIO,
     RayMetrics,
     RayRecorder,
+    model_label,
 )
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import AudioFormat, Purpose, TrackRequest
@@ -120,13 +121,10 @@ class RenderPool:
     async def render(self, request: TrackRequest, priority: Priority) -> Track | Failure:
         """The finished track. Cancelling gives the work up unless somebody else waits for it."""
         arrived_s = self._clock.monotonic_s()
-        found = await self._find(request) or await self._have_in_memory(request)
-        if found is not None:
-            return found
-        joined = self._join(request, priority, streaming=False)
-        if isinstance(joined, Failure):
-            return joined
-        listener, news = joined
+        begun = await self._begin(request, priority, streaming=False)
+        if not isinstance(begun, tuple):
+            return begun
+        listener, news = begun
         try:
             while listener.task.outcome is None:
                 await _next_news(news)
@@ -150,21 +148,16 @@ class RenderPool:
         and must not look complete.
         """
         arrived_s = self._clock.monotonic_s()
-        found = await self._find(request) or await self._have_in_memory(request)
-        if isinstance(found, Failure):
-            yield found
+        begun = await self._begin(request, priority, streaming=True)
+        if isinstance(begun, Failure):
+            yield begun
             return
-        if found is not None:
+        if isinstance(begun, Track):
             channels = self._renderer.models[request.composition.model].info.channels
-            yield StreamHeader(
-                found.track_id, found.record.sample_rate_hz, channels, request.composition.duration_s, cached=found
-            )
+            rate_hz, length_s = begun.record.sample_rate_hz, request.composition.duration_s
+            yield StreamHeader(begun.track_id, rate_hz, channels, length_s, cached=begun)
             return
-        joined = self._join(request, priority, streaming=True)
-        if isinstance(joined, Failure):
-            yield joined
-            return
-        listener, news = joined
+        listener, news = begun
         task = listener.task
         try:
             while not (listener.untaken or task.whole or task.outcome):
@@ -173,9 +166,8 @@ class RenderPool:
                 self._count(request, "failed")
                 yield task.outcome
                 return
-            yield StreamHeader(
-                task.track_id, task.opened.spec.sample_rate_hz, task.opened.channels, request.composition.duration_s
-            )
+            rate_hz, length_s = task.opened.spec.sample_rate_hz, request.composition.duration_s
+            yield StreamHeader(task.track_id, rate_hz, task.opened.channels, length_s)
             async for data in self._encoded(listener, news, wire_format, request, arrived_s):
                 yield data
             self._count(request, "ok" if isinstance(task.outcome, Track) else "failed")
@@ -246,6 +238,16 @@ class RenderPool:
         master.flush()
         rendering.close()
 
+    async def _begin(
+        self, request: TrackRequest, priority: Priority, *, streaming: bool
+    ) -> Track | Failure | tuple[Listener, asyncio.Event]:
+        """The track if it is stored, a refusal, or a place among those who wait for it and what tells of news."""
+        return (
+            await self._find(request)
+            or await self._have_in_memory(request)
+            or self._join(request, priority, streaming=streaming)
+        )
+
     async def _find(self, request: TrackRequest) -> Track | Failure | None:
         try:
             look_up = asyncio.get_running_loop().run_in_executor(
@@ -311,8 +313,7 @@ class RenderPool:
         return await asyncio.get_running_loop().run_in_executor(self._stream_threads, work)
 
     def _count(self, request: TrackRequest, outcome: str) -> None:
-        # What a client calls a model is no label: anybody could fill the metrics with made-up names.
-        model = request.composition.model if request.composition.model in self._renderer.models else "unknown"
+        model = model_label(request.composition.model, self._renderer.models)
         self._recorder.count(REQUESTS, pool=self._pool.value, model=model, outcome=outcome)
 
     def _observe_first_audio(self, request: TrackRequest, arrived_s: float) -> None:

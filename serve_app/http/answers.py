@@ -24,6 +24,8 @@ from serve_app.middleware import AS_HEAD
 
 #: What is stored under an id never changes but may be withdrawn: caches may keep it, and ask before each use.
 REVALIDATE: Final = "public, no-cache"
+#: Headers of what is true only now.
+NEVER_KEPT: Final = {"Cache-Control": "no-store"}
 #: Of a record, where things lie: nobody's business outside.
 HIDDEN_FIELDS: Final = frozenset({"audio_key", "midi_key", "node_id"})
 _SPDX: Final = re.compile(r"[A-Za-z0-9.+-]{1,64}")

@@ -50,16 +50,16 @@ def spec_and_answer(body: dict[str, Any], accept: str | None) -> tuple[TrackSpec
     return TrackSpec.from_json(body | {"format": _FORMAT_NAMED[chosen].value}), True
 
 
-def spec_and_wire_format(body: dict[str, Any], query: str | None, accept: str | None) -> tuple[TrackSpec, StreamFormat]:
+def spec_and_wire_format(
+    body: dict[str, Any], query: StreamFormat | None, accept: str | None
+) -> tuple[TrackSpec, StreamFormat]:
     """The request, and the form that its audio is streamed in.
 
     Raises:
-        InvalidRequest: the body is no request, or the query's format is none or another than the body's.
+        InvalidRequest: the body is no request, or the query's format is another than the body's.
         HttpProblem: `Accept` takes no form of the stream (406).
     """
     if query is not None:
-        if query not in WIRE_FORMATS:
-            raise InvalidRequest.of("format", query, "use one of " + ", ".join(WIRE_FORMATS))
         if query == "pcm":
             return TrackSpec.from_json(body), "pcm"
         if body.get("format", query) != query:

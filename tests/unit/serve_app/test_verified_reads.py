@@ -18,7 +18,7 @@ from orchestrion.trust.signature import public_key_path
 from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from serve_app.deployments.ingress import Ingress
-from serve_app.routes.app_routes import build_routes
+from serve_app.routes import build_routes
 from tests.fake_model import ToneModel
 from tests.unit.rendering.test_renderer import CPU, SteppingClock, request
 
