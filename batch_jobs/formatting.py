@@ -1,6 +1,6 @@
 """How the cost report says its figures, the same words on the terminal and on the page.
 
-The surprising thing: amounts below a cent are shown in millionths of a dollar, because a track often costs that.
+Amounts below a cent are shown in millionths of a dollar: a track often costs no more.
 """
 
 from __future__ import annotations

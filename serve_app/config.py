@@ -1,7 +1,7 @@
 """The configuration of the service: what both pools render with, and a profile for each pool.
 
-A deployment names a profile (`local` or `gpu`, one YAML file each) and overrides what differs. The surprising thing:
-`read_config` is the only place of the service that looks at the environment, and it is handed it as an argument.
+A deployment names a profile (`local` or `gpu`, one YAML file each) and overrides what differs. `read_config` is the
+only place of the service that reads environment variables, and it is given them as an argument.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The tables of the ledger: `tracks`, `failures`, `attempts` and `nodes`, column by column.
 
-A catalog row ends as one row of `tracks` or one of `failures`, and leaves a row of `attempts` for each attempt. Money is in
-USD. A track has four sums: `charged_usd` is what its own render held of a device; `waste_usd` and
-`idle_usd` are its share of what gave no track; `total_usd` is all three, and only that adds up to the bill.
+A catalog row ends as one row of `tracks` or one of `failures`; each attempt at it is a row of `attempts`. Money is in
+USD. A track has four sums: `charged_usd` is what its own render held of a device; `waste_usd` and `idle_usd` are its
+share of what gave no track; `total_usd` is all three, and only that adds up to the bill.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a catalog will take before it is rendered: device time, hours on the clock, USD, each with a range.
 
-A model's speed is looked up where it was measured: in the tracks that the same ledger holds, else in `speeds.yaml`. The
-surprising thing: one model whose speed nobody knows leaves the whole estimate without a total, because a total that
-leaves something out is read as the total.
+A model's speed is looked up where it was measured: in the tracks that the same ledger holds, else in `speeds.yaml`. A
+model whose speed is not known leaves the whole estimate without a total: one that leaves a model out would be read as
+the total.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How a driver that lives for days keeps its heap small: one heap for all threads, and free pages go back.
+"""How a driver that runs for days keeps its memory small: all threads allocate from one arena, and free pages go back.
 
-Each Ray Data execution starts threads, and glibc and Arrow give threads heaps of their own, which stay when they are
-gone and are never quite empty: one MiB an execution and more. The surprising thing: nothing is leaked, and still it
-grows. Elsewhere than on glibc pages go back when the C library pleases.
+Each Ray Data execution starts threads. glibc and Arrow give each thread an arena of its own, which stays when the
+thread has ended and is never quite empty: without this, memory grows by one MiB and more with each execution, although
+nothing leaks. Other C libraries than glibc give pages back in their own way, and are left alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a render process asks about the machine it runs on: which one it is, and whether it will be taken away.
 
-The surprising thing: Ray does nothing at a drain's deadline. It starts nothing new on a draining node, and Ray Data
-hands no more work to actors there, but it neither moves nor replaces them. An actor that wants to go on elsewhere has
-to end its own process; it is restarted on another node, and such a restart does not count against `max_restarts`.
+Ray does nothing at a drain's deadline. It starts nothing new on a draining node, and Ray Data hands no more work to
+actors there, but it neither moves nor replaces them. An actor that wants to go on elsewhere has to end its own process;
+it is restarted on another node, and such a restart does not count against `max_restarts`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a ledger cost, asked of its Parquet with DuckDB: figures by dimension, the bill, waste, spot, other prices.
 
-The surprising thing: a track that was there already is delivered but not paid, so a cost per track is what everything
-cost divided by the tracks that were rendered, not by those that were delivered.
+A track that was stored already is delivered but not paid for. So the cost per track is what everything cost, divided by
+the tracks that were rendered, not by those that were delivered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a catalog row ends: as a row of `tracks` or a row of `failures`, both of the schemas in `tables`.
 
-A track's row is its record, field for field, after the columns that belong to this job and this catalog. The
-surprising thing: `cost_usd` is what the track cost whenever it was made, `charged_usd` what this job's render of it
-cost, so sums of money are never sums of `cost_usd`.
+A track's row is its record, field for field, after the columns that belong to this job and this catalog. `cost_usd` is
+what the track cost when it was made, by any job; `charged_usd` is what this job paid for it. Sums of money are sums of
+`charged_usd`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What to do while the store is away: nothing, because somebody waits for an answer, or wait for it.
+"""What to do while the store is away: fail at once, because a person waits for the answer, or wait for the store.
 
-The surprising thing: patience is the process's and not the call's. When nobody was answered for ten minutes, those who
-come after do not wait ten minutes each.
+The ten minutes of waiting are the process's, not each call's: when no call was answered for ten minutes, the next one
+does not wait another ten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Does a catalog job's output add up? Looked at from outside: with pyarrow, the track store and plain Python.
 
-Nothing of `batch_jobs` is used, so what it gets wrong in writing it cannot get wrong in the same way in reading. The
-surprising thing: an audit never stops at the first problem. Each is one sentence in `problems`, and a job that is as it
-should be has none.
+Nothing of `batch_jobs` is used, so a mistake in its writing cannot be repeated in the reading. An audit does not stop
+at the first problem: each is one sentence in `problems`, and a sound job has none.
 """
 
 from __future__ import annotations
