@@ -70,7 +70,7 @@ def watch(
                     folder.stop(run_id, stop.reason)
                     return
             except Exception:
-                # Also what nobody foresaw: a run that is not watched is not stopped.
+                # Also an unforeseen error: a run that is not watched is not stopped.
                 logger.warning("the run cannot be watched just now; trying again", exc_info=True)
 
     thread = threading.Thread(target=look, name="watch", daemon=True)

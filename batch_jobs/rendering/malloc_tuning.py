@@ -13,14 +13,14 @@ from typing import Final
 
 import pyarrow as pa
 
-#: Of `mallopt`: how many heaps there may be (glibc's malloc.h).
+#: Of `mallopt`: how many arenas there may be (glibc's malloc.h).
 _M_ARENA_MAX: Final = -8
 
 _libc: Final = ctypes.CDLL(None)
 
 
 def share_one_arena() -> None:
-    """Have the threads that this process starts from now on share one heap, also for Arrow's buffers."""
+    """Have the threads that this process starts from now on share one arena, also for Arrow's buffers."""
     pa.set_memory_pool(pa.system_memory_pool())
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_ARENA_MAX, 1)

@@ -49,7 +49,7 @@ def track_row(
             "requested_by": request.requester,
             "cache_hit": not paid,
             "charged_usd": track.record.cost_usd if paid else 0.0,
-            # Known when the books are closed.
+            # Known at settlement.
             "waste_usd": None,
             "idle_usd": None,
             "total_usd": None,
@@ -77,7 +77,7 @@ def failure_row(
 
 
 def _writable(message: str) -> str:
-    """A message as a column takes it, whoever wrote it: UTF-8, and not a book."""
+    """A message as a column takes it, whatever it says: UTF-8, and of bounded length."""
     return message[:MAX_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
@@ -88,7 +88,7 @@ def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
 
 
 def attempt_row(attempt: AttemptRecord, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:
-    """A row of `attempts`: a try and who made it."""
+    """A row of `attempts`: an attempt and the worker that made it."""
     node = prices.of(worker.node)
     return asdict(attempt) | {
         "job_id": job_id,
