@@ -1,7 +1,7 @@
 """What makes a run stop before its catalog is done: a signal, or a job that has cost what it may.
 
-The surprising thing: the cost is read from the workers' journals, not from what they have rendered. Workers that wait,
-load or die cost as much as those that render.
+The cost is read from the workers' journals, not from what they have rendered: a worker that waits, loads or dies costs
+as much as one that renders.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def watch(
                     folder.stop(run_id, stop.reason)
                     return
             except Exception:
-                # Also what nobody foresaw: a run that is not watched is not stopped.
+                # Also an unforeseen error: a run that is not watched is not stopped.
                 logger.warning("the run cannot be watched just now; trying again", exc_info=True)
 
     thread = threading.Thread(target=look, name="watch", daemon=True)

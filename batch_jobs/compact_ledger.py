@@ -1,8 +1,8 @@
 """Make a ledger's many small files few: `python -m batch_jobs.compact_ledger --ledger out/catalog`.
 
 Each settlement of a job adds files to each day and model that it touched. This joins those of one folder, in one
-commit, and deletes what no longer counts. Nobody has to stop for it: jobs go on committing, and who
-reads by an older manifest finds the old files for a day.
+commit, and deletes what no longer counts. Jobs may go on committing meanwhile, and a reader of an older manifest finds
+the old files for a day.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def compact(ledger: Ledger, keep: timedelta = ABANDONED_AFTER) -> Compaction:
 
     Args:
         ledger: which.
-        keep: how long replaced files stay for those who read by an older manifest.
+        keep: how long replaced files stay for readers of an older manifest.
 
     Raises:
         StoreUnavailable: the folder or bucket did not answer, or a file is damaged.
@@ -106,12 +106,12 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         "--keep-hours",
         type=_hours,
         default=ABANDONED_AFTER,
-        help="how long replaced files stay for those who still read them (default: 24)",
+        help="how long replaced files stay for those that still read them (default: 24)",
     )
     parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
     arguments = parser.parse_args(argv)
     try:
-        # Not to make a folder where somebody mistyped one.
+        # Not to make a folder where the name is mistyped.
         read_snapshot(arguments.ledger, arguments.storage_options)
         ledger = Ledger(Objects(arguments.ledger, arguments.storage_options), clock or SystemClock())
         done = compact(ledger, arguments.keep_hours)

@@ -1,6 +1,6 @@
 """How the cost report says its figures, the same words on the terminal and on the page.
 
-The surprising thing: amounts below a cent are shown in millionths of a dollar, because a track often costs that.
+Amounts below a cent are shown in millionths of a dollar: a track often costs no more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def cents(amount_usd: float) -> str:
 
 
 def waste_cause(row: Mapping[str, Any]) -> str:
-    """Why a try gave no track, from its `ended` and `reason`: "preempted", "failed: check-failed"."""
+    """Why an attempt gave no track, from its `ended` and `reason`: "preempted", "failed: check-failed"."""
     return f"{row['ended']}: {row['reason']}" if row["reason"] else str(row["ended"])
 
 
@@ -62,7 +62,7 @@ def spot_line(spot: Mapping[str, Any]) -> str:
         unknown = f" (without machines for {usd(spot['unknown_paid_usd'])}, whose price on demand is not known)"
     return (
         f"{hours}; on demand {usd(spot['on_demand_usd'])}{unknown}: {usd(spot['saving_usd'])} less, but "
-        f"{spot['lost_tries']:,} tries were lost with their machine, for {usd(spot['lost_usd'])} "
+        f"{spot['lost_tries']:,} attempts were lost with their machine, for {usd(spot['lost_usd'])} "
         f"({usd(spot['lost_on_demand_usd'])} on demand, where they would not have been needed); "
         f"net saving {usd(spot['net_saving_usd'])}"
     )

@@ -1,8 +1,8 @@
 """Which tracks came from what: `python -m batch_jobs.lineage --ledger out/catalog --model-revision 4f1c…`.
 
 Answers from Parquet alone which tracks a model revision, a prompt, a theme or continuation, a requester or a job led
-to; `--format ids` prints what `orchestrion takedown --from -` reads. The surprising thing: a requester's tracks are
-those that they had made and those that they were handed out of the store, because both are what they have.
+to; `--format ids` prints what `orchestrion takedown --from -` reads. A requester's tracks are those that were made for
+them and those that they were given out of the store: they have both.
 
 Exit codes: 0 tracks were found · 1 none were · 2 the arguments or the ledger cannot be used.
 """

@@ -19,7 +19,7 @@ from orchestrion.trust.signing_keys import default_signing_key
 
 ProgressForm = Literal["auto", "bar", "lines", "json"]
 
-#: The custom Ray resource that preemptible nodes carry and nobody but render processes asks for.
+#: The custom Ray resource that preemptible nodes carry and only render processes ask for.
 SPOT_RESOURCE: Final = "spot"
 EPILOG: Final = (
     "Exit codes: 0 every row is a track, 5 every row is done and some failed, 2 unusable arguments or catalog, "
@@ -49,7 +49,7 @@ class RenderOptions:
     sample: float = 1.0
     #: Refuse to begin a job: there must be one to go on with.
     resume: bool = False
-    #: Try again what failed when the job was last complete.
+    #: Repeat what failed when the job was last complete.
     retry_failures: bool = False
     #: Begin nothing new when the job's workers have cost so much, over all its runs.
     max_cost_usd: float | None = None

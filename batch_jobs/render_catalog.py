@@ -1,13 +1,13 @@
 """Render a whole catalog: `python -m batch_jobs.render_catalog --catalog songs.csv --out out/catalog`.
 
 catalog → plan → shards → Ray Data actors around the Renderer that serves HTTP, each shard committed where it was
-rendered → the books are closed into the ledger. Running the command again resumes the job: whatever was killed, what is
-committed is done, and of the rest only what was in somebody's hands is rendered again.
+rendered → settlement into the ledger. Running the command again resumes the job: committed shards are done, finished
+tracks are found in the store, and only what a killed process was working on is rendered again.
 
-Exit codes: 0 every row is a track · 2 arguments or catalog are unusable · 3 Ray, the store or the ledger failed ·
-4 stopped at --max-cost · 5 every row is done and some failed, `failures` says why · 130 or 143 stopped by Ctrl-C or
-SIGTERM. 1 is nobody's choice: it is what Python and Ray end a process with that they have given up. After all but 0, 2
-and 5 the same command goes on where it stopped.
+Exit codes: 0 every row is a track · 2 arguments or catalog are unusable · 3 Ray, the store or the ledger failed · 4
+stopped at --max-cost · 5 every row is done and some failed, `failures` says why · 130 or 143 stopped by Ctrl-C or
+SIGTERM. 1 is what Python and Ray end a process with that they have given up. After all but 0, 2 and 5 the same command
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def render_catalog(
         options: what to render, and where.
         on_progress: called after each shard, in this thread.
         clock: for moments and durations.
-        stop: asked to stop, the run finishes or keeps what is in hand and ends in order.
+        stop: asked to stop, the run finishes or keeps what is in progress and ends in order.
         sleep: waits for a store or a ledger that was there when the run began, and is away.
 
     Raises:
@@ -124,7 +124,7 @@ def render_catalog(
     """
     share_one_arena()
     clock, stop = clock or SystemClock(), stop or Stop()
-    # Also for a run that is to stop: its books are closed all the same.
+    # Also for a run that is to stop: it is settled all the same.
     retrying = StoreRetry(clock, sleep, is_over=lambda: False)
     config = options.render_config()
     prices = prices_of(options)
@@ -245,7 +245,7 @@ def _signals_stop(stop: Stop) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         if stop.reason is not None:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        sys.stderr.write("render_catalog: finishing what is in hand; once more to leave at once\n")
+        sys.stderr.write("render_catalog: finishing what is in progress; once more to leave at once\n")
         stop.by_signal(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

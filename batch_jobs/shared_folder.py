@@ -44,7 +44,7 @@ TABLE_FILE: Final = _pattern(
 
 
 class SharedFolder:
-    """The objects of a ledger, whoever wrote them."""
+    """The objects of a ledger, as any writer may have left them."""
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects

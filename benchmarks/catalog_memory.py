@@ -1,13 +1,13 @@
 """What the driver of a catalog job needs of memory for 1,000,000 rows, against what it needs for 10,000.
 
 The same program runs the job on both catalogs, each in a driver process of its own, on a Ray that it starts outside of
-them. Only the model is a stub: reading, planning, Ray Data, finishing, encoding, signing, storing, committing and the
-closing of the books are real. Finishing a million tracks would take hours, so the rows of either catalog ask for at
-most 1,000 different ones, by other requesters, each under an id of its own: the driver sees every row all the same. And
-a shard is cut after 32 rows, so that there are as many of them as if every row asked for another track.
-The surprising thing: a process's resident size is not its own. Pages of Ray's object store in /dev/shm count to whoever
-touched them, and libraries to each process that uses them. So the ratio is taken of private memory outside /dev/shm;
-the whole resident size stands beside it. The ceiling: 1.2 times the peak of the baseline. Exit code 1 above it.
+them. Only the model is a stub: reading, planning, Ray Data, finishing, encoding, signing, storing, committing and
+settling are real. Finishing a million tracks would take hours, so the rows of either catalog ask for at most 1,000
+different ones, by other requesters, each under an id of its own: the driver sees every row all the same. And a shard is
+cut after 32 rows, so that there are as many of them as if every row asked for another track. The resident size of a
+process contains memory that is not its own: pages of Ray's object store in /dev/shm that it has touched, and shared
+libraries. So the ratio is taken of private memory outside /dev/shm; the whole resident size stands beside it. The
+ceiling: 1.2 times the peak of the baseline. Exit code 1 above it.
 
     .venv/bin/python -m benchmarks.catalog_memory [--quick] [--out benchmarks/results/catalog_memory.json]
 """

@@ -3,8 +3,8 @@
 2,000 short tracks on three spot raylets, a seeded list of faults, the same command again after the death of its driver;
 then everything that the job left is audited from outside (`tests/cluster/job_audit.py`). Once with ledger and store in
 a folder, once in a real S3 server that is slow, stalls, and is killed and restarted. The baseline is what must hold: no
-row lost, none twice, the bill shared out to the cent, less than 5 % of the device time spent twice.
-The surprising thing: the figure that moves with the machine is `wall_s` alone. Exit code 1 if anything does not hold.
+row lost, none twice, the bill shared out to the cent, less than 5 % of the device time spent twice. Only `wall_s`
+depends on how fast the machine is. Exit code 1 if anything does not hold.
 
     .venv/bin/python -m benchmarks.chaos [--quick] [--store folder|s3|both] [--out benchmarks/results/chaos.json]
 """

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_imports import FOLDERS, ROOMS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(
@@ -64,8 +66,15 @@ def run(command: list[str], folder: Path, stdin: str = "") -> None:
 
 BLOCKS = blocks_of(README.read_text(encoding="utf-8"))
 DOCUMENTS = sorted(
-    {README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")}
+    {README, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))}
+    | {*ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")}
 )
+#: Those that speak of the code as it is; decisions and the changelog also speak of what it was.
+OF_TODAY = [path for path in DOCUMENTS if path.parent.name != "decisions" and path.name != "CHANGELOG.md"]
+#: A Python file, with or without its folder; any file below a folder of ours; a module, or a name in one.
+PYTHON_FILE = re.compile(r"(?<![\w./-])(?:[\w-]+/)*\w+\.py\b")
+FILE_OF_OURS = re.compile(rf"(?<![\w./-])(?:{'|'.join((*FOLDERS, 'tests', 'docs'))})/[\w./-]+\.\w+\b")
+MODULE = re.compile(rf"(?<![\w./-])(?:{'|'.join((*FOLDERS, 'tests'))})(?:\.[A-Za-z_]\w*)+\b(?!/)")
 
 
 def test_a_written_readme_shows_the_two_commands():
@@ -107,6 +116,62 @@ def test_relative_links_lead_somewhere(document):
     relative = {target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#|data:", target)}
 
     assert [target for target in sorted(relative) if not (document.parent / target).exists()] == []
+
+
+def file_exists(name: str) -> bool:
+    """Whether a file is there: named from the checkout's root, from a package, or by its end alone."""
+    folders = [ROOT, *(ROOT / folder for folder in FOLDERS)]
+    return any((folder / name).exists() for folder in folders) or any(
+        next((ROOT / folder).rglob(name), None) for folder in (*FOLDERS, "tests", ".ci")
+    )
+
+
+def module_exists(name: str) -> bool:
+    """Whether `name` is a module, or the source of the module that it begins with has the rest of it."""
+    at, rest = ROOT, name.split(".")
+    while rest and ((at / rest[0]).is_dir() or (at / f"{rest[0]}.py").exists()):
+        at /= rest.pop(0)
+    source = at / "__init__.py" if at.is_dir() else at.with_suffix(".py")
+    text = source.read_text(encoding="utf-8") if source.exists() else ""
+    return all(re.search(rf"\b{part}\b", text) for part in rest)
+
+
+@pytest.mark.parametrize("document", OF_TODAY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_modules_that_are_named_exist(document):
+    text = document.read_text(encoding="utf-8")
+    paths = {*PYTHON_FILE.findall(text), *FILE_OF_OURS.findall(text)}
+    modules = {name for name in MODULE.findall(text) if not file_exists(name)}
+
+    assert [name for name in sorted(paths) if not (file_exists(name) or (document.parent / name).exists())] == []
+    assert [name for name in sorted(modules) if not module_exists(name)] == []
+
+
+def test_the_readme_s_tree_is_the_repository_s():
+    tree = README.read_text(encoding="utf-8").split("## Where things are", 1)[1].split("```")[1]
+    missing, parents = [], {0: ROOT}
+    for line in tree.splitlines()[1:]:
+        if not line.strip() or line.startswith(" " * 8):
+            continue
+        indent = len(line) - len(line.lstrip())
+        folder = next(path for depth, path in reversed(parents.items()) if depth <= indent)
+        names = re.split(r" {2,}|(?<=\S) (?![\w]+[/.])", line.strip(), maxsplit=1)[0].split()
+        missing += [f"{folder.name}/{name}" for name in names if not (folder / name).exists()]
+        parents = {depth: path for depth, path in parents.items() if depth <= indent} | {indent + 2: folder / names[0]}
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_architecture_s_table_of_rooms_is_that_of_the_import_rules(package):
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split(f"<!-- rooms: {package} -->", 1)[1].lstrip().split("\n\n", 1)[0]
+    rows = [
+        re.findall(r"`(\w+)`", f"{cells[1]} {cells[3]}")
+        for line in table.splitlines()[2:]
+        if (cells := line.split("|"))
+    ]
+
+    assert {room: set(allowed) for room, *allowed in rows} == ROOMS[package]
 
 
 def test_every_decision_note_is_listed():

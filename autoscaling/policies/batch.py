@@ -1,8 +1,8 @@
-"""How many batch replicas there should be: enough for the backlog, added patiently and released when it is gone.
+"""How many batch replicas there should be: enough for the backlog, added slowly and released when the backlog is gone.
 
-Nobody waits for a single track here, so what counts is the price of the whole backlog: a replica is only worth its
+No person waits for a single track here, so what counts is the price of the whole backlog: a replica is only worth its
 cold start when the need lasts, growth is at most twofold at a time, and an empty pool gives its (preemptible) nodes
-back. The surprising thing: Ray pickles this function without its imports, so this file uses only the standard library.
+back. Ray pickles this function without its imports, so this file uses only the standard library.
 """
 
 from __future__ import annotations

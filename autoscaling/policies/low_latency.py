@@ -1,8 +1,8 @@
 """How many low-latency replicas there should be: up at once, down only after a quiet while.
 
 A listener feels a missing replica immediately and an idle one only costs money, so the answer is the largest need of
-the last `HOLD_S` seconds. The surprising thing: Ray pickles this function without its imports, so this file uses only
-the standard library and shares nothing with its neighbour.
+the last `HOLD_S` seconds. Ray pickles this function without its imports, so this file uses only the standard library
+and shares nothing with its neighbour.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The bytes of a catalog (CSV, JSON lines or Parquet) as numbered rows: cells, or the reason why there are none.
 
-Whoever wrote the file is not trusted, and nothing outlives its row, so memory does not grow with the catalog, with a
-line, or with a page of Parquet. The surprising thing: a record that spans several lines and does not read as one row
-only costs its first line; reading goes on with the next one, so a quote that somebody forgot to close never swallows
-the rest of the file.
+The file is not trusted, and nothing is kept longer than its row, so memory does not grow with the catalog, with a line,
+or with a page of Parquet. A record that spans several lines and is no row costs its first line only: reading goes on
+with the next line, so a quote that is never closed does not take the rest of the file with it.
 """
 
 from __future__ import annotations

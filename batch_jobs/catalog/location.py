@@ -1,6 +1,6 @@
 """Where a catalog lies, and which files its rows may name: one rule for every kind of address.
 
-Whoever writes a catalog decides what its rows name, and is not trusted: a name stays below the catalog's own folder.
+A catalog decides what its rows name, and is not trusted: a name stays below the catalog's own folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a Parquet file says of itself, in its footer and before its pages, read without Arrow.
 
 For two reasons. Arrow holds a page of every column at once, and two kilobytes may unpack to two gigabytes: only the
-pages' own headers, from which Arrow takes its buffers, say so beforehand. And the surprising thing: asked from Python
-about a chunk of a damaged footer, Arrow does not raise, it ends the process.
+pages' own headers, from which Arrow takes its buffers, say so beforehand. And where Arrow is asked from Python about a
+chunk of a damaged footer, it does not raise: it ends the process.
 
 Both are written in Thrift's compact protocol; the numbers of the fields are those of parquet-format's parquet.thrift.
 """

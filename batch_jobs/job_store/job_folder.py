@@ -1,8 +1,8 @@
-"""What a job leaves in the ledger's folder while it runs: enough for anybody to go on with it after any death.
+"""What a job leaves in the ledger's folder while it runs: enough for the next run to go on with it after any death.
 
     jobs/<job>/job.json                     what the job is; created once
     jobs/<job>/rounds/<round>.json          the rows that a later round tries again; created once
-    jobs/<job>/shards/<shard>.parquet       outcomes and tries of a finished shard; created once: this is the commit
+    jobs/<job>/shards/<shard>.parquet       outcomes and attempts of a finished shard; created once: the commit
     jobs/<job>/claims/<shard>/<worker>.json who took a shard on, and when
     jobs/<job>/alone/<shard>/<line>/<n>     a row of a shard that has killed its workers is being tried alone
     jobs/<job>/workers/<worker>.json        a worker's journal, rewritten every few seconds while it lives
@@ -44,7 +44,7 @@ BEAT_S: Final = 2.0
 #: How far the clock of a worker may be from the driver's. What a journal says of times beyond that does not count.
 CLOCK_SKEW: Final = timedelta(minutes=10)
 
-#: What is read of one object at most. A journal names the tries of a few shards, a shard holds a thousand rows.
+#: What is read of one object at most. A journal names the attempts of a few shards, a shard holds a thousand rows.
 MAX_JOB_BYTES: Final = 1024 * 1024
 MAX_ROUND_BYTES: Final = 256 * 1024 * 1024
 MAX_CLAIM_BYTES: Final = 4096
@@ -87,7 +87,7 @@ _Exactly = ConfigDict(extra="forbid", strict=True)
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try of one row: fields as in `tables.ATTEMPTS_SCHEMA`, without those that its worker has in common.
+    """One attempt at one row: fields as in `tables.ATTEMPTS_SCHEMA`, without those that its worker has in common.
 
     `ended` is None while it runs, and for ever if its worker dies.
     """
@@ -108,7 +108,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class WorkerNode:
-    """The machine of a worker. What it costs is not its worker's to say (`books.prices`)."""
+    """The machine of a worker. What it costs is not its worker's to say (`settlement.prices`)."""
 
     # A journal that says more, a price, is read all the same, and the price is not.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
@@ -121,7 +121,7 @@ class WorkerNode:
 
 @dataclass(frozen=True, slots=True)
 class WorkerJournal:
-    """What is known of one render process: where it ran, from when until when, and its tries of unfinished shards."""
+    """What is known of one render process: where it ran, from when until when, its attempts of unfinished shards."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _Exactly
 
@@ -132,13 +132,13 @@ class WorkerJournal:
     reserved_devices: _Amount
     up_from: _Moment
     seen_at: _Moment
-    #: Tries that are in no shard's commit yet (one may be in both for a moment; `attempt_id` tells).
+    #: Attempts that are in no shard's commit yet (one may be in both for a moment; `attempt_id` tells).
     attempts: tuple[AttemptRecord, ...] = field(default=())
     #: Whether it went in order (drained, stopped or done), and not by a sudden death.
     left: bool = False
 
     def is_alive(self, now: datetime) -> bool:
-        """Whether it was seen within the lease and has not said good-bye. Nobody was seen in the future."""
+        """Whether it was seen within the lease and has not said good-bye. A time in the future does not count."""
         return not self.left and abs((now - self.seen_at).total_seconds()) <= LEASE_S
 
     def within(self, begun_at: datetime, now: datetime) -> WorkerJournal:
@@ -224,7 +224,7 @@ class JobFolder:
         if not self._objects.create(key, data):
             if (noted := self.description()) is not None:
                 return noted
-            # What lies there is no job: nobody has begun this one.
+            # What lies there is no job: this one has not been begun.
             self._objects.replace(key, data)
         return dict(job)
 
@@ -272,7 +272,7 @@ class JobFolder:
         return self._objects.exists(f"{self._root}/shards/{shard}.parquet")
 
     def commit(self, shard: str, rows: pa.Table) -> bool:
-        """Make the outcomes of a shard known, all of them or none; False if somebody else did.
+        """Make the outcomes of a shard known, all of them or none; False if another worker did.
 
         Args:
             shard: its name.
@@ -324,7 +324,7 @@ class JobFolder:
         self._objects.replace(f"{self._root}/alone/{shard}/{line}/{worker_id}", b"")
 
     def survived_alone(self, shard: str, line: int, worker_id: str) -> None:
-        """That try came to an end."""
+        """That attempt came to an end."""
         self._objects.delete(f"{self._root}/alone/{shard}/{line}/{worker_id}")
 
     def deaths_alone(self, shard: str, line: int) -> int:
@@ -371,7 +371,7 @@ class JobFolder:
         return self._objects.exists(f"{self._root}/ended/{run_id}")
 
     def is_at_work(self, worker: WorkerJournal, now: datetime) -> bool:
-        """Whether a worker was seen within the lease, and its run has not said that nobody is left."""
+        """Whether a worker was seen within the lease, and its run has not said that all of its workers are gone."""
         return worker.is_alive(now) and not self.has_ended(worker.run_id)
 
     def is_stopped(self, run_id: str) -> bool:

@@ -1,7 +1,8 @@
 """Codes of pieces that another process goes on with, each under a seal that only holders of the signing key can make.
 
-Whoever may write the job's folder could otherwise have a worker sign music that its model never made. The seal is made
-and checked here, for whatever model the bytes are of; its key is derived from the signing key and lies nowhere.
+Without the seal, anything that can write the job's folder could have a worker sign music that its model never made. The
+seal is made and checked here, for whatever model the bytes are of; its key is derived from the signing key and lies
+nowhere.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class PartialPieces:
         self._key = signer.derived_key(f"orchestrion partial pieces of job {job_id}")
 
     def keep_partial(self, track_id: str, checkpoint: bytes) -> None:
-        """Keep what there is of a piece for whoever makes the rest."""
+        """Keep what there is of a piece for the process that makes the rest."""
         sealed = _HEAD + self._seal(track_id, checkpoint) + checkpoint
         self._folder.objects.replace(f"{self._root}/{track_id}", sealed)
 

@@ -74,7 +74,7 @@ class Ledger:
         """Make a change to all tables at once.
 
         Args:
-            build: makes the change from the newest state. It is asked again when somebody else was faster, and it must
+            build: makes the change from the newest state. It is asked again when another writer was faster, and it must
                 then find for itself whether what it wanted is done already: None if there is nothing to do.
 
         Returns:
@@ -154,7 +154,7 @@ class Ledger:
         """Delete files that no longer count.
 
         Args:
-            keep: how long a replaced file stays for those who read by an older manifest. What a dead writer left stays
+            keep: how long a replaced file stays for readers of an older manifest. What a dead writer left stays
                 `ABANDONED_AFTER` in any case: a living one may be about to commit it.
 
         Returns:
@@ -206,7 +206,7 @@ class Ledger:
                     )
 
     def _point_to(self, newest: Snapshot, taken: set[int]) -> None:
-        """Copy the newest manifest to manifest.json; whoever finds that it is not the newest any more copies again."""
+        """Copy the newest manifest to manifest.json; copies again if it is not the newest any more."""
         for _ in range(COMMIT_TRIES):
             self.objects.replace("manifest.json", newest.to_bytes())
             if not numbers(self.objects.keys("manifests")) - taken:

@@ -18,7 +18,7 @@ from orchestrion.storage.object_store import Objects
 logger = logging.getLogger(__name__)
 
 MANIFESTS_KEPT: Final = 20
-#: Each lost try means that somebody else committed, so this many in a row is a ledger that cannot be worked with.
+#: Each lost attempt means that another writer committed: so many in a row, and the ledger cannot be worked with.
 COMMIT_TRIES: Final = 50
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 _MANIFEST: Final = re.compile(rf"(?:^|/)manifests/({MANIFEST.pattern})\.json$", re.ASCII)
@@ -59,7 +59,7 @@ def manifest_key(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """The manifests of a ledger, whoever wrote them."""
+    """The manifests of a ledger, as any writer may have left them."""
 
     keys: Callable[[], Iterable[str]]
     #: At most `MAX_MANIFEST_BYTES`.
@@ -115,7 +115,7 @@ def numbers(keys: Iterable[str]) -> set[int]:
 def _stretches(numbers: Iterable[int]) -> list[list[int]]:
     """The numbers, cut where more are missing than are ever kept: the longest stretch first, of equals the lowest.
 
-    Commits go on from the newest, so theirs are one stretch; what lies far from it, nobody has committed.
+    Commits go on from the newest, so theirs are one stretch; what lies far from it was not committed by this program.
     """
     found: list[list[int]] = []
     for number in sorted(numbers):

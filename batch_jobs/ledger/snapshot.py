@@ -63,7 +63,7 @@ class Totals:
     cache_hits: int = 0
     #: What the renders of its tracks held of devices.
     charged_usd: _Sum = 0.0
-    #: What its tracks carry of the tries that gave no track.
+    #: What its tracks carry of the attempts that gave no track.
     waste_usd: _Sum = 0.0
     #: What its tracks carry of the time that workers were not rendering.
     idle_usd: _Sum = 0.0
@@ -110,7 +110,7 @@ class JobEntry:
     #: Rows of its catalog.
     rows: _Count
     totals: Totals
-    #: Keys of its closings, oldest first.
+    #: Keys of its settlements, oldest first. The name is that of the files.
     closings: tuple[str, ...]
 
 
@@ -258,11 +258,11 @@ def _check_replaced(replaced: Replaced) -> None:
 
 
 def settlement_key(job_id: str, name: str) -> str:
-    """Where the record of one settlement of a job's books lies."""
+    """Where the record of one settlement of a job lies."""
     return f"jobs/{job_id}/closings/{name}.json"
 
 
 def forgetting(newest: Snapshot, paths: Iterable[str]) -> Change | None:
-    """The change that drops these replaced files, unless somebody did."""
+    """The change that drops these replaced files, unless another writer did."""
     known = {each.path for each in newest.replaced}.intersection(paths)
     return Change(forgotten=known) if known else None

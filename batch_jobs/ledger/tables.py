@@ -1,8 +1,8 @@
 """The tables of the ledger: `tracks`, `failures`, `attempts` and `nodes`, column by column.
 
-A catalog row ends as one row of `tracks` or one of `failures`, and leaves a row of `attempts` for each try. Money is in
-USD. The surprising thing: a track has four sums. `charged_usd` is what its own render held of a device; `waste_usd` and
-`idle_usd` are its share of what gave no track; `total_usd` is all three, and only that adds up to the bill.
+A catalog row ends as one row of `tracks` or one of `failures`; each attempt at it is a row of `attempts`. Money is in
+USD. A track has four sums: `charged_usd` is what its own render held of a device; `waste_usd` and `idle_usd` are its
+share of what gave no track; `total_usd` is all three, and only that adds up to the bill.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from orchestrion.errors import CODES
 #: reads as null in them, so every file of every release is read by the newest schema.
 LEDGER_SCHEMA_VERSION: Final = 3
 
-#: How a try ended.
+#: How an attempt ended.
 TRACK: Final = "track"
 FAILED: Final = "failed"
 #: Its process or node vanished.
 PREEMPTED: Final = "preempted"
-#: Its node was drained; what it had made was kept, and another try goes on from there.
+#: Its node was drained; what it had made was kept, and another attempt goes on from there.
 KEPT: Final = "kept"
 #: The same on a drained node, or in a run that was stopped, where nothing could be kept.
 STOPPED: Final = "stopped"
-#: Another try of the same row was faster.
+#: Another attempt at the same row was faster.
 TWIN: Final = "twin"
 ENDINGS: Final = (TRACK, FAILED, PREEMPTED, KEPT, STOPPED, TWIN)
 
@@ -43,7 +43,7 @@ _ROW_FIELDS: Final = (
     _field("row_id", pa.string(), "The catalog's own id of the row, as given.", nullable=True),
     _field("title", pa.string(), "The catalog's own title of the row, as given.", nullable=True),
     _field("settled_at", _MOMENT, "When this job knew the row's outcome; its day is `day`."),
-    _field("attempts", pa.int64(), "Tries that this job made; 0 for a row that could not be read."),
+    _field("attempts", pa.int64(), "Attempts that this job made; 0 for a row that could not be read."),
 )
 TRACKS_SCHEMA: Final = pa.schema(
     [
@@ -51,7 +51,7 @@ TRACKS_SCHEMA: Final = pa.schema(
         _field("requested_by", pa.string(), "Requester of this row (`requester` is who first had the track made)."),
         _field("cache_hit", pa.bool_(), "The track was there already, or another row of this job rendered it."),
         _field("charged_usd", pa.float64(), "Its own render: `cost_usd` if this job rendered the track, else 0."),
-        _field("waste_usd", pa.float64(), "Its share of the tries that gave no track.", nullable=True),
+        _field("waste_usd", pa.float64(), "Its share of the attempts that gave no track.", nullable=True),
         _field("idle_usd", pa.float64(), "Its share of the time that workers were not rendering.", nullable=True),
         _field("total_usd", pa.float64(), "charged_usd + waste_usd + idle_usd.", nullable=True),
         *RECORD_SCHEMA,
@@ -75,7 +75,7 @@ FAILURES_SCHEMA: Final = pa.schema(
 )
 ATTEMPTS_SCHEMA: Final = pa.schema(
     [
-        _field("attempt_id", pa.string(), "Names this try: worker and number."),
+        _field("attempt_id", pa.string(), "Names this attempt: worker and number."),
         _field("job_id", pa.string(), "The job that it was for."),
         _field("run_id", pa.string(), "The run of the command that it was made in."),
         _field("shard", pa.string(), "The shard that its row is in."),
@@ -86,12 +86,12 @@ ATTEMPTS_SCHEMA: Final = pa.schema(
         _field("node_id", pa.string(), "The machine, as its scheduler calls it."),
         _field("node_type", pa.string(), "Kind of machine: a row of the price table."),
         _field("market", pa.string(), "How the machine was bought: on-demand or spot."),
-        _field("started_at", _MOMENT, "When the try began."),
+        _field("started_at", _MOMENT, "When the attempt began."),
         _field("ended_at", _MOMENT, "When it ended, or was last seen alive."),
         _field("device_seconds", pa.float64(), "Seconds that it held a device."),
         _field("cost_usd", pa.float64(), "device_seconds at the price of the machine."),
         _field("ended", pa.string(), "How it ended: " + ", ".join(ENDINGS) + "."),
-        _field("reason", pa.string(), "Of a failed try, the failure's reason.", nullable=True),
+        _field("reason", pa.string(), "Of a failed attempt, the failure's code.", nullable=True),
     ]
 )
 NODES_SCHEMA: Final = pa.schema(

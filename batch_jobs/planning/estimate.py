@@ -1,8 +1,8 @@
 """What a catalog will take before it is rendered: device time, hours on the clock, USD, each with a range.
 
-A model's speed is looked up where it was measured: in the tracks that the same ledger holds, else in `speeds.yaml`. The
-surprising thing: one model whose speed nobody knows leaves the whole estimate without a total, because a total that
-leaves something out is read as the total.
+A model's speed is looked up where it was measured: in the tracks that the same ledger holds, else in `speeds.yaml`. A
+model whose speed is not known leaves the whole estimate without a total: one that leaves a model out would be read as
+the total.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Estimate:
             what = f"{work.model}: {work.tracks:,} tracks, {_duration(work.audio_s)} of audio"
             if each.speed is None or each.device_seconds is None or each.usd is None:
                 lines.append(
-                    f"{what}; nobody has measured it on {self.node.node_type}: render a few of the rows first "
+                    f"{what}; it was never measured on {self.node.node_type}: render a few of the rows first "
                     f"(--limit {2 * ENOUGH_TRACKS}), then ask again"
                 )
                 continue
@@ -185,7 +185,7 @@ def _duration(seconds: float) -> str:
 def known_speeds(
     ledger_url: str, storage_options: Mapping[str, Any], models: Collection[str], node_type: str
 ) -> dict[str, Speed]:
-    """The speed of each of these models on this node type, where anybody knows it: the ledger, else `speeds.yaml`."""
+    """The speed of each of these models on this node type, where it is known: from the ledger, else `speeds.yaml`."""
     measured = ledger_speeds(ledger_url, storage_options, models, node_type)
     shipped = SpeedTable.load().speeds(node_type)
     return {name: speed for name, speed in {**shipped, **measured}.items() if name in models}
@@ -239,7 +239,7 @@ def known_overhead(ledger_url: str, storage_options: Mapping[str, Any]) -> Overh
     Raises:
         StoreUnavailable: the bucket does not answer.
     """
-    unknown = Overhead(1.0, "as if there were none: no job in this ledger has closed its books yet")
+    unknown = Overhead(1.0, "as if there were none: no job in this ledger has been settled yet")
     try:
         snapshot = read_snapshot(ledger_url, storage_options)
     except NotFound:
@@ -253,7 +253,7 @@ def known_overhead(ledger_url: str, storage_options: Mapping[str, Any]) -> Overh
 
 
 class ShippedSpeed(BaseModel):
-    """The speed of a model on a node type, as somebody measured it."""
+    """The speed of a model on a node type, as it was measured."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -37,7 +37,7 @@ from orchestrion.tracks.record import utc_timestamp
 SHARD_REQUESTS: Final = 32
 #: A small catalog is cut finer, so that each of the workers has several shards.
 SHARDS_PER_WORKER: Final = 8
-#: Workers that a small catalog is cut for, if nobody says how many there will be.
+#: Workers that a small catalog is cut for, if it is not said how many there will be.
 ASSUMED_WORKERS: Final = 8
 
 
@@ -172,7 +172,7 @@ def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes]
         if number == options.limit:
             break
     plan.requests_per_shard = _requests_per_shard(plan, options)
-    # Two shards in hand fill every slot of a worker, also at the end.
+    # Two shards at a time fill every slot of a worker, also at the end.
     plan.requests_in_the_last = options.batch_size
 
 
@@ -184,5 +184,5 @@ def cut_as_noted(plan: Plan, description: Mapping[str, Any]) -> None:
 
 def _requests_per_shard(plan: Plan, options: RenderOptions) -> int:
     shards = SHARDS_PER_WORKER * (options.max_workers or ASSUMED_WORKERS)
-    # Two shards in hand must be able to fill every slot of a worker.
+    # Two shards at a time must be able to fill every slot of a worker.
     return max(options.batch_size, min(max(SHARD_REQUESTS, options.batch_size), math.ceil(plan.requests / shards)))

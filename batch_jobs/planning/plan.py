@@ -91,7 +91,7 @@ class Plan:
         self.requests_per_shard = 1
         #: The same of the last ones.
         self.requests_in_the_last = 1
-        #: Each round after the first tries again what failed, in shards of other names.
+        #: Each round after the first repeats what failed, in shards of other names.
         self.round_number = 1
         # The name '' is SQLite's own: a temporary file that is gone when the connection is closed, however it ends.
         self._database = sqlite3.connect("", isolation_level=None)

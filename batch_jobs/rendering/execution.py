@@ -1,6 +1,6 @@
 """Shards through Ray Data: a pool of render processes that grows, loses members, and gets every shard done.
 
-Ray Data places, feeds and replaces the processes; what is done is decided by commits alone. So nothing here counts on
+Ray Data places, feeds and replaces the processes; what is done is decided by commits alone. So nothing here relies on
 an answer: a shard whose answer was lost is found committed, and one that Ray gave up is offered again.
 """
 
@@ -35,24 +35,24 @@ from orchestrion.resilience.store_retry import Retry
 
 logger = logging.getLogger(__name__)
 
-#: The pool grows by a third whenever every worker has both hands full. By Ray Data's own 1.75 it would only while
-#: shards wait at a worker, and those that wait at one worker are what another has not at the end.
+#: The pool grows by a third whenever every worker has as many shards as it takes. By Ray Data's own 1.75 it would only
+#: while shards wait at a worker, and those that wait at one worker are missing at another in the end.
 GROW_AT: Final = 0.75
 #: Rows that one Ray Data execution takes on: bounds what the driver holds, whatever the length of the catalog. At one
 #: track a second that is hours, so that starting the processes anew costs nothing.
 ROWS_PER_EXECUTION: Final = 20_000
-#: A shard comes back so often after the process that had it died. Workers count deaths themselves and give up the row
-#: that causes them long before; this bounds what they cannot see.
+#: A shard comes back so often after the process that worked on it died. Workers count deaths themselves and give up the
+#: row that causes them long before; this bounds what they cannot see.
 SHARD_RETRIES: Final = 12
 #: Passes over the open shards that may bring nothing before the job is given up.
 FRUITLESS_PASSES: Final = 2
-#: How often shards that another run has in hand are looked at.
+#: How often shards that another run works on are looked at.
 OTHERS_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What the driver learns of a shard that a worker had in hand."""
+    """What the driver learns of a shard that a worker was given."""
 
     shard: str
     state: str
@@ -72,7 +72,7 @@ def execute(
 ) -> Generator[ShardReport]:
     """Have every open shard of the plan rendered; a report for each that was committed, as they come.
 
-    Ends early when `is_stopping`, when what is in hand is finished or kept. Asks the ledger by `retrying`.
+    Ends early when `is_stopping`, when what is in progress is finished or kept. Asks the ledger by `retrying`.
 
     Raises:
         StoreUnavailable: nothing gets done any more.
@@ -159,8 +159,8 @@ def _wait_for_others(
     is_stopping: Callable[[], bool],
     retrying: Retry,
 ) -> None:
-    """Wait until none of these shards is in the hands of another run that is alive."""
-    logger.info("%d shards are in the hands of another run; waiting for it", len(shards))
+    """Wait until no run that is alive works on any of these shards."""
+    logger.info("another run works on %d shards; waiting for it", len(shards))
     waiting = set(shards)
 
     def still_waiting() -> set[str]:
@@ -182,7 +182,7 @@ def workers_that_fit(options: RenderOptions) -> int:
 
 
 def refuse_spot_driver() -> None:
-    """The driver closes the books: it must not stand on a node that may vanish.
+    """The driver settles the run: it must not stand on a node that may vanish.
 
     Raises:
         InvalidRequest: it does.
@@ -200,7 +200,7 @@ def ray_running() -> Iterator[None]:
     started_here = not ray.is_initialized()
     if started_here:
         # RAY_ADDRESS names the cluster, as under `ray job submit`. Without it we start our own; Ray would join the one
-        # that a file in /tmp names, which anybody on this machine may write.
+        # that a file in /tmp names, which every user of this machine may write.
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
         else:

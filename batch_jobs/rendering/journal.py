@@ -1,4 +1,4 @@
-"""What a render process leaves behind of its attempts while they run, so that whoever comes after it can count them."""
+"""What a render process writes about its attempts while they run, so that they can be counted if it dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrion.tracks.outcome import Failure
 
 
 class Journal:
-    """What a worker has in hand, for those who come after it. Threads may note and write at any time."""
+    """What a worker is working on, for the workers after it. Threads may note and write at any time."""
 
     def __init__(self, folder: JobFolder, identity: WorkerJournal, clock: Clock) -> None:
         self._folder = folder

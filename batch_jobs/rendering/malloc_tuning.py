@@ -1,8 +1,8 @@
-"""How a driver that lives for days keeps its heap small: one heap for all threads, and free pages go back.
+"""How a driver that runs for days keeps its memory small: all threads allocate from one arena, and free pages go back.
 
-Each Ray Data execution starts threads, and glibc and Arrow give threads heaps of their own, which stay when they are
-gone and are never quite empty: one MiB an execution and more. The surprising thing: nothing is leaked, and still it
-grows. Elsewhere than on glibc pages go back when the C library pleases.
+Each Ray Data execution starts threads. glibc and Arrow give each thread an arena of its own, which stays when the
+thread has ended and is never quite empty: without this, memory grows by one MiB and more with each execution, although
+nothing leaks. Other C libraries than glibc give pages back in their own way, and are left alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 
 import pyarrow as pa
 
-#: Of `mallopt`: how many heaps there may be (glibc's malloc.h).
+#: Of `mallopt`: how many arenas there may be (glibc's malloc.h).
 _M_ARENA_MAX: Final = -8
 
 _libc: Final = ctypes.CDLL(None)
 
 
 def share_one_arena() -> None:
-    """Have the threads that this process starts from now on share one heap, also for Arrow's buffers."""
+    """Have the threads that this process starts from now on share one arena, also for Arrow's buffers."""
     pa.set_memory_pool(pa.system_memory_pool())
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_ARENA_MAX, 1)

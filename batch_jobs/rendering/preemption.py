@@ -1,8 +1,8 @@
 """What a render process asks about the machine it runs on: which one it is, and whether it will be taken away.
 
-The surprising thing: Ray does nothing at a drain's deadline. It starts nothing new on a draining node, and Ray Data
-hands no more work to actors there, but it neither moves nor replaces them. An actor that wants to go on elsewhere has
-to end its own process; it is restarted on another node, and such a restart does not count against `max_restarts`.
+Ray does nothing at a drain's deadline. It starts nothing new on a draining node, and Ray Data hands no more work to
+actors there, but it neither moves nor replaces them. An actor that wants to go on elsewhere has to end its own process;
+it is restarted on another node, and such a restart does not count against `max_restarts`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """One Ray node, as its labels describe it. None is what nobody has labelled."""
+    """One Ray node, as its labels describe it. None: it has no such label."""
 
     node_id: str
     node_type: str | None
@@ -67,7 +67,7 @@ class NodeDrain:
         """When the node goes, UTC, or None while it stays.
 
         `NO_DEADLINE` is a drain without one. Where Ray does not answer within a second, what was known before holds: a
-        drain cannot be undone, and None may then mean "nobody knows".
+        drain cannot be undone, and None may then mean that it is not known.
         """
         try:
             draining = self._gcs.get_draining_nodes(timeout=GCS_TIMEOUT_S)

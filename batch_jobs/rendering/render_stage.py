@@ -1,8 +1,8 @@
-"""The actor of a catalog job: Ray Data hands it shards, it hands back a line about each. It may be taken away any time.
+"""The actor of a catalog job: Ray Data gives it shards, it gives back one row about each. It may be killed at any time.
 
 Audio, records and outcomes go to the store and to the job's folder, never through Ray. On a node that is being taken
-away it ends its own process: Ray moves nobody, but what a process that died had in hand, it gives to another one on
-another node.
+away it ends its own process: Ray moves no actor, but gives the shards of a process that died to another one on another
+node.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from orchestrion.telemetry.metrics import RayMetrics, RayRecorder
 
 logger = logging.getLogger(__name__)
 
-#: Shards that one process has in hand at the same time: the end of one is filled up with the beginning of the next.
+#: Shards that one process works on at the same time: the end of one is filled up with the beginning of the next.
 SHARDS_IN_HAND: Final = 2
 #: How often a process looks whether its node is being taken away, and whether its run is to stop.
 LOOK_S: Final = 1.0
@@ -42,7 +42,7 @@ LOOK_S: Final = 1.0
 RESERVE_S: Final = 2.0
 #: A node that is drained without a deadline is left after so long.
 LEAVE_WITHIN_S: Final = 120.0
-#: A stopped run gives what is in hand so long.
+#: A stopped run gives what is in progress so long.
 STOP_WITHIN_S: Final = 20.0
 
 
@@ -145,7 +145,7 @@ class RenderStage:
         try:
             self._journal.write(left)
         except Exception:
-            # Also what nobody foresaw: without its beat a process counts as dead.
+            # Also an unforeseen error: without its beat a process counts as dead.
             logger.warning("the journal could not be written", exc_info=True)
 
     def _stop_if_asked(self) -> None:
@@ -158,8 +158,8 @@ class RenderStage:
     # ---- going away --------------------------------------------------------------------------------------------
 
     def _leave(self, within_s: float) -> NoReturn:
-        """Finish or keep what is in hand, write down where things stand, and be gone before the node is."""
-        logger.warning("the node is being taken away; %.1f s to finish what is in hand", within_s)
+        """Finish or keep what is in progress, write the journal, and end before the node does."""
+        logger.warning("the node is being taken away; %.1f s to finish what is in progress", within_s)
         ends_s = self._clock.monotonic_s() + within_s
         self._leaving = True
         self._executor.stop(within_s)
@@ -169,7 +169,7 @@ class RenderStage:
         os._exit(0)
 
     def _give_up(self) -> NoReturn:
-        """End a process whose model hangs: Ray starts another one and gives it what this one had in hand."""
+        """End a process whose model hangs: Ray starts another one and gives it the shards of this one."""
         logger.error("nothing has moved for %.0f s; this process ends itself", self._executor.policy.stall_s)
         self._write_journal()
         os._exit(1)

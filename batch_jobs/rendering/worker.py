@@ -1,7 +1,7 @@
 """How one process takes a shard to its commit: claim → render what is missing → settle every row → commit.
 
-No Ray here. A shard that was begun before is not begun again: what its dead worker finished is in the store and counts
-as this job's own work, and only what was in its hands when it died is made a second time.
+No Ray here. A shard is never begun from nothing twice: what a dead worker of it finished is in the store and counts as
+this job's own work, and only the tracks that it was working on when it died are made a second time.
 """
 
 from __future__ import annotations
@@ -39,16 +39,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: So many workers died with a shard in hand: from then on its rows are tried one at a time, and nothing beside them.
+#: So many workers died while they worked on a shard: from then on its rows are rendered one at a time, and nothing
+#: beside them.
 DEATHS_BEFORE_EXCLUSIVE: Final = 2
 #: So many workers died with one row alone: it is given up.
 DEATHS_ALONE: Final = 3
 
-#: What became of a shard in a worker's hands.
+#: What became of a shard that a worker was given.
 COMMITTED: Final = "committed"
 ELSEWHERE: Final = "elsewhere"
 LEFT: Final = "left"
-#: The store or the ledger was away for longer than anybody waits; `reason` has its last word.
+#: The store or the ledger was away for longer than a worker waits; `reason` has its last word.
 GIVEN_UP: Final = "given-up"
 
 _SUMMED: Final = pa.schema(
@@ -57,7 +58,7 @@ _SUMMED: Final = pa.schema(
         *((name, pa.float64()) for name in ("charged_usd", "saved_usd", "audio_s")),
     ]
 )
-#: One row for each shard that a worker had in hand: what the driver learns of it. From the fourth column on, `Totals`.
+#: One row for each shard that a worker was given: what the driver learns of it. From the fourth column on, `Totals`.
 SUMMARY_SCHEMA: Final = pa.schema([*((name, pa.string()) for name in ("shard", "state", "reason")), *_SUMMED])
 
 
@@ -91,7 +92,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Settled:
-    """What became of one request: its outcome, its tries, and whether this job paid for it."""
+    """What became of one request: its outcome, the number of attempts, and whether this job paid for it."""
 
     outcome: Track | Failure
     attempts: int
@@ -174,11 +175,11 @@ class ShardWorker:
     # ---- who had it before -------------------------------------------------------------------------------------
 
     def _previous(self, shard: str) -> Previous | None:
-        """Those who had the shard before; None if one of another run has it just now."""
+        """The workers that had the shard before; None if one of another run works on it now."""
         me, now = self._journal.identity, self._clock.now()
         claims = {worker: at for worker, at in self._folder.claims(shard).items() if worker != me.worker_id}
         workers = [journal for worker in claims if (journal := self._folder.journal(worker)) is not None]
-        # A claim of our own run was handed on to us by Ray: whoever made it is gone, however fresh it is.
+        # A claim of our own run was handed on to us by Ray: the worker that made it is gone, however fresh it is.
         if any(worker.run_id != me.run_id and self._folder.is_at_work(worker, now) for worker in workers):
             return None
         return Previous(min(claims.values(), default=now), tuple(workers))
@@ -222,20 +223,20 @@ class ShardWorker:
         self._budget.earn(len(wanted))
         while again:
             number += 1
-            tries = {}
+            begun = {}
             for track_id in again:
                 row = wanted[track_id]
-                tries[track_id] = one = Attempt.begin(self._executor, row.request, track_id)
+                begun[track_id] = one = Attempt.begin(self._executor, row.request, track_id)
                 self._journal.note(shard, row.at.line, one)
-            outcomes = {track_id: one.outcome.result() for track_id, one in tries.items()}
+            outcomes = {track_id: one.outcome.result() for track_id, one in begun.items()}
             for track_id, outcome in outcomes.items():
                 if outcome is None:
                     return None
-                was_made = tries[track_id].started_at is not None
+                was_made = begun[track_id].started_at is not None
                 paid = was_made or (isinstance(outcome, Track) and previous.maker(outcome) is not None)
                 settled[track_id] = _Settled(outcome, number, paid and isinstance(outcome, Track))
             failures = {track_id: one for track_id, one in outcomes.items() if isinstance(one, Failure)}
-            # The executor has waited for the store as long as anybody does.
+            # The executor has already waited for the store as long as it may.
             unstored = [one for one in failures.values() if one.code == StoreUnavailable.code]
             if unstored and self._executor.store_is_lost:
                 raise StoreUnavailable(unstored[0].message)
@@ -249,7 +250,7 @@ class ShardWorker:
     # ---- the commit --------------------------------------------------------------------------------------------
 
     def _table(self, shard: str, rows: Sequence[_Row], settled: Mapping[str, _Settled], previous: Previous) -> pa.Table:
-        """The shard's commit: an outcome for each row, and the tries that led to them."""
+        """The shard's commit: an outcome for each row, and the attempts that led to them."""
         now = self._clock.now()
         ended: list[dict[str, Any]] = []
         paid: set[str] = set()
@@ -276,7 +277,7 @@ class ShardWorker:
         return attempt_row(attempt, self._folder.job_id, worker, self._prices)
 
     def _adopted(self, shard: str, row: _Row, track: Track, maker: WorkerJournal) -> dict[str, Any]:
-        """The try that made a track before its worker could commit it."""
+        """The attempt that made a track before its worker could commit it."""
         noted = [one for one in maker.attempts if one.shard == shard and one.track_id == track.track_id]
         ended_at = datetime.fromisoformat(track.record.created_at)
         device_seconds = track.record.device_seconds
@@ -307,7 +308,7 @@ def _deadly(row: _Row, track_id: str, deaths: int) -> Failure:
         code=ModelFailed.code,
         stage="worker",
         message=(
-            f"the process that rendered line {row.at.line} died {deaths} times with this row alone in its hands; "
+            f"the process that rendered line {row.at.line} died {deaths} times while it rendered this row alone; "
             "Ray's logs say why. If its nodes only happened to go away, run again with --retry-failures"
         ),
         retryable=True,

@@ -1,7 +1,7 @@
 """What a ledger cost, asked of its Parquet with DuckDB: figures by dimension, the bill, waste, spot, other prices.
 
-The surprising thing: a track that was there already is delivered but not paid, so a cost per track is what everything
-cost divided by the tracks that were rendered, not by those that were delivered.
+A track that was stored already is delivered but not paid for. So the cost per track is what everything cost, divided by
+the tracks that were rendered, not by those that were delivered.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class CostReport:
     totals: dict[str, Any]
     #: One row for each value of each dimension: dimension, value, failures and the figures of `totals`.
     breakdown: list[dict[str, Any]]
-    #: job_id, tracks_usd, unallocated_usd, nodes_usd, difference_usd; a job whose books are not closed is not in it.
+    #: job_id, tracks_usd, unallocated_usd, nodes_usd, difference_usd; a job that was never settled is not in it.
     reconciliation: list[dict[str, Any]]
     #: ended, reason, tries, device_seconds, cost_usd; dearest first.
     waste: list[dict[str, Any]]
@@ -140,7 +140,7 @@ class CostReport:
     node_types: list[dict[str, Any]]
     #: What spot machines saved; None if there were none. A figure of it is None if no price on demand is known.
     spot: dict[str, Any] | None
-    #: The node types at other prices; empty if nobody asked.
+    #: The node types at other prices; empty if not asked for.
     what_if: list[dict[str, Any]]
     #: reason, stage, transient, rows; most frequent first.
     failures: list[dict[str, Any]]
@@ -270,9 +270,9 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str, **parameters: objec
 
 
 def spot_savings(nodes: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What spot machines saved, from the sums over them and over the tries that were lost with them.
+    """What spot machines saved, from the sums over them and over the attempts that were lost with them.
 
-    A try that was lost would not have been needed on demand, where nobody takes the machine away: its seconds are
+    An attempt that was lost would not have been needed on demand, where no machine is taken away: its seconds are
     taken off the comparison at the price on demand.
 
     Returns:

@@ -87,8 +87,10 @@ def report_page(report: CostReport) -> str:
         ),
         _card(
             "Waste by cause",
-            "Tries that gave no track; what was kept, another try went on from.",
-            _bars([(waste_cause(row), row["cost_usd"]) for row in report.waste], usd, "failed", "No try was in vain."),
+            "Attempts that gave no track; what was kept, another attempt went on from.",
+            _bars(
+                [(waste_cause(row), row["cost_usd"]) for row in report.waste], usd, "failed", "No attempt was in vain."
+            ),
         ),
         _card(
             "Device time of each track", "A dot is a rendered track; the dashed line is real time.", _scatter(report)
@@ -98,7 +100,7 @@ def report_page(report: CostReport) -> str:
     sections = [
         *([_what_if(report)] if report.what_if else []),
         *([_spot(report.spot)] if report.spot else []),
-        *([_section("Waste", "Tries that gave no track.", _waste_table(report))] if report.waste else []),
+        *([_section("Waste", "Attempts that gave no track.", _waste_table(report))] if report.waste else []),
         *([_section("Machines", "The bill.", _node_table(report))] if report.node_types else []),
         _section("Dearest tracks", "", _dearest_table(report)),
         *(
@@ -137,7 +139,7 @@ def _bill(report: CostReport) -> str:
     totals = report.totals
     note = f"{escape(unshared(totals))}." if totals["unshared_tracks"] else ""
     if not report.reconciliation:
-        return _section("The bill", note, "<p>No job of this ledger has closed its books.</p>")
+        return _section("The bill", note, "<p>No job of this ledger has been settled.</p>")
     table = _html_table(
         ("job", "charged to tracks", "to no track", "machines", "difference"),
         [
@@ -354,7 +356,7 @@ def _breakdown_table(dimension: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _waste_table(report: CostReport) -> str:
     return _html_table(
-        ("cause", "tries", "device s", "cost"),
+        ("cause", "attempts", "device s", "cost"),
         (
             (
                 escape(waste_cause(row)),

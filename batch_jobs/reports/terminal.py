@@ -36,64 +36,72 @@ def print_report(report: CostReport, console: Console) -> None:
         if rows:
             console.print(_breakdown_table(dimension, rows, console.width))
     if len(report.reconciliation) > 1:
-        console.print(
-            _table(
-                "the bill of each job",
-                ("job", "tracks", "not charged", "machines", "difference"),
-                [
-                    (
-                        row["job_id"],
-                        *(usd(row[name]) for name in ("tracks_usd", "unallocated_usd", "nodes_usd")),
-                        cents(row["difference_usd"]),
-                    )
-                    for row in report.reconciliation
-                ],
-                console.width - 52,
-            )
-        )
+        console.print(_jobs_table(report, console.width))
     if report.waste:
-        console.print(
-            _table(
-                "tries that gave no track",
-                ("cause", "tries", "device-seconds", "cost"),
-                [
-                    (waste_cause(row), str(row["tries"]), f"{row['device_seconds']:.1f}", usd(row["cost_usd"]))
-                    for row in report.waste
-                ],
-                console.width - 40,
-            )
-        )
+        console.print(_waste_table(report, console.width))
     if report.spot:
         console.print(Text(spot_line(report.spot)))
     if report.what_if:
-        console.print(
-            _table(
-                "at other prices",
-                ("machine", "hours", "now", "then"),
-                [
-                    (
-                        f"{row['node_type']} {row['market']}",
-                        f"{row['node_hours']:.2f}",
-                        *(usd(row[name]) for name in ("now_usd", "then_usd")),
-                    )
-                    for row in report.what_if
-                ],
-                console.width - 40,
-            )
-        )
+        console.print(_what_if_table(report, console.width))
         console.print(Text(what_if_line(report.what_if, report.totals)))
     if report.failures:
-        console.print(
-            _table(
-                "failures",
-                ("reason", "stage", "transient", "rows"),
-                [
-                    (row["reason"], row["stage"], "yes" if row["transient"] else "no", str(row["rows"]))
-                    for row in report.failures
-                ],
-                console.width - 40,
+        console.print(_failures_table(report, console.width))
+
+
+def _jobs_table(report: CostReport, console_width: int) -> Table:
+    return _table(
+        "the bill of each job",
+        ("job", "tracks", "not charged", "machines", "difference"),
+        [
+            (
+                row["job_id"],
+                *(usd(row[name]) for name in ("tracks_usd", "unallocated_usd", "nodes_usd")),
+                cents(row["difference_usd"]),
             )
-        )
+            for row in report.reconciliation
+        ],
+        console_width - 52,
+    )
+
+
+def _waste_table(report: CostReport, console_width: int) -> Table:
+    return _table(
+        "attempts that gave no track",
+        ("cause", "attempts", "device-seconds", "cost"),
+        [
+            (waste_cause(row), str(row["tries"]), f"{row['device_seconds']:.1f}", usd(row["cost_usd"]))
+            for row in report.waste
+        ],
+        console_width - 43,
+    )
+
+
+def _what_if_table(report: CostReport, console_width: int) -> Table:
+    return _table(
+        "at other prices",
+        ("machine", "hours", "now", "then"),
+        [
+            (
+                f"{row['node_type']} {row['market']}",
+                f"{row['node_hours']:.2f}",
+                *(usd(row[name]) for name in ("now_usd", "then_usd")),
+            )
+            for row in report.what_if
+        ],
+        console_width - 40,
+    )
+
+
+def _failures_table(report: CostReport, console_width: int) -> Table:
+    return _table(
+        "failures",
+        ("reason", "stage", "transient", "rows"),
+        [
+            (row["reason"], row["stage"], "yes" if row["transient"] else "no", str(row["rows"]))
+            for row in report.failures
+        ],
+        console_width - 40,
+    )
 
 
 def _breakdown_table(dimension: str, rows: Sequence[Mapping[str, Any]], console_width: int) -> Table:

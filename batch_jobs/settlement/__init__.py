@@ -1,1 +1,1 @@
-"""Closing a job: what became of each row, who pays for what, and the commit that says so."""
+"""Settling a run: what became of each row, who pays for what, and the commit that says so."""

@@ -2,7 +2,7 @@
 
     node_usd  =  what machines cost from their first worker's start to their last one's end
               =  reserved (devices that workers had to themselves)                      +  unallocated (the others)
-    reserved  =  direct (renders of tracks)  +  waste (tries that gave no track)  +  idle (the rest)
+    reserved  =  direct (renders of tracks)  +  waste (attempts without a track)  +  idle (the rest)
 
 Tracks carry waste and idle in proportion to what their own render cost; a cache hit carries nothing. Idle is what is
 left over, so it can be a little less than nothing: a process that masters one track while it generates the next holds
@@ -82,7 +82,7 @@ def split_bill(direct_usd: float, waste_usd: float, bills: Iterable[NodeBill]) -
 
     Args:
         direct_usd: sum of `charged_usd` of the tracks.
-        waste_usd: cost of the tries that no track is charged for.
+        waste_usd: cost of the attempts that no track is charged for.
         bills: of the machines, from `node_bills`.
     """
     nodes = tuple(bills)

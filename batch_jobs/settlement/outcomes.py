@@ -1,8 +1,8 @@
 """How a catalog row ends: as a row of `tracks` or a row of `failures`, both of the schemas in `tables`.
 
-A track's row is its record, field for field, after the columns that belong to this job and this catalog. The
-surprising thing: `cost_usd` is what the track cost whenever it was made, `charged_usd` what this job's render of it
-cost, so sums of money are never sums of `cost_usd`.
+A track's row is its record, field for field, after the columns that belong to this job and this catalog. `cost_usd` is
+what the track cost when it was made, by any job; `charged_usd` is what this job paid for it. Sums of money are sums of
+`charged_usd`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def track_row(
             "requested_by": request.requester,
             "cache_hit": not paid,
             "charged_usd": track.record.cost_usd if paid else 0.0,
-            # Known when the books are closed.
+            # Known at settlement.
             "waste_usd": None,
             "idle_usd": None,
             "total_usd": None,
@@ -77,7 +77,7 @@ def failure_row(
 
 
 def _writable(message: str) -> str:
-    """A message as a column takes it, whoever wrote it: UTF-8, and not a book."""
+    """A message as a column takes it, whatever it says: UTF-8, and of bounded length."""
     return message[:MAX_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
@@ -88,7 +88,7 @@ def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
 
 
 def attempt_row(attempt: AttemptRecord, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:
-    """A row of `attempts`: a try and who made it."""
+    """A row of `attempts`: an attempt and the worker that made it."""
     node = prices.of(worker.node)
     return asdict(attempt) | {
         "job_id": job_id,

@@ -1,6 +1,6 @@
 """What the machines of a job cost: the price table of the command that runs it, whatever a journal says.
 
-Workers render at these prices, and the books are closed at them. A journal only names its machine.
+Workers render at these prices, and runs are settled at them. A journal only names its machine.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Closing the books: what a job's workers committed since the last time becomes rows of the ledger, all at once.
+"""Settlement: what a job's workers committed since the last one becomes rows of the ledger, all at once.
 
-shards and journals that no settlement counted yet → sums → who pays for what → rows → one commit. It runs at the end of
-each run, also of one that was stopped, and mends what a killed run left. There is no half settlement to repair: until
-the manifest names it, nothing of it counts; after that, its list of shards and workers keeps them from being
-counted again, whoever tries.
+shards and journals that no settlement counted yet → sums → who pays for what → rows → one commit. It happens at the end
+of each run, also of one that was stopped, and includes what a killed run left. There is no half settlement to repair:
+until the manifest names it, nothing of it counts; after that, its list of shards and workers keeps them from being
+counted again.
 
 What lies in the job's folder and does not read as ours stops no settlement: a journal is skipped, and what only has the
 name of a shard is removed, so that the next run renders its rows.
@@ -72,7 +72,7 @@ def settle(
         folder: the job, below the same address as the ledger.
         job: what it is (`catalog`, `catalog_sha256`, `store`, `begun_at`).
         prices: of its machines.
-        run_id: the run that ends: its workers count as done. Of other runs, those that nobody has seen for a while.
+        run_id: the run that ends: its workers count as done. Of other runs, those that were not seen for a while.
         state: how the run ends.
         rows: rows of the catalog.
         clock: says which workers are alive.
@@ -114,11 +114,11 @@ def rows_of(shard: pa.Table, kind: str) -> pa.Table:
 
 @dataclass(slots=True)
 class _Accounted:
-    """What the job's closings have counted already."""
+    """What the job's settlements have counted already."""
 
     shards: set[str] = field(default_factory=set)
     workers: set[str] = field(default_factory=set)
-    #: Tries of dead workers that were in no shard at the time.
+    #: Attempts of dead workers that were in no shard at the time.
     attempts: set[str] = field(default_factory=set)
     paid_up_to: dict[RunNode, datetime] = field(default_factory=dict)
 
@@ -126,7 +126,7 @@ class _Accounted:
         # A name is the hash of these very bytes. To go on without them would count everything in them twice.
         if key.rpartition("/")[2] != f"{_settlement_name(settlement)}.json":
             raise InvalidRequest.of(
-                "ledger", key, "is not what was written when the books were closed; restore it and run again"
+                "ledger", key, "is not what was written when the run was settled; restore it and run again"
             )
         values = json.loads(settlement)
         self.shards.update(values["shards"])
@@ -184,11 +184,11 @@ class _Settlement:
         self._clock = clock
         #: Shards that are none, by their names.
         self.unreadable: set[str] = set()
-        #: The closings before this one, and what this one came to on top of them.
+        #: The settlements before this one, and what this one came to on top of them.
         self._made: tuple[tuple[str, ...], _Result | None] | None = None
 
     def build(self, newest: Snapshot) -> Change | None:
-        """The change to the newest state; None if this job's books are as they should be."""
+        """The change to the newest state; None if there is nothing to settle."""
         known = newest.jobs.get(self._folder.job_id)
         before = known.closings if known else ()
         if self._made is None or self._made[0] != before or not self._still_there(newest):
@@ -217,7 +217,7 @@ class _Settlement:
         )
 
     def _still_there(self, newest: Snapshot) -> bool:
-        """Whether nobody else (a compaction) has replaced the files that this settlement replaces."""
+        """Whether nothing else (a compaction) has replaced the files that this settlement replaces."""
         result = self._made[1] if self._made else None
         return result is None or result.removed <= {file.path for file in newest.tables["failures"]}
 
@@ -233,7 +233,7 @@ class _Settlement:
                 self.unreadable.add(error.shard)
 
     def _result_of_readable(self, newest: Snapshot, accounted: _Accounted) -> _Result | None:
-        # Journals first: a try that leaves a journal meanwhile is then in a shard that the listing has.
+        # Journals first: an attempt that leaves a journal meanwhile is then in a shard that the listing has.
         workers = self._workers_done(accounted)
         committed = self._folder.committed()
         shards = [name for name in committed if name not in accounted.shards | self.unreadable]
@@ -244,21 +244,21 @@ class _Settlement:
         lost_rows = self._rows_of_lost(lost)
         sums.wasted += [row["cost_usd"] for row in lost_rows]
         sums.totals.charged_usd = math.fsum(sums.charged)
-        books = split_bill(
+        bill = split_bill(
             sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, accounted.paid_up_to)
         )
         added: dict[str, list[LedgerFile]] = defaultdict(list)
-        sums.totals.failures -= self._write_shards(shards, sums, books, accounted, added)
+        sums.totals.failures -= self._write_shards(shards, sums, bill, accounted, added)
         if lost_rows:
             added["attempts"] += self._ledger.write("attempts", pa.Table.from_pylist(lost_rows, schema=ATTEMPTS_SCHEMA))
-        if books.nodes:
-            nodes = [_node_row(bill, self._folder.job_id) for bill in books.nodes]
+        if bill.nodes:
+            nodes = [_node_row(one, self._folder.job_id) for one in bill.nodes]
             added["nodes"] += self._ledger.write("nodes", pa.Table.from_pylist(nodes, schema=NODES_SCHEMA))
         replaced, removed = self._take_back(newest, sums, added)
         sums.totals.failures -= replaced
-        sums.totals.waste_usd, sums.totals.idle_usd = books.waste_usd, books.idle_usd
-        sums.totals.unallocated_usd, sums.totals.node_usd = books.unallocated_usd, books.node_usd
-        return _Result(self._record(shards, workers, lost, books), sums.totals, added, removed)
+        sums.totals.waste_usd, sums.totals.idle_usd = bill.waste_usd, bill.idle_usd
+        sums.totals.unallocated_usd, sums.totals.node_usd = bill.unallocated_usd, bill.node_usd
+        return _Result(self._record(shards, workers, lost, bill), sums.totals, added, removed)
 
     def _workers_done(self, accounted: _Accounted) -> list[WorkerJournal]:
         """The workers to account for now. A machine that still works for another run is left to that run, whole."""
@@ -276,10 +276,10 @@ class _Settlement:
     def _tries_in_journals(
         self, workers: Iterable[WorkerJournal], published: set[str]
     ) -> dict[str, tuple[AttemptRecord, WorkerJournal]]:
-        """Tries that only their worker's journal tells of, unless a new shard does."""
+        """Attempts that only their worker's journal tells of, unless a new shard does."""
         found = {attempt.attempt_id: (attempt, worker) for worker in workers for attempt in worker.attempts}
         for shard in {attempt.shard for attempt, _ in found.values()} & published:
-            # What was counted is not looked at again: without it, a try may be told of twice.
+            # What was counted is not looked at again: without it, an attempt may be counted twice.
             if (rows := self._folder.shard(shard)) is not None:
                 for attempt_id in rows_of(rows, "attempt")["attempt_id"].to_pylist():
                     found.pop(attempt_id, None)
@@ -288,7 +288,7 @@ class _Settlement:
     def _sum_up(
         self, shards: Sequence[str], lost: dict[str, tuple[AttemptRecord, WorkerJournal]], accounted: _Accounted
     ) -> _Sums:
-        """The first pass. Takes the tries that it finds out of `lost`."""
+        """The first pass. Takes the attempts that it finds out of `lost`."""
         sums = _Sums()
         for name, shard in _read_ahead(lambda name: self._readable(name, _SUMMED), shards):
             self._check_values(name, shard)
@@ -336,7 +336,7 @@ class _Settlement:
         self,
         shards: Sequence[str],
         sums: _Sums,
-        books: Bill,
+        bill: Bill,
         accounted: _Accounted,
         added: dict[str, list[LedgerFile]],
     ) -> int:
@@ -356,7 +356,7 @@ class _Settlement:
             failed = failures.num_rows
             if later := [lines for number, many in sums.retried.items() if number > in_round for lines in many]:
                 failures = failures.filter(pc.invert(pc.is_in(failures["line"], value_set=pa.concat_arrays(later))))
-            tracks = _with_shares(tracks, books)
+            tracks = _with_shares(tracks, bill)
             for table, kept in (("tracks", tracks), ("failures", failures), ("attempts", attempts)):
                 added[table] += self._ledger.write(table, kept)
             return int(failed - failures.num_rows)
@@ -379,7 +379,7 @@ class _Settlement:
     def _take_back(
         self, newest: Snapshot, sums: _Sums, added: dict[str, list[LedgerFile]]
     ) -> tuple[int, frozenset[str]]:
-        """Failures of earlier closings that a later round settled leave the table: how many, and the old files."""
+        """Failures of earlier settlements that a later round settled leave the table: how many, and the old files."""
         again = [lines for many in sums.retried.values() for lines in many]
         if not again:
             return 0, frozenset()
@@ -396,14 +396,14 @@ class _Settlement:
                 added["failures"] += self._ledger.write("failures", rows.filter(pc.invert(gone)))
         return count, frozenset(removed)
 
-    def _record(self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str], books: Bill) -> str:
+    def _record(self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str], bill: Bill) -> str:
         """Write down what this settlement counts; returns the key."""
         record = {
             "run_id": self._run_id,
             "shards": list(shards),
             "workers": sorted(each.worker_id for each in workers),
             "attempts": sorted(lost),
-            "paid_up_to": [[bill.run_id, bill.node.node_id, utc_timestamp(bill.up_to)] for bill in books.nodes],
+            "paid_up_to": [[one.run_id, one.node.node_id, utc_timestamp(one.up_to)] for one in bill.nodes],
         }
         data = json.dumps(record).encode()
         key = settlement_key(self._folder.job_id, _settlement_name(data))
@@ -440,10 +440,10 @@ def _settlement_name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def _with_shares(tracks: pa.Table, books: Bill) -> pa.Table:
+def _with_shares(tracks: pa.Table, bill: Bill) -> pa.Table:
     """The tracks with what they carry of waste and idle time."""
     charged = tracks["charged_usd"]
-    waste, idle = books.shares(charged)
+    waste, idle = bill.shares(charged)
     total = pc.add(pc.add(charged, waste), idle)
     for name, values in (("waste_usd", waste), ("idle_usd", idle), ("total_usd", total)):
         at = tracks.schema.get_field_index(name)
@@ -480,7 +480,7 @@ def _without(rows: pa.Table, column: str, values: set[str]) -> pa.Table:
 
 
 def _round(shard: str) -> int:
-    """The round that a shard belongs to: 1, or later ones that try failed rows again."""
+    """The round that a shard belongs to: 1, or later ones that repeat failed rows."""
     return int(shard.partition("-")[0])
 
 

@@ -2,10 +2,10 @@
 
     python -m cluster.preemption.drain_node --node-ip 10.0.0.7 --deadline 2026-11-22T10:00:00Z
 
-Ray then starts nothing new there, and what runs there can see until when it may go on. The surprising thing: this is a
-process of its own because Ray's client waits up to 40 s for a head that is away, and only a kill ends that; whoever is
-in a hurry (`cluster.preemption.watcher`) runs it with a time limit. Ray's own `ray drain-node` is hidden from its help
-and wants an id that the machine does not know.
+Ray then starts nothing new there, and what runs there can see until when it may go on. It is a process of its own
+because Ray's client waits up to 40 s for a head that is away, and only a kill ends that: `cluster.preemption.watcher`
+runs it with a time limit. Ray's own `ray drain-node` is hidden from its help and wants an id that the machine does not
+know.
 
 Exit codes: 0 the node is draining, or had gone already · 1 Ray did not take it; try again · 2 unusable arguments.
 """

@@ -2,8 +2,8 @@
 
 It runs on each spot node, asks the provider's metadata server every two seconds, and drains the machine's Ray node once
 there is a notice: 120 s ahead on AWS, 30 s on Google Cloud and Azure. Nothing that ships with Ray or KubeRay does this.
-The surprising thing: it never imports Ray. The drain is a process of its own (`cluster.preemption.drain_node`), because
-Ray's client blocks for 40 s when the head is away, and a notice may be shorter than that.
+It never imports Ray: the drain is a process of its own (`cluster.preemption.drain_node`), because Ray's client blocks
+for 40 s when the head is away, and a notice may be shorter than that.
 
 Exit codes: 0 the node is draining · 2 unusable arguments · 3 Ray had not taken the drain when the time was over ·
 143 ended by SIGTERM without --on-sigterm.

@@ -1,7 +1,7 @@
 """What a render costs: seconds on a device times the price of that device, both written down where they came from.
 
-The surprising thing: there is no default price. A node type or market that the table does not know stops the process
-at its start, because a track that says it cost 0 USD is worse than no track.
+There is no default price: a node type or market that the table does not know stops the process at its start, because a
+track that says it cost 0 USD is worse than no track.
 """
 
 from __future__ import annotations

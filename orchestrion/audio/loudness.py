@@ -4,7 +4,7 @@ Two ways to the same figure. `integrated_lufs` asks pyloudnorm about a whole tra
 reads a track block by block and keeps, per frame of 16 samples, its K-weighted energy and its true peak: all that
 mastering needs to decide a gain, in 1/16 of the audio's size and without a second pass over it.
 
-The surprising thing: pyloudnorm's default filter reads 0.05 LU low; its "DeMan" filter agrees with libebur128.
+pyloudnorm's default filter reads 0.05 LU low, so its "DeMan" filter is used, which agrees with libebur128.
 """
 
 from __future__ import annotations

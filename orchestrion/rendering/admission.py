@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-#: Longer tracks go to the batch pool even when somebody waits: one would hold a low-latency slot for minutes.
+#: Longer tracks go to the batch pool even when a person waits: one would hold a low-latency slot for minutes.
 MAX_INTERACTIVE_DURATION_S: Final = 180.0
 #: For so long after an answer the batch pool surely has a replica: `autoscaling.policies.batch` gives none up sooner
 #: than 60 s.
 BATCH_WARM_S: Final = 45.0
-#: Whoever has waited this long comes next, whoever they are: nothing starves.
-PATIENCE_S: Final = 60.0
+#: A request that has waited this long comes next, whatever its rank: nothing starves.
+MAX_WAIT_S: Final = 60.0
 
 
 class Pool(StrEnum):
@@ -58,8 +58,9 @@ class InLine:
 def next_in_line(waiting: Sequence[InLine], served: Sequence[str]) -> int:
     """Index of the request that gets the free slot.
 
-    Those past their patience come first, in order; then people before batch work; then the requester who holds the
-    fewest slots, so that nobody's hundred requests stand before another's one; then the order of arrival.
+    Requests that waited for `MAX_WAIT_S` come first, in order; then interactive ones before batch work; then the
+    requester who holds the fewest slots, so that the hundred requests of one do not stand before the one of another;
+    then the order of arrival.
 
     Args:
         waiting: in order of arrival, at least one.
@@ -68,7 +69,7 @@ def next_in_line(waiting: Sequence[InLine], served: Sequence[str]) -> int:
 
     def rank(index: int) -> tuple[bool, bool, int, int]:
         request = waiting[index]
-        if request.waited_s >= PATIENCE_S:
+        if request.waited_s >= MAX_WAIT_S:
             return False, False, 0, index
         return True, not request.interactive, served.count(request.requester), index
 
@@ -95,7 +96,7 @@ def is_long(duration_s: float) -> bool:
 def pools_for(duration_s: float, priority: Priority, *, batch_is_warm: bool) -> tuple[Pool, ...]:
     """The pools to ask for a track of this length and urgency; the second only when the first has no room.
 
-    A long track that somebody waits for goes to the batch pool while that has a replica. An empty batch pool takes some
+    A long track that a person waits for goes to the batch pool while that has a replica. An empty batch pool takes some
     14 s to start one; the low-latency pool begins such a track at once, where it has a slot to spare for it.
     """
     if priority is Priority.BATCH or (is_long(duration_s) and batch_is_warm):
@@ -104,7 +105,7 @@ def pools_for(duration_s: float, priority: Priority, *, batch_is_warm: bool) -> 
 
 
 def batch_is_warm(min_replicas: int, since_answer_s: float | None) -> bool:
-    """Whether the batch pool has a replica, as far as somebody knows whom it last answered `since_answer_s` ago."""
+    """Whether the batch pool has a replica, as far as a caller knows that had its last answer `since_answer_s` ago."""
     return min_replicas > 0 or (since_answer_s is not None and since_answer_s < BATCH_WARM_S)
 
 
@@ -117,10 +118,10 @@ def retry_after_s(queue: QueueState) -> float | None:
     """None when the request may wait here; otherwise the seconds after which a place should be free.
 
     A replica takes as many requests as it has slots and places in the queue, and one leaves when its track is stored:
-    what is still being mastered counts, because it still needs the memory, and may be why nobody gets a slot.
+    what is still being mastered counts, because it still needs the memory, and may be why no slot is free.
 
     A full queue drains one request per `mean_service_s` of device time, so a place is free after one of them; the
-    forecast is what the whole line needs to halve, so that refused clients do not all return into a full queue.
+    forecast is what the whole queue needs to halve, so that refused clients do not all return into a full queue.
     """
     inside = queue.active + queue.queued + queue.completing
     if inside < queue.slots + queue.queue_limit:

@@ -1,4 +1,4 @@
-"""Who waits, who has a slot, who is being finished: the state that all threads of an executor share, under one lock."""
+"""Queue, slots and what is being finished: the state that all threads of an executor share, under one lock."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TaskBoard:
                 mean_service_s=self.mean_service_s,
             )
 
-    # ---- those who wait ----------------------------------------------------------------------------------------
+    # ---- listeners ---------------------------------------------------------------------------------------------
 
     def join(self, task: Task, wake: Callable[[], None], streaming: bool, priority: Priority) -> Listener:
         """Wait for the task of the same track that is there, or for this one, which is put in the queue.
@@ -124,7 +124,7 @@ class TaskBoard:
             )
 
     def leave(self, listener: Listener) -> None:
-        """Stop waiting. A task that nobody waits for any more is given up, unless its audio is already whole."""
+        """Stop waiting. A task without listeners is given up, unless its audio is already whole."""
         with self.changed:
             task = listener.task
             task.listeners.remove(listener)
@@ -156,7 +156,7 @@ class TaskBoard:
     # ---- before the slot ---------------------------------------------------------------------------------------
 
     def next_to_prepare(self) -> list[Task]:
-        """The next tasks in line that are not prepared, as many as there are threads for it; they are taken."""
+        """The next tasks of the queue that are not prepared, as many as there are threads for it; they are taken."""
         with self.changed:
             free = self.policy.threads[Stage.PREPARE] - len(self._preparing)
             front = self._in_line(self.queued, self.policy.slots - len(self.active) + self.policy.prepared_ahead)
@@ -227,7 +227,7 @@ class TaskBoard:
             return [task for task in self.active if task.rendering is not None]
 
     def take_abandoned(self) -> list[Task]:
-        """Tasks to close: those that nobody waits for any more, and those that were given up meanwhile."""
+        """Tasks to close: those without listeners, and those that were given up meanwhile."""
         with self.changed:
             abandoned = [task for task in self.active if not task.listeners]
             for task in abandoned:
@@ -236,7 +236,7 @@ class TaskBoard:
             return abandoned + to_close
 
     def give_on(self, task: Task, chunk: Pcm | None, now_s: float) -> bool:
-        """Hand a chunk to those who listen, or note the end; False if the task is over."""
+        """Hand a chunk to the streams, or note the end; False if the task is over."""
         with self.changed:
             if task.outcome is not None:
                 return False
@@ -267,7 +267,7 @@ class TaskBoard:
     # ---- the end of a task -------------------------------------------------------------------------------------
 
     def conclude(self, tasks: Iterable[Task], outcome: Track | Failure) -> None:
-        """Tell those who wait for these tasks what became of them; one that is over already stays as it is."""
+        """Tell the listeners of these tasks what became of them; one that is over already stays as it is."""
         with self.changed:
             over = [task for task in tasks if task.outcome is None]
             for task in over:
@@ -280,7 +280,7 @@ class TaskBoard:
         tell(listeners)
 
     def _take_out(self, task: Task) -> None:
-        """Nobody joins it any more, and neither queue nor slot is its."""
+        """No request joins it any more, and it has no place in queue or slots."""
         if self._tasks.get(task.track_id) is task:
             del self._tasks[task.track_id]
         if task in self.queued:

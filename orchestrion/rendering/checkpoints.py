@@ -1,4 +1,4 @@
-"""What is kept of unfinished pieces, for whoever makes the rest: what a sudden death may cost."""
+"""What is kept of unfinished pieces while they are made, so that another process can make the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEEP_EVERY_S: Final = 15.0
 
 
 class Checkpoints(Protocol):
-    """Where what is made of unfinished pieces is kept, for whoever makes the rest."""
+    """Where unfinished pieces are kept for the process that makes the rest."""
 
     def partial(self, track_id: str, /) -> bytes | None: ...  # noqa: D102
     def keep_partial(self, track_id: str, checkpoint: bytes, /) -> None: ...  # noqa: D102
@@ -64,5 +64,5 @@ class Keeper:
         try:
             retrying(lambda: checkpoints.drop_partial(task.track_id))
         except Exception:
-            # It is in nobody's way: the track is there, and nobody asks for its parts.
+            # It does no harm: the track is there, and its parts are not looked for any more.
             logger.warning("%s: its partial piece could not be deleted", task.track_id, exc_info=True)

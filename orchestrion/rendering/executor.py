@@ -1,14 +1,14 @@
 """Continuous batching in one process: one thread that advances many tracks chunk by chunk, and threads around it.
 
-The one executor of all shells: streams, synchronous requests and catalog rows are tasks here, and differ in their
-`Policy` alone. A model may be used by one thread at a time, so the queue before that thread is the queue that decides.
-A task is not a request: equal requests join one task, which ends when the last of them has left.
+Streams, synchronous requests and catalog rows are all made here, as tasks; what differs between them is in `Policy`.
+Only one thread at a time may use a model, so the queue in front of that thread decides who waits. A task is not a
+request: equal requests join one task, which is given up when the last of them has left.
 
     look up → prepare  →  slot: open → advance …  →  master  →  store
     threads of their own  the render thread          threads of their own
 
-Only rendering is done by the render thread, and no other work makes it wait. Whatever a step throws is the failure of
-its task and of no other, and no thread ends for it (`_guarded`).
+The render thread does nothing but render, and waits for no other work. Whatever a step throws is the failure of its
+task and of no other, and ends no thread (`_guarded`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Executor:
             policy: how they are shared out.
             clock: monotonic seconds, and the moments of tasks.
             checkpoints: where unfinished pieces are kept and looked for.
-            sleep: waits for a store that is away; None: nobody waits for it.
+            sleep: waits for a store that is away; None: it is not waited for.
             threads: run preparing, mastering and storing; made here as the policy says if not given.
             on_queue_change: told the number of waiting tasks whenever it changes.
         """
@@ -136,10 +136,10 @@ class Executor:
 
     @property
     def store_is_lost(self) -> bool:
-        """Whether the store has answered nobody for so long that nobody waits for it any more."""
+        """Whether the store has not answered for so long that it is not waited for any more."""
         return any(retry is not None and retry.is_lost for retry in (self._reading, self._writing))
 
-    # ---- those who wait ----------------------------------------------------------------------------------------
+    # ---- listeners ---------------------------------------------------------------------------------------------
 
     def join(
         self,
@@ -150,7 +150,7 @@ class Executor:
         streaming: bool = False,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Listener:
-        """Wait for a track together with those who already do, or put it in the queue.
+        """Join the task of this track if there is one, or put one in the queue.
 
         Raises:
             Overloaded: the queue is full, or too many wait for this track.
@@ -174,7 +174,7 @@ class Executor:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """Stop waiting. A task that nobody waits for any more is given up, unless its audio is already whole."""
+        """Stop waiting. A task without listeners is given up, unless its audio is already whole."""
         self._board.leave(listener)
 
     def take(self, listener: Listener) -> list[Pcm]:
@@ -192,14 +192,14 @@ class Executor:
     # ---- before the slot ---------------------------------------------------------------------------------------
 
     def _prepare_next(self) -> None:
-        """Have the next tasks in line prepared, as many as there are threads for it."""
+        """Have the next tasks of the queue prepared, as many as there are threads for it."""
         for task in self._board.next_to_prepare():
             self._threads[Stage.PREPARE].submit(self._prepare, task)
 
     def _prepare(self, task: Task) -> None:
         try:
             work = partial(self._find_or_prepare, task)
-            self._guarded(task, Stage.PREPARE, work, self._tries_of(self._reading), "request")
+            self._guarded(task, Stage.PREPARE, work, self._attempts_of(self._reading), "request")
         finally:
             self._board.prepared(task)
         self._prepare_next()
@@ -245,7 +245,7 @@ class Executor:
             self._open(chosen)
         if newcomer is None and chosen.outcome is None:
             self._advance(chosen)
-            # What its steps made of other pieces is given on at once, whoever's turn is next.
+            # What its steps made of other pieces is given on at once, whichever task is next.
             for other in self._made_beside():
                 self._advance(other)
         return True
@@ -266,7 +266,7 @@ class Executor:
                     # News since `seen` may have come after the step had looked: then there is no waiting.
                     self._board.wait_for_news(seen, self._left_s())
         except BaseException as error:
-            # Nobody renders any more: whoever waits, and whoever comes, is told.
+            # Nothing is rendered any more: present and future listeners are told.
             self._ended_by = error
             for task in self._board.inside():
                 self._end_with(task, error)
@@ -330,7 +330,7 @@ class Executor:
         return sum(rendering.progress for rendering in renderings if rendering is not None)
 
     def _close(self, task: Task) -> None:
-        """Give the task's rendering up. Nobody is left to tell if that fails too."""
+        """Give the task's rendering up. If that fails too, there is no listener to tell; it is logged."""
         if task.rendering is None or task.closed:
             return
         task.closed = True
@@ -356,7 +356,7 @@ class Executor:
             self._hand_on(Stage.STORE, partial(self._store, task, masters[0]))
 
     def _store(self, task: Task, master: Master) -> None:
-        progress = self._tries_of(self._writing) or (lambda: task.opened.progress)
+        progress = self._attempts_of(self._writing) or (lambda: task.opened.progress)
         self._guarded(task, Stage.STORE, partial(self._publish, task, master), progress, "store")
 
     def _publish(self, task: Task, master: Master) -> None:
@@ -371,7 +371,7 @@ class Executor:
     ) -> None:
         """The one guard: whatever `work` throws ends this task and no other.
 
-        What is to end the process (KeyboardInterrupt, SystemExit) is told to those who wait, and ends the caller, too.
+        What is to end the process (KeyboardInterrupt, SystemExit) is told to the listeners, and ends the caller, too.
 
         Args:
             task: that it is done for.
@@ -403,7 +403,7 @@ class Executor:
             logger.exception("a failure of %s could not be counted", task.track_id)
             failure = Failure.of(error, at, task.track_id)
         if isinstance(error, StoreUnavailable) and self.is_over:
-            # It was not waited for to the end: somebody else will find the store again.
+            # It was not waited for to the end: another process will find the store again.
             self._conclude_stopped([task])
         else:
             self._board.conclude([task], failure)
@@ -421,7 +421,7 @@ class Executor:
     # ---- the watch ---------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Tell those who have waited too long: for a slot, or for a call that does not come back.
+        """Tell listeners that have waited too long: for a slot, or for a call that does not come back.
 
         A call that hangs costs the task it is for. Where it leaves a kind of work without a thread, it costs all of the
         process's, and `is_stuck` says so until the call comes back after all.
@@ -450,9 +450,9 @@ class Executor:
             self._fail(task, Stalled(message), "generate")
 
     @staticmethod
-    def _tries_of(retry: StoreRetry | None) -> Callable[[], float] | None:
-        """Progress of a call that may wait for the store: each try is a move."""
-        return None if retry is None else lambda: float(retry.tries)
+    def _attempts_of(retry: StoreRetry | None) -> Callable[[], float] | None:
+        """Progress of a call that may wait for the store: each attempt counts."""
+        return None if retry is None else lambda: float(retry.attempts)
 
     def _run_watch(self) -> None:
         while not self._closed.wait(WATCH_PERIOD_S):

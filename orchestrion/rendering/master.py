@@ -1,4 +1,4 @@
-"""What is delivered of a piece."""
+"""The master: a piece in the form in which it is delivered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In what executors differ, and what they need of a renderer."""
+"""What differs between executors, and what an executor needs of a renderer."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class RenderingSource(Protocol):
         ...
 
     def failed(self, error: Exception, stage: str, track_id: str | None, model: str, /) -> Failure:
-        """What `error`, whatever it is, means to those who wait for the track; counted and logged."""
+        """What `error`, whatever it is, means to the track's listeners; counted and logged."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """In what the executors of a pool, of a catalog's worker and of others differ."""
+    """What differs between the executors of a pool, of a catalog's worker and of others."""
 
     #: Tracks in progress at the same time.
     slots: int
@@ -63,9 +63,9 @@ class Policy:
     long_limit: float = math.inf
     #: A task that has waited for a slot for so long is refused.
     max_queue_s: float = math.inf
-    #: A call that has not moved on for so long is given up by those who wait for it.
+    #: A task whose call has not moved on for so long is given up.
     stall_s: float = math.inf
-    #: Whether the store is asked here, before a task is prepared; if not, whoever joins has asked.
+    #: Whether the store is asked here, before a task is prepared; if not, the caller has asked.
     looks_up: bool = False
     #: Whether models whose tracks share no steps make several at once, in turns, or one after the other.
     interleaves: bool = True
@@ -87,7 +87,7 @@ CATALOG_STALL_S: Final = 1800.0
 
 
 def catalog_policy(slots: int, mastering_threads: int) -> Policy:
-    """How a catalog's worker makes tracks: nobody listens, so pieces come one after the other, as fast as they can.
+    """How a catalog's worker makes tracks: nothing streams, so pieces come one after the other, as fast as they can.
 
     Args:
         slots: pieces that a model with shared steps makes at once.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: A stream with less than this in hand comes before requests that only wait for the end of a track.
+#: A stream with less audio than this made ahead comes before requests that only wait for the end of a track.
 SAFE_AHEAD_S: Final = 2.0
 #: A waiting synchronous task gets at least one step in this many, however many streams run dry.
 SYNC_SHARE: Final = 4
@@ -20,7 +20,7 @@ class TaskState:
     made_s: float
     #: When its first chunk was ready; None before that.
     first_chunk_at_s: float | None
-    #: Whether somebody listens while it is made.
+    #: Whether it is sent while it is made.
     streamed: bool
     #: Whether it rests because its listeners are slow.
     paused: bool
@@ -32,8 +32,8 @@ def choose_next(tasks: Sequence[TaskState], now_s: float, steps_since_sync: int)
     """Index of the task to advance by one chunk; None when all of them rest.
 
     In this order: a synchronous task that `SYNC_SHARE` steps have passed by; the oldest task without a chunk; the
-    stream that would run dry first, if it has less than `SAFE_AHEAD_S` in hand; the oldest synchronous task; the stream
-    with the least in hand. A stream of a model that gives no audio before the end counts as synchronous.
+    stream that would run dry first, if it has less than `SAFE_AHEAD_S` ahead; the oldest synchronous task; the stream
+    with the least ahead. A stream of a model that gives no audio before the end counts as synchronous.
 
     Args:
         tasks: in order of arrival.

@@ -1,7 +1,7 @@
-"""Which calls of a replica have stopped moving, so that those who wait can be told and a hung replica replaced.
+"""Which calls of a process have stopped moving, so that requests are told and a hung replica is replaced.
 
-A call that hangs cannot be ended from outside, in Python as elsewhere: its thread stays. What can be done is to notice,
-to answer everybody who waits for it, and, when no thread is left for a kind of work, to say that the replica is stuck.
+A call that hangs cannot be ended from outside: its thread stays. What can be done is to notice it, to answer the
+requests that wait for it, and, when no thread is left for a kind of work, to say that the process is stuck.
 """
 
 from __future__ import annotations

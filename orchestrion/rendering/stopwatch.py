@@ -31,5 +31,5 @@ class Stopwatch:
             self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + self.clock.thread_cpu_s() - cpu_started_s
 
     def set(self, name: str, seconds: float, cpu_seconds: float) -> None:
-        """Say how long a stage took, where somebody else knows better."""
+        """Say how long a stage took, where the model knows better."""
         self.seconds[name], self.cpu_seconds[name] = seconds, cpu_seconds

@@ -1,4 +1,4 @@
-"""One track that an executor makes, and those who wait for it."""
+"""One track that an executor makes, and the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ActiveRendering(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """One track being made, and those who wait for it. Changed only under the executor's lock."""
+    """One track being made, and its listeners. Changed only under the executor's lock."""
 
     track_id: str
     request: TrackRequest
@@ -69,7 +69,7 @@ class Task:
     resume: bytes | None = None
     rendering: ActiveRendering | None = None
     #: Raw chunks so far, for streams that join late; the rendering keeps the same arrays for mastering. Empty once the
-    #: outcome is there: nobody joins any more.
+    #: outcome is there: no stream joins any more.
     chunks: list[Pcm] = field(default_factory=list)
     made_s: float = 0.0
     first_chunk_at_s: float | None = None

@@ -1,7 +1,7 @@
-"""When a row that failed for a transient reason is worth another try: a few tries a row, and few rows in all.
+"""When a row that failed for a transient reason is worth another attempt: a few attempts a row, and few rows in all.
 
-The second bound is the one that matters: where every row fails, a job of an hour would otherwise try for four. A store
-that is away is no row's failure and none of this; `orchestrion.resilience.store_retry` waits for it.
+The second bound is the one that matters: where every row fails, a job of an hour would otherwise take four. A store
+that is away is no row's failure: `orchestrion.resilience.store_retry` waits for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_ATTEMPTS: Final = 4
-#: 0.5, 2 and 8 s: together longer than a store's leader election, shorter than a person's patience.
+#: 0.5, 2 and 8 s: together longer than a store's leader election, shorter than a person would wait.
 FIRST_PAUSE_S: Final = 0.5
 PAUSE_FACTOR: Final = 4.0
 
@@ -37,5 +37,5 @@ class RetryBudget:
 
 
 def pause_s(attempts: int) -> float:
-    """Seconds to wait after try number `attempts` (from 1) before the next."""
+    """Seconds to wait after attempt number `attempts` (from 1) before the next."""
     return FIRST_PAUSE_S * PAUSE_FACTOR ** (attempts - 1)

@@ -1,7 +1,7 @@
-"""What to do while the store is away: nothing, because somebody waits for an answer, or wait for it.
+"""What to do while the store is away: fail at once, because a person waits for the answer, or wait for the store.
 
-The surprising thing: patience is the process's and not the call's. When nobody was answered for ten minutes, those who
-come after do not wait ten minutes each.
+The ten minutes of waiting are the process's, not each call's: when no call was answered for ten minutes, the next one
+does not wait another ten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a store that is away is waited for.
 STORE_RETRY_S: Final = 600.0
-#: It is asked again after 1, 2, 4, 8 and then each 10 s: when it is back, nobody waits for long.
+#: It is asked again after 1, 2, 4, 8 and then each 10 s: when it is back, no call waits for long.
 LONGEST_PAUSE_S: Final = 10.0
 
 _Result = TypeVar("_Result")
@@ -30,14 +30,14 @@ class Retry(Protocol):
 
 
 def no_retry(call: Callable[[], _Result], /) -> _Result:
-    """No patience."""
+    """Do not wait at all."""
     return call()
 
 
 class StoreRetry:
     """What all threads of a process know of a store: whether it answers, and since when not.
 
-    One for reading and one for writing: a disk that is full still answers whoever reads.
+    One for reading and one for writing: a disk that is full still answers readers.
     """
 
     def __init__(self, clock: Clock, sleep: Callable[[float], None], is_over: Callable[[], bool]) -> None:
@@ -52,12 +52,12 @@ class StoreRetry:
         self._sleep = sleep
         self._is_over = is_over
         self._away_since_s: float | None = None
-        #: Calls so far, of all threads: grows while somebody still tries.
-        self.tries = 0
+        #: Calls so far, of all threads: grows while the store is still asked.
+        self.attempts = 0
 
     @property
     def is_lost(self) -> bool:
-        """Whether nobody was answered for as long as anybody waits."""
+        """Whether no call was answered for as long as a call may wait."""
         since_s = self._away_since_s
         return since_s is not None and self._clock.monotonic_s() - since_s >= STORE_RETRY_S
 
@@ -65,11 +65,11 @@ class StoreRetry:
         """Call; while the store is away, wait and call again.
 
         Raises:
-            StoreUnavailable: this call was not answered for ten minutes, nobody's was, or the time is over.
+            StoreUnavailable: this call was not answered for ten minutes, no call was, or the time is over.
         """
         pause_s, began_s = 1.0, self._clock.monotonic_s()
         while True:
-            self.tries += 1
+            self.attempts += 1
             try:
                 result = call()
             except StoreUnavailable as error:

@@ -1,7 +1,7 @@
 """A musical key: parsed from text, printed one way.
 
-The surprising thing: one sounding key has many spellings ("D# minor", "E flat minor", "eb min"), and they must be
-one value, because the key is part of a track's identity.
+One sounding key has many spellings ("D# minor", "E flat minor", "eb min"), and they must be one value, because the key
+is part of a track's identity.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a prompt's own words ask for: tempo, key, length, style and mood.
 
 "slow sad piano in D minor, 70 bpm, 20 seconds" gives 70 bpm, D minor, 20 s, style piano, mood sad. A field of the
-request always wins over the prompt; what neither says is the model's to choose. The surprising thing: English is in the
-way of every rule ("a minor detail", "80s pop", "not jazz"), so each pattern below also says what it is not.
+request always wins over the prompt; what neither says is the model's to choose. Ordinary English looks like keys,
+lengths and styles ("a minor detail", "80s pop", "not jazz"), so each pattern below also says what it does not mean.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a caller asks for, checked once and resolved: the only way text becomes a `TrackRequest`.
 
 `TrackSpec` is the wire form (HTTP bodies and catalog rows are both read by it); `TrackRequest` is what the rest of the
-system passes around. The surprising thing: a track's id is a hash of what determines its audio, so who asked, and for
-what purpose, is not part of it, and the same request again is the same track.
+system passes around. Requester and purpose do not change the audio, so they are not part of a track's id.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON from outside, read strictly: what two readers could understand differently is refused.
 
-The surprising thing: Python's reader takes NaN, keeps the last of two equal keys and overflows its stack on deep
-nesting. A track's id is a hash of its request's values, so none of that may pass unnoticed.
+Python's reader accepts NaN, keeps the last of two equal keys and overflows its stack on deep nesting. A track's id is a
+hash of its request's values, so none of that may pass unnoticed.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A seed gives the catalog and the order and moments of the faults: spot nodes are drained and killed, the driver and the
 head node are killed, the S3 server is killed or falls silent. After a driver's death the same command is run again, as
-a user would. The surprising thing: faults are timed by tracks in the store, not by seconds, so that the same seed hits
-the job at the same places on a fast machine and on a slow one.
+a user would. Faults are timed by the number of tracks in the store, not by seconds, so the same seed hits the job at
+the same places on a fast machine and on a slow one.
 """
 
 from __future__ import annotations

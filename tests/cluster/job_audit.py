@@ -1,8 +1,7 @@
 """Does a catalog job's output add up? Looked at from outside: with pyarrow, the track store and plain Python.
 
-Nothing of `batch_jobs` is used, so what it gets wrong in writing it cannot get wrong in the same way in reading. The
-surprising thing: an audit never stops at the first problem. Each is one sentence in `problems`, and a job that is as it
-should be has none.
+Nothing of `batch_jobs` is used, so a mistake in its writing cannot be repeated in the reading. An audit does not stop
+at the first problem: each is one sentence in `problems`, and a sound job has none.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from orchestrion.trust.signed_record import verify
 from orchestrion.trust.signing import Signer
 
 TABLES = ("tracks", "failures", "attempts", "nodes")
-#: Tries that gave no track and that no row failed with.
+#: Attempts that gave no track and that no row failed with.
 LOST_WORK = ("preempted", "stopped", "twin")
 #: What an encoder may add or leave out.
 LENGTH_TOLERANCE_S = 0.05
@@ -167,10 +166,10 @@ def _check_attempts(job: Job, rows: Mapping[str, list[dict[str, Any]]], audit: A
 
 
 def _in_hand_s(attempts: Sequence[Mapping[str, Any]], moment: datetime, node_id: str) -> float:
-    """The most that a node can have worked for nothing when it died: since the last try that it finished.
+    """The most that a node can have worked for nothing when it died: since the last attempt that it finished.
 
-    A try that is shorter than the beat of its worker's journal may die unseen; this bounds it without the journal. No
-    try in hand was longer than the longest that there is.
+    An attempt that is shorter than the beat of its worker's journal may die unseen; this bounds it without the journal.
+    No attempt in progress was longer than the longest that there is.
     """
     before = [row["ended_at"] for row in attempts if row["node_id"] == node_id and row["ended_at"] <= moment]
     longest_s = max((float(row["device_seconds"]) for row in attempts), default=0.0)

@@ -1,7 +1,7 @@
 """A TCP proxy that is as slow as it is told to be, for a server that is fast: delays on the way, and stalls.
 
-It knows nothing of what it carries. The surprising thing: while it stalls it still takes connections, as an overloaded
-server does; a client sees nothing but silence.
+It does not look at what it carries. While it stalls it still accepts connections, as an overloaded server does: a
+client sees only silence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A Ray cluster of real raylets on this machine, whose nodes can be drained and killed as a cloud does it.
 
-A head without CPUs and some spot nodes of one CPU each, started by `ray start`, each in a session of its own. The
-surprising thing: SIGKILL of a process group is not the death of a machine, for Ray's workers leave the group; so a node
-is killed with everything that descends from it. Only processes that this cluster started are ever touched.
+A head without CPUs and some spot nodes of one CPU each, started by `ray start`, each in a session of its own. Ray's
+workers leave the process group of the node that started them, so a node is killed with all processes that descend from
+it. Only processes that this cluster started are ever touched.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(
     assert first.totals.tracks < len(rows) and "still to do" in first.describe()
     assert (second.state, second.totals.tracks, second.exit_code) == ("complete", len(rows), 0)
     ended = {row["ended"] for row in rows_of(tmp_path / "out", "attempts", first.job_id)}
-    assert ended == {"track"}, "something that was in hand was thrown away"
+    assert ended == {"track"}, "something that was in progress was thrown away"
 
 
 class StageWithoutStore(RenderStage):

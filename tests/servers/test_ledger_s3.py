@@ -1,4 +1,4 @@
-"""The ledger in a bucket, on a real S3 server: closings that race, a compaction, and readers."""
+"""The ledger in a bucket, on a real S3 server: settlements that race, a compaction, and readers."""
 
 import json
 import threading

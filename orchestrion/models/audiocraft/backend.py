@@ -1,8 +1,8 @@
 """Meta's audiocraft as a `MusicModel`: its MusicGen and AudioGen as they are, for what our own engine does not do.
 
 It makes one piece at a time, so that no request depends on its neighbours, and draws from a generator of that request
-alone. The surprising thing: audiocraft gives nothing until a piece is done. Chunks without samples come before that, so
-that whoever takes them can do something else in between, or stop; then the whole piece comes, cut up.
+alone. audiocraft gives no audio until a piece is done. Until then the chunks are empty, so that the caller can do
+something else in between, or stop; then the whole piece comes, cut into chunks.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 audiocraft 1.3.0 pins torch 2.1 and asks for some thirty packages, so it is installed without any. Of those that are
 absent, making music calls three: torchaudio for a spectrogram, xformers to take a tensor apart, and demucs for the
-stems that a melody is heard from. The surprising thing: the stand-ins are lent, not installed. All but xformers',
-which audiocraft asks for again at every step, are gone when the import ends, so nobody else in the process takes them
-for the real packages.
+stems that a melody is heard from. The stand-ins are removed when the import ends, all but that of xformers, which
+audiocraft imports again at every step: no other code in the process may take them for the real packages.
 """
 
 from __future__ import annotations

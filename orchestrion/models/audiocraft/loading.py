@@ -1,8 +1,8 @@
 """From a checkpoint of audiocraft's own format to its generator, offline if everything is there.
 
 audiocraft's own loaders fetch what they miss from the hub, whatever is newest that day. These take files that lie there
-already, so that what was loaded can be hashed. The surprising thing: audiocraft knows text encoders by their published
-names only; a folder is made known to it as one more name.
+already, so that what was loaded can be hashed. audiocraft knows text encoders by their published names only, so a
+folder is added to its table under one more name.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 audiocraft makes a piece in one call of minutes, in which it calls back after every step. Run in a thread of its own
 that holds still between turns, the call becomes something that the replica's one thread can leave, come back to and
-give up. The surprising thing: nothing here is concurrent. Exactly one of the two threads runs at any time.
+give up. Nothing here runs at the same time: exactly one of the two threads is awake.
 """
 
 from __future__ import annotations

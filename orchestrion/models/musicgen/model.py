@@ -1,9 +1,8 @@
 """A loaded MusicGen as a `MusicModel`: what a request says becomes conditions, prompt codes and a place in the engine.
 
-`perform` puts a piece in the engine and gives its chunks; taking a chunk steps every piece that is in there, so
-performances that are interleaved share each step. The surprising thing: precision and
-kind of device belong to the revision, because they decide which codes are drawn; slots, threads and chunk lengths do
-not, because they cannot.
+`perform` puts a piece in the engine and gives its chunks; taking a chunk steps every piece that is in the engine.
+Precision and kind of device are part of the model's revision, because they decide which codes are drawn; slots, threads
+and chunk lengths are not, because they change no code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs whose workers have committed shards and left journals: what a closing finds. Rows say only what is asked for."""
+"""Jobs with committed shards and journals of their workers: what a settlement finds."""
 
 from datetime import UTC, datetime, timedelta
 

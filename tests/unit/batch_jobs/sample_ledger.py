@@ -1,6 +1,6 @@
-"""A ledger of three jobs with random figures that add up, and its rows for whoever sums them in another way.
+"""A ledger of three jobs with random figures that add up, and its rows, to be summed in another way.
 
-job-0 is of an older release (no shares, no attempts, no nodes); job-1 and job-2 have closed books.
+job-0 is of an older release (no shares, no attempts, no nodes); job-1 and job-2 are settled.
 """
 
 import hashlib

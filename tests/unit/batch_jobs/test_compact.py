@@ -19,7 +19,7 @@ from tests.unit.batch_jobs.settlement.test_settlement import BusyObjects, DyingO
 
 @pytest.fixture
 def job(tmp_path, clock):
-    """A job whose books were closed four times on one day, and one that was closed once."""
+    """A job that was settled four times on one day, and one that was settled once."""
     clock.reading_s = 100_000.0
     one = CommittedJob(tmp_path / "out", clock)
     for number in range(4):

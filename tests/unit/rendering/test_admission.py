@@ -5,7 +5,7 @@ import pytest
 from autoscaling.policies.batch import IDLE_S
 from orchestrion.rendering.admission import (
     MAX_INTERACTIVE_DURATION_S,
-    PATIENCE_S,
+    MAX_WAIT_S,
     InLine,
     Pool,
     Priority,
@@ -55,7 +55,7 @@ def test_long_tracks_leave_half_of_the_listeners_slots_free():
         ([InLine(True, "a", 2), InLine(True, "b", 1)], [], 0),
         ([InLine(False, "a", 2), InLine(True, "b", 1)], [], 1),
         ([InLine(True, "a", 3), InLine(True, "a", 2), InLine(True, "b", 1)], ["a", "a", "b"], 2),
-        ([InLine(True, "a", 3), InLine(False, "b", PATIENCE_S)], ["b"], 1),
+        ([InLine(True, "a", 3), InLine(False, "b", MAX_WAIT_S)], ["b"], 1),
         ([InLine(True, "a", 90), InLine(False, "b", 70)], ["a", "a"], 0),
     ],
     ids=["order of arrival", "people first", "the fewest slots", "patience ends", "and then arrival counts"],

@@ -1,9 +1,9 @@
 """Single notes as PCM, from the sound font.
 
 Every note is rendered on its own by one silent synthesiser, so performances share nothing but a cache, and a cached
-note is the same bits as a fresh one. Measured on one core: 0.5 ms for a note of 1.5 s. The surprising thing: after
-`sounds_off` the synthesiser still holds a fraction of the old sound until it has rendered silence; without that flush
-repeated notes differ by 1e-4.
+note is the same bits as a fresh one. Measured on one core: 0.5 ms for a note of 1.5 s. After `sounds_off` the
+synthesiser still holds a fraction of the old sound until it has rendered silence; without that, repeated notes would
+differ by 1e-4.
 """
 
 from __future__ import annotations

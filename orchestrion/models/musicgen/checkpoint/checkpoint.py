@@ -1,8 +1,7 @@
 """Open a MusicGen checkpoint: what it is (sizes, revision, licence) at once, its weights when they are asked for.
 
-It may be a folder or a hub's name, in transformers' format or in audiocraft's. The surprising thing: the revision is a
-hash of what the files hold, not of where they came from, so that a folder and a download of the same model make the
-same tracks by the same ids.
+It may be a folder or a hub's name, in transformers' format or in audiocraft's. The revision is a hash of what the files
+hold, not of where they came from, so a folder and a download of the same model make the same tracks with the same ids.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From named tensors to weights by their place in the model. The two formats differ in names and in little else.
 
-The surprising thing: a codec's convolution is stored as a direction and a length (weight norm). They are multiplied
-out here once, with torch's own function, so that the product is bit by bit what torch computes at every call.
+A codec's convolution is stored as a direction and a length (weight norm). They are multiplied here once, with torch's
+own function, so the product has the bits that torch computes at every call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """EnCodec: codes to audio, piece by piece as the codes come, and audio to codes.
 
 The codec isn't causal: a frame's samples are final when the `look_ahead_frames` after it are known. Every layer keeps
-the few rows of the past that it still needs and computes each row once. The surprising thing: how a piece is cut into
-pushes, and who shares them, changes no bit of its audio on the CPU (on other devices: nothing above 1e-5 of the peak).
+the few rows of the past that it still needs and computes each row once. How a piece is cut into pushes, and which other
+pieces share them, changes no bit of its audio on the CPU (on other devices: nothing above 1e-5 of the peak).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The codec's arithmetic: a matrix product whose rows may overlap, with what follows a convolution in its tail.
 
 A convolution over [time, channels] is such a product: its row t begins at sample t and runs on over `kernel` samples.
-The surprising thing: every output is one chain of fused multiply-adds over k, in order, whatever the number of rows,
-so that a sample's bits depend on nothing but its own inputs.
+Every output is one chain of fused multiply-adds over k, in order, whatever the number of rows, so a sample's bits
+depend only on its own inputs.
 """
 
 from __future__ import annotations

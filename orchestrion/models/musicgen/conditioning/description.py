@@ -1,8 +1,8 @@
 """The text that a MusicGen hears: the prompt, and what fields of the request say beyond its words.
 
 MusicGen was trained on short descriptions with tempo and key in words ("… 120 bpm, in D minor"), and has no other way
-to be told of them. The surprising thing: a field that only repeats what was read from the prompt adds nothing, so a
-prompt alone is heard exactly as it was written.
+to be told of them. A field that only repeats what was read from the prompt adds nothing, so a prompt alone is given to
+the model exactly as it was written.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """What a MusicGen hears of a theme: which of the twelve pitch classes is strongest in each frame, before the codes.
 
-Melody models are given chroma, not sound: one-hot columns, projected, in front of the text's. They are computed here
-as by MusicGen's reference code (Copet et al., 2023, section 3.2) with two differences. The whole recording is heard,
+Melody models are given chroma, not sound: one-hot columns, projected, in front of the text's. They are computed here as
+by MusicGen's reference code (Copet et al., 2023, section 3.2) with two differences. The whole recording is heard,
 because no separator takes drums and bass out of it first: a single voice or a MIDI file makes the best theme. And a
-MIDI file needs no instrument: its notes are weighed on the same frames as a recording's spectrum would be. The
-surprising thing: silence is a C, for a model and for its null stream alike, since the strongest of twelve zeros is the
-first.
+MIDI file needs no instrument: its notes are weighed on the same frames as a recording's spectrum would be. Silence
+counts as a C, for a model and for its null stream: the strongest of twelve zeros is the first.
 
 The chroma filters follow D. Ellis, "Chroma Feature Analysis and Synthesis" (2007), with librosa's constants.
 """

@@ -1,8 +1,8 @@
 """From a prompt to what the language model hears of it: the states of a T5 encoder, and their projection.
 
-Prompts go through one at a time, on one thread and in float32, so that a prompt's states are the same bit by bit
-whoever else asks and however many cores a replica has. The surprising thing: the empty prompt has no states at all. It
-is the null condition, whose states audiocraft sets to zero after the fact.
+Prompts go through one at a time, on one thread and in float32, so that a prompt's states are the same bits whatever
+other requests there are and however many cores a replica has. The empty prompt has no states at all: it is the null
+condition, whose states audiocraft sets to zero afterwards.
 """
 
 from __future__ import annotations

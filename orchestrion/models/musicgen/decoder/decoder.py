@@ -1,8 +1,8 @@
 """What the engine asks of a decoder: bind a request to a slot, then run any mix of columns of any slots as one step.
 
 Two decoders answer to it: `cpu_decoder.py` (own kernels) and `torch_decoder.py` (CUDA graphs, and any device torch
-has). The surprising thing: a step does not know prefill from decoding. It gets rows, each one column of one slot, and
-what a row gives must depend on that slot alone, bit by bit: not on the other rows, their number or the slot's number.
+has). A step does not tell prefill from decoding. It gets rows, each one column of one slot, and what a row gives must
+depend on that slot alone, bit by bit: not on the other rows, their number or the slot's number.
 """
 
 from __future__ import annotations

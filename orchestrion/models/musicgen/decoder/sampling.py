@@ -5,9 +5,9 @@ its own random number, computed from where it stands: Philox4x32-10 (Salmon et a
 as 1, 2, 3", SC 2011) keyed by the seed and counting (column, codebook, code, domain). The code with the largest
 logit / temperature plus Gumbel noise is then a draw from the softmax (Gumbel-max), in whatever order one looks.
 
-The surprising thing: numpy and torch, on any device, give the same codes, bit by bit. Logarithm and exponential are
-therefore written out in float64 additions, multiplications and divisions, which IEEE 754 rounds alike everywhere, and
-probabilities are added up as integers, so that no order of summation matters.
+numpy and torch, on any device, give the same codes. Logarithm and exponential are therefore written out in float64
+additions, multiplications and divisions, which IEEE 754 rounds alike everywhere, and probabilities are added up as
+integers, so that no order of summation matters.
 """
 
 from __future__ import annotations

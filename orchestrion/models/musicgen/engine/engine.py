@@ -1,9 +1,9 @@
 """Continuous batching: pieces join and leave the decoder's slots at any step, and their audio streams out meanwhile.
 
 `Engine.step` reads top to bottom: collect audio → admit → plan → run the decoder → take the codes → hand frames to the
-codec. Nothing in it changes what a piece sounds like: scheduling, memory shortage and neighbours only change when it is
-ready. The surprising thing: a piece can be thrown out of its slot, or its codec state lost, at any moment; what was
-drawn is kept, and feeding it again gives the same bits.
+codec. Nothing in it changes what a piece sounds like: scheduling, lack of memory and other pieces only change when it
+is ready. A piece can lose its slot or its codec state at any moment; its codes are kept, and feeding them again gives
+the same bits.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Codes are all there is to keep. The decoder's cache comes of feeding them again, the codec's state of decoding them
 again, and every draw of its seed and column; so a piece that goes on from here is the one it would have been, bit for
-bit. The surprising thing: the bytes carry a hash of the whole request, because the codes of another one would go on as
-well, only to other music.
+bit. The bytes carry a hash of the whole request: the codes of another request would be accepted as well, and lead to
+other music.
 """
 
 from __future__ import annotations

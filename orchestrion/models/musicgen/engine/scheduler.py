@@ -1,10 +1,10 @@
 """What one step does and who comes in: decisions over plain values, without a model, a clock or memory of their own.
 
-Policy in one paragraph: decoding slots step every time, so nobody's music stalls; what is left of a step's rows goes to
-prefill, people who wait before batch work, and beside decoding slots only in portions, so that one long prompt does not
-stop the others. When the device has no room, prefill shrinks first; then the batch piece with most to go leaves its
-slot and is fed again later. The surprising thing: that costs time and never changes a note, because a piece's codes
-depend on nothing but itself.
+Policy in one paragraph: decoding slots step every time, so no stream stalls; what is left of a step's rows goes to
+prefill, interactive pieces before batch work, and beside decoding slots only in portions, so that one long prompt does
+not stop the others. When the device has no room, prefill shrinks first; then the batch piece with most to go leaves its
+slot and is fed again later. That costs time and never changes a note, because a piece's codes depend on nothing but
+that piece.
 """
 
 from __future__ import annotations

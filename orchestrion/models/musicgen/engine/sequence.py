@@ -1,9 +1,9 @@
 """One piece on its way through the decoder: its windows, its columns in the delay pattern, its codes so far.
 
-All arithmetic of the delay pattern is here. In a window of F frames, codebook q of frame f stands in column
-f + delays[q] + 1; column 0 is all special tokens; feeding column c to the decoder gives column c + 1. The surprising
-thing: nothing distinguishes a prompt, a window's carried context, a piece that was thrown out of its slot and one that
-another process began. All are columns that are known and not yet fed.
+All arithmetic of the delay pattern is here. In a window of F frames, codebook q of frame f stands in column f +
+delays[q] + 1; column 0 is all special tokens; feeding column c to the decoder gives column c + 1. A prompt, the context
+that a window takes over, a piece that lost its slot and one that another process began are all treated alike: as
+columns that are known and not yet fed.
 
 The pattern and the windows follow MusicGen (Copet et al., 2023, arXiv:2306.05284) as its reference code runs them.
 """

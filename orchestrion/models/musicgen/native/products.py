@@ -3,9 +3,9 @@
 A step of a language model at small batches is bound by reading weights, and a library's GEMM reads them at a quarter of
 the machine's speed; so weights are packed in panels that a thread reads in sequence, and these loops do little else.
 
-The surprising thing is what they do not have: a choice of method by size. Each output is one chain of fused
-multiply-adds over k in ascending order, whatever the number of rows, threads or panels, so a row's bits never depend
-on its company. Vectors are plain LLVM vectors of 16 lanes, which it splits for AVX2 and NEON.
+There is no choice of method by size: each output is one chain of fused multiply-adds over k in ascending order,
+whatever the number of rows, threads or panels, so a row's bits never depend on its company. Vectors are plain LLVM
+vectors of 16 lanes, which it splits for AVX2 and NEON.
 
 Addresses are integers (`array.ctypes.data`). Strides are in bytes where rows may overlap or have padding.
 """

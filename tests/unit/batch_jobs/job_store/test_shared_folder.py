@@ -388,7 +388,7 @@ def test_a_closing_that_was_tampered_with_is_not_gone_on_without(job):
     job.objects.replace(key, json.dumps(emptied).encode())
     job.commit("01-b", (2, 10.0))
 
-    with pytest.raises(InvalidRequest, match="is not what was written when the books were closed"):
+    with pytest.raises(InvalidRequest, match="is not what was written when the run was settled"):
         job.close(run_id="run-2", rows=2)
     assert job.rows("tracks", "line") == [(1,)]
 

@@ -69,7 +69,7 @@ def test_one_model_whose_speed_nobody_knows_leaves_no_total_and_says_what_to_do(
     assert said.models[0].usd is not None and said.models[1].usd is None
     assert said.usd is said.wall_s is said.device_seconds is None
     text = said.describe()
-    assert "lab/large: 10 tracks, 1.7 min of audio; nobody has measured it on g5.xlarge" in text and "--limit" in text
+    assert "lab/large: 10 tracks, 1.7 min of audio; it was never measured on g5.xlarge" in text and "--limit" in text
     assert "in all: not known" in text
 
 

@@ -1,4 +1,4 @@
-"""A shard in a worker's hands, without Ray: every row settled once, nothing paid twice, the dead's work taken over."""
+"""A worker and its shard, without Ray: every row settled once, nothing paid twice, the dead's work taken over."""
 
 import itertools
 import json

@@ -1,4 +1,6 @@
-"""Closing the books: each shard, try and machine is in the ledger once, whoever dies or is faster, and it adds up."""
+"""Settlement: each shard, attempt and machine is in the ledger once, whichever worker dies or is faster, and it adds
+up.
+"""
 
 import json
 import shutil
@@ -30,7 +32,7 @@ def job(tmp_path, clock):
 
 
 def small_job(job):
-    """Two shards, a wasted try, a dead worker with one try in hand, on two machines: 300 USD in all."""
+    """Two shards, a wasted attempt, a dead worker with one attempt in progress, on two machines: 300 USD in all."""
     job.commit("01-a", (1, 20.0), (2, 10.0))
     wasted = attempt("w1-3", "01-b", 3, 6.0, "failed", reason="check-failed")
     cached, failed = track(4, cost_usd=2.5), failure(3)
@@ -146,7 +148,7 @@ def test_an_empty_job_is_in_the_manifest(job):
     assert job.ledger.snapshot().jobs["job-1"].state == "complete"
 
 
-# Tries that a shard and a journal tell of
+# Attempts that a shard and a journal tell of
 
 
 @pytest.mark.parametrize("is_published", [False, True])

@@ -1,8 +1,8 @@
 """The decoder on CPUs: one step is one call into compiled code, split between the threads of a crew.
 
 All that a decoder holds lies in one piece of memory whose plan is computed beforehand, so `memory_bytes` is not an
-estimate. The surprising thing: threads do not own parts of the work. In each phase of a step they claim panels, heads
-or rows from a counter until none is left, which is safe because who computes an output cannot change its bits.
+estimate. In each phase of a step the threads take panels, heads or rows from a counter until none is left. Which thread
+computes an output changes none of its bits.
 """
 
 from __future__ import annotations

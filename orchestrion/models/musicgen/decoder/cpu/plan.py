@@ -131,21 +131,7 @@ def plan_of(
     positions, text = _whole_vectors(max_positions), _whole_vectors(max_text) * has_cross
 
     layer, whole = _Shelf(), _Shelf()
-    square = packed_bytes(kind, dim, dim)
-    places = {
-        "attention_norm": layer.place(8 * dim),
-        "qkv": layer.place(packed_bytes(kind, 3 * dim, dim)),
-        "out": layer.place(square),
-        "cross_norm": layer.place(8 * dim * has_cross),
-        "cross_query": layer.place(square * has_cross),
-        "cross_out": layer.place(square * has_cross),
-        "feed_forward_norm": layer.place(8 * dim),
-        "up": layer.place(packed_bytes(kind, ffn, dim)),
-        "down": layer.place(packed_bytes(kind, dim, ffn)),
-        # Read when a slot is bound, not at each step: outside what a step streams through.
-        "cross_key": layer.place(square * has_cross),
-        "cross_value": layer.place(square * has_cross),
-    }
+    places = _places_in(layer, kind, dim, ffn, has_cross)
     self_head, cross_head = positions * geometry.head_dim * element, text * geometry.head_dim * element
     input_stride = row_bytes(kind, max(dim, ffn))
     work_rows = max(rows, text)
@@ -186,6 +172,25 @@ def plan_of(
         scratch_stride=scratch,
         total=whole.used,
     )
+
+
+def _places_in(layer: _Shelf, kind: int, dim: int, ffn: int, has_cross: bool) -> dict[str, int]:
+    """Lays one layer's weights out, in the order in which a step reads them."""
+    square = packed_bytes(kind, dim, dim)
+    return {
+        "attention_norm": layer.place(8 * dim),
+        "qkv": layer.place(packed_bytes(kind, 3 * dim, dim)),
+        "out": layer.place(square),
+        "cross_norm": layer.place(8 * dim * has_cross),
+        "cross_query": layer.place(square * has_cross),
+        "cross_out": layer.place(square * has_cross),
+        "feed_forward_norm": layer.place(8 * dim),
+        "up": layer.place(packed_bytes(kind, ffn, dim)),
+        "down": layer.place(packed_bytes(kind, dim, ffn)),
+        # Read when a slot is bound, not at each step: outside what a step streams through.
+        "cross_key": layer.place(square * has_cross),
+        "cross_value": layer.place(square * has_cross),
+    }
 
 
 def memory_bytes(

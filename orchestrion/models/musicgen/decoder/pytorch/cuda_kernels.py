@@ -252,6 +252,26 @@ def _log(x, SERIES: tl.constexpr, SQRT_HALF: tl.constexpr, BITS: tl.constexpr, L
     return exponent.to(tl.float64) * LN2 + (s + s) * series
 
 
+@triton.jit
+def _exp(x, SERIES: tl.constexpr, BITS: tl.constexpr, BIAS: tl.constexpr, LN2: tl.constexpr, LOG2E: tl.constexpr):
+    exponent = tl.floor(x * LOG2E)
+    r = x - exponent * LN2
+    series = tl.zeros_like(r)
+    for i in tl.static_range(len(SERIES)):
+        series = series * r + SERIES[i]
+    return series * ((exponent.to(tl.int64) + BIAS) << BITS).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _kth_largest(keys, k, low, high):
+    for _ in range(32):
+        middle = (low + high + 1) >> 1
+        enough = tl.sum(tl.where(keys >= middle, 1, 0), 0) >= k
+        low, high = tl.where(enough, middle, low), tl.where(enough, high, middle - 1)
+        high = tl.maximum(low, high)
+    return low
+
+
 # Nor may it be compiled anew in the middle of a piece, because a table of one row stands elsewhere than one of many.
 @triton.jit(do_not_specialize_on_alignment=["seeds", "columns", "temperatures", "top_ks", "top_ps"])
 def draw_kernel(
@@ -299,14 +319,8 @@ def draw_kernel(
     if temperature <= 0.0:
         threshold, equals = largest, tl.full((), 1, tl.int64)
     elif top_p > 0.0:
-        x = tl.maximum(scaled, LOWEST)
-        exponent = tl.floor(x * LOG2E)
-        r = x - exponent * LN2
-        series = tl.zeros_like(r)
-        for c in tl.static_range(len(EXP)):
-            series = series * r + EXP[c]
-        power = ((exponent.to(tl.int64) + BIAS) << BITS).to(tl.float64, bitcast=True)
-        weights = tl.where(inside, (series * power * UNIT).to(tl.int64), 0)
+        exponential = _exp(tl.maximum(scaled, LOWEST), EXP, BITS, BIAS, LN2, LOG2E)
+        weights = tl.where(inside, (exponential * UNIT).to(tl.int64), 0)
         budget = top_p * tl.sum(weights, 0).to(tl.float64)
         low, high = lowest, largest
         for _ in range(32):
@@ -320,14 +334,7 @@ def draw_kernel(
         room = tl.floor((budget - above) / tl.maximum(equal, 1).to(tl.float64)).to(tl.int64) + 1
         equals = tl.where(equal > 0, room, card)
     elif top_k > 0:
-        low, high = lowest, largest
-        k = tl.minimum(top_k, card)
-        for _ in range(32):
-            middle = (low + high + 1) >> 1
-            enough = tl.sum(tl.where(keys >= middle, 1, 0), 0) >= k
-            low, high = tl.where(enough, middle, low), tl.where(enough, high, middle - 1)
-            high = tl.maximum(low, high)
-        threshold = low
+        threshold = _kth_largest(keys, tl.minimum(top_k, card), lowest, largest)
     at_threshold = inside & (keys == threshold)
     rank = tl.cumsum(tl.where(at_threshold, 1, 0), 0)
     kept = (keys > threshold) | (at_threshold & (rank <= equals))

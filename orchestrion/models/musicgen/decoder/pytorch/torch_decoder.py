@@ -5,8 +5,8 @@ Everything a step touches stays where it is: keys and values of all slots, the t
 codes. Each slot has two streams, what it hears and the null that guidance pushes away from; a stream without a place
 of its own, padding of a graph or a null that nobody needs, runs in one spare stream that nobody reads.
 
-The surprising thing: a row never knows the size of its step. How the products and the attention manage that is
-`torch_arithmetic.py` and `cuda_arithmetic.py`.
+A row's bits never depend on the size of its step: `torch_arithmetic.py` and `cuda_arithmetic.py` say how products and
+attention achieve that.
 """
 
 from __future__ import annotations
