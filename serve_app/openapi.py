@@ -19,7 +19,7 @@ from orchestrion.tracks.request import CONTROLS, SAMPLE_RATES_HZ
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.version import __version__
 from serve_app.errors import PROBLEM_MEDIA_TYPE, STATUS_OF_CODE
-from serve_app.http.answers import HIDDEN_FIELDS
+from serve_app.http.answers import CALLER_FIELDS, HIDDEN_FIELDS
 from serve_app.http.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
 
 EXAMPLE_TRACK_ID: Final = "trk_5xh6zv2q3k7rj4ml2pa6cw3d7ye5tbn4"
@@ -248,7 +248,7 @@ def _schemas() -> dict[str, Any]:
         for name, schema in record["properties"].items()
         if name not in HIDDEN_FIELDS
     }
-    record["required"] = [name for name in record["required"] if name not in HIDDEN_FIELDS]
+    record["required"] = [name for name in record["required"] if name not in HIDDEN_FIELDS | CALLER_FIELDS]
     track = {
         "type": "object",
         "required": ["id", "cache", "version", "links", "record"],

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from orchestrion.audio.encode import FILE_SUFFIXES, MEDIA_TYPES
 from orchestrion.tracks.record import TrackRecord
-from orchestrion.tracks.request import AudioFormat
+from orchestrion.tracks.request import AudioFormat, TrackRequest
 from serve_app.delivery.pace import Pace
 from serve_app.delivery.reader_progress import ReaderPacedResponse
 from serve_app.http.conditions import Validators, has_current_copy, range_still_fits
@@ -28,6 +28,8 @@ REVALIDATE: Final = "public, no-cache"
 NEVER_KEPT: Final = {"Cache-Control": "no-store"}
 #: Of a record, where things lie: nobody's business outside.
 HIDDEN_FIELDS: Final = frozenset({"audio_key", "midi_key", "node_id"})
+#: Of a record, what the first caller said of itself: told to nobody who did not say the same.
+CALLER_FIELDS: Final = frozenset({"requester", "purpose"})
 _SPDX: Final = re.compile(r"[A-Za-z0-9.+-]{1,64}")
 
 
@@ -126,13 +128,22 @@ def address_of(request: Request, track_id: str) -> str:
     return f"{request.scope.get('root_path', '').rstrip('/')}/v1/tracks/{track_id}"
 
 
-def track_summary(request: Request, record: TrackRecord, version: int, cache: str) -> dict[str, Any]:
-    """What is told of a track: its record without places inside the store, and where everything of it is found."""
+def track_summary(
+    request: Request, record: TrackRecord, version: int, cache: str, asked: TrackRequest | None = None
+) -> dict[str, Any]:
+    """What is told of a track: its record without places inside the store, and where everything of it is found.
+
+    The same request is the same track, whoever sends it: who had it made first, and what for, is told only to a caller
+    that `asked` under the same name and for the same purpose.
+    """
     address = address_of(request, record.track_id)
     links = {"self": address, "audio": f"{address}/audio", "provenance": f"{address}/provenance"}
     if record.midi_key is not None:
         links["midi"] = f"{address}/midi"
-    fields = {name: value for name, value in asdict(record).items() if name not in HIDDEN_FIELDS}
+    values = asdict(record)
+    same_caller = asked is not None and all(asked.values()[name] == values[name] for name in CALLER_FIELDS)
+    hidden = HIDDEN_FIELDS if same_caller else HIDDEN_FIELDS | CALLER_FIELDS
+    fields = {name: value for name, value in values.items() if name not in hidden}
     return {"id": record.track_id, "cache": cache, "version": version, "links": links, "record": fields}
 
 

@@ -31,7 +31,8 @@ async def create_track(
     request: Request, service: Service, headers: Headers, body: JsonBody, priority: AskedPriority
 ) -> Response:
     spec, wants_audio = spec_and_answer(service.with_model(body), headers.get("accept"))
-    track = await service.render(spec.resolve(), priority)
+    asked = spec.resolve()
+    track = await service.render(asked, priority)
     if isinstance(track, Failure):
         return failure_response(track)
     cache = "hit" if track.cache_hit else "miss"
@@ -43,7 +44,8 @@ async def create_track(
         "Vary": "Accept",
     }
     if not wants_audio:
-        return JSONResponse(track_summary(request, track.record, track.version, cache), status, answer_headers)
+        summary = track_summary(request, track.record, track.version, cache, asked)
+        return JSONResponse(summary, status, answer_headers)
     await service.check_audio(track.record)
     blocks = partial(service.stored_file, track.record)
     answer = file_answer(request, track.record, answer_headers, blocks, service.download_pace)

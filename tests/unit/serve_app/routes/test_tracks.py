@@ -89,3 +89,18 @@ def test_what_no_model_here_can_make_is_refused_without_a_pool(tmp_path, wish, s
     assert "render" not in service.pool.calls + service.batch.calls
     labels = {"pool": "low-latency", "model": "unknown" if "model" in wish else "tone", "reason": reason}
     assert service.registry.get_sample_value(FAILURES.name, labels) == 1
+
+
+def test_who_had_a_track_made_first_is_told_to_no_other_caller(service):
+    asked = {**BODY, "requester": "studio-1", "purpose": "research"}
+    made = service.post("/v1/tracks", json=asked).json()
+    assert (made["record"]["requester"], made["record"]["purpose"]) == ("studio-1", "research")
+
+    again = service.post("/v1/tracks", json=asked).json()
+    other = service.post("/v1/tracks", json={**asked, "requester": "studio-2"}).json()
+    looked_up = service.get(f"/v1/tracks/{made['id']}").json()
+
+    assert (again["cache"], again["record"]["requester"]) == ("hit", "studio-1")
+    for answer in (other, looked_up):
+        assert (answer["id"], answer["cache"]) == (made["id"], "hit")
+        assert {"requester", "purpose"} & answer["record"].keys() == set()
