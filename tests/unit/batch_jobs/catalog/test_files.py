@@ -75,7 +75,7 @@ def test_parquet_types_that_can_mean_the_same_are_read_as_that(tmp_path, column,
 
     [row] = rows_of(tmp_path / "c.parquet")
 
-    assert {name: getattr(row.request, name) for name in said} == said
+    assert {name: getattr(row.request.composition, name) for name in said} == said
 
 
 @pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "dictionary"])
@@ -467,7 +467,7 @@ def test_a_file_beside_the_catalog_goes_to_the_store_once(tmp_path, column):
     rows = rows_of(write(tmp_path / "c.jsonl", line * 2), lambda data: stored.append(data) or put_theme(data))
 
     assert stored == [b"MThd"]
-    assert [getattr(row.request, column) for row in rows] == [put_theme(b"MThd")] * 2
+    assert [getattr(row.request.composition, column) for row in rows] == [put_theme(b"MThd")] * 2
 
 
 def test_a_row_that_is_refused_anyway_puts_nothing_into_the_store(tmp_path):
