@@ -118,7 +118,7 @@ class RenderPool:
         return tuple(model.info for model in self._renderer.models.values())
 
     async def render(self, request: TrackRequest, priority: Priority) -> Track | Failure:
-        """The finished track. Cancelling gives the work up unless somebody else waits for it."""
+        """The finished track. Cancelling gives the work up unless another request waits for it."""
         arrived_s = self._clock.monotonic_s()
         found = await self._find(request) or await self._have_in_memory(request)
         if found is not None:
