@@ -240,7 +240,7 @@ class KilledRun:
     wall_s: float
     #: From the first track to the last.
     tracks_per_s: float
-    #: Tries that gave no track, and the share of all device time that they took.
+    #: Attempts that gave no track, and the share of all device time that they took.
     lost_tries: int
     wasted_share: float
 

@@ -271,7 +271,7 @@ def main() -> int:
     if arguments.drive:
         drive(*arguments.drive)
         return 0
-    # Less than `closing.ROWS_AT_A_TIME` rows would be no baseline: closing had not reached its peak yet.
+    # Less than `settlement.ROWS_AT_A_TIME` rows would be no baseline: settling would not have reached its peak yet.
     sizes = (10_000, 20_000) if arguments.quick else (10_000, arguments.rows)
     most_different = 200 if arguments.quick else MOST_DIFFERENT_TRACKS
     different = [min(rows // 2, most_different) for rows in sizes]

@@ -50,7 +50,7 @@ def survive(store: str, plan: Chaos) -> dict[str, Any]:
         outcome = run_chaos(plan, Path(folder), store == "s3", lambda what: print(f"{store}: {what}", file=sys.stderr))
     document = outcome.document()
     share = document.get("re_rendered_share")
-    # In a job of a minute the tries in hand at a fault are a large part of all there are.
+    # In a job of a minute the attempts in progress at a fault are a large part of all there are.
     if share is not None and share >= MOST_RE_RENDERED and plan.faults != QUICK_FAULTS:
         document["problems"].append(f"{share:.1%} of the device time was spent again")
     if document["problems"]:
@@ -69,7 +69,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = 60 if arguments.quick else arguments.rows
     stores = ("folder",) if arguments.quick else ("folder", "s3") if arguments.store == "both" else (arguments.store,)
-    # Whoever ends this program ends what it has started.
+    # A signal that ends this program ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     jobs = {store: survive(store, chaos(store, rows, arguments.quick, arguments.deadline_s)) for store in stores}
     document = {

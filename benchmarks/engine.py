@@ -588,7 +588,7 @@ def median_ratio(slow_ms: Sequence[float], quick_ms: Sequence[float]) -> float:
 
 
 def compile_kernels() -> None:
-    """What is compiled at the first call of a process shall not count as anybody's time or memory."""
+    """What is compiled at the first call of a process shall not count as a contestant's time or memory."""
     decoder = CpuDecoder(
         TINY, random_lm(TINY), slots=1, max_positions=16, max_rows=1, precision=Precision.FP32, threads=1
     )

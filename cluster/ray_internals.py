@@ -1,10 +1,11 @@
 """What Ray keeps private, in the one file that touches it: a change of Ray's version is looked for here.
 
-A Ray of our own on this machine is closed to everybody else: it listens on loopback alone and wants a random token.
-Without both, whoever reaches one of Ray's ports runs commands as the user who started it. Nothing is written to the
+A Ray of our own on this machine is closed to others: it listens on loopback alone and wants a random token. Without
+both, anything that reaches one of Ray's ports can run commands as the user who started it. Nothing is written to the
 home folder: a token there would lock later `ray start` commands out of their own cluster.
 
-Ray is imported where it is used: the token must be in the environment before, and some who import this never need Ray.
+Ray is imported where it is used: the token must be in the environment before, and some importers of this file never
+need Ray.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Orchestrion's core: one request in, one signed track out. It imports no Ray and no FastAPI.
 
-What a user of the core needs is here by name, and each name is imported when it is first used: whoever asks a service
-for a track loads no signal processing, and needs none installed.
+What a user of the core needs is here by name, and each name is imported when it is first used: a program that asks a
+service for tracks loads no signal processing, and needs none installed.
 """
 
 from importlib import import_module

@@ -97,7 +97,7 @@ def test_the_wheels_hold_every_file_of_the_packages_each_in_one_of_them(built):
     project, sound_font = (
         {name for name in names if ".dist-info/" not in name and not name.endswith("pyproject.toml")} for names in built
     )
-    # What git does not know is nobody's: caches, and what somebody tries out.
+    # Files that git does not know do not count: caches, and experiments.
     listed = subprocess.run(["git", "ls-files", *PACKAGES, "cluster"], cwd=ROOT, capture_output=True, text=True)
     in_checkout = {name for name in listed.stdout.splitlines() if not name.endswith("pyproject.toml")}
 

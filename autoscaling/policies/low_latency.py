@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-#: A replica is given up when it was not needed for this long; a cold start costs about 15 s of somebody's patience.
+#: A replica is given up when it was not needed for this long; at a cold start a listener waits about 15 s.
 HOLD_S: Final = 120.0
 #: When requests are expected to wait longer than this inside a replica, one more is wanted than the count says.
 MAX_QUEUE_S: Final = 1.0

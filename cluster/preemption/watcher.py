@@ -53,7 +53,7 @@ GCP_MAINTENANCE_S: Final = 60.0
 AZURE_LONGEST_S: Final = 900.0
 FILE_LONGEST_S: Final = 3600.0
 AWS_TOKEN_LIFE_S: Final = 21_600
-#: One try to drain: starting Python and Ray's client takes one to three seconds on a busy machine.
+#: One call to drain: starting Python and Ray's client takes one to three seconds on a busy machine.
 TRY_TIMEOUT_S: Final = 15.0
 TRY_PAUSE_S: Final = 1.0
 
@@ -132,7 +132,7 @@ def azure_notice(body: str, vm_name: str, moment: Moment) -> Notice | None:
 
 
 def file_notice(text: str, moment: Moment) -> Notice:
-    """A notice from a file that somebody put there; it may say how many seconds are left."""
+    """A notice from a file, for tests and for other clouds; it may say how many seconds are left."""
     try:
         ends_at = moment.provider + timedelta(seconds=float(text))
     except (ValueError, OverflowError):
@@ -171,7 +171,7 @@ def _utc(parse: Callable[[str], datetime], value: object) -> datetime | None:
 
 
 class Provider(Protocol):
-    """Somebody who knows whether this machine will be taken away."""
+    """A source of notices: it knows whether this machine will be taken away."""
 
     def poll(self, now: datetime) -> Notice | None:
         """A notice, or None; raises `httpx.HTTPError`, `ValueError` or `OSError` when there is no sensible answer."""
@@ -303,7 +303,7 @@ def drain(notice: Notice, try_once: Callable[[Notice], bool], clock: Clock, slee
 
 
 def run_drain_node(arguments: Sequence[str], notice: Notice) -> bool:
-    """One try, in a process that is killed when it hangs."""
+    """One call, in a process that is killed when it hangs."""
     command = [
         sys.executable, "-m", "cluster.preemption.drain_node", *arguments,
         "--deadline", notice.deadline.isoformat(), "--message", notice.reason,

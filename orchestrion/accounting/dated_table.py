@@ -1,4 +1,4 @@
-"""Figures that somebody looked up or measured, in YAML files that an operator may replace by their own."""
+"""Figures that were looked up or measured, in YAML files that an operator may replace by their own."""
 
 from __future__ import annotations
 

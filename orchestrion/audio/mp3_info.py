@@ -23,7 +23,7 @@ def info_frame(sample_rate_hz: int, channels: int, total_samples: int) -> bytes:
     """The first frame of an MP3 of `total_samples` at a constant bitrate: Xing's Info tag with LAME's extension.
 
     It is what LAME would write at the end but for two fields: the seek table is exact, and the CRC of the audio,
-    which nobody can know before it is made, is 0. Layout: gabriel.mp3-tech.org/mp3infotag.html.
+    which is not known before it is made, is 0. Layout: gabriel.mp3-tech.org/mp3infotag.html.
     """
     frame = bytearray(info_template(sample_rate_hz, channels))
     frame_samples, slots = _mp3_frame(frame, sample_rate_hz)

@@ -1,9 +1,9 @@
 """The files that a request brings along, a theme or a continuation: read the same way for every model.
 
-Whoever uploads chooses the bytes. A small file may unpack to hours, hold NaN, or only claim to be what it is, so
-nothing here reads on after `MAX_UPLOAD_S`, and everything that cannot be used is refused by the name of its field.
-Seconds alone bound nothing: two minutes of FLAC may have eight channels at 655 kHz, and one number of a MIDI file may
-be a megabyte long.
+The bytes are not trusted. A small file may unpack to hours, hold NaN, or only claim to be what it is, so nothing here
+reads on after `MAX_UPLOAD_S`, and everything that cannot be used is refused by the name of its field. Seconds alone
+bound nothing: two minutes of FLAC may have eight channels at 655 kHz, and one number of a MIDI file may be a megabyte
+long.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def read_audio(data: bytes, field: str) -> tuple[Pcm, int]:
 
 @contextmanager
 def _opened(file: BinaryIO, field: str, size_bytes: int) -> Iterator[soundfile.SoundFile]:
-    """The file as audio; what libsndfile says against it, now or while it is read, in words for whoever sent it."""
+    """The file as audio; what libsndfile says against it, now or while it is read, in words for its sender."""
     head = file.read(12)
     file.seek(0)
     try:
@@ -158,7 +158,7 @@ def read_midi(data: bytes, field: str) -> mido.MidiFile:
     try:
         file = mido.MidiFile(file=io.BytesIO(data))
     except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
-        # mido's own words are Python's ("list index out of range"), and help nobody who has a sequencer.
+        # mido's own words are Python's ("list index out of range"), and do not help a user of a sequencer.
         raise _refused(
             field, len(data), "the MIDI file cannot be read: it is damaged or cut off; export it again"
         ) from error

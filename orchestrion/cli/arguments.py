@@ -18,7 +18,7 @@ DEFAULT_STORE: Final = "out/store"
 
 
 def own_signing_key() -> str:
-    """Where the key of this person is, for whoever names no other."""
+    """Where the key of this person is, where no other is named."""
     return str(default_signing_key(os.environ))
 
 

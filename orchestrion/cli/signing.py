@@ -32,7 +32,7 @@ def _init(arguments: argparse.Namespace) -> int:
     print(f"key id       {signer.key_id}")
     print(f"private key  {path}   keep it to yourself, and keep a copy: who has it can sign in your name, and without")
     print("             it nothing new can be signed with this id")
-    print(f"public key   {public_key_path(path)}   give it to whoever is to verify your tracks")
+    print(f"public key   {public_key_path(path)}   give it to all who are to verify your tracks")
     return 0
 
 

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for takedown in taken_down:
         print(_told(takedown))
-    tell(f"signed with key {signer.key_id}: whoever serves this store must trust it")
+    tell(f"signed with key {signer.key_id}: every service of this store must trust it")
     return 0
 
 

@@ -81,13 +81,13 @@ class Client:
             headers: sent with every request, e.g. what a proxy in front of the service wants to see.
             trusted_keys: by key id, see `load_trusted_keys`; what is downloaded must be signed with one of them. None:
                 nothing is verified.
-            retries: tries after the first one, of calls that may succeed later.
-            deadline_s: seconds for a call until its answer begins, all tries together; also the longest silence in the
-                middle of an answer.
-            connect_timeout_s: seconds to reach the service, for one try.
+            retries: attempts after the first one, of calls that may succeed later.
+            deadline_s: seconds for a call until its answer begins, all attempts together; also the longest silence in
+                the middle of an answer.
+            connect_timeout_s: seconds to reach the service, for one attempt.
             transport: speaks HTTP; httpx's own if not given.
             clock: measures the deadline.
-            sleep: waits between tries.
+            sleep: waits between attempts.
             chance: draws from [0, 1), for the length of the pauses.
 
         Raises:
@@ -294,7 +294,7 @@ class Client:
             self._sleep(pause_s)
 
     def _ask(self, request: httpx.Request, remaining_s: float) -> httpx.Response | Refusal:
-        """One try."""
+        """One attempt."""
         # A pause may have taken longer than it was meant to; a socket takes 0 for another mode.
         whole_s = max(remaining_s, 0.001)
         request.extensions["timeout"] = httpx.Timeout(whole_s, connect=min(self._connect_timeout_s, whole_s)).as_dict()

@@ -8,27 +8,27 @@ from typing import Final
 from orchestrion.client.problems import Refusal
 from orchestrion.errors import Transient
 
-#: Share of a pause that chance may add, so that those who were refused together do not come back together. It only
-#: adds: nobody comes back before `Retry-After`.
+#: Share of a pause that chance may add, so that clients that were refused together do not come back together. It
+#: only adds: no client comes back before `Retry-After`.
 JITTER: Final = 0.25
-#: Where the service names no time, the pause after the first try; it doubles after each.
+#: Where the service names no time, the pause after the first attempt; it doubles after each.
 FIRST_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How much patience a client has with one call."""
+    """How often and for how long a client repeats one call."""
 
-    #: Tries after the first one.
+    #: Attempts after the first one.
     retries: int
-    #: Seconds for all tries together, pauses included.
+    #: Seconds for all attempts together, pauses included.
     deadline_s: float
 
     def pause_s(self, refusal: Refusal, failed_tries: int, passed_s: float, chance: float) -> float | None:
-        """Seconds to wait before the next try; None: there is none.
+        """Seconds to wait before the next attempt; None: there is none.
 
         Args:
-            refusal: how the last try ended.
+            refusal: how the last attempt ended.
             failed_tries: so far, at least 1.
             passed_s: since the call began.
             chance: drawn evenly from [0, 1).

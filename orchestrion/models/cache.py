@@ -1,8 +1,8 @@
 """Several checkpoints where memory holds only some: the least recently used one makes room.
 
-What a model is (its card) is known of every one of them, so that requests are judged and tracks found without loading
-anything. A model with pieces in progress, or prepared, never makes room: where all are busy, whoever asks for another
-one is told to come back. While one is loaded, the others go on: nobody waits for a load but those who asked for it.
+The `ModelInfo` of every one is known, so that requests are judged and tracks found without loading anything. A model
+with pieces in progress, or prepared ones, never makes room: where all are busy, a request for another one is told to
+come back later. While one is loaded the others go on; only requests for that model wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrion.models.protocol import Conditioning, ModelInfo, MusicModel, Per
 
 logger = logging.getLogger(__name__)
 
-#: When somebody is told to come back because every model in memory is at work.
+#: When a request is told to come back because every model in memory is at work.
 BUSY_RETRY_S: Final = 10.0
 
 
@@ -43,7 +43,7 @@ class ModelCache:
     def __init__(self, resident: int) -> None:
         self._resident = resident
         self._changed = threading.Condition()
-        # All below is changed under `_changed`, which nobody holds while a model is loaded or put away.
+        # All below is changed under `_changed`, which is not held while a model is loaded or put away.
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: set[str] = set()
         #: How many need a model to stay that has no piece of theirs in progress yet.
@@ -110,7 +110,7 @@ class ModelCache:
 
 
 class _PreparedInCache:
-    """What a model prepared, which holds the model in its place: until the piece is begun, or nobody wants it."""
+    """What a model prepared, which holds the model in its place: until the piece is begun or given up."""
 
     def __init__(self, cache: ModelCache, model: CachedModel, loaded: LoadedModel, prepared: Prepared | None) -> None:
         self.loaded = loaded
@@ -133,7 +133,7 @@ class CachedModel:
         return self._info
 
     def load(self) -> None:
-        """Have it in memory before somebody waits for it. Raises as `ModelCache.hold`."""
+        """Have it in memory before a piece waits for it. Raises as `ModelCache.hold`."""
         with self._cache.held(self):
             pass
 

@@ -144,7 +144,7 @@ class MusicModel(Protocol):
 
         Args:
             conditioning: what to make.
-            interactive: somebody waits for it; a model that makes several at once lets it go first.
+            interactive: a person waits for it; a model that makes several at once lets it go first.
             resume: a `Performance.checkpoint` of the same piece. It saves work and changes no sample: chunks come from
                 the beginning all the same. One that does not fit, and any given to a model without checkpoints, is
                 ignored.

@@ -29,7 +29,7 @@ def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
 
     Raises:
         InvalidRequest: it is too long for the model, or names a control that the model does not follow.
-        RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
+        RightsRefused: the weights' licence forbids the purpose, also for a track that others may have.
     """
     if request.purpose is Purpose.COMMERCIAL and not info.commercial_use:
         raise RightsRefused(

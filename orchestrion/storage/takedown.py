@@ -63,7 +63,7 @@ def take_down(
 
     Args:
         tracks: of the store that they are in.
-        signer: signs the tombstones; `tracks` trusts its key, and so must everybody who reads the store.
+        signer: signs the tombstones; `tracks` trusts its key, and so must all that read the store.
         track_ids: in any order; the outcomes come in the same one, each id once.
         reason: why, in one line.
         actor: who decided it, in one line.
@@ -80,7 +80,7 @@ def take_down(
     _check(ids, {"reason": reason, "actor": actor})
     if signer.key_id not in tracks.trusted_keys:
         raise InvalidRequest.of(
-            "signing_key_path", signer.key_id, "is not among the trusted keys; nobody would heed it"
+            "signing_key_path", signer.key_id, "is not among the trusted keys; no reader would heed it"
         )
     now = utc_timestamp(clock.now())
     tombstones = [Tombstone.sign(Withdrawal(track_id, reason, actor, now), signer) for track_id in ids]
@@ -191,6 +191,6 @@ def _blobs_in(tracks: VerifiedTracks, record_id: RecordId, envelope: bytes) -> s
     except VerificationFailed as error:
         # It may be damaged, of a newer release, or signed with a key that is trusted no more: no reason to guess.
         raise VerificationFailed(
-            f"{error}; no blob was deleted. If somebody else has put it there, delete it; if you have, trust its key"
+            f"{error}; no blob was deleted. If it was not put there by you, delete it; if you have, trust its key"
         ) from error
     return {record.audio_key} | ({record.midi_key} if record.midi_key else set())

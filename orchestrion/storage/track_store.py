@@ -3,15 +3,15 @@
     blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and uploads, named by what is in them
     tracks/<2 characters>/<track id>/<version>.json  a track exists once its record does
     tracks/<2 characters>/<track id>/withdrawn.json  and is gone once its tombstone is there; the records stay
-    uploads/<day>/<sha256>-<bytes>                   marks of uploads that expire (`kept_uploads`)
+    uploads/<day>/<sha256>-<bytes>                   marks of uploads that expire (`upload_retention`)
     tmp/                                             (folders only) files being written; old ones may be deleted
 
-Nothing half-written is ever seen: a name appears only after all of its bytes are safe (`objects`), and a record is
-published only after the blobs it names. Nobody locks anything: two writers of one version both try to create its name,
-and only one can.
+Nothing half-written is ever seen: a name appears only after all of its bytes are safe (`object_store`), and a record is
+published only after the blobs it names. There are no locks: two writers of one version both try to create its name, and
+only one can.
 
 Blobs are checked here, against the hash in their names, whichever part of one is read. Records and tombstones are bytes
-here: who signed them, and for what, is looked at in `verified_tracks`, by which everybody else reads them.
+here: their signatures are checked in `verified_tracks`, by which all other code reads them.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class TrackStore:
         """The bytes of a theme or a continuation.
 
         Raises:
-            NotFound: nobody has uploaded it here.
+            NotFound: it was not uploaded here.
         """
         match = _THEME_REF.fullmatch(ref)
         if match is None:

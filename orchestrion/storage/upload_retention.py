@@ -1,4 +1,4 @@
-"""Uploads in a store have a size that they share and a day on which they go: anybody may send them.
+"""Uploads in a store share a size limit, and each is deleted on a certain day: any client may send them.
 
     uploads/<day>/<sha256>-<bytes>      beside each upload that came over HTTP, empty
 

@@ -1,8 +1,8 @@
-"""Tracks as everybody reads them: by records and tombstones that a trusted key has signed, for this track and version.
+"""Tracks as all code reads them: by records and tombstones that a trusted key has signed, for this track and version.
 
-Whoever can write the store can put anything into it, also a genuine record of another track. What does not verify is
-an error for those who ask for the track by its id, and is not there for those who would render it: they make it again,
-as the next version.
+A writer of the store can put anything into it, also a genuine record of another track. What does not verify is an error
+where a track is asked for by its id, and counts as absent where it would be rendered: it is made again, as the next
+version.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class VerifiedTracks:
         return self.version(track_id, listing.versions[-1]) if listing.versions else None
 
     def reusable(self, track_id: str) -> StoredTrack | None:
-        """The newest record of a track for whoever would render it otherwise; None also if it does not verify.
+        """The newest record of a track that would be rendered otherwise; None also if it does not verify.
 
         Raises:
             Withdrawn: the track was taken down.
@@ -80,7 +80,7 @@ class VerifiedTracks:
         try:
             return self.newest(track_id)
         except (NotFound, VerificationFailed):
-            # Gone since it was listed, or somebody else's, which is in the log by now.
+            # Gone since it was listed, or not signed by a trusted key, which is in the log by now.
             return None
 
     def version(self, track_id: str, version: int) -> StoredTrack:
@@ -151,7 +151,7 @@ class VerifiedTracks:
         """Take a track down for good, there or not: from now on every way to it raises Withdrawn. Its blobs stay.
 
         Returns:
-            The tombstone that stands: the first one that verifies, whoever wrote it.
+            The tombstone that stands: the first one that verifies.
         """
         data = tombstone.to_bytes()
         if self.store.create_tombstone(track_id, data):

@@ -132,7 +132,7 @@ class Recorder(Protocol):
 
 
 class Uncounted:
-    """A recorder that keeps nothing: for a process that ends before anybody could read its metrics."""
+    """A recorder that keeps nothing: for a process that ends before its metrics could be read."""
 
     def count(self, metric: Metric, amount: float = 1.0, /, **labels: str) -> None:
         """Nothing."""

@@ -1,7 +1,8 @@
 """What becomes of a request: a track or a failure, as a value that crosses processes.
 
 An exception that Ray pickles loses what its constructor was given, and a value can be tested for without knowing how
-Ray wraps errors. Who only hands outcomes on (a job's driver, the HTTP front) loads no signal processing for it.
+Ray wraps errors. A process that only passes outcomes on (a job's driver, the HTTP front) loads no signal processing for
+it.
 """
 
 from __future__ import annotations

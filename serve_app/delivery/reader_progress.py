@@ -99,7 +99,7 @@ class ReaderPacedResponse(StreamingResponse):
             status_code: of the answer.
             headers: of the answer.
             media_type: of the body.
-            pace: kept where nobody reports.
+            pace: kept where nothing is reported.
         """
         super().__init__(blocks, status_code, headers, media_type)
         self._blocks = blocks

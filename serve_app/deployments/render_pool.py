@@ -119,7 +119,7 @@ class RenderPool:
         return tuple(model.info for model in self._renderer.models.values())
 
     async def render(self, request: TrackRequest, priority: Priority) -> Track | Failure:
-        """The finished track. Cancelling gives the work up unless somebody else waits for it."""
+        """The finished track. Cancelling gives the work up unless another request waits for it."""
         arrived_s = self._clock.monotonic_s()
         begun = await self._begin(request, priority, streaming=False)
         if not isinstance(begun, tuple):

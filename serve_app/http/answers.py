@@ -1,4 +1,4 @@
-"""Answers with what is stored or known: validators, conditions, parts, links, and the licence of what is heard."""
+"""Answers with what is stored or known: validators, conditions, parts, links, and the licence of the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from serve_app.middleware import AS_HEAD
 REVALIDATE: Final = "public, no-cache"
 #: Headers of what is true only now.
 NEVER_KEPT: Final = {"Cache-Control": "no-store"}
-#: Of a record, where things lie: nobody's business outside.
+#: Of a record, where things lie: not told outside.
 HIDDEN_FIELDS: Final = frozenset({"audio_key", "midi_key", "node_id"})
 #: Of a record, what the first caller said of itself: told to nobody who did not say the same.
 CALLER_FIELDS: Final = frozenset({"requester", "purpose"})
@@ -87,7 +87,7 @@ def file_answer(
         record: whose file.
         headers: added to the answer.
         blocks: gives bytes [start, end).
-        pace: at which they go where nobody reports how far they were read.
+        pace: at which they go where it is not reported how far they were read.
 
     Raises:
         HttpProblem: the client wants another version (412), or a part beyond the end (416).

@@ -1,4 +1,5 @@
-"""Request bodies, read strictly: what two readers could understand differently is refused, and nobody sends for ever.
+"""Request bodies, read strictly: what two readers could understand differently is refused, and sending has a time
+limit.
 
 A body is cut off at its limit while it arrives and is unpacked, because what a client declares may be wrong.
 """
@@ -135,7 +136,7 @@ def media_type_of(content_type: str | None) -> str:
 
 
 def _unpacked(unpacker: zlib._Decompress, chunk: bytes) -> Iterator[bytes]:
-    """What `chunk` unpacks to, block by block, so that whoever counts them can stop before the rest exists."""
+    """What `chunk` unpacks to, block by block, so that the caller can stop before the rest exists."""
     try:
         while chunk:
             if unpacker.eof:

@@ -1,7 +1,7 @@
 """Uploads are read through in processes of their own: few, bounded in time and memory, behind a short queue.
 
 Reading MIDI holds the interpreter and decoding audio takes memory; in the process that answers requests, a dozen files
-stopped everybody. Threads would not help, and a file that breaks a decoder ends the process that reads it.
+stopped all other requests. Threads would not help, and a file that breaks a decoder ends the process that reads it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Checker:
         """What is wrong with a file."""
         answer = self._ask(path)
         if answer == "":
-            # It may have ended because nobody needed it, just when this was sent: a second one says more.
+            # It may have ended for lack of work just when this was sent: a second one says more.
             self.kill()
             answer = self._ask(path)
         if answer is None or answer == "":

@@ -1,4 +1,4 @@
-"""A process that reads uploads through, so that whatever they hold costs this process and nobody's audio.
+"""A process that reads uploads through, so that a harmful one ends this process and disturbs no audio.
 
     python -m serve_app.uploads.worker
 

@@ -1,4 +1,4 @@
-"""A MusicGen behind both pools and a catalog job: one seed, one audio, whoever else is being served."""
+"""A MusicGen behind both pools and a catalog job: one seed, one audio, whatever else is being served."""
 
 import csv
 import shutil

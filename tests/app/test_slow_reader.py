@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-#: What the kernel and Serve's proxy hold of a connection that nobody reads, and the window of the answer.
+#: What the kernel and Serve's proxy hold of a connection that is not read, and the window of the answer.
 UNDER_WAY_BYTES = 10 * 2**20
 
 

@@ -36,7 +36,7 @@ from tests.servers.seaweedfs import SeaweedFS
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("wav", "flac", "ogg")
-#: Two devices, of which a worker holds one: the other half of each machine's price is nobody's.
+#: Two devices, of which a worker holds one: the other half of each machine's price is no worker's.
 PRICES = """
 node_types:
   local-cpu:

@@ -130,7 +130,7 @@ class RayNode:
         return self._node_id
 
     def kill(self) -> None:
-        """As when a machine is taken away: nobody is told and nothing is flushed."""
+        """As when a machine is taken away: no process is told and nothing is flushed."""
         self.starter.kill()
         self.starter.wait()
         kill_trees(self.processes())

@@ -102,7 +102,7 @@ def make_serve(tmp_path_factory):
 
 
 def post_job(address, port, path, token=None):
-    """Ask for a harmless command to be run, as anybody could; the status, or None where nothing answers in HTTP."""
+    """Ask for a harmless command to be run, as any program could; the status, or None where nothing answers in HTTP."""
     host = f"[{address}]" if ":" in address else address
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     body = json.dumps({"entrypoint": "true"}).encode()
@@ -171,7 +171,7 @@ def test_rays_agent_answers_401_and_with_the_token_it_works(make_serve):
 
 @pytest.mark.parametrize("method", ["HandleRequest", "HandleRequestStreaming"])
 def test_a_replica_takes_no_call_without_the_token(make_serve, method):
-    """What stands in such a call is unpickled, so that whoever may make one runs what they like."""
+    """What stands in such a call is unpickled, so a program that may make one can run anything."""
     ports = [
         port for kind, address, port in make_serve.listeners() if kind == "ServeReplica" and not is_loopback(address)
     ]

@@ -150,7 +150,7 @@ def test_a_notice_drains_the_node_and_its_actor_goes_on_elsewhere(cluster, imds)
     deadline = wait_for(lambda: ray.get(renderer.deadline.remote()))
     assert 19.9 < (deadline - ended_at).total_seconds() < 30
 
-    # The actor ends its process, and Ray starts it where nobody is going away.
+    # The actor ends its process, and Ray starts it on a node that stays.
     renderer.go.remote()
     node = wait_for(lambda: (found := ray.get(renderer.where.remote())).node_id != spot.node_id and found)
     assert (node.node_type, node.market) == (None, None)

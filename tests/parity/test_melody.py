@@ -1,6 +1,6 @@
 """Themes as audiocraft and Hugging Face hear them: the same chroma, and the same columns before the codes.
 
-Both look for a melody in a mix with demucs, which nobody here does: what is compared is all that follows.
+Both look for a melody in a mix with demucs, which is not installed here: what is compared is all that follows.
 """
 
 import importlib

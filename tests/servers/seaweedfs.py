@@ -63,7 +63,7 @@ class SeaweedFS:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, nobody is told."""
+        """SIGKILL: nothing is flushed, no client is told."""
         self._process.kill()
         self._process.wait()
 

@@ -152,7 +152,7 @@ class AudiocraftModel:
             piece.turns.give_up()
 
     def _advance(self) -> None:
-        """Let the first piece have its turn, whoever asked: it is in the way of the others."""
+        """Let the first piece have its turn, whichever was asked for: it is in the way of the others."""
         piece, began_s = self._pieces[0], _CLOCK.monotonic_s()
         with torch.random.fork_rng(devices=self._cuda_devices):
             piece.turns.advance()

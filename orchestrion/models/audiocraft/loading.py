@@ -102,7 +102,7 @@ def load_generator(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 
     except InvalidRequest:
         raise
     except Exception as error:
-        # Foreign code over files of somebody else: whatever it raises, this checkpoint is no good.
+        # Foreign code reads foreign files: whatever it raises, this checkpoint is no good.
         logger.exception("audiocraft cannot load %s", checkpoint.lm)
         raise refused(checkpoint.lm, f"audiocraft cannot load it ({type(error).__name__}: {error})") from error
 

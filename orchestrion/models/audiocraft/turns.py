@@ -28,7 +28,7 @@ class Turns(Generic[T]):
         self._end = threading.Semaphore(0)
         self._given_up = False
         self._result: Future[T] = Future()
-        # A daemon: a piece that nobody finishes must not keep the process from ending.
+        # A daemon: a piece that is never finished must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="audiocraft", daemon=True)
 
     @property

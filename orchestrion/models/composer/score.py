@@ -1,4 +1,4 @@
-"""The score: what is played, by whom and when, in beats; and its form as a Standard MIDI File.
+"""The score: what is played, by which part and when, in beats; and its form as a Standard MIDI File.
 
 A note's start already carries swing and human timing, so the MIDI file and the audio are the same performance.
 """
@@ -110,7 +110,7 @@ class Score:
         return " ".join(section.label for section in self.sections)
 
     def part(self, role: str) -> Part | None:
-        """The part that plays `role`, or None when nobody does."""
+        """The part that plays `role`, or None when no part does."""
         return next((part for part in self.parts if part.role == role), None)
 
 

@@ -1,6 +1,7 @@
 """The sizes of a MusicGen: everything about a checkpoint that is not a weight.
 
-Read from a checkpoint's own configuration by `checkpoint.py`; nothing here is a default of the published models.
+Read from a checkpoint's own configuration by `checkpoint/geometry.py`; nothing here is a default of the published
+models.
 """
 
 from __future__ import annotations

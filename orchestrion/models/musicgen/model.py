@@ -108,7 +108,7 @@ class MusicGen:
         info: ModelInfo,
         geometry: LmGeometry,
         codec_geometry: CodecGeometry,
-        hearing: Conditioner,
+        conditioner: Conditioner,
         decoder: Decoder,
         codec: Codec,
         *,
@@ -120,7 +120,7 @@ class MusicGen:
         self._info = info
         self._geometry = geometry
         self._codec_geometry = codec_geometry
-        self._hearing = hearing
+        self._conditioner = conditioner
         self._decoder = decoder
         self._codec = codec
         self._home = Home()
@@ -159,7 +159,7 @@ class MusicGen:
         slots = place.slots_that_fit(checkpoint, settings)
         lm_weights = checkpoint.load_lm()
         decoder = place.decoder(lm, lm_weights, slots, _positions(lm, codec), settings.threads)
-        hearing = Conditioner(
+        conditioner = Conditioner(
             checkpoint.load_text(),
             _copied(lm_weights.text),
             None if lm_weights.chroma is None else _copied(lm_weights.chroma),
@@ -171,7 +171,7 @@ class MusicGen:
         info = model_info(name, checkpoint, settings)
         logger.info("%s is ready: %s on %s, %d slots", name, place.precision, place.device, slots)
         return cls(
-            info, lm, codec, hearing, decoder, audio, codec_streams=streams, chunk_s=settings.chunk_s, clock=clock
+            info, lm, codec, conditioner, decoder, audio, codec_streams=streams, chunk_s=settings.chunk_s, clock=clock
         )
 
     @property
@@ -237,7 +237,7 @@ class MusicGen:
         resume: bytes | None = None,
         prepared: Prepared | None = None,
     ) -> Performance:
-        """Put one piece into the engine; taking its chunks makes it, and everybody else's.
+        """Put one piece into the engine; taking its chunks makes it, and all other pieces too.
 
         What a checkpoint to `resume` from knows is decoded to audio again, but not drawn again.
 
@@ -308,7 +308,7 @@ class MusicGen:
 
     def _melody(self, conditioning: Conditioning, *, goes_on: bool) -> Melody | None:
         """A piece of several windows hears its theme over and over, another one its beginning."""
-        if conditioning.theme is None or self._hearing.chroma_projection is None:
+        if conditioning.theme is None or self._conditioner.chroma_projection is None:
             return None
         theme = read_theme(conditioning.theme, self._info.sample_rate_hz)
         return Melody(theme, self._geometry.chroma_frames, self._geometry.window_s if goes_on else None)
@@ -327,7 +327,7 @@ class MusicGen:
         said, null_said, melody, guidance = opening.said, opening.null_said, opening.melody, opening.guidance
         if said is None and null_said is None and melody is None:
             guidance = 1.0  # Both streams would hear the same nothing.
-        projection = self._hearing.chroma_projection
+        projection = self._conditioner.chroma_projection
         if projection is None:
             fixed = Condition(said, null_said, None, None, guidance)
             return lambda window: fixed
@@ -336,7 +336,7 @@ class MusicGen:
             chroma = None
             if melody is not None:
                 chroma = melody.chroma(self._start_s(window))
-                # The next window's is worked out while this one plays, so that nobody's music waits for it.
+                # The next window's is worked out while this one plays, so that no piece waits for it.
                 for later in opening.windows[opening.windows.index(window) + 1 :][:1]:
                     self._ahead_thread.submit(melody.chroma, self._start_s(later))
             prefix, null_prefix = melody_prefix(chroma, said, null_said, projection, self._geometry.chroma_frames)
@@ -345,13 +345,13 @@ class MusicGen:
         return condition
 
     def _said(self, text: str, field: str) -> Floats | None:
-        length = self._hearing.text.length(text)
+        length = self._conditioner.text.length(text)
         if length > MAX_TEXT_TOKENS:
             raise InvalidRequest.of(
                 field, text, f"is {length} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
             )
-        states = self._hearing.text.encode(text)
-        return None if states is None else project(states, self._hearing.text_projection)
+        states = self._conditioner.text.encode(text)
+        return None if states is None else project(states, self._conditioner.text_projection)
 
 
 def model_info(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> ModelInfo:

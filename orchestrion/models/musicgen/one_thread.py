@@ -18,13 +18,13 @@ _outside_threads = 1
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While anybody is inside, torch computes on one thread; who leaves last puts back what was before."""
+    """While any thread is inside, torch computes on one thread; the last one that leaves restores what was before."""
     global _inside, _outside_threads
     with _lock:
         if not _inside:
             _outside_threads = torch.get_num_threads()
         _inside += 1
-        # A part of the setting is each thread's own, so everybody who enters makes it.
+        # A part of the setting is each thread's own, so each thread that enters makes it.
         torch.set_num_threads(1)
     try:
         yield

@@ -81,10 +81,10 @@ def attempt(attempt_id, shard, line, usd, ended=TRACK, job_id="job-1", **values)
 
 
 def rendered(shard, *lines_and_usd, job_id="job-1"):
-    """A shard whose rows are all tracks that were rendered for these sums, with the tries that made them."""
+    """A shard whose rows are all tracks that were rendered for these sums, with the attempts that made them."""
     tracks = [track(line, usd, job_id) for line, usd in lines_and_usd]
-    tries = [attempt(f"{shard}/{line}", shard, line, usd, job_id=job_id) for line, usd in lines_and_usd]
-    return shard_table(tracks, tries)
+    attempts = [attempt(f"{shard}/{line}", shard, line, usd, job_id=job_id) for line, usd in lines_and_usd]
+    return shard_table(tracks, attempts)
 
 
 class CommittedJob:

@@ -21,7 +21,7 @@ def options(tmp_path):
 
 
 def away_in_calls(monkeypatch, name, numbers):
-    """Have the calls of `Objects.name` with these numbers (from 1) find nobody."""
+    """Have the calls of `Objects.name` with these numbers (from 1) get no answer."""
     real, calls = getattr(Objects, name), []
 
     def call(self, key, *arguments):

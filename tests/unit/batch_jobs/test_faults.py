@@ -247,7 +247,7 @@ def test_errors_on_purpose_are_told_as_they_are(plan_of, workplace, renderer, se
     if isinstance(error, InvalidRequest):
         assert failed == [("invalid-request", False)]
     elif isinstance(error, StoreUnavailable) and seam in ("model.chunk", "render.encode"):
-        # Nobody asked the store there, so nobody waits for it, and other rows are answered.
+        # The store was not asked there, so it is not waited for, and other rows are answered.
         assert failed == [("store-unavailable", True)]
     else:
         assert failed == []
@@ -264,7 +264,7 @@ def test_what_is_to_end_the_process_is_not_swallowed_and_nobody_is_left_waiting(
     assert not here.folder.is_committed(shard.name)
 
     if seam.startswith("model"):
-        # The thread that generates has ended; whoever comes later is told at once.
+        # The thread that generates has ended; later requests are told at once.
         [later] = plan_of({"seed": 99}).open_shards()
         with pytest.raises(SystemExit):
             here.take(later)

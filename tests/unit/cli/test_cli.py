@@ -1,4 +1,4 @@
-"""The command as somebody at a terminal meets it; the model is the real composer, on a few seconds of music."""
+"""The command as a user at a terminal meets it; the model is the real composer, on a few seconds of music."""
 
 import io
 import json
@@ -108,7 +108,7 @@ def test_a_signing_key_is_made_shown_and_never_overwritten(here, capsys):
     key_id = made.split()[2]
     for text in (made, shown):
         assert key_id in text and str(private) in text and str(public) in text
-    assert "keep a copy" in made and "give it to whoever is to verify" in made
+    assert "keep a copy" in made and "give it to all who are to verify" in made
     before = private.read_bytes()
     assert main(["signing", "init", "--key", "keys/own.pem"]) == 2
     assert "is there already; a key is never overwritten" in capsys.readouterr().err

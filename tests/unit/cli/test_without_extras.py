@@ -13,7 +13,7 @@ from tests.ingress_app import Service
 from tests.test_imports import ROOT, WITHOUT
 from tests.unit.client.service import InProcess
 
-#: What a client does not install. Whoever imports httpx may well have them all the same.
+#: What a client does not install. A program that imports httpx may well have them all the same.
 RENDER_ONLY = {"numpy", "scipy", "soundfile", "soxr", "fsspec", "s3fs", "aiohttp", "botocore", "prometheus_client"}
 
 
@@ -113,7 +113,7 @@ def test_a_service_renders_and_its_audio_is_verified(service, at_the_service, tm
     assert printed.err == ""
     assert (told["cache_hit"], told["audio"], told["signed_by"]) == (False, "calm.wav", service.renderer.signer.key_id)
     assert (tmp_path / "calm.wav").read_bytes() == service.get(f"/v1/tracks/{told['track_id']}/audio").content
-    assert not (tmp_path / "mine.pem").exists(), "whoever renders elsewhere needs no key"
+    assert not (tmp_path / "mine.pem").exists(), "a client that renders elsewhere needs no key"
 
 
 def test_without_trusted_keys_it_is_said_that_nothing_was_verified(at_the_service, capsys):

@@ -11,7 +11,7 @@ from orchestrion.client import Client
 
 
 class Waiting:
-    """A clock that moves when somebody sleeps, and what they slept."""
+    """A clock that moves with each sleep, and the lengths of these."""
 
     def __init__(self) -> None:
         self.reading_s = 0.0

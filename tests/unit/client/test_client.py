@@ -26,7 +26,7 @@ def client(service):
 
 
 class Changing(httpx.BaseTransport):
-    """Somebody on the way who changes answers of one kind."""
+    """A proxy that changes answers of one kind."""
 
     def __init__(self, app, end, change):
         self._inner, self._end, self._change = InProcess(app), end, change

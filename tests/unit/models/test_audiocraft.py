@@ -108,7 +108,7 @@ def test_two_pieces_taken_by_turns_are_those_they_are_alone(model):
 
     for one, parts in zip(wanted, chunks, strict=True):
         assert np.array_equal(np.concatenate(parts), audio_of(model, one))
-        assert sum(len(part) == 0 for part in parts) > 1, "nobody had a chance to stop it"
+        assert sum(len(part) == 0 for part in parts) > 1, "there was no chance to stop it"
     assert all(performance.device_s() > 0 for performance in performances)
 
 

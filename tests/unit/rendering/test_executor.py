@@ -616,7 +616,7 @@ def test_what_was_made_while_another_was_advanced_is_given_on_at_once():
     stream, _ = bench.join("stream")
     bench.join("waiting", streaming=False)
     bench.run(6)
-    # It has enough in hand, so the turn is the other's; what its steps made of the stream does not wait.
+    # It is far enough ahead, so the turn is the other's; what its steps made of the stream does not wait.
     bench.clock.now_s -= 5.0
     while bench.executor.take(stream):
         pass

@@ -293,7 +293,7 @@ def test_chunks_of_a_rendering_are_the_raw_piece(renderer):
     assert (rendering.channels, rendering.expected_lufs) == (2, -18.0)
 
 
-# What somebody who may write the store, and has no key, can do
+# What a writer of the store who has no key can do
 
 
 def record_file(renderer, track_id, version):

@@ -1,4 +1,4 @@
-"""Waiting for a store that is away: as long as it takes within ten minutes, and once for all who need it."""
+"""Waiting for a store that is away: as long as it takes within ten minutes, and once for all calls that need it."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_RETRY_S, S
 
 
 class Sleeper:
-    """A clock that only moves while somebody sleeps."""
+    """A clock that only moves with a sleep."""
 
     def __init__(self):
         self.at_s = 0.0

@@ -1,4 +1,4 @@
-"""Tracks are withdrawn for good: whatever the moment, none comes back, and nobody else's audio goes with it."""
+"""Tracks are withdrawn for good: whatever the moment, none comes back, and no other track loses its audio."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -324,7 +324,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(renderer, track_ids, word
     assert renderer.store.tombstone(ABSENT) is None
 
 
-# What somebody who may write the store, and has no key, can do
+# What a writer of the store who has no key can do
 
 
 def junk(renderer, track_id, content, name="withdrawn.json"):
@@ -399,7 +399,9 @@ def test_no_blob_is_deleted_while_a_record_that_names_it_is_signed_by_nobody_kno
     forged = Signer(Ed25519PrivateKey.generate()).sign(twin.record).to_bytes()
     junk(renderer, twin.track_id, forged, "000001.json")
 
-    with pytest.raises(VerificationFailed, match=r"not trusted here .*; no blob was deleted\. If somebody else"):
+    with pytest.raises(
+        VerificationFailed, match=r"not trusted here .*; no blob was deleted\. If it was not put there by you"
+    ):
         withdraw(renderer, track.track_id)
 
     assert renderer.store.get_blob(track.record.audio_key)

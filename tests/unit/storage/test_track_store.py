@@ -344,7 +344,7 @@ class TestFolder(StoreContract):
 
 
 def spoil(path, what):
-    """Do to a file of five bytes what somebody who may write the store can do."""
+    """Do to a file of five bytes what a writer of the store can do."""
     if what == "changed":
         path.write_bytes(b"muzak")
     elif what == "cut":

@@ -1,4 +1,4 @@
-"""What is JSON to everybody is read; what readers disagree about is refused with a reason."""
+"""What every reader takes for the same JSON is read; what readers disagree about is refused with a reason."""
 
 import pytest
 from hypothesis import given

@@ -180,7 +180,7 @@ def test_the_signed_bytes_are_rfc_8785_json_of_the_record():
     signed = json.loads(ENVELOPE)
 
     assert canonical_bytes(RECORD) == rfc8785.dumps(signed["record"])
-    # Anybody can check it with the two standards alone.
+    # It can be checked with the two standards alone.
     public = SIGNER._private_key.public_key()
     public.verify(base64.b64decode(signed["signature"]["value"]), rfc8785.dumps(signed["record"]))
     assert signed["signature"]["key_id"] == hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]

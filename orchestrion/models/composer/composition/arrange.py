@@ -174,7 +174,7 @@ def _play_voice(
 ) -> list[Note]:
     """What `voice` plays, final chord included, on the straight grid."""
     levels = {float(n * plan.recipe.beats_per_bar): s.level for n, (s, _) in enumerate(_section_of_bars(plan))}
-    # In pieces too short to build up, everybody joins from the start.
+    # In pieces too short to build up, all voices play from the start.
     enters = voice.enters if len(plan.sections) > 2 else min(voice.enters, 2)
     active = [bar for bar in bars if levels[bar.start] >= enters]
     starts = {bar.start for bar in active}

@@ -216,7 +216,7 @@ def parse_progression(text: str, key: Key) -> tuple[tuple[Chord, ...], ...]:
 
 
 def with_third(item: Chord, key: Key) -> Chord:
-    """A power chord with the third that the key gives it, for those who do not play power chords."""
+    """A power chord with the third that the key gives it, for instruments that do not play power chords."""
     if item.intervals != _QUALITIES["5"]:
         return item
     scale = {(key.tonic + step) % 12 for step in key.steps}

@@ -19,7 +19,7 @@ from orchestrion.models.protocol import Conditioning
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.vocabulary import MOODS
 
-#: A mood that nobody named: neither happy nor sad, moderately lively.
+#: The mood where none is named: neither happy nor sad, moderately lively.
 _NEUTRAL: Final = (0.0, 0.5)
 #: Moods below and above these valences turn the third minor or major.
 _DARK_BELOW, _BRIGHT_ABOVE = -0.15, 0.35
@@ -153,7 +153,7 @@ def _choose_key(recipe: Recipe, valence: float, rng: np.random.Generator) -> Key
 #: How long the final chord rings at least, and as a share of short pieces, in seconds.
 _RING_S: Final = 1.8
 _RING_SHARE: Final = 0.25
-#: A tempo that nobody asked for may be moved this much so that the piece ends on a bar line.
+#: A tempo that was not asked for may be moved this much so that the piece ends on a bar line.
 _NUDGE: Final = 0.06
 
 

@@ -55,7 +55,7 @@ def check_text(path: Path) -> None:
 
 
 def check_texts(folder: Path) -> None:
-    """As `check_text`, for all files of a folder that somebody else's code will look through."""
+    """As `check_text`, for all files of a folder that foreign code will look through."""
     for path in folder.iterdir():
         if path.suffix in _TEXTS and path.is_file():
             check_text(path)

@@ -235,7 +235,7 @@ class Repository:
     def part_of(cls, checkpoint: Repository, folder: str, hub_name: object, known: Collection[str]) -> Repository:
         """What an audiocraft checkpoint takes from elsewhere: a folder beside its own files, or from the hub.
 
-        A checkpoint may name only what is `known` on the hub: whoever wrote it must not choose what is downloaded.
+        A checkpoint may name only what is `known` on the hub: its author must not choose what is downloaded.
         """
         beside = checkpoint.place.folder / folder if checkpoint.place.folder else None
         if beside is not None and beside.is_dir():

@@ -2,7 +2,7 @@
 
 A source is a folder here or a name on the Hugging Face hub; of the latter only what is asked for is downloaded. A
 `.bin` is a pickle, which can run code when it is read: torch's restricted unpickler reads it, which knows tensors and
-plain values, and whatever holds more is refused. Nothing is unpacked before `checkpoint_bounds` has looked at it, and
+plain values, and whatever holds more is refused. Nothing is unpacked before `bounds.py` has looked at it, and
 YAML is read without its aliases.
 """
 
@@ -129,7 +129,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-# Numbers such as 1e-4, which YAML 1.1 takes for words and those who write configurations do not.
+# Numbers such as 1e-4, which YAML 1.1 takes for words, and authors of configurations for numbers.
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
 )

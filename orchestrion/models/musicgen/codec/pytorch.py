@@ -172,7 +172,7 @@ class Encoder(Half):
     def encode(self, pcm: Floats) -> Ints:
         """Codes [channels, codebooks, frames] of audio [channels, samples]; each channel as if alone.
 
-        Any thread may ask. On a CPU one core does it: the others make the music that somebody hears meanwhile.
+        Any thread may ask. On a CPU one core does it: the others make music meanwhile.
         """
         with self._lock, one_thread(), torch.cuda.stream(self._stream):
             return np.stack([self._encode_mono(torch.from_numpy(channel)) for channel in pcm])

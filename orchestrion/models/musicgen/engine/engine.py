@@ -54,7 +54,7 @@ class Pacing:
     first_chunk_frames: int = 10
     #: Frames of a chunk once the piece runs; chunks double up to that. Beside others a piece's are shorter.
     chunk_frames: int = 50
-    #: A piece that is so many frames ahead of whoever takes its chunks rests, unless another one waits for its slot.
+    #: A piece that is so many frames ahead of what was taken of it rests, unless another one waits for its slot.
     max_ahead_frames: int = 1500
 
 
@@ -79,7 +79,7 @@ class Piece:
     #: Samples that came out of the codec since it last began this piece, and samples that were given on.
     decoded_samples: int = 0
     given_samples: int = 0
-    #: Frames that the codec has in hand just now; none while it is at others.
+    #: Frames that the codec works on just now; none while it works on others.
     frames_in_codec: int = 0
     #: The codec's batch that it was last in; 0 for a piece that was not heard yet.
     last_batch: int = 0
@@ -109,7 +109,7 @@ class Piece:
         return self.pushed_frames < self.suspect_frames
 
     def untaken_frames(self, hop: int) -> int:
-        """Frames drawn that nobody has taken as audio yet."""
+        """Frames drawn that were not taken as audio yet."""
         return self.sequence.ready_frames - (self.given_samples - sum(map(len, self.chunks))) // hop
 
 
@@ -153,7 +153,7 @@ class Engine:
         self._codec_thread = codec_thread
         #: Pieces that this step took out of it, because they failed or for want of memory.
         self._set_aside = 0
-        #: Pieces of a step that broke, each to be stepped alone: whoever breaks that one, too, has broken both.
+        #: Pieces of a step that broke, each to be stepped alone: the one that breaks that step too has broken both.
         self._suspects: list[Piece] = []
         self._in_codec: list[Piece] = []
         self._codec_batches = 0
@@ -183,7 +183,7 @@ class Engine:
             self._retire(piece)
 
     def next_chunk(self, piece: Piece) -> Pcm | None:
-        """The piece's next audio, stepping everybody until it is there: [samples, channels]; None at the end.
+        """The piece's next audio, stepping all pieces until it is there: [samples, channels]; None at the end.
 
         Raises:
             ModelFailed, InvalidRequest: this piece cannot be made.
@@ -197,7 +197,7 @@ class Engine:
         return None
 
     def work_for(self, piece: Piece) -> bool:
-        """Step everybody until somebody has news; whether this piece has, so that `next_chunk` does not step."""
+        """Step all pieces until one has news; whether this one has, so that `next_chunk` does not step."""
         seen = self._news
         while not piece.is_ready and self._news == seen:
             self._step_or_wait()
@@ -258,7 +258,7 @@ class Engine:
             self._begin_later(piece)
             return 0
         except Exception as error:
-            # Whatever it is, it is about this piece and not about the one whose chunk somebody is waiting for.
+            # Whatever it is, it is about this piece and not about the one whose chunk is waited for.
             self._fail(piece, _failure("beginning this piece", error))
             return 0
         return condition.text_states
@@ -283,7 +283,7 @@ class Engine:
         piece.slot = _NO_SLOT
 
     def _state(self, piece: Piece) -> SlotState:
-        # While somebody waits for its slot it goes on to its end instead: the other's chunks may be wanted first.
+        # While another piece waits for its slot it goes on to its end instead: the other's chunks may be wanted first.
         rests = not self._waiting and piece.untaken_frames(self._hop) > self._pacing.max_ahead_frames
         pending = 0 if rests else piece.sequence.pending(piece.prefix_columns)
         return SlotState(pending, piece.interactive, piece.passed_over)
@@ -336,7 +336,7 @@ class Engine:
                 self._bind(piece)
 
     def _give_way(self, planned: list[tuple[Piece, int]]) -> None:
-        """The device had no room for this step: shrink, and begin the windows of those who were in it again."""
+        """The device had no room for this step: shrink, and begin the windows of the pieces in it again."""
         rows = sum(count for _, count in planned)
         shrunk = after_shortage(self._capacity, len(planned), rows)
         logger.warning("no memory for a step of %d rows in %d slots; going on with %s", rows, len(planned), shrunk)
@@ -396,7 +396,7 @@ class Engine:
 
     def _due_piece(self, piece: Piece, share: int) -> DuePiece:
         passed_over = self._codec_batches - piece.last_batch if piece.last_batch else None
-        # What was given on before is only made again, so a short chunk of it would bring nobody anything sooner.
+        # What was given on before is only made again, so a short chunk of it would bring no audio sooner.
         is_behind = piece.decoded_samples < piece.given_samples
         longest = self._pacing.chunk_frames if is_behind else share
         return DuePiece(min(piece.ready_frames, longest), passed_over, piece.is_suspect)
@@ -503,7 +503,7 @@ class Engine:
 
 
 def _failure(what: str, error: BaseException) -> ModelFailed | InvalidRequest:
-    """What somebody is told whose piece broke something."""
+    """What a request is told whose piece broke something."""
     if isinstance(error, ModelFailed | InvalidRequest):
         return error
     logger.error("%s failed", what, exc_info=error)

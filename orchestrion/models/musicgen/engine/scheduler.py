@@ -20,7 +20,7 @@ PREFILL_ROWS_BESIDE_DECODING: Final = 32
 TEXT_STATES_BESIDE_DECODING: Final = 256
 #: Steps without trouble after which a share of the capacity that was given up is tried again.
 RECOVERY_STEPS: Final = 50
-#: Times that the smallest possible step is tried before its piece fails: memory may belong to somebody else just now.
+#: Times that the smallest possible step is tried before its piece fails: the memory may be taken for a moment only.
 LAST_TRIES: Final = 3
 #: A batch slot that was passed over so many steps comes before people's next one.
 PATIENCE_STEPS: Final = 8
@@ -32,7 +32,7 @@ class SlotState:
 
     #: Columns known but not yet fed: 1 while decoding, more before that; 0 for one that rests.
     pending: int
-    #: Whether somebody waits for this piece.
+    #: Whether a person waits for this piece.
     interactive: bool
     #: Steps since it last had a row.
     passed_over: int
@@ -96,7 +96,7 @@ class DuePiece:
 def plan_codec(due: Sequence[DuePiece], *, most_pieces: int, most_frames: int, newcomers_turn: bool) -> list[int]:
     """Indices of the pieces of the codec's next batch, at least one of those that are due.
 
-    Newcomers come first and share their batch with nobody else, because somebody waits for their first sound; the
+    Newcomers come first and share their batch with no other piece, because a person waits for their first sound; the
     others come in the order in which they last had the codec. A suspect comes alone, before all.
 
     Args:
@@ -165,7 +165,7 @@ def after_success(capacity: Capacity, full: Capacity) -> Capacity:
 def choose_victim(slots: Sequence[SlotState]) -> int:
     """Who leaves its slot when there are too many: of the batch pieces, if there are any, the one with most to go.
 
-    Those who stay are done soonest, and then there is room again.
+    The pieces that stay are done soonest, and then there is room again.
     """
     return max(range(len(slots)), key=lambda index: (not slots[index].interactive, slots[index].to_go, index))
 

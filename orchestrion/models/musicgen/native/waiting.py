@@ -33,7 +33,7 @@ look: Final = native(_emit_look, "counter", result=types.intp)
 pause: Final = native(_emit_pause, "")
 give_way: Final = types.ExternalFunction("sched_yield", types.int32())
 #: Looks at a counter before the core is offered to others: about 20 µs, far more than threads with a core each need.
-PATIENCE: Final = 1000
+LOOKS_BEFORE_YIELD: Final = 1000
 
 
 @compiled
@@ -42,7 +42,7 @@ def wait_for(counter: int, value: int) -> None:
     looks = 0
     while look(counter) < value:
         looks += 1
-        if looks < PATIENCE:
+        if looks < LOOKS_BEFORE_YIELD:
             pause()
         else:
             give_way()

@@ -67,7 +67,7 @@ def job(tmp_path, clock):
 
 @pytest.fixture
 def put(tmp_path):
-    """Puts a file into the ledger's folder, as somebody with a shell does."""
+    """Puts a file into the ledger's folder, as a user with a shell does."""
 
     def place(key, data=b"x"):
         path = tmp_path / "out" / key
@@ -318,7 +318,7 @@ BAD_SHARDS = {
     "another job's": shard_bytes([track(2, 1.0, job_id="job-2")]),
     "without a line": shard_bytes([track(1, 1.0) | {"line": None}]),
     "a failure without a reason": shard_bytes([failure(2, reason=None)]),
-    "a try that cost NaN": shard_bytes([track(2, 1.0)], [attempt("w1-1", "01-b", 2, math.nan)]),
+    "an attempt that cost NaN": shard_bytes([track(2, 1.0)], [attempt("w1-1", "01-b", 2, math.nan)]),
 }  # fmt: skip
 
 
@@ -446,7 +446,7 @@ def test_a_key_for_one_purpose_is_no_key_for_another(signer, tmp_path):
 
 
 def planted(partials, job, tmp_path):
-    """Codes that somebody without the key has put there, in every way that there is."""
+    """Codes that were put there without the key, in every way that there is."""
     partials.keep_partial(TRACK, CODES)
     real = job.objects.read(f"jobs/job-1/partials/{TRACK}")
     other_track, other_key = "trk_" + "b" * 32, have_signing_key(tmp_path / "other.pem", print)

@@ -335,7 +335,7 @@ def test_the_last_manifests_are_kept_and_older_ones_deleted(out, ledger):
 
 
 class SlowObjects(Objects):
-    """Objects of a writer that somebody overtakes just before it replaces manifest.json."""
+    """Objects of a writer that another one overtakes just before it replaces manifest.json."""
 
     def __init__(self, url, meanwhile):
         super().__init__(url)
@@ -367,11 +367,11 @@ def test_a_crash_before_manifest_json_was_replaced_is_mended_by_the_next_commit(
     assert json.loads((out / "manifest.json").read_bytes())["number"] == 3
 
 
-# Whoever else may write the folder
+# What other writers of the folder may leave
 
 
 def manifest(ledger, number=None, **values) -> bytes:
-    """The newest manifest with other values, or an empty one; `number` is its own if nobody says."""
+    """The newest manifest with other values, or an empty one; `number` is its own if not given."""
     newest = ledger.snapshot()
     empty = replace(newest, number=1) if newest.number == 0 else newest
     text = json.loads(empty.to_bytes()) | values
@@ -405,7 +405,7 @@ JUNK_MANIFESTS = {
     "a state that is none": {"jobs": a_job(state="done")},
     "a job's name that is a path": {"jobs": {"../x": a_job()["job-1"]}},
     **{
-        f"the closing {key}": {"jobs": a_job(closings=[key])}
+        f"the settlement {key}": {"jobs": a_job(closings=[key])}
         for key in (
             "../private.txt",
             "/etc/passwd",

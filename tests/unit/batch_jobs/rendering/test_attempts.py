@@ -94,39 +94,39 @@ def running(renderer, partials, clock, mastering_threads):
 
 
 @pytest.fixture(params=[0, 1], ids=["one-core", "a-core-beside-the-model"])
-def line(request, renderer, partials, clock, shared):
-    line = running(renderer, partials, clock, request.param)
-    yield line
+def executor(request, renderer, partials, clock, shared):
+    executor = running(renderer, partials, clock, request.param)
+    yield executor
     shared.go_on()
-    line.close()
+    executor.close()
 
 
-def submit(line, renderer, *requests):
-    return [Attempt.begin(line, one, renderer.track_id(one)) for one in requests]
+def submit(executor, renderer, *requests):
+    return [Attempt.begin(executor, one, renderer.track_id(one)) for one in requests]
 
 
-def test_a_model_with_shared_steps_has_its_slots_full_and_no_more_open_than_one_ahead(line, renderer, shared):
+def test_a_model_with_shared_steps_has_its_slots_full_and_no_more_open_than_one_ahead(executor, renderer, shared):
     shared.go_on()
 
-    tries = submit(line, renderer, *(request(seed) for seed in range(7)))
+    attempts = submit(executor, renderer, *(request(seed) for seed in range(7)))
 
-    assert all(isinstance(one.outcome.result(), Track) for one in tries)
+    assert all(isinstance(one.outcome.result(), Track) for one in attempts)
     assert shared.most_open == 2 + OPEN_AHEAD
 
 
-def test_a_short_piece_makes_room_for_the_next_while_a_long_one_goes_on(line, renderer, shared):
+def test_a_short_piece_makes_room_for_the_next_while_a_long_one_goes_on(executor, renderer, shared):
     long = TrackSpec.from_json({"prompt": "a tone", "model": "shared", "duration_s": 60.0, "format": "flac"}).resolve()
     shared.go_on()
 
-    first, *short = submit(line, renderer, long, *(request(seed) for seed in range(1, 6)))
+    first, *short = submit(executor, renderer, long, *(request(seed) for seed in range(1, 6)))
 
     assert all(isinstance(one.outcome.result(), Track) for one in short)
     assert not first.outcome.done()
 
 
-def test_the_audio_is_what_the_renderer_alone_makes(line, renderer, shared):
+def test_the_audio_is_what_the_renderer_alone_makes(executor, renderer, shared):
     shared.go_on()
-    [one] = submit(line, renderer, request(3))
+    [one] = submit(executor, renderer, request(3))
 
     audio = renderer.store.get_blob(one.outcome.result().record.audio_key)
 
@@ -134,10 +134,10 @@ def test_the_audio_is_what_the_renderer_alone_makes(line, renderer, shared):
     assert audio == renderer.store.get_blob(alone.record.audio_key)
 
 
-def test_what_is_there_already_is_found_and_is_no_try(line, renderer):
+def test_what_is_there_already_is_found_and_is_no_attempt(executor, renderer):
     renderer.render(request(model="tone"))
 
-    [one] = submit(line, renderer, request(model="tone"))
+    [one] = submit(executor, renderer, request(model="tone"))
 
     assert one.outcome.result().cache_hit
     assert (one.started_at, one.ended, one.device_seconds) == (None, None, 0.0)
@@ -146,8 +146,8 @@ def test_what_is_there_already_is_found_and_is_no_try(line, renderer):
 @pytest.mark.parametrize(
     "prompt, reason", [("fail", "model-failed"), ("break", "model-failed"), ("silence", "check-failed")]
 )
-def test_a_piece_that_fails_fails_alone(line, renderer, prompt, reason):
-    bad, good = submit(line, renderer, request(model="tone", prompt=prompt), request(1, model="tone"))
+def test_a_piece_that_fails_fails_alone(executor, renderer, prompt, reason):
+    bad, good = submit(executor, renderer, request(model="tone", prompt=prompt), request(1, model="tone"))
 
     assert isinstance(bad.outcome.result(), Failure) and bad.outcome.result().code == reason
     assert isinstance(good.outcome.result(), Track)
@@ -155,7 +155,7 @@ def test_a_piece_that_fails_fails_alone(line, renderer, prompt, reason):
 
 
 @pytest.mark.parametrize("step", ["find", "shares_steps", "open", "master", "publish"])
-def test_an_error_that_nobody_foresaw_fails_its_piece_and_the_line_goes_on(line, renderer, monkeypatch, step):
+def test_an_error_that_nobody_foresaw_fails_its_piece_and_the_executor_goes_on(executor, renderer, monkeypatch, step):
     owner = Rendering if step in ("master", "publish") else renderer
     real, broken = getattr(owner, step), [True]
 
@@ -165,10 +165,10 @@ def test_an_error_that_nobody_foresaw_fails_its_piece_and_the_line_goes_on(line,
         return real(*arguments, **options)
 
     monkeypatch.setattr(owner, step, break_once)
-    [bad] = submit(line, renderer, request(1, model="tone"))
+    [bad] = submit(executor, renderer, request(1, model="tone"))
     assert (bad.outcome.result().code, bad.outcome.result().retryable) == ("internal", False)
 
-    [good] = submit(line, renderer, request(2, model="tone"))
+    [good] = submit(executor, renderer, request(2, model="tone"))
     assert isinstance(good.outcome.result(), Track)
 
 
@@ -190,15 +190,15 @@ def test_a_process_with_one_core_masters_where_it_generates(
     noted(renderer, "open")
     noted(Rendering, "master")
     noted(Rendering, "publish")
-    line = running(renderer, partials, clock, mastering_threads)
-    submit(line, renderer, request(model="tone"))[0].outcome.result()
-    line.close()
+    executor = running(renderer, partials, clock, mastering_threads)
+    submit(executor, renderer, request(model="tone"))[0].outcome.result()
+    executor.close()
 
     assert (threads["master"] is threads["open"]) == in_one
     assert threads["publish"] not in (threads["open"], threads["master"])
 
 
-def test_the_model_goes_on_while_the_store_is_slow_until_enough_wait_for_it(line, renderer, monkeypatch):
+def test_the_model_goes_on_while_the_store_is_slow_until_enough_wait_for_it(executor, renderer, monkeypatch):
     model, answers, asked = renderer.models["tone"], threading.Event(), threading.Semaphore(0)
     put_blob, opened = renderer.store.put_blob, renderer.open
 
@@ -212,37 +212,37 @@ def test_the_model_goes_on_while_the_store_is_slow_until_enough_wait_for_it(line
 
     monkeypatch.setattr(renderer.store, "put_blob", slow)
     monkeypatch.setattr(renderer, "open", noted)
-    tries = submit(line, renderer, *(request(seed, model="tone") for seed in range(3 * MAX_COMPLETING)))
+    attempts = submit(executor, renderer, *(request(seed, model="tone") for seed in range(3 * MAX_COMPLETING)))
     for _ in range(MAX_COMPLETING):
         asked.acquire()
     # Then there is no room: nothing more is begun, however long the store takes.
     assert not asked.acquire(timeout=0.2) and model.performed == MAX_COMPLETING
 
     answers.set()
-    assert all(isinstance(one.outcome.result(), Track) for one in tries)
+    assert all(isinstance(one.outcome.result(), Track) for one in attempts)
 
 
-def test_a_stopped_line_begins_nothing_and_finishes_what_is_open_within_its_time(line, renderer, shared):
-    tries = submit(line, renderer, *(request(seed) for seed in range(6)))
+def test_a_stopped_executor_begins_nothing_and_finishes_what_is_open_within_its_time(executor, renderer, shared):
+    attempts = submit(executor, renderer, *(request(seed) for seed in range(6)))
     shared.waits.wait()
-    line.stop(within_s=60.0)
+    executor.stop(within_s=60.0)
     shared.go_on()
 
-    outcomes = [one.outcome.result() for one in tries]
+    outcomes = [one.outcome.result() for one in attempts]
 
-    begun = [one for one in tries if one.started_at is not None]
+    begun = [one for one in attempts if one.started_at is not None]
     assert 1 <= len(begun) <= 2 + OPEN_AHEAD
-    assert [isinstance(one, Track) for one in outcomes] == [one in begun for one in tries]
-    assert submit(line, renderer, request(9))[0].outcome.result() is None
+    assert [isinstance(one, Track) for one in outcomes] == [one in begun for one in attempts]
+    assert submit(executor, renderer, request(9))[0].outcome.result() is None
 
 
 def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_from_there(
-    line, renderer, shared, partials, clock
+    executor, renderer, shared, partials, clock
 ):
-    [one] = submit(line, renderer, request(1))
+    [one] = submit(executor, renderer, request(1))
     shared.waits.wait()
     shared.go_on(2)
-    line.stop(within_s=0.0)
+    executor.stop(within_s=0.0)
     shared.go_on(1)
     assert one.outcome.result() is None and one.ended == "kept"
     kept_chunks = int(partials.partial(one.track_id))
@@ -260,35 +260,35 @@ def test_what_is_open_when_the_time_is_over_is_kept_and_another_process_goes_on_
 
 
 def test_a_stopped_line_waits_for_the_store_within_its_time_and_leaves_the_piece_to_others(
-    line, renderer, clock, monkeypatch
+    executor, renderer, clock, monkeypatch
 ):
     def away(*_):
-        line.stop(within_s=20.0)
+        executor.stop(within_s=20.0)
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(renderer.store, "put_blob", away)
 
-    [one] = submit(line, renderer, request(1, model="tone"))
+    [one] = submit(executor, renderer, request(1, model="tone"))
 
     assert one.outcome.result() is None and one.ended == "stopped"
     assert 20.0 <= clock.at_s < 40.0
 
 
-def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(line, renderer, shared, partials, monkeypatch):
+def test_a_piece_that_cannot_be_kept_is_given_up_as_stopped(executor, renderer, shared, partials, monkeypatch):
     def away(*_):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(partials, "keep_partial", away)
-    [one] = submit(line, renderer, request(1))
+    [one] = submit(executor, renderer, request(1))
     shared.waits.wait()
-    line.stop(within_s=0.0)
+    executor.stop(within_s=0.0)
     shared.go_on(1)
 
     assert one.outcome.result() is None and one.ended == "stopped"
 
 
-def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer, shared, partials, clock):
-    [one] = submit(line, renderer, request(1))
+def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(executor, renderer, shared, partials, clock):
+    [one] = submit(executor, renderer, request(1))
     shared.waits.wait()
     clock.at_s += KEEP_EVERY_S
     shared.waits.clear()
@@ -302,17 +302,17 @@ def test_a_long_piece_is_kept_now_and_then_against_a_sudden_death(line, renderer
 
 
 def test_closing_twice_ends_the_threads(renderer, partials, clock):
-    line = running(renderer, partials, clock, 1)
-    line.close()
-    line.close()
+    executor = running(renderer, partials, clock, 1)
+    executor.close()
+    executor.close()
 
     assert not [
         thread for thread in threading.enumerate() if thread.name.startswith(("render", "prepare", "master", "store"))
     ]
 
 
-def test_the_numbers_of_a_piece_are_finite(line, renderer):
-    [one] = submit(line, renderer, request(5, model="tone"))
+def test_the_numbers_of_a_piece_are_finite(executor, renderer):
+    [one] = submit(executor, renderer, request(5, model="tone"))
     one.outcome.result()
 
     assert np.isfinite(one.device_seconds) and one.started_at <= one.ended_at

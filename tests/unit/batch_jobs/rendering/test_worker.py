@@ -31,7 +31,7 @@ from tests.unit.batch_jobs.committed_job import node, prices
 
 
 class HeldClock:
-    """Stands still until it is moved, or somebody sleeps."""
+    """Stands still until it is moved, or a sleep moves it."""
 
     def __init__(self):
         self.at_s = 0.0
@@ -98,7 +98,7 @@ def workplace(tmp_path, renderer, clock):
         each.executor.close()
 
 
-def test_every_row_of_a_shard_ends_as_a_track_or_a_failure_with_its_line_and_its_tries(plan_of, workplace):
+def test_every_row_of_a_shard_ends_as_a_track_or_a_failure_with_its_line_and_its_attempts(plan_of, workplace):
     rows = [{"seed": 1, "row_id": "a", "title": "T"}, {"prompt": "fail"}, {"model": "tone", "prompt": "silence"}]
     [shard] = plan_of(*rows).open_shards()
     here = workplace()
@@ -110,11 +110,11 @@ def test_every_row_of_a_shard_ends_as_a_track_or_a_failure_with_its_line_and_its
     assert {row["line"]: (row["reason"], row["stage"]) for row in here.rows(shard, "failure")} == {
         2: ("model-failed", "generate"), 3: ("check-failed", "check"),
     }  # fmt: skip
-    tries = here.rows(shard, "attempt")
-    assert {row["line"]: (row["ended"], row["reason"]) for row in tries} == {
+    attempts = here.rows(shard, "attempt")
+    assert {row["line"]: (row["ended"], row["reason"]) for row in attempts} == {
         1: ("track", None), 2: ("failed", "model-failed"), 3: ("failed", "check-failed"),
     }  # fmt: skip
-    assert all(row["worker_id"] == "w-1" and row["node_id"] == "node-1" for row in tries)
+    assert all(row["worker_id"] == "w-1" and row["node_id"] == "node-1" for row in attempts)
 
 
 def test_a_model_that_is_not_there_fails_its_rows_and_costs_no_try(plan_of, workplace):
@@ -185,11 +185,11 @@ def test_what_a_dead_worker_finished_is_taken_over_and_paid_by_this_job(plan_of,
 
     here.take(shard)
 
-    tracks, tries = here.rows(shard, "track"), here.rows(shard, "attempt")
+    tracks, attempts = here.rows(shard, "track"), here.rows(shard, "attempt")
     assert [row["cache_hit"] for row in tracks] == [False, False]
     assert [row["charged_usd"] == row["cost_usd"] for row in tracks] == [True, True]
-    assert {row["line"]: row["worker_id"] for row in tries} == {1: "w-dead", 2: "w-2"}
-    assert {row["ended"] for row in tries} == {"track"}
+    assert {row["line"]: row["worker_id"] for row in attempts} == {1: "w-dead", 2: "w-2"}
+    assert {row["ended"] for row in attempts} == {"track"}
 
 
 def test_a_try_that_the_dead_had_noted_keeps_its_name(plan_of, workplace, renderer, clock):
@@ -373,7 +373,7 @@ def test_a_permanent_failure_is_never_tried_again(plan_of, workplace):
 
 
 class FailingStore:
-    """A store in which one kind of call finds nobody: `is_away` is asked with its number, from 0."""
+    """A store that does not answer one kind of call: `is_away` is asked with its number, from 0."""
 
     def __init__(self, store, name, is_away):
         self.store = store
@@ -429,7 +429,7 @@ def test_a_store_that_stays_away_costs_no_row_either_and_others_are_not_kept_wai
 
     assert {(summary["state"], summary["reason"]) for summary in summaries} == {(GIVEN_UP, "the store is away")}
     assert not any(here.folder.is_committed(shard.name) for shard in shards)
-    # Two threads store: each has waited for ten minutes once, and nobody after them.
+    # Two threads store: each has waited for ten minutes once, and no call after them.
     assert STORE_RETRY_S <= sum(here.pauses) <= 3 * STORE_RETRY_S
 
 
@@ -440,7 +440,7 @@ def test_what_the_store_never_takes_of_one_row_is_that_rows_failure(plan_of, wor
 
     def refuse_wav(data, suffix):
         if suffix == ".wav":
-            # Somebody else is answered in the meantime.
+            # Another call is answered in the meantime.
             here.executor._writing(lambda: None)
             raise StoreUnavailable("too large")
         return put_blob(data, suffix)
@@ -484,7 +484,7 @@ def test_a_ledger_that_is_away_is_waited_for_and_no_row_pays_for_it(plan_of, wor
 # The journal
 
 
-def test_a_journal_tells_of_tries_in_hand_until_their_shard_is_committed(plan_of, workplace, renderer, clock):
+def test_a_journal_tells_of_attempts_in_progress_until_their_shard_is_committed(plan_of, workplace, renderer, clock):
     [shard] = plan_of({"seed": 1}).open_shards()
     here = workplace()
     one = Attempt.begin(here.executor, request_of(shard), renderer.track_id(request_of(shard)))

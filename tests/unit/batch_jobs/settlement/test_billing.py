@@ -42,13 +42,13 @@ charges = st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 100.0)), max_size=50)
 @given(runs(), charges, st.floats(0.0, 100.0))
 def test_what_tracks_carry_and_what_no_track_carries_is_the_bill(workers, charged, waste_usd):
     direct_usd = math.fsum(charged)
-    books = split_bill(direct_usd, waste_usd, node_bills(workers, prices(), {}))
-    waste, idle = (shares.to_pylist() for shares in books.shares(pa.chunked_array([pa.array(charged, pa.float64())])))
+    bill = split_bill(direct_usd, waste_usd, node_bills(workers, prices(), {}))
+    waste, idle = (shares.to_pylist() for shares in bill.shares(pa.chunked_array([pa.array(charged, pa.float64())])))
 
     totals = [own + wasted + idled for own, wasted, idled in zip(charged, waste, idle, strict=True)]
-    largest = max(books.node_usd, direct_usd, waste_usd)
-    assert abs(math.fsum(totals) + books.unallocated_usd - books.node_usd) <= 1e-9 * largest
-    assert abs(books.direct_usd + books.waste_usd + books.idle_usd + books.unallocated_usd - books.node_usd) <= (
+    largest = max(bill.node_usd, direct_usd, waste_usd)
+    assert abs(math.fsum(totals) + bill.unallocated_usd - bill.node_usd) <= 1e-9 * largest
+    assert abs(bill.direct_usd + bill.waste_usd + bill.idle_usd + bill.unallocated_usd - bill.node_usd) <= (
         1e-9 * largest
     )
     for own, wasted in zip(charged, waste, strict=True):
@@ -85,23 +85,23 @@ def test_the_example_of_the_documentation():
         worker("w1", on=machines[0], to_s=1000, devices=2),
         worker("w2", on=machines[1], to_s=800, devices=1),
     ]
-    books = split_bill(0.8, 0.2, node_bills(workers, prices(), {}))
-    waste, idle = (shares.to_pylist() for shares in books.shares(pa.chunked_array([[0.6, 0.2, 0.0]])))
+    bill = split_bill(0.8, 0.2, node_bills(workers, prices(), {}))
+    waste, idle = (shares.to_pylist() for shares in bill.shares(pa.chunked_array([[0.6, 0.2, 0.0]])))
 
-    assert [bill.cost_usd for bill in books.nodes] == pytest.approx([1.0, 0.8])
-    assert [bill.unallocated_usd for bill in books.nodes] == pytest.approx([0.0, 0.4])
-    assert (books.waste_usd, books.idle_usd) == pytest.approx((0.2, 0.4))
+    assert [one.cost_usd for one in bill.nodes] == pytest.approx([1.0, 0.8])
+    assert [one.unallocated_usd for one in bill.nodes] == pytest.approx([0.0, 0.4])
+    assert (bill.waste_usd, bill.idle_usd) == pytest.approx((0.2, 0.4))
     assert (waste, idle) == (pytest.approx([0.15, 0.05, 0.0]), pytest.approx([0.3, 0.1, 0.0]))
 
 
 def test_without_a_track_nobody_is_charged_and_all_of_the_bill_is_shown():
-    books = split_bill(
+    bill = split_bill(
         0.0, 5.0, node_bills([worker("w1", on=node("n1"), to_s=50), worker("w2", on=node("n2"))], prices(), {})
     )
 
-    assert (books.direct_usd, books.waste_usd, books.idle_usd) == (0.0, 0.0, 0.0)
-    assert [bill.unallocated_usd for bill in books.nodes] == [50.0, 100.0]
-    assert books.unallocated_usd == books.node_usd == 150.0
+    assert (bill.direct_usd, bill.waste_usd, bill.idle_usd) == (0.0, 0.0, 0.0)
+    assert [one.unallocated_usd for one in bill.nodes] == [50.0, 100.0]
+    assert bill.unallocated_usd == bill.node_usd == 150.0
 
 
 def test_a_machine_costs_what_the_drivers_table_says(caplog):

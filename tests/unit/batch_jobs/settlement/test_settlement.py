@@ -26,7 +26,7 @@ from tests.unit.batch_jobs.committed_job import (
 
 @pytest.fixture
 def job(tmp_path, clock):
-    """A job; its clock stands long after its workers died, so nobody is alive unless a test says so."""
+    """A job; its clock stands long after its workers died, so none is alive unless a test says so."""
     clock.reading_s = 100_000.0
     return CommittedJob(tmp_path / "out", clock)
 
@@ -182,8 +182,8 @@ def test_a_finished_try_whose_worker_died_before_its_commit_is_waste_for_the_oth
 
 
 def test_a_twin_is_waste(job):
-    tries = [attempt("w1-1", "01-a", 1, 10.0), attempt("w2-1", "01-a", 1, 9.0, "twin")]
-    job.folder.commit("01-a", shard_table([track(1, 10.0)], tries))
+    attempts = [attempt("w1-1", "01-a", 1, 10.0), attempt("w2-1", "01-a", 1, 9.0, "twin")]
+    job.folder.commit("01-a", shard_table([track(1, 10.0)], attempts))
     job.folder.write_journal(worker("w1"))
 
     assert job.close().waste_usd == 9.0
@@ -223,16 +223,16 @@ def test_a_machine_that_works_for_another_run_is_left_to_that_run(job):
 
 
 def retried(job, *lines_and_usd, still_failed=()):
-    tries = [attempt(f"02/{line}", "02-a", line, usd) for line, usd in lines_and_usd]
-    tries += [attempt(f"02/{line}", "02-a", line, 1.0, "failed") for line in still_failed]
+    attempts = [attempt(f"02/{line}", "02-a", line, usd) for line, usd in lines_and_usd]
+    attempts += [attempt(f"02/{line}", "02-a", line, 1.0, "failed") for line in still_failed]
     rows = [track(line, usd) for line, usd in lines_and_usd]
-    job.folder.commit("02-a", shard_table(rows + [failure(line, message="again") for line in still_failed], tries))
+    job.folder.commit("02-a", shard_table(rows + [failure(line, message="again") for line in still_failed], attempts))
 
 
 def first_round(job, job_id="job-1"):
     failures = [failure(line, job_id) for line in (1, 2, 3)]
-    tries = [attempt(f"01/{line}", "01-a", line, 1.0, "failed", job_id) for line in (1, 2, 3)]
-    job.folder.commit("01-a", shard_table([*failures, track(4, 5.0, job_id)], tries))
+    attempts = [attempt(f"01/{line}", "01-a", line, 1.0, "failed", job_id) for line in (1, 2, 3)]
+    job.folder.commit("01-a", shard_table([*failures, track(4, 5.0, job_id)], attempts))
 
 
 @pytest.mark.parametrize("closed_between", [False, True])
@@ -355,7 +355,7 @@ def test_a_commit_whose_answer_was_lost_counts_once(job, tmp_path):
 
 
 class BusyObjects(Objects):
-    """Objects where somebody else does something just before a manifest is created."""
+    """Objects where another writer does something just before a manifest is created."""
 
     def __init__(self, url, *others):
         super().__init__(url)
@@ -367,7 +367,7 @@ class BusyObjects(Objects):
         return super().create(key, data)
 
 
-def test_two_closings_at_once_count_everything_once(job):
+def test_two_settlements_at_once_count_everything_once(job):
     small_job(job)
     second = CommittedJob(job.objects.url, job.clock)
 

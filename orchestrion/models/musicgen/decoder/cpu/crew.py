@@ -14,7 +14,7 @@ from orchestrion.models.musicgen.decoder.cpu.threads import Home
 class Crew:
     """Threads that run one compiled function together. They sleep between calls and end with `close` or with the crew.
 
-    All of the work is theirs and the caller only waits, so a caller that is interrupted leaves nobody waiting for it.
+    All of the work is theirs and the caller only waits, so when a caller is interrupted no thread waits for it.
     """
 
     def __init__(self, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers whose weights are packed for `kernels.py`, in any precision of the CPU.
+"""Linear layers whose weights are packed for `native/products.py`, in any precision of the CPU.
 
 Weights go in panels of 64 outputs, zeros after the last. An 8- or 4-bit product needs its inputs as bytes: each row is
 mapped to 0…255 between its own least and largest value, so x = low + scale · byte, and

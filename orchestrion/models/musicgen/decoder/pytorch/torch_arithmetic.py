@@ -2,8 +2,8 @@
 
 A library picks its method by the shape of a product, and another method rounds differently: a row's bits would then
 depend on how many neighbours it has. So the plain form multiplies eight rows at a time, the last ones padded, and
-attends row by row over what that row may see: each call looks the same whoever shares the step. `cuda_arithmetic.py`
-has the fast form for cards that Triton knows.
+attends row by row over what that row may see: each call looks the same, whichever rows share the step.
+`cuda_arithmetic.py` has the fast form for cards that Triton knows.
 """
 
 from __future__ import annotations

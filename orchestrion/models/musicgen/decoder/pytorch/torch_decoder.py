@@ -2,8 +2,8 @@
 
 Everything a step touches stays where it is: keys and values of all slots, the text's keys and values (made once, at
 `bind`), tables of guidance and lengths. A step sends one small table of numbers to the device and waits once, for the
-codes. Each slot has two streams, what it hears and the null that guidance pushes away from; a stream without a place
-of its own, padding of a graph or a null that nobody needs, runs in one spare stream that nobody reads.
+codes. Each slot has two streams, what it hears and the null that guidance pushes away from; a stream without a place of
+its own, padding of a graph or a null that is not needed, runs in one spare stream that is never read.
 
 A row's bits never depend on the size of its step: `torch_arithmetic.py` and `cuda_arithmetic.py` say how products and
 attention achieve that.
@@ -77,7 +77,7 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What may differ between steps of the same number of rows: half the work when nobody needs the other half."""
+    """What may differ between steps of the same number of rows: half the work when the other half is not needed."""
 
     #: 1, or 2 when any slot has a null stream.
     streams: int

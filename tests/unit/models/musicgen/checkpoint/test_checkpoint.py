@@ -1,4 +1,4 @@
-"""Opening checkpoints: both formats give one model, a card says what it is, and whatever is wrong is told."""
+"""Opening checkpoints: both formats give one model, its info says what it is, and whatever is wrong is told."""
 
 import dataclasses
 import json
@@ -284,7 +284,7 @@ class TestUntrustedFiles:
 
 
 class TestWrongWeights:
-    """The card can be read all the same: nothing is loaded for it."""
+    """The info can be read all the same: nothing is loaded for it."""
 
     @pytest.mark.parametrize(
         ("name", "change", "message"),

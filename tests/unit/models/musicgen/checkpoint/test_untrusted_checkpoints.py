@@ -1,4 +1,4 @@
-"""A checkpoint is somebody else's: what it says is not computed, not fetched, and unpacked within bounds."""
+"""A checkpoint is not trusted: what it says is not computed, not fetched, and unpacked within bounds."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What a prompt becomes: transformers' own states, the same whoever else asks and on however many threads."""
+"""What a prompt becomes: transformers' own states, the same beside any other requests and on any number of threads."""
 
 import json
 from pathlib import Path

@@ -336,7 +336,7 @@ def test_a_newcomers_first_chunk_does_not_wait_behind_everybody_elses_audio():
         engine._codec_thread.run()
     newcomer = piece(seed=9)
     engine.submit(newcomer)
-    # The codec is slow: everybody has a chunk's worth of frames when it comes back.
+    # The codec is slow: every piece has a chunk's worth of frames when it comes back.
     for _ in range(12):
         engine.step()
     batches = []

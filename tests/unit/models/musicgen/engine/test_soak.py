@@ -1,4 +1,4 @@
-"""A thousand faults over the real decoder and codec: nothing leaks, nobody's neighbour changes, memory stays flat."""
+"""A thousand faults over the real decoder and codec: nothing leaks, no other piece changes, memory stays flat."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
