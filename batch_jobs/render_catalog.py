@@ -109,6 +109,9 @@ def render_catalog(
 ) -> Summary:
     """Have every row of a catalog rendered. Uses the Ray that runs in this process, or starts one and stops it again.
 
+    How this process allocates memory is left as it is. Call `malloc_tuning.share_one_arena()` first, as the command
+    does, where it is to run for days.
+
     Args:
         options: what to render, and where.
         on_progress: called after each shard, in this thread.
@@ -122,7 +125,6 @@ def render_catalog(
         StoreUnavailable: the store or the ledger did not take what was written.
         ray.exceptions.RayError: the cluster failed.
     """
-    share_one_arena()
     clock, stop = clock or SystemClock(), stop or Stop()
     # Also for a run that is to stop: it is settled all the same.
     retrying = StoreRetry(clock, sleep, is_over=lambda: False)
@@ -220,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command.dry_run:
             sys.stdout.write(dry_run(command.options) + "\n")
             return EXIT_OK
+        # Here and not in the function: the process is the command's own.
+        share_one_arena()
         with _signals_stop(stop), progress_view(command.progress, clock.monotonic_s) as view:
             summary = render_catalog(command.options, view, clock, stop)
     except (InvalidRequest, NotFound, VerificationFailed) as error:

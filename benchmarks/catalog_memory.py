@@ -41,6 +41,7 @@ from batch_jobs import render_catalog
 from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning import job
+from batch_jobs.rendering.malloc_tuning import share_one_arena
 from batch_jobs.rendering.render_stage import Assignment, RenderStage
 from benchmarks.document import machine_now, publish
 from cluster.ray_internals import start_private_ray
@@ -86,6 +87,8 @@ def drive(catalog: str, out: str) -> None:
             timed = _timed(name, getattr(module, function), spans)
             patched.enter_context(patch.object(module, function, timed))
         options = RenderOptions(catalog=catalog, out=out, min_workers=WORKERS, max_workers=WORKERS)
+        # As the command does.
+        share_one_arena()
         summary = render_catalog.render_catalog(options)
     print(json.dumps({"state": summary.state, "totals": asdict(summary.totals), "spans": spans}))
 

@@ -20,7 +20,11 @@ _libc: Final = ctypes.CDLL(None)
 
 
 def share_one_arena() -> None:
-    """Have the threads that this process starts from now on share one arena, also for Arrow's buffers."""
+    """Have the threads that this process starts from now on share one arena, also for Arrow's buffers.
+
+    It cannot be taken back, and it slows down threads that allocate much at the same time. So it is for whoever owns
+    the process, a command's `main`, and never called in a library.
+    """
     pa.set_memory_pool(pa.system_memory_pool())
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_ARENA_MAX, 1)

@@ -41,7 +41,9 @@ class SharedRenderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     store_url: AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
-    storage_options: dict[str, Any] = Field(default_factory=dict, description="Passed to fsspec, e.g. an endpoint URL.")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, description="Where a bucket is and who asks, e.g. an endpoint URL."
+    )
     signing_key_path: AbsolutePath = Field(
         description="Ed25519 private key (PEM), made by `orchestrion signing init`; not in the store."
     )

@@ -65,7 +65,7 @@ class TrackStore:
 
         Args:
             url: where the tracks are.
-            storage_options: arguments of s3fs's `S3FileSystem`, e.g. {"endpoint_url": …, "key": …, "secret": …}.
+            storage_options: as for `Objects`, e.g. {"endpoint_url": …, "key": …, "secret": …}.
 
         Raises:
             InvalidRequest: the URL is of another kind.

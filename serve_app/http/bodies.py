@@ -1,5 +1,4 @@
-"""Request bodies, read strictly: what two readers could understand differently is refused, and sending has a time
-limit.
+"""Request bodies, read strictly and within a time limit: what two readers could understand differently is refused.
 
 A body is cut off at its limit while it arrives and is unpacked, because what a client declares may be wrong.
 """

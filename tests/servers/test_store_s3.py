@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from orchestrion.errors import NotFound, StoreUnavailable, VerificationFailed
+from orchestrion.storage.object_store import Objects
 from orchestrion.storage.track_store import TrackStore
 from tests.servers.seaweedfs import SeaweedFS
 from tests.unit.storage.test_track_store import ABSENT, TRACK, StoreContract, newest, publish
@@ -115,6 +116,62 @@ class TestBucket(StoreContract):
             }
             with pytest.raises(StoreUnavailable, match="check that the bucket"):
                 use(TrackStore.open("s3://bucket", options))
+
+    def test_who_asks_may_stand_in_a_profile(self, store, server, tmp_path, monkeypatch):
+        (tmp_path / "config").write_text(
+            f"[profile tests]\naws_access_key_id = {server.key}\naws_secret_access_key = {server.secret}\n"
+        )
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        key = store.put_blob(b"music", "flac")
+
+        by_profile = TrackStore.open(store.url, {"endpoint_url": server.endpoint, "profile": "tests"})
+
+        assert by_profile.get_blob(key) == b"music"
+        with pytest.raises(StoreUnavailable, match=r"nobody.* could not be found"):
+            TrackStore.open(store.url, {"endpoint_url": server.endpoint, "profile": "nobody"}).get_blob(key)
+
+    def test_more_arguments_go_with_those_calls_that_have_them(self, store, server):
+        more = {"requester_pays": True, "s3_additional_kwargs": {"Metadata": {"project": "tests"}}}
+        tagged = TrackStore.open(store.url, server.storage_options | more)
+
+        key = tagged.put_blob(b"music", "flac")
+
+        assert tagged.get_blob(key) == b"music" and tagged.listing(TRACK).versions == ()
+        assert server.client().metadata(f"{store.url}/{key}")["project"] == "tests"
+
+
+def test_an_upload_may_take_longer_than_a_connection():
+    got = 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def read_slowly() -> None:
+            nonlocal got
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as request:
+                length = 0
+                while (line := request.readline()) != b"\r\n":
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.split(b":")[1])
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                while got < length:
+                    time.sleep(0.02)
+                    got += len(request.read(min(256 << 10, length - got)))
+                connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "%s"\r\nContent-Length: 0\r\n\r\n' % md5)
+
+        data = os.urandom(16 << 20)
+        md5 = hashlib.md5(data).hexdigest().encode()
+        reader = threading.Thread(target=read_slowly)
+        reader.start()
+        options = {
+            "endpoint_url": f"http://127.0.0.1:{server.getsockname()[1]}",
+            "key": "k",
+            "secret": "s",
+            # The upload takes 1.3 s at least.
+            "config_kwargs": {"connect_timeout": 0.5, "retries": {"total_max_attempts": 1}},
+        }
+        assert Objects("s3://bucket", options).create("x", data)
+        reader.join(timeout=60)
+    assert got == len(data)
 
 
 WRITER = """

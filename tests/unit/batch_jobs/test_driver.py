@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from batch_jobs.ledger.manifests import read_snapshot
@@ -60,6 +61,20 @@ def test_a_ledger_that_is_away_from_the_beginning_is_told_at_once(options, clock
         render_catalog(options, clock=clock, sleep=pauses.append)
 
     assert pauses == []
+
+
+def test_the_process_of_whoever_calls_it_as_a_library_keeps_its_allocator(options, clock):
+    before = pa.default_memory_pool()
+    other = pa.mimalloc_memory_pool()
+    pa.set_memory_pool(other)
+    try:
+        render_catalog(options, clock=clock)
+        assert pa.default_memory_pool().backend_name == other.backend_name
+
+        assert main(["--catalog", options.catalog, "--out", options.out]) == 5
+        assert pa.default_memory_pool().backend_name == "system"
+    finally:
+        pa.set_memory_pool(before)
 
 
 def test_a_ledger_that_leads_elsewhere_is_told_in_words(options, tmp_path, capsys):

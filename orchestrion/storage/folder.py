@@ -1,0 +1,187 @@
+"""Objects as files below a folder that others may write to as well: what is seen is whole, and nothing leads out of it.
+
+`create` needs hard links: `rename` replaces what another writer has just published, `link` refuses. Below the folder no
+link is followed and nothing but plain files is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+#: Opening a pipe that nobody writes to would wait for ever.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class NotPlainError(OSError):
+    """In the place of a file or folder is something else."""
+
+
+class Folder:
+    """Keys as files below a folder, on a file system with hard links.
+
+    The folder itself may be a link; everything below it is opened name by name from there, and no link is followed.
+    """
+
+    remedy = "check that the folder exists, has room, may be written to and is on a file system with hard links"
+
+    def __init__(self, root: Path) -> None:
+        self.url = str(root)
+        self._root = root
+        _make_folders(root / "tmp")
+
+    def is_gone(self, error: FileNotFoundError) -> bool:
+        """Whether the folder itself is not there."""
+        return not self._root.is_dir()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Link the finished file to its name, which fails if there is one."""
+        with self._aside(data) as (tmp, aside), self._place(key, make=True) as (folder, name):
+            try:
+                os.link(aside, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            except FileExistsError:
+                return False
+            os.fsync(folder)
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Move the finished file over what has its name."""
+        with self._aside(data) as (tmp, aside), self._place(key, make=True) as (folder, name):
+            os.replace(aside, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            os.fsync(folder)
+
+    @contextmanager
+    def _aside(self, data: bytes) -> Iterator[tuple[int, str]]:
+        """A file with these bytes, safe on disk, that is gone afterwards unless it was moved: its folder and name."""
+        with self._place(f"tmp/{uuid.uuid4().hex}.part", make=True) as (folder, name):
+            try:
+                descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(descriptor)
+                with _opened(folder, name) as file:
+                    if file.read() != data:
+                        raise OSError(errno.EIO, "what was read back is not what was written", name)
+                yield folder, name
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+
+    def delete(self, key: str) -> None:
+        """Unlink the file, if there is one."""
+        with suppress(FileNotFoundError), self._place(key) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
+
+    def read(self, key: str) -> bytes:
+        """All of a file."""
+        with self._place(key) as place, _opened(*place) as file:
+            return file.read()
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `start` up to, not including, `end`, as far as the file goes."""
+        with self._place(key) as place, _opened(*place) as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def size(self, key: str) -> int:
+        """Bytes of a file."""
+        with self._place(key) as place, _opened(*place) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def exists(self, key: str) -> bool:
+        """Whether there is anything of this name."""
+        try:
+            with self._place(key) as (folder, name):
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError as error:
+            if self.is_gone(error):
+                raise
+            return False
+        return True
+
+    def keys(self, folder: str) -> list[str]:
+        """Every file below `folder`, links included."""
+        found: list[str] = []
+        try:
+            with self._place(f"{folder}/x") as (top, _):
+                for path, _, names, _ in os.fwalk(".", onerror=self._cannot_list, dir_fd=top):
+                    prefix = folder if path == "." else f"{folder}/{path[2:]}"
+                    found += [f"{prefix}/{name}" for name in names]
+        except FileNotFoundError as error:
+            self._cannot_list(error)
+        return found
+
+    def _cannot_list(self, error: OSError) -> None:
+        """A folder that was never made holds no keys; any other reason must be told."""
+        if not isinstance(error, FileNotFoundError) or self.is_gone(error):
+            raise error
+
+    @contextmanager
+    def _place(self, key: str, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The open folder in which a key's file is or will be, and the file's name there."""
+        *folders, name = key.split("/")
+        folder = os.open(self._root, _FOLDER)
+        try:
+            for inner in folders:
+                opened = _inner_folder(folder, inner, make)
+                os.close(folder)
+                folder = opened
+            yield folder, name
+        finally:
+            os.close(folder)
+
+
+def _inner_folder(folder: int, name: str, make: bool) -> int:
+    """Open a folder in an open one; made if need be, safe on disk: with a folder its records would go."""
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
+        os.fsync(folder)
+        return _inner_folder(folder, name, make=False)
+    except OSError as error:
+        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise NotPlainError(error.errno, "a link", name) from error
+        raise
+
+
+@contextmanager
+def _opened(folder: int, name: str) -> Iterator[BinaryIO]:
+    """A plain file in an open folder, for reading."""
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotPlainError(error.errno, "a link or a socket", name) from error
+        raise
+    # A file object made of a folder's descriptor raises, and leaves the descriptor open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotPlainError(errno.EINVAL, "not a plain file", name)
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def _make_folders(folder: Path) -> None:
+    """`mkdir -p`, with each new name safe on disk."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder.parent, _FOLDER)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
