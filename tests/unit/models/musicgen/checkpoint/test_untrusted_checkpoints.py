@@ -356,7 +356,9 @@ def test_a_spoilt_file_is_refused_or_read_and_nothing_else(copy, file):
         (folder / name).write_bytes(spoilt(original, chance))
         try:
             checkpoint = open_checkpoint(str(folder))
-            checkpoint.load_text() if reads_text else (checkpoint.load_lm(), checkpoint.load_codec())
+            # The card is read when it is opened; nothing that is loaded afterwards depends on it.
+            if name != "README.md":
+                checkpoint.load_text() if reads_text else (checkpoint.load_lm(), checkpoint.load_codec())
             outcomes["read"] += 1
         except InvalidRequest:
             outcomes["refused"] += 1
