@@ -306,12 +306,20 @@ def probe_engine(checkpoint: str, precision: str) -> None:
 
     from orchestrion.clock import SystemClock
     from orchestrion.models.protocol import Conditioning
-    from orchestrion.models.registry import load_model
-    from orchestrion.models.settings import ModelSettings
-    from orchestrion.tracks.spec import TrackSpec
+
+    try:
+        from orchestrion.models.registry import load_model
+        from orchestrion.models.settings import ModelSettings
+        from orchestrion.tracks.spec import TrackSpec
+    except ImportError:
+        # A revision from before the rooms.
+        from orchestrion.request import TrackSpec
+
+        from orchestrion.models import ModelSettings, load_model
 
     model = load_model(checkpoint, ModelSettings(precision=precision, slots=4), SystemClock())
-    base = Conditioning.of(TrackSpec(prompt="slow piano", duration_s=5).resolve().composition, None, None)
+    asked = TrackSpec(prompt="slow piano", duration_s=5).resolve()
+    base = Conditioning.of(getattr(asked, "composition", asked), None, None)
     for line in sys.stdin:
         pieces, seed, duration_s = json.loads(line)
         wanted = [replace(base, duration_s=duration_s, seed=10 * seed + number) for number in range(pieces)]
