@@ -20,7 +20,7 @@ SMOKE := import numpy, pyarrow, ray, soundfile, tinysoundfont, torch, orchestrio
 WRONG_METADATA := -e '^tinysoundfont ' -e '^audiocraft ' -e '^No broken requirements'
 
 QUICK := tests/unit tests/test_imports.py tests/test_lock.py tests/test_packaging.py
-WITHOUT_RAY := $(QUICK) tests/parity tests/servers tests/test_cuda_compilation.py tests/test_setup.py
+WITHOUT_RAY := $(QUICK) tests/commands tests/parity tests/servers tests/test_setup.py
 
 .PHONY: help demo serve test test-unit check bench lock clean
 
@@ -40,7 +40,7 @@ test: $(INSTALLED) ## every test
 
 # What one wants to know after each change. Its files are long and short: whoever is done takes over half of what the
 # other has left.
-test-unit: $(INSTALLED) ## the tests that need no server, no Ray and no reference model: minutes
+test-unit: $(INSTALLED) ## the tests that need no server, no Ray and no whole command: minutes
 	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal $(QUICK)
 
 check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml

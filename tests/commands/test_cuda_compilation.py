@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: 32 KiB of shared memory less than a program of Hopper may take, so that others fit beside it.
 SHARED_BYTES = 196 << 10
 
