@@ -38,10 +38,9 @@ test: $(INSTALLED) ## every test
 	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(WITHOUT_RAY)
 	@$(VENV)/bin/python -m pytest $(addprefix --ignore=,$(WITHOUT_RAY))
 
-# What one wants to know after each change. Its files are long and short: whoever is done takes over half of what the
-# other has left.
+# What one wants to know after each change.
 test-unit: $(INSTALLED) ## the tests that need no server, no Ray and no whole command: minutes
-	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal $(QUICK)
+	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(QUICK)
 
 check: $(INSTALLED) ## format, lint, types, and the lock against pyproject.toml
 	@$(VENV)/bin/ruff format --check .
