@@ -92,7 +92,7 @@ def hub():
 OPEN = """
 import json, sys
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.musicgen.checkpoint import open_checkpoint
+from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
 try:
     found = open_checkpoint(sys.argv[1])
     print(json.dumps([found.name, found.commit, found.revision, found.licence]))

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from orchestrion.models.musicgen.codec import kernels as kernels
+from orchestrion.models.musicgen.codec import kernels
 from orchestrion.models.musicgen.codec.kernels import Floats, Packed
 from orchestrion.models.musicgen.codec.products import PackedConv, PackedTransposed, Workers
 from orchestrion.models.musicgen.codec.window import SLACK, Part, Reach, Shape, Window, residual_reaches, rounds

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from orchestrion.models.musicgen.codec import kernels as kernels
+from orchestrion.models.musicgen.codec import kernels
 from orchestrion.models.musicgen.codec.kernels import Packed
 from orchestrion.models.musicgen.native.emitter import PANEL
 from orchestrion.models.musicgen.weights import Conv
