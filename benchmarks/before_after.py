@@ -42,6 +42,9 @@ ENVIRONMENT: Final = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENB
     "RAY_worker_niceness": "0"
 }
 READY_TIMEOUT_S: Final = 240.0
+#: Only in a checkout from before the rooms; seen from a probe's working folder. A failed import does not tell: what the
+#: old checkout lacks is found in the installed one.
+BEFORE_THE_ROOMS: Final = Path("orchestrion/request.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,10 @@ def probe_catalog(out: str) -> None:
     """Run in a side's own process: when its tracks were made, and their hashes."""
     from datetime import datetime
 
-    from batch_jobs.ledger.dataset import ledger_dataset
+    if BEFORE_THE_ROOMS.exists():
+        from batch_jobs.books.ledger import ledger_dataset
+    else:
+        from batch_jobs.ledger.dataset import ledger_dataset
 
     table = ledger_dataset(out, {}, "tracks").to_table(columns=["created_at", "audio_sha256"])
     made = sorted(
@@ -307,15 +313,14 @@ def probe_engine(checkpoint: str, precision: str) -> None:
     from orchestrion.clock import SystemClock
     from orchestrion.models.protocol import Conditioning
 
-    try:
-        from orchestrion.models.registry import load_model
-        from orchestrion.models.settings import ModelSettings
-        from orchestrion.tracks.spec import TrackSpec
-    except ImportError:
-        # A revision from before the rooms.
+    if BEFORE_THE_ROOMS.exists():
         from orchestrion.request import TrackSpec
 
         from orchestrion.models import ModelSettings, load_model
+    else:
+        from orchestrion.models.registry import load_model
+        from orchestrion.models.settings import ModelSettings
+        from orchestrion.tracks.spec import TrackSpec
 
     model = load_model(checkpoint, ModelSettings(precision=precision, slots=4), SystemClock())
     asked = TrackSpec(prompt="slow piano", duration_s=5).resolve()
