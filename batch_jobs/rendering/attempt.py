@@ -43,8 +43,8 @@ class Attempt:
         try:
             attempt._listener = executor.join(request, track_id, wake=attempt._note, priority=Priority.BATCH)
         except Exception as error:
-            stopped = executor.is_stopped
-            attempt._settle(None if stopped else Failure.of(error, "queue", track_id))
+            is_stopped = executor.is_stopped
+            attempt._settle(None if is_stopped else executor.failed(error, "request", request, track_id))
         except BaseException as error:
             attempt._raise(error)
         attempt._note()
@@ -52,9 +52,9 @@ class Attempt:
 
     def _note(self) -> None:
         """Hand on what became of the task, once it is over."""
-        task = self._task
-        if task is None or task.outcome is None or self._listener is None:
+        if self._listener is None or self._listener.task.outcome is None:
             return
+        task = self._listener.task
         if task.ended_by is not None:
             self._raise(task.ended_by)
         elif task.is_stopped:
@@ -74,12 +74,9 @@ class Attempt:
             self.outcome.set_exception(error)
 
     @property
-    def _task(self) -> Task | None:
-        return None if self._listener is None else self._listener.task
-
-    @property
     def _own_task(self) -> Task | None:
-        return self._task if self._listener is not None and self._listener.is_first else None
+        """Its task, unless that was begun for another attempt."""
+        return self._listener.task if self._listener is not None and self._listener.is_first else None
 
     @property
     def started_at(self) -> datetime | None:

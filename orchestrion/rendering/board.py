@@ -10,13 +10,12 @@ from typing import Final
 from orchestrion.audio.pcm import Pcm
 from orchestrion.clock import Clock
 from orchestrion.errors import NotReady, Overloaded
-from orchestrion.rendering.admission import Priority, QueueState, is_long, line_up, retry_after_s
+from orchestrion.rendering.admission import Priority, QueueState, line_up, retry_after_s
 from orchestrion.rendering.policy import MAX_COMPLETING, Policy
 from orchestrion.rendering.scheduling import choose_next
 from orchestrion.rendering.stall import Stage
 from orchestrion.rendering.task import Listener, Task, tell
 from orchestrion.tracks.outcome import Failure, Track
-from orchestrion.tracks.request import TrackRequest
 
 #: Audio that a stream masters and sends at a time: a slow or late listener gets what has been made in even parts.
 MAX_TAKEN_S: Final = 1.0
@@ -92,22 +91,19 @@ class TaskBoard:
                 raise NotReady(STOPPED)
             known = self._tasks.get(task.track_id)
             if known is None:
-                self._refuse_if_full(task.request)
+                self._refuse_if_full(task)
                 self._tasks[task.track_id] = known = task
                 self.queued.append(task)
                 self._on_queue_change(len(self.queued))
             elif len(known.listeners) >= MAX_LISTENERS:
-                raise Overloaded(
-                    f"{MAX_LISTENERS} requests wait for this track; come back later",
-                    known.request.composition.duration_s,
-                )
+                raise Overloaded(f"{MAX_LISTENERS} requests wait for this track; come back later", known.duration_s)
             untaken = deque(known.chunks) if streaming else deque()
             listener = Listener(known, wake, streaming, priority, is_first=known is task, untaken=untaken)
             known.listeners.append(listener)
             self.note_news()
         return listener
 
-    def _refuse_if_full(self, request: TrackRequest) -> None:
+    def _refuse_if_full(self, task: Task) -> None:
         state = self.state()
         wait_s = retry_after_s(state)
         if wait_s is not None:
@@ -115,13 +111,8 @@ class TaskBoard:
             raise Overloaded(
                 f"{made} tracks are being made and {state.queued} wait; come back in {wait_s:.0f} s", wait_s
             )
-        if (
-            is_long(request.composition.duration_s)
-            and sum(task.is_long for task in self.inside()) >= self.policy.long_limit
-        ):
-            raise Overloaded(
-                f"{self.policy.long_limit} long tracks are being made here already", request.composition.duration_s
-            )
+        if task.is_long and sum(other.is_long for other in self.inside()) >= self.policy.long_limit:
+            raise Overloaded(f"{self.policy.long_limit} long tracks are being made here already", task.duration_s)
 
     def leave(self, listener: Listener) -> None:
         """Stop waiting. A task without listeners is given up, unless its audio is already whole."""

@@ -74,6 +74,8 @@ class Executor:
         self._keeper = Keeper(checkpoints)
         self._reading = self._retry(sleep)
         self._writing = self._retry(sleep)
+        self._read: Retry = self._reading or no_retry
+        self._write: Retry = self._writing or no_retry
         self._threads = threads if threads is not None else _thread_pools(policy.threads)
         watched = {stage: count for stage, count in policy.threads.items() if count}
         self._watch: StallWatch[Task] = StallWatch(watched, policy.stall_s, clock)
@@ -205,16 +207,15 @@ class Executor:
         self._prepare_next()
 
     def _find_or_prepare(self, task: Task) -> None:
-        retrying: Retry = self._reading or no_retry
         if self.policy.looks_up:
-            found = retrying(lambda: self._source.find(task.request))
+            found = self._read(lambda: self._source.find(task.request))
             if found is not None:
                 self._board.conclude([task], found)
                 return
-        task.resume = self._keeper.find(task, retrying)
+        task.resume = self._keeper.find(task, self._read)
         if self._source.needs_preparing(task.request):
             try:
-                task.preparation = retrying(lambda: self._source.prepare(task.request))
+                task.preparation = self._read(lambda: self._source.prepare(task.request))
             except (ModelFailed, OutOfMemory) as error:
                 # What breaks a model is a failure to generate, also where it shows before the first chunk.
                 self._fail(task, error, "generate")
@@ -291,9 +292,8 @@ class Executor:
         preparation, task.preparation = task.preparation, None
         resume, task.resume = task.resume, None
         task.is_kept = resume is not None
-        retrying: Retry = self._reading or no_retry
         try:
-            task.rendering = retrying(
+            task.rendering = self._read(
                 lambda: self._source.open(
                     task.request, interactive=task.interactive, resume=resume, preparation=preparation
                 )
@@ -360,8 +360,8 @@ class Executor:
         self._guarded(task, Stage.STORE, partial(self._publish, task, master), progress, "store")
 
     def _publish(self, task: Task, master: Master) -> None:
-        track = task.opened.publish(master, self._writing or no_retry)
-        self._keeper.forget(task, self._writing or no_retry)
+        track = task.opened.publish(master, self._write)
+        self._keeper.forget(task, self._write)
         self._board.conclude([task], track)
 
     # ---- the end of a task -------------------------------------------------------------------------------------
@@ -397,8 +397,11 @@ class Executor:
         try:
             if task.whole:
                 failure = task.opened.fail(error)
+            elif task.listeners:
+                failure = self.failed(error, at, task.request, task.track_id)
             else:
-                failure = self._source.failed(error, at, task.track_id, task.model)
+                # No request failed: the last one had left.
+                failure = Failure.of(error, at, task.track_id)
         except Exception:
             logger.exception("a failure of %s could not be counted", task.track_id)
             failure = Failure.of(error, at, task.track_id)
@@ -407,6 +410,10 @@ class Executor:
             self._conclude_stopped([task])
         else:
             self._board.conclude([task], failure)
+
+    def failed(self, error: Exception, at: str, request: TrackRequest, track_id: str) -> Failure:
+        """What `error` means to a request that it stopped at a stage: counted and logged. For what `join` raises."""
+        return self._source.failed(error, at, track_id, request.composition.model)
 
     def _end_with(self, task: Task, error: BaseException) -> None:
         task.ended_by = error

@@ -140,10 +140,9 @@ def track_summary(
     links = {"self": address, "audio": f"{address}/audio", "provenance": f"{address}/provenance"}
     if record.midi_key is not None:
         links["midi"] = f"{address}/midi"
-    values = asdict(record)
-    same_caller = asked is not None and all(asked.values()[name] == values[name] for name in CALLER_FIELDS)
+    same_caller = asked is not None and (asked.requester, asked.purpose) == (record.requester, record.purpose)
     hidden = HIDDEN_FIELDS if same_caller else HIDDEN_FIELDS | CALLER_FIELDS
-    fields = {name: value for name, value in values.items() if name not in hidden}
+    fields = {name: value for name, value in asdict(record).items() if name not in hidden}
     return {"id": record.track_id, "cache": cache, "version": version, "links": links, "record": fields}
 
 
