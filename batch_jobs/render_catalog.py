@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -249,8 +249,10 @@ def _signals_stop(stop: Stop) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         if stop.reason is not None:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        sys.stderr.write("render_catalog: finishing what is in progress; once more to leave at once\n")
         stop.by_signal(number)
+        # What the signal interrupted may be writing there itself.
+        with suppress(RuntimeError):
+            sys.stderr.write("render_catalog: finishing what is in progress; once more to leave at once\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -15,12 +15,13 @@ import argparse
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -316,6 +317,27 @@ def run_drain_node(arguments: Sequence[str], notice: Notice) -> bool:
     return done.returncode == 0
 
 
+class Terminated:
+    """SIGTERM, to be waited for by the main thread.
+
+    Not an `Event`: its lock is the main thread's for an instant of each wait, and a handler that comes just then and
+    sets it waits for ever for the thread that it has interrupted.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.signal(signal.SIGTERM, self._heard)
+
+    def _heard(self, *_: object) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the signal has come, at the latest after `timeout_s`."""
+        return bool(select.select([self._reader], [], [], timeout_s)[0])
+
+
 # Command line
 
 
@@ -334,8 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     node += ["--node-ip", arguments.node_ip] if arguments.node_ip else []
     node += ["--node-id", arguments.node_id] if arguments.node_id else []
 
-    terminated = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    terminated = Terminated()
     clock = SystemClock()
     logger.info("watching %s for the Ray cluster at %s", arguments.provider, arguments.address)
     notice = watch(_provider(arguments), clock, terminated.wait, arguments.poll_s)

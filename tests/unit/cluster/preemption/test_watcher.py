@@ -1,6 +1,8 @@
 """What a notice means, and what the watcher does with answers, silence and nonsense of metadata servers."""
 
 import json
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.preemption import watcher as preemption_watcher
 from cluster.preemption.drain_node import nodes_to_drain
-from cluster.preemption.watcher import Aws, Azure, File, Gcp, Notice, drain, watch
+from cluster.preemption.watcher import Aws, Azure, File, Gcp, Notice, Terminated, drain, watch
 from cluster.ray_internals import RayNode
 from orchestrion.errors import NotFound
 
@@ -287,6 +289,37 @@ def test_a_token_that_is_none_is_not_kept(token):
     server.said = right
 
     assert aws.poll(NOW) is None
+
+
+# SIGTERM
+
+
+def test_a_signal_at_any_instant_of_a_wait_is_heard_and_the_wait_goes_on():
+    def stuck(*_):
+        raise TimeoutError("the wait never ended")
+
+    def interrupt(frame, event, _):
+        # `raise_signal` runs the handler before the next line: once at each line of the wait and of what it calls.
+        if event == "line" and frame.f_code.co_name != "_heard":
+            signal.raise_signal(signal.SIGTERM)
+        return interrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    signal.signal(signal.SIGALRM, stuck)
+    signal.alarm(20)
+    try:
+        terminated = Terminated()
+        assert not terminated.wait(0)
+        sys.settrace(interrupt)
+        try:
+            heard = terminated.wait(0)
+        finally:
+            sys.settrace(None)
+        assert heard and terminated.wait(0)
+    finally:
+        signal.alarm(0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # Draining
