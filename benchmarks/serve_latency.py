@@ -140,7 +140,8 @@ def stream_core(renderer: Renderer, duration_s: float, seed: int) -> Stream:
             pieces += 1
             digest.update(data)
     digest.update(master.flush())
-    rendering.publish(rendering.master())
+    rendering.master()
+    rendering.publish()
     return Stream(seed, first_audio_s, time.perf_counter() - started_s, pieces, digest.hexdigest())
 
 

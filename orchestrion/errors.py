@@ -4,6 +4,7 @@
     ├── InvalidRequest        mend the request; trying again as it is cannot help
     ├── NotFound              no such track, model, theme or record
     ├── Withdrawn             the track was taken down and is not made again; ask for another
+    ├── OnHold                the track is made, and waits for a person to decide about it
     ├── RightsRefused         the weights' licence forbids the declared purpose
     ├── CheckFailed           the rendered audio failed a gate; carries the findings
     ├── VerificationFailed    audio, record and signature do not belong together
@@ -90,6 +91,17 @@ class Withdrawn(OrchestrionError):
     """The track was taken down, for good."""
 
     code = "withdrawn"
+
+
+class OnHold(OrchestrionError):
+    """The track is made and stored, and given to nobody before a person has decided about it."""
+
+    code = "on-hold"
+
+    @classmethod
+    def of(cls, track_id: str) -> OnHold:
+        """Of one track."""
+        return cls(f"{track_id} is made, and is given to nobody before a person has decided about it; ask again later")
 
 
 class RightsRefused(OrchestrionError):
@@ -180,6 +192,7 @@ KINDS: Final[tuple[type[OrchestrionError], ...]] = (
     InvalidRequest,
     NotFound,
     Withdrawn,
+    OnHold,
     RightsRefused,
     CheckFailed,
     VerificationFailed,

@@ -26,6 +26,7 @@ STATUS_OF_CODE: Final[dict[str, tuple[int, str]]] = {
     "invalid-request": (422, "The request cannot be used"),
     "not-found": (404, "There is no such thing here"),
     "withdrawn": (410, "The track was withdrawn"),
+    "on-hold": (409, "A person is to decide about the track"),
     "rights-refused": (403, "The licence does not allow this use"),
     "check-failed": (500, "The rendered audio did not pass its checks"),
     "verification-failed": (500, "Audio, record and signature do not belong together"),

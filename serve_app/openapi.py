@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 from orchestrion.audio.encode import MEDIA_TYPES
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.rendering.admission import Priority
-from orchestrion.tracks.record import RECORD_FIELDS, TrackRecord
+from orchestrion.tracks.record import CALLER_FIELDS, RECORD_FIELDS, TrackRecord
 from orchestrion.tracks.request import CONTROLS, SAMPLE_RATES_HZ
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.version import __version__
 from serve_app.errors import PROBLEM_MEDIA_TYPE, STATUS_OF_CODE
-from serve_app.http.answers import CALLER_FIELDS, HIDDEN_FIELDS
+from serve_app.http.answers import HIDDEN_FIELDS
 from serve_app.http.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
 
 EXAMPLE_TRACK_ID: Final = "trk_5xh6zv2q3k7rj4ml2pa6cw3d7ye5tbn4"

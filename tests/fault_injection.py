@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-import orchestrion.rendering.renderer
 from orchestrion.errors import ModelFailed
+from orchestrion.rendering.pipeline import ADMISSION, FINISHING, Pipeline, Stage
 from orchestrion.rendering.renderer import Renderer
 
 
@@ -38,13 +38,13 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 MODEL_SEAMS = ("model.perform", "model.chunk", "model.midi")
 #: Calls that are made only for a piece that does not come to its end, or for one that takes long.
 EARLY_END_SEAMS = ("model.close", "model.checkpoint")
-#: Functions that `orchestrion.rendering.renderer` calls.
-STEP_SEAMS = ("render.finish", "render.check", "render.encode", "render.check_encoded")
+#: The stages of the pipeline, whatever they are, and the stage that their failures are told of.
+STAGE_SEAMS = {f"stage.{stage.name}": stage.counts_to or "request" for stage in (*ADMISSION, *FINISHING)}
 #: Methods of what the renderer holds.
 STORE_SEAMS = ("store.listing", "store.tombstone", "store.put_blob", "store.publish")
 OTHER_SEAMS = ("signer.sign", "recorder.count", "recorder.observe")
 #: Every call that making one track takes, from the look-up to the last count.
-SEAMS = (*MODEL_SEAMS, *STEP_SEAMS, *STORE_SEAMS, *OTHER_SEAMS)
+SEAMS = (*MODEL_SEAMS, *STAGE_SEAMS, *STORE_SEAMS, *OTHER_SEAMS)
 
 
 class Fault:
@@ -149,10 +149,13 @@ def fault(
     """
     owner, _, name = seam.partition(".")
     thrown = Fault(error, at_call, every)
-    if owner == "render":
-        with mock.patch.object(
-            orchestrion.rendering.renderer, name, thrown.around(getattr(orchestrion.rendering.renderer, name))
-        ):
+    if owner == "stage":
+
+        def faulty(stages: Sequence[Stage]) -> list[Stage]:
+            return [replace(each, run=thrown.around(each.run)) if each.name == name else each for each in stages]
+
+        pipeline = Pipeline(faulty(renderer.pipeline.admission), faulty(renderer.pipeline.finishing))
+        with mock.patch.object(renderer, "pipeline", pipeline):
             yield thrown.struck
         return
     if owner == "model":

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from orchestrion.finding import Finding
+from orchestrion.tracks.attestation import Attestation
 from orchestrion.tracks.record import (
     RECORD_FIELDS,
     RecordField,
@@ -34,6 +35,17 @@ _ARROW_TYPES: Final[dict[object, pa.DataType]] = {
                 pa.field("highest", pa.float64(), nullable=False),
                 pa.field("unit", pa.string(), nullable=False),
                 pa.field("passed", pa.bool_(), nullable=False),
+            ]
+        )
+    ),
+    tuple[Attestation, ...]: pa.list_(
+        pa.struct(
+            [
+                pa.field("stage", pa.string(), nullable=False),
+                pa.field("verdict", pa.string(), nullable=False),
+                pa.field("figure", pa.float64()),
+                pa.field("limit", pa.float64()),
+                pa.field("reference", pa.string(), nullable=False),
             ]
         )
     ),

@@ -73,6 +73,11 @@ class SharedRenderConfig(BaseModel):
         gt=0,
         description="What each model may use, weights included; what the device has free if not given.",
     )
+    piece_cache_mib: int = Field(
+        default=256,
+        ge=0,
+        description="Memory for pieces as they were made, so that the same piece in another form is not made again.",
+    )
     node_type: str = Field(default="local-cpu", description="Row of the price table that this process runs on.")
     market: str = Field(default="on-demand", pattern="^(on-demand|spot)$")
     prices_path: str | None = Field(default=None, description="Price table; the project's own if not given.")

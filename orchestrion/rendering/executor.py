@@ -27,7 +27,6 @@ from orchestrion.errors import ModelFailed, NotReady, OutOfMemory, Overloaded, S
 from orchestrion.rendering.admission import Priority, QueueState
 from orchestrion.rendering.board import STOPPED, TaskBoard
 from orchestrion.rendering.checkpoints import Checkpoints, Keeper
-from orchestrion.rendering.master import Master
 from orchestrion.rendering.policy import Policy, RenderingSource
 from orchestrion.rendering.stall import Stage, StallWatch
 from orchestrion.rendering.task import Listener, Task
@@ -349,27 +348,25 @@ class Executor:
             work()
 
     def _master(self, task: Task) -> None:
-        masters: list[Master] = []
         stage = Stage.MASTER if Stage.MASTER in self._threads else Stage.RENDER
-        self._guarded(task, stage, lambda: masters.append(task.opened.master()), lambda: task.opened.progress, "finish")
-        if masters:
-            self._hand_on(Stage.STORE, partial(self._store, task, masters[0]))
+        if self._guarded(task, stage, task.opened.master, lambda: task.opened.progress, "finish"):
+            self._hand_on(Stage.STORE, partial(self._store, task))
 
-    def _store(self, task: Task, master: Master) -> None:
+    def _store(self, task: Task) -> None:
         progress = self._attempts_of(self._writing) or (lambda: task.opened.progress)
-        self._guarded(task, Stage.STORE, partial(self._publish, task, master), progress, "store")
+        self._guarded(task, Stage.STORE, partial(self._publish, task), progress, "store")
 
-    def _publish(self, task: Task, master: Master) -> None:
-        track = task.opened.publish(master, self._write)
+    def _publish(self, task: Task) -> None:
+        outcome = task.opened.publish(self._write)
         self._keeper.forget(task, self._write)
-        self._board.conclude([task], track)
+        self._board.conclude([task], outcome)
 
     # ---- the end of a task -------------------------------------------------------------------------------------
 
     def _guarded(
         self, task: Task, stage: Stage, work: Callable[[], object], progress: Callable[[], float] | None, at: str
-    ) -> None:
-        """The one guard: whatever `work` throws ends this task and no other.
+    ) -> bool:
+        """The one guard: whatever `work` throws ends this task and no other. Whether it threw nothing.
 
         What is to end the process (KeyboardInterrupt, SystemExit) is told to the listeners, and ends the caller, too.
 
@@ -383,10 +380,12 @@ class Executor:
         try:
             with self._watch.call(stage, task, progress):
                 work()
+            return True
         except Exception as error:
             if stage is Stage.RENDER and not task.whole:
                 self._close(task)
             self._fail(task, error, at)
+            return False
         except BaseException as error:
             self._end_with(task, error)
             raise

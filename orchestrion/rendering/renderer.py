@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion.accounting.cost import Node, PriceTable, cost_usd, describe_node
-from orchestrion.audio.encode import FILE_SUFFIXES, encode
-from orchestrion.audio.mastering import RECIPE_VERSION, FinishSpec, finish
+from orchestrion.audio.encode import FILE_SUFFIXES
+from orchestrion.audio.mastering import RECIPE_VERSION, FinishSpec
 from orchestrion.audio.pcm import Pcm
-from orchestrion.audio.quality import check, check_encoded
 from orchestrion.clock import Clock, SystemClock
-from orchestrion.errors import CheckFailed, ModelFailed, OrchestrionError, as_ours, is_lack_of_memory
-from orchestrion.finding import Finding
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, MusicModel, Performance, Prepared
+from orchestrion.errors import ModelFailed, OnHold, OrchestrionError, as_ours, is_lack_of_memory
+from orchestrion.models.piece_cache import PieceCache
+from orchestrion.models.protocol import Conditioning, Generation, MusicModel, Performance, Prepared
 from orchestrion.models.registry import load_models
 from orchestrion.rendering.config import RenderConfig
-from orchestrion.rendering.master import Master
+from orchestrion.rendering.pipeline import Pipeline, Work, run
 from orchestrion.rendering.record_of import Place, record_of
 from orchestrion.rendering.stopwatch import Stopwatch
 from orchestrion.rendering.suitability import named_model, refuse_unsuitable
@@ -39,13 +38,14 @@ from orchestrion.telemetry.metrics import (
     COST_USD,
     DEVICE_SECONDS,
     FAILURES,
+    PIECES_REUSED,
     RENDER_SECONDS_PER_AUDIO_SECOND,
     Recorder,
     TolerantRecorder,
     Uncounted,
     model_label,
 )
-from orchestrion.tracks.identity import track_id
+from orchestrion.tracks.identity import piece_id, track_id
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.trust.signing import Signer
@@ -78,8 +78,12 @@ class Renderer:
         recorder: Recorder,
         clock: Clock,
         trusted_keys: Mapping[str, Ed25519PublicKey] | None = None,
+        pieces: PieceCache | None = None,
+        pipeline: Pipeline | None = None,
     ) -> None:
         self.models = models
+        self.pieces = PieceCache() if pieces is None else pieces
+        self.pipeline = Pipeline() if pipeline is None else pipeline
         self.store = store
         self.signer = signer
         self.node = node
@@ -105,7 +109,8 @@ class Renderer:
             rendering = self.open(request)
             while rendering.advance() is not None:
                 pass
-            return rendering.publish(rendering.master())
+            rendering.master()
+            return rendering.publish()
         except Exception as error:
             if rendering is None:
                 return self.failed(error, "request", self._track_id_if_any(request), request.composition.model)
@@ -114,13 +119,12 @@ class Renderer:
     def needs_preparing(self, request: TrackRequest) -> bool:
         """Whether opening this track takes so long that another thread should `prepare` it.
 
-        Uploads are read from the store, and models whose tracks share each step encode the words first.
+        Uploads are read from the store, and models whose tracks share each step encode the words first. A piece that is
+        there for another track needs neither.
         """
-        return (
-            request.composition.theme is not None
-            or request.composition.continuation is not None
-            or self.shares_steps(request)
-        )
+        composition, model = request.composition, self.models.get(request.composition.model)
+        takes_long = composition.theme is not None or composition.continuation is not None or self.shares_steps(request)
+        return takes_long and not (model and self.pieces.has(piece_id(composition, model.info.revision)))
 
     def prepare(self, request: TrackRequest) -> Preparation:
         """Do what takes long of opening a track. Any thread may, also while another one renders. Raises as `open`."""
@@ -152,16 +156,22 @@ class Renderer:
             ModelFailed: the model cannot make this piece.
             StoreUnavailable: the theme or the continuation could not be read.
         """
-        model = self._suitable_model(request)
-        if preparation is None:
-            preparation = Preparation(self._conditioning(request), None, 0.0, 0.0)
-        watch = Stopwatch(self.clock)
-        watch.set("generate", preparation.seconds, preparation.cpu_seconds)
-        with watch.stage("generate"), _model_errors(request.composition.model):
-            performance = model.perform(
-                preparation.conditioning, interactive=interactive, resume=resume, prepared=preparation.prepared
-            )
-        return Rendering(self, request, self.track_id(request), model.info, performance, watch)
+        model = named_model(request, self.models)
+        piece = piece_id(request.composition, model.info.revision)
+        work = Work(request, self.track_id(request), piece, model.info, Stopwatch(self.clock))
+        run(self.pipeline.admission, work)
+        seconds, cpu_seconds = (preparation.seconds, preparation.cpu_seconds) if preparation else (0.0, 0.0)
+        work.watch.set("generate", seconds, cpu_seconds)
+
+        def begin() -> Performance:
+            made = preparation or Preparation(self._conditioning(request), None, 0.0, 0.0)
+            with work.watch.stage("generate"), _model_errors(request.composition.model):
+                return model.perform(made.conditioning, interactive=interactive, resume=resume, prepared=made.prepared)
+
+        performance, work.piece_reused = self.pieces.perform(piece, begin)
+        if work.piece_reused:
+            self.recorder.count(PIECES_REUSED, pool=self.pool, model=request.composition.model)
+        return Rendering(self, work, performance)
 
     def shares_steps(self, request: TrackRequest) -> bool:
         """Whether advancing one open track of the request's model advances all of them."""
@@ -230,27 +240,21 @@ class Rendering:
     others. Whatever one of them raises ends the rendering: then call `fail`, which accounts for the work that is lost.
     """
 
-    def __init__(
-        self,
-        renderer: Renderer,
-        request: TrackRequest,
-        track_id: str,
-        info: ModelInfo,
-        performance: Performance,
-        watch: Stopwatch,
-    ) -> None:
+    def __init__(self, renderer: Renderer, work: Work, performance: Performance) -> None:
         self._renderer = renderer
         self._performance = performance
-        self._watch = watch
-        self._opening_s, self._opening_cpu_s = watch.seconds["generate"], watch.cpu_seconds["generate"]
+        self._work = work
+        self._watch = work.watch
+        self._opening_s = work.watch.seconds["generate"]
+        self._opening_cpu_s = work.watch.cpu_seconds["generate"]
         self._chunks: list[Pcm] = []
         self._is_accounted = False
-        self.request = request
+        self.request = work.request
         #: The id that the finished track will have.
-        self.track_id = track_id
-        self.info = info
+        self.track_id = work.track_id
+        self.info = work.info
         #: What the finished track must be.
-        self.spec = FinishSpec.of(request)
+        self.spec = FinishSpec.of(work.request)
 
     @property
     def source_rate_hz(self) -> int:
@@ -345,33 +349,29 @@ class Rendering:
 
     # ---- the whole piece ---------------------------------------------------------------------------------------
 
-    def master(self) -> Master:
+    def master(self) -> None:
         """Finish, check and encode the whole piece: what takes a core.
 
         Raises:
             ModelFailed: the model broke on its score.
-            CheckFailed: the audio did not pass; nothing is stored.
+            CheckFailed: the audio did not pass; nothing is stored. Another stage may refuse it with another error.
         """
+        work = self._work
         try:
             with _model_errors(self.request.composition.model):
                 generation = Generation.of(self._performance, self._chunks)
             self._settle_device_time()
         finally:
             self._chunks.clear()
-        with self._watch.stage("finish"):
-            audio = finish(generation.audio, self.info.sample_rate_hz, self.spec)
-        with self._watch.stage("check"):
-            findings = check(audio, self.spec.sample_rate_hz, self.spec)
-            _pass(findings)
-        with self._watch.stage("encode"):
-            data = encode(audio, self.spec.sample_rate_hz, self.request.delivery.format)
-        with self._watch.stage("check"):
-            findings += check_encoded(data, self.request.delivery.format, self.spec, audio.shape[1])
-            _pass(findings)
-        return Master(data, generation.midi, generation.choices, tuple(findings))
+        work.raw, work.midi, work.choices = generation.audio, generation.midi, generation.choices
+        del generation
+        run(self._renderer.pipeline.finishing, work)
 
-    def publish(self, master: Master, retrying: Retry = no_retry) -> Track:
-        """Store, sign and account for what `master` gave: what waits for the store, as long as `retrying` does.
+    def publish(self, retrying: Retry = no_retry) -> Track | Failure:
+        """Store, sign and account for the mastered piece: what waits for the store, as long as `retrying` does.
+
+        Returns:
+            The track; the failure `on-hold` where it is stored, and a stage wants a person to decide about it first.
 
         Raises:
             Withdrawn: the track was taken down meanwhile.
@@ -379,24 +379,26 @@ class Rendering:
         """
         tracks, signer = self._renderer.tracks, self._renderer.signer
         with self._watch.stage("store"):
-            audio_key, midi_key = retrying(lambda: self._put(master))
+            audio_key, midi_key = retrying(self._put)
         place = Place(self._renderer.node, self._renderer.pool, audio_key, midi_key)
-        record = record_of(self.request, self.track_id, self.info, master, self._watch, self._held_s(), place)
+        record = record_of(self._work, self._held_s(), place)
         version = retrying(
             lambda: tracks.publish(
                 self.track_id, lambda version: signer.sign(replace(record, version=version)).to_bytes()
             )
         )
         self._account()
+        if record.is_held:
+            return self.fail(OnHold.of(self.track_id))
         return Track(self.track_id, replace(record, version=version), version, cache_hit=False)
 
-    def _put(self, master: Master) -> tuple[str, str | None]:
+    def _put(self) -> tuple[str, str | None]:
         """Put audio and MIDI into the store, unless the track was taken down; their keys."""
         # Asked here, before anything is written, and by `publish` once more when all is.
         self._renderer.tracks.refuse_withdrawn(self.track_id)
-        store = self._renderer.store
-        audio_key = store.put_blob(master.data, FILE_SUFFIXES[self.request.delivery.format])
-        return audio_key, store.put_blob(master.midi, ".mid") if master.midi else None
+        store, work = self._renderer.store, self._work
+        audio_key = store.put_blob(work.data, FILE_SUFFIXES[self.request.delivery.format])
+        return audio_key, store.put_blob(work.midi, ".mid") if work.midi else None
 
     # ---- its end -----------------------------------------------------------------------------------------------
 
@@ -460,12 +462,8 @@ def build_renderer(
         recorder=Uncounted() if recorder is None else recorder,
         clock=clock,
         trusted_keys=trusted,
+        pieces=PieceCache(config.piece_cache_mib << 20),
     )
-
-
-def _pass(findings: Sequence[Finding]) -> None:
-    if not all(finding.passed for finding in findings):
-        raise CheckFailed(findings)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from orchestrion.audio.mastering import FinishSpec
 from orchestrion.audio.pcm import Pcm
 from orchestrion.rendering.admission import InLine, Priority, is_long
-from orchestrion.rendering.master import Master
 from orchestrion.rendering.renderer import Preparation
 from orchestrion.rendering.scheduling import TaskState
 from orchestrion.resilience.store_retry import Retry
@@ -47,8 +46,8 @@ class ActiveRendering(Protocol):
     def work(self) -> bool: ...  # noqa: D102
     def advance(self) -> Pcm | None: ...  # noqa: D102
     def checkpoint(self) -> bytes | None: ...  # noqa: D102
-    def master(self) -> Master: ...  # noqa: D102
-    def publish(self, master: Master, retrying: Retry, /) -> Track: ...  # noqa: D102
+    def master(self) -> None: ...  # noqa: D102
+    def publish(self, retrying: Retry, /) -> Track | Failure: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
     def fail(self, error: Exception, /) -> Failure: ...  # noqa: D102
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from orchestrion.errors import NotFound, VerificationFailed, Withdrawn
+from orchestrion.errors import NotFound, OnHold, VerificationFailed, Withdrawn
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import UNVERIFIED, Recorder
 from orchestrion.tracks.record import TrackRecord
@@ -34,8 +34,13 @@ class StoredTrack:
 
     version: int
     signed: SignedRecord
-    #: Byte for byte as it lies in the store.
+    #: Byte for byte as it lies in the store, with its caller.
     envelope: bytes
+
+    @property
+    def public_envelope(self) -> bytes:
+        """The signed record as anybody may have it: it does not say who asked first."""
+        return self.signed.without_caller().to_bytes()
 
     @property
     def record(self) -> TrackRecord:
@@ -63,19 +68,26 @@ class VerifiedTracks:
 
         Raises:
             Withdrawn: the track was taken down.
+            OnHold: a person is to decide about the track first.
             VerificationFailed: the newest record is not this track's, not of this version, or not signed by a trusted
                 key.
         """
         listing = self.store.listing(track_id)
         if listing.has_tombstone:
             self.refuse_withdrawn(track_id)
-        return self.version(track_id, listing.versions[-1]) if listing.versions else None
+        if not listing.versions:
+            return None
+        found = self.version(track_id, listing.versions[-1])
+        if found.record.is_held:
+            raise OnHold.of(track_id)
+        return found
 
     def reusable(self, track_id: str) -> StoredTrack | None:
         """The newest record of a track that would be rendered otherwise; None also if it does not verify.
 
         Raises:
             Withdrawn: the track was taken down.
+            OnHold: it is made, and a person is to decide about it first.
         """
         try:
             return self.newest(track_id)
@@ -84,7 +96,7 @@ class VerifiedTracks:
             return None
 
     def version(self, track_id: str, version: int) -> StoredTrack:
-        """One record of a track, also if the track was taken down: the record stays as evidence.
+        """One record of a track, also if the track was taken down or is on hold: the record is evidence.
 
         Raises:
             NotFound: the track has no such version.

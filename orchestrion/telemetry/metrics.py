@@ -45,6 +45,13 @@ CACHE_HITS: Final = Metric(
     "Requests answered by a track that was already in the store; nothing was rendered.",
     ("pool", "model"),
 )
+PIECES_REUSED: Final = Metric(
+    "orchestrion_pieces_reused_total",
+    "counter",
+    "tracks",
+    "Tracks whose piece another track had made, in another form: it was mastered, and not generated again.",
+    ("pool", "model"),
+)
 FAILURES: Final = Metric(
     "orchestrion_failures_total",
     "counter",
@@ -100,6 +107,7 @@ UNVERIFIED: Final = Metric(
 METRICS: Final = (
     REQUESTS,
     CACHE_HITS,
+    PIECES_REUSED,
     FAILURES,
     TIME_TO_FIRST_AUDIO,
     RENDER_SECONDS_PER_AUDIO_SECOND,

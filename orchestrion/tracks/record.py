@@ -5,17 +5,22 @@ signed envelope and `docs/records.md` all follow from it. What is signed is the 
 Ed25519 (RFC 8032), so any language can verify it. The public key inside an envelope proves nothing and is never
 trusted; a verifier brings the keys that it trusts.
 
+The same request is the same track, whoever sends it, so a record is shown to more than its first caller. What that one
+said of itself (`CALLER_FIELDS`) is signed as a salted hash: a record proves it to whom the fields are shown, and tells
+nothing to others.
+
 The list of fields grows: a field that came later names the version it came with, and a record of an older version is
 read, signed and verified without it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -23,14 +28,27 @@ import rfc8785
 
 from orchestrion.errors import shown
 from orchestrion.finding import Finding
+from orchestrion.tracks.attestation import Attestation, Verdict
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
+#: The version since which `CALLER_FIELDS` are apart from what everybody may read.
+_CALLER_APART: Final = 4
 _UTC_MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 
 
 def utc_timestamp(moment: datetime) -> str:
     """`moment` as records write it: ISO 8601, UTC, microseconds, "2026-11-22T15:50:00.123456+00:00"."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+#: What the first caller said of itself, and what keeps its hash from being guessed.
+CALLER_FIELDS: Final = frozenset({"requester", "purpose", "caller_salt"})
+
+
+def caller_sha256(requester: str, purpose: str, caller_salt: str) -> str:
+    """The hash under which a record is signed with its caller, hex."""
+    said = {"requester": requester, "purpose": purpose, "caller_salt": caller_salt}
+    return hashlib.sha256(rfc8785.dumps(said)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +67,12 @@ class TrackRecord:
             record's version has no such field or is unknown.
     """
 
-    schema_version: Annotated[int, "Version of this list of fields; 3."]
+    schema_version: Annotated[int, "Version of this list of fields; 4."]
     track_id: Annotated[str, "Hash of what determines the audio: request, model revision, recipe version."]
     version: Annotated[int | None, "Which of the track's records this is, from 1, as in its file's name.", Since(3)]
+    piece_id: Annotated[
+        str | None, "Hash of what determines the piece, in whatever form: composition, model revision.", Since(4)
+    ]
     created_at: Annotated[str, "When the render ended: ISO 8601, UTC, microseconds. A timestamp column in Parquet."]
     prompt: Annotated[str, "What was asked for, in words, as given."]
     negative_prompt: Annotated[str, "What should not be in the music; empty if nothing was said."]
@@ -75,8 +96,14 @@ class TrackRecord:
     loudness_lufs: Annotated[float, "Integrated loudness asked for, in LUFS (ITU-R BS.1770)."]
     fade_in_s: Annotated[float, "Fade-in asked for, in seconds."]
     fade_out_s: Annotated[float, "Fade-out asked for, in seconds."]
-    requester: Annotated[str, "Who asked, as the client said. Not part of the track's identity."]
-    purpose: Annotated[str, "What for: commercial, non-commercial or research. Not part of the track's identity."]
+    requester: Annotated[str | None, "Who asked first, as the client said; null: not disclosed. Not part of the id."]
+    purpose: Annotated[
+        str | None, "What for: commercial, non-commercial or research; null: not disclosed. Not part of the id."
+    ]
+    caller_salt: Annotated[str | None, "32 hex digits that keep `caller_sha256` from being guessed.", Since(4)]
+    caller_sha256: Annotated[
+        str | None, "SHA-256 of the canonical JSON of `requester`, `purpose` and `caller_salt`, hex.", Since(4)
+    ]
     prompt_sha256: Annotated[str, "SHA-256 of the prompt's UTF-8 bytes, hex: finds a prompt without showing it."]
     model_revision: Annotated[str, "Hash of the model's code, weights and sound font."]
     weights_licence: Annotated[str, "Licence of the model's weights or sound font."]
@@ -90,6 +117,9 @@ class TrackRecord:
     market: Annotated[str, "How the machine was bought: on-demand or spot."]
     pool: Annotated[str, "The pool that rendered: low-latency, batch, or another name."]
     batch_size: Annotated[int, "Tracks in the batch that this one was generated in."]
+    piece_reused: Annotated[
+        bool | None, "Whether another track had the piece made: `generate_s` is then what taking it took.", Since(4)
+    ]
     generate_s: Annotated[float, "Seconds to generate; the batch's time divided by its tracks."]
     finish_s: Annotated[float, "Seconds to trim, fade, resample, bring to loudness and limit."]
     check_s: Annotated[float, "Seconds to measure and check the audio."]
@@ -111,18 +141,48 @@ class TrackRecord:
     findings: Annotated[
         tuple[Finding, ...], "Every check of the audio: name, measured, lowest and highest allowed, unit, passed."
     ]
+    attestations: Annotated[
+        tuple[Attestation, ...] | None, "What each stage decided: stage, verdict, figure, limit, reference.", Since(4)
+    ]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a stage wants a person to decide before anybody is given the track."""
+        return any(attestation.verdict is Verdict.HOLD for attestation in self.attestations or ())
+
+    def without_caller(self) -> TrackRecord:
+        """The same record as anybody may read it: it does not say who asked, and its signature still holds.
+
+        One of an older version, in which the caller is signed in the clear, is itself.
+        """
+        if self.schema_version < _CALLER_APART:
+            return self
+        return replace(self, requester=None, purpose=None, caller_salt=None)
 
     def __post_init__(self) -> None:
         values = json_values(self)
         for field in RECORD_FIELDS:
             _read_field(field, values[field.name])
-        newer = set(values) - {field.name for field in fields_of_version(self.schema_version)}
+        of_version = fields_of_version(self.schema_version)
+        newer = set(values) - {field.name for field in of_version}
         if wrong := sorted(name for name in newer if values[name] is not None):
             raise ValueError(f"version {self.schema_version} has no field {', '.join(wrong)}")
+        always = {field.name for field in of_version if field.since == 4} - CALLER_FIELDS
+        if missing := sorted(name for name in always if values[name] is None):
+            raise ValueError(f"version {self.schema_version} is never without {', '.join(missing)}")
+        self._check_caller()
         if self.schema_version >= 3 and (self.version is None or self.version < 1):
             raise ValueError(f"version is {self.version}; records of a track are counted from 1")
         if _UTC_MICROSECONDS.fullmatch(self.created_at) is None:
             raise ValueError(f"created_at is {shown(self.created_at)}; make it with utc_timestamp()")
+
+    def _check_caller(self) -> None:
+        told = {name: value for name in CALLER_FIELDS if (value := getattr(self, name)) is not None}
+        if self.schema_version < _CALLER_APART:
+            if self.requester is None or self.purpose is None:
+                raise ValueError(f"a record of version {self.schema_version} says who asked, and what for")
+        elif told and (told.keys() != CALLER_FIELDS or caller_sha256(**told) != self.caller_sha256):
+            raise ValueError("requester, purpose and caller_salt are not those of caller_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +198,7 @@ class RecordField:
 
 
 _FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
+_ATTESTATION_FIELDS: Final = tuple(field.name for field in fields(Attestation))
 
 
 def _record_fields() -> tuple[RecordField, ...]:
@@ -183,27 +244,63 @@ def json_values(record: TrackRecord) -> dict[str, Any]:
     values = {field.name: getattr(record, field.name) for field in RECORD_FIELDS}
     values["choices"] = dict(record.choices)
     values["findings"] = [{field: getattr(finding, field) for field in _FINDING_FIELDS} for finding in record.findings]
+    if record.attestations is not None:
+        values["attestations"] = [
+            {field: getattr(attestation, field) for field in _ATTESTATION_FIELDS}
+            | {"verdict": str(attestation.verdict)}
+            for attestation in record.attestations
+        ]
     return values
 
 
 def signed_values(record: TrackRecord) -> dict[str, Any]:
-    """The values that a record of its version has."""
+    """The values that a record of its version has, as they are signed."""
     values = json_values(record)
-    return {field.name: values[field.name] for field in fields_of_version(record.schema_version)}
+    return {field.name: values[field.name] for field in _signed_fields(record.schema_version)}
+
+
+def caller_values(record: TrackRecord) -> dict[str, str] | None:
+    """What the record says of its caller beside what is signed; None if it does not, or says it in the clear."""
+    if record.schema_version < _CALLER_APART or record.caller_salt is None:
+        return None
+    return {name: getattr(record, name) for name in sorted(CALLER_FIELDS)}
+
+
+def from_signed_values(values: object, caller: object) -> TrackRecord:
+    """The record of what was signed, and of what its envelope says of the caller; None if that says nothing.
+
+    Raises:
+        ValueError: it is anything else than what `signed_values` and `caller_values` gave.
+    """
+    version = _version_of(values)
+    signed = exactly(values, {field.name for field in _signed_fields(version)}, "the record")
+    apart: Mapping[str, Any] = {} if version < _CALLER_APART else dict.fromkeys(CALLER_FIELDS)
+    if caller is not None:
+        apart = exactly(caller, set(apart), "the caller")
+    return from_json_values({**signed, **apart})
 
 
 def from_json_values(values: object) -> TrackRecord:
-    """The record of parsed JSON.
+    """The record of what `json_values` gave, as far as its version has these fields.
 
     Raises:
         ValueError: it is anything else than a record's fields.
     """
+    of_version = fields_of_version(_version_of(values))
+    given = exactly(values, {field.name for field in of_version}, "the record")
+    absent: dict[str, Any] = {field.name: None for field in RECORD_FIELDS}
+    return TrackRecord(**absent | {field.name: _read_field(field, given[field.name]) for field in of_version})
+
+
+def _version_of(values: object) -> int:
     if not isinstance(values, dict):
         raise ValueError("the record is not an object")
-    of_version = fields_of_version(_read_int(values.get("schema_version"), "schema_version"))
-    exactly(values, {field.name for field in of_version}, "the record")
-    absent: dict[str, Any] = {field.name: None for field in RECORD_FIELDS}
-    return TrackRecord(**absent | {field.name: _read_field(field, values[field.name]) for field in of_version})
+    return _read_int(values.get("schema_version"), "schema_version")
+
+
+def _signed_fields(version: int) -> tuple[RecordField, ...]:
+    apart = CALLER_FIELDS if version >= _CALLER_APART else frozenset()
+    return tuple(field for field in fields_of_version(version) if field.name not in apart)
 
 
 def _read_field(field: RecordField, value: object) -> object:
@@ -264,6 +361,23 @@ def _read_finding(value: object, name: str) -> Finding:
     )
 
 
+def _read_attestations(value: object, name: str) -> tuple[Attestation, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+    return tuple(_read_attestation(item, name) for item in value)
+
+
+def _read_attestation(value: object, name: str) -> Attestation:
+    attestation = exactly(value, set(_ATTESTATION_FIELDS), name)
+    return Attestation(
+        stage=read_str(attestation["stage"], name),
+        verdict=Verdict(read_str(attestation["verdict"], name)),
+        figure=None if attestation["figure"] is None else _read_float(attestation["figure"], name),
+        limit=None if attestation["limit"] is None else _read_float(attestation["limit"], name),
+        reference=read_str(attestation["reference"], name),
+    )
+
+
 _READERS: Final[dict[object, Callable[[object, str], object]]] = {
     str: read_str,
     int: _read_int,
@@ -271,6 +385,7 @@ _READERS: Final[dict[object, Callable[[object, str], object]]] = {
     bool: _read_bool,
     Mapping[str, str]: _read_choices,
     tuple[Finding, ...]: _read_findings,
+    tuple[Attestation, ...]: _read_attestations,
 }
 
 

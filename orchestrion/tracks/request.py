@@ -83,6 +83,15 @@ class Composition:
     top_p: float | None
     model: str
 
+    def values(self) -> dict[str, Any]:
+        """Every field by its name, as JSON values."""
+        return asdict(self) | {"key": str(self.key) if self.key else None}
+
+    def determinants(self) -> dict[str, Any]:
+        """The fields that decide what the model makes, as JSON values."""
+        values = self.values()
+        return {name: value for name, value in values.items() if value is not None or name not in _LATER_CONTROLS}
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -93,6 +102,10 @@ class Delivery:
     loudness_lufs: float
     fade_in_s: float
     fade_out_s: float
+
+    def values(self) -> dict[str, Any]:
+        """Every field by its name, as JSON values."""
+        return asdict(self) | {"format": self.format.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +119,12 @@ class TrackRequest:
 
     def values(self) -> dict[str, Any]:
         """Every field by its name, as JSON values: as a record has them."""
-        composed = asdict(self.composition) | {"key": str(self.composition.key) if self.composition.key else None}
-        delivered = asdict(self.delivery) | {"format": self.delivery.format.value}
-        return composed | delivered | {"requester": self.requester, "purpose": self.purpose.value}
+        asked = self.composition.values() | self.delivery.values()
+        return asked | {"requester": self.requester, "purpose": self.purpose.value}
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide how the audio sounds, as JSON values."""
-        values = self.values()
-        absent = {name for name in _LATER_CONTROLS if values[name] is None}
-        return {name: value for name, value in values.items() if name not in {"requester", "purpose"} | absent}
+        return self.composition.determinants() | self.delivery.values()
 
 
 COMPOSITION_FIELDS: Final = tuple(field.name for field in fields(Composition))

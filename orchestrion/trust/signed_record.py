@@ -10,20 +10,36 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion.errors import VerificationFailed, shown
-from orchestrion.tracks.record import TrackRecord, canonical_bytes, exactly, from_json_values, signed_values
+from orchestrion.tracks.record import (
+    TrackRecord,
+    caller_values,
+    canonical_bytes,
+    exactly,
+    from_signed_values,
+    signed_values,
+)
 from orchestrion.trust.signature import Signature, read_envelope
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRecord:
-    """A record and its signature, over `canonical_bytes(record)`: what the store keeps and what a client is given."""
+    """A record and its signature, over `canonical_bytes(record)`.
+
+    The store keeps it with its caller; others than this one are given it `without_caller`.
+    """
 
     record: TrackRecord
     signature: Signature
 
     def to_bytes(self) -> bytes:
         """The JSON envelope, itself in canonical form: there is one spelling of each signed record."""
-        return rfc8785.dumps({"record": signed_values(self.record), "signature": self.signature.to_json()})
+        caller = caller_values(self.record)
+        apart = {} if caller is None else {"caller": caller}
+        return rfc8785.dumps({"record": signed_values(self.record), "signature": self.signature.to_json()} | apart)
+
+    def without_caller(self) -> SignedRecord:
+        """The same, and it does not say who asked and what for: what anybody may be given."""
+        return SignedRecord(self.record.without_caller(), self.signature)
 
     @classmethod
     def from_bytes(cls, envelope: bytes) -> SignedRecord:
@@ -36,9 +52,10 @@ class SignedRecord:
 
     @classmethod
     def _parse(cls, value: object) -> SignedRecord:
-        envelope = exactly(value, {"record", "signature"}, "the envelope")
+        apart = {"caller"} if isinstance(value, dict) and "caller" in value else set()
+        envelope = exactly(value, {"record", "signature"} | apart, "the envelope")
         signature = Signature.from_json(envelope["signature"])
-        return cls(from_json_values(envelope["record"]), signature)
+        return cls(from_signed_values(envelope["record"], envelope.get("caller")), signature)
 
 
 def verify(signed: SignedRecord, audio: bytes, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:

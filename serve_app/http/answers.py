@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from orchestrion.audio.encode import FILE_SUFFIXES, MEDIA_TYPES
-from orchestrion.tracks.record import TrackRecord
+from orchestrion.tracks.record import CALLER_FIELDS, TrackRecord
 from orchestrion.tracks.request import AudioFormat, TrackRequest
 from serve_app.delivery.pace import Pace
 from serve_app.delivery.reader_progress import ReaderPacedResponse
@@ -28,8 +28,6 @@ REVALIDATE: Final = "public, no-cache"
 NEVER_KEPT: Final = {"Cache-Control": "no-store"}
 #: Of a record, where things lie: not told outside.
 HIDDEN_FIELDS: Final = frozenset({"audio_key", "midi_key", "node_id"})
-#: Of a record, what the first caller said of itself: told to nobody who did not say the same.
-CALLER_FIELDS: Final = frozenset({"requester", "purpose"})
 _SPDX: Final = re.compile(r"[A-Za-z0-9.+-]{1,64}")
 
 

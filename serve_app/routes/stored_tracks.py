@@ -33,7 +33,7 @@ router = APIRouter(tags=["tracks"])
     responses={
         200: openapi.track_answer("The record", "hit"),
         304: openapi.UNCHANGED,
-        **openapi.problems(404, 410, 412, 503),
+        **openapi.problems(404, 409, 410, 412, 503),
     },
 )
 async def get_track(track_id: openapi.TrackId, request: Request, service: Service) -> Response:
@@ -51,7 +51,7 @@ async def get_track(track_id: openapi.TrackId, request: Request, service: Servic
         200: openapi.audio_answer("The file"),
         206: openapi.audio_answer("A part of it"),
         304: openapi.UNCHANGED,
-        **openapi.problems(404, 410, 412, 416, 503),
+        **openapi.problems(404, 409, 410, 412, 416, 503),
     },
     response_class=StreamingResponse,
 )
@@ -71,7 +71,7 @@ async def get_audio(track_id: openapi.TrackId, request: Request, service: Servic
     responses={
         200: {"description": "The score", "content": {"audio/midi": openapi.BINARY}},
         304: openapi.UNCHANGED,
-        **openapi.problems(404, 410, 412, 503),
+        **openapi.problems(404, 409, 410, 412, 503),
     },
 )
 async def get_midi(track_id: openapi.TrackId, request: Request, service: Service) -> Response:
@@ -90,15 +90,16 @@ async def get_midi(track_id: openapi.TrackId, request: Request, service: Service
 @router.get(
     "/v1/tracks/{track_id}/provenance",
     summary="The signed record",
-    description="Byte for byte as it was signed; `orchestrion verify` checks it against the audio.",
+    description="`orchestrion verify` checks it against the audio. Who asked first, and what for, is in it as a salted "
+    "hash alone.",
     responses={
         200: openapi.json_answer("The envelope", {"record": openapi.RECORD_EXAMPLE, "signature": {}}),
         304: openapi.UNCHANGED,
-        **openapi.problems(404, 410, 412, 503),
+        **openapi.problems(404, 409, 410, 412, 503),
     },
 )
 async def get_provenance(track_id: openapi.TrackId, request: Request, service: Service) -> Response:
     found = await service.stored(track_id)
     headers = {"Content-Disposition": file_name(found.record, ".record.json")}
     created_at = datetime.fromisoformat(found.record.created_at)
-    return whole_answer(request, found.envelope, "application/json", headers, last_modified=created_at)
+    return whole_answer(request, found.public_envelope, "application/json", headers, last_modified=created_at)

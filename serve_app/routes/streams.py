@@ -28,7 +28,7 @@ router = APIRouter(tags=["tracks"])
     openapi_extra=openapi.TRACK_BODY,
     responses={
         200: openapi.audio_answer("The audio", streamed=True),
-        **openapi.problems(400, 403, 404, 406, 408, 410, 413, 415, 503),
+        **openapi.problems(400, 403, 404, 406, 408, 409, 410, 413, 415, 503),
     },
     response_class=StreamingResponse,
 )

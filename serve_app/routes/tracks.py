@@ -24,7 +24,7 @@ router = APIRouter(tags=["tracks"])
     responses={
         200: openapi.track_answer("The track was there already", "hit"),
         201: openapi.track_answer("The track was made", "miss"),
-        **openapi.problems(400, 403, 404, 406, 408, 410, 413, 415, 503),
+        **openapi.problems(400, 403, 404, 406, 408, 409, 410, 413, 415, 503),
     },
 )
 async def create_track(

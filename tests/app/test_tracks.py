@@ -18,6 +18,7 @@ from orchestrion.storage.track_store import TrackStore
 from orchestrion.storage.verified_tracks import VerifiedTracks
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.identity import track_id
+from orchestrion.tracks.record import CALLER_FIELDS
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signature import load_trusted_keys, public_key_path
 from orchestrion.trust.signed_record import SignedRecord, verify
@@ -29,7 +30,7 @@ RATE_HZ = 44_100
 
 def of_nobody(record):
     """What of a record is told to others than the caller that had the track made."""
-    return {name: value for name, value in record.items() if name not in ("requester", "purpose")}
+    return {name: value for name, value in record.items() if name not in CALLER_FIELDS}
 
 
 def test_a_new_track_is_created_with_links_that_lead_somewhere(client, track):

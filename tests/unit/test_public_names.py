@@ -23,6 +23,7 @@ PUBLIC = {
         "ModelFailed",
         "NotFound",
         "NotReady",
+        "OnHold",
         "OrchestrionError",
         "OutOfMemory",
     ),

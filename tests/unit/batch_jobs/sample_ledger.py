@@ -62,6 +62,7 @@ def track(dice, job, line, machine, earlier):
         settled_at=START + timedelta(days=dice.randrange(3), seconds=line), created_at=START,
         prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), track_id=f"trk_{job}{line}",
         requester=dice.choice(["a", "b"]), requested_by=dice.choice(["a", "b", "<i>c</i>", "[/red]\x1b[2J"]),
+        purpose="commercial",
         style=dice.choice(["jazz", "rock", None]), model=dice.choice(["composer", "lab/large"]),
         model_revision=dice.choice(["r1", "r2"]), theme=dice.choice([None, REFERENCES[0]]),
         continuation=dice.choice([None, REFERENCES[1]]), pool=dice.choice(["batch", "low-latency"]),

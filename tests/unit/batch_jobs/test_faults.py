@@ -18,7 +18,7 @@ from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signing import Signer
 from tests.fake_model import ToneModel
-from tests.fault_injection import EARLY_END_SEAMS, ERRORS, MODEL_SEAMS, OTHER_SEAMS, SEAMS, STEP_SEAMS, fault
+from tests.fault_injection import EARLY_END_SEAMS, ERRORS, MODEL_SEAMS, OTHER_SEAMS, SEAMS, STAGE_SEAMS, fault
 from tests.unit.batch_jobs.committed_job import CommittedJob
 from tests.unit.batch_jobs.rendering.test_attempts import SharedSteps
 from tests.unit.batch_jobs.rendering.test_worker import HeldClock, Workplace
@@ -69,8 +69,9 @@ def reason(seam, error):
 
 def stages(seam):
     """Where the fault is told to have been; the store is listed for the look-up and again for publishing."""
-    if seam in STEP_SEAMS:
-        return {seam.partition(".")[2].partition("_")[0]}
+    if seam in STAGE_SEAMS:
+        # A stage that says before anything is made that the model failed is told of as the model is.
+        return {STAGE_SEAMS[seam], *(["generate"] if seam == "stage.admit" else [])}
     if seam in MODEL_SEAMS:
         return {"generate"}
     return {"request", "store"} if seam == "store.listing" else {"store"}
@@ -231,7 +232,7 @@ def test_a_model_that_does_not_know_its_device_time_costs_no_shard(plan_of, work
     assert all(row["device_seconds"] >= 0.0 for row in here.rows(shard, "attempt"))
 
 
-@pytest.mark.parametrize("seam", ["model.perform", "model.chunk", "render.encode", "store.put_blob", "store.listing"])
+@pytest.mark.parametrize("seam", ["model.perform", "model.chunk", "stage.encode", "store.put_blob", "store.listing"])
 @pytest.mark.parametrize(
     "error", [StoreUnavailable("away"), Overloaded("busy", 1.0), InvalidRequest.of("x", 1, "is bad")]
 )
@@ -246,14 +247,14 @@ def test_errors_on_purpose_are_told_as_they_are(plan_of, workplace, renderer, se
     failed = [(row["reason"], row["transient"]) for row in here.rows(shard, "failure")]
     if isinstance(error, InvalidRequest):
         assert failed == [("invalid-request", False)]
-    elif isinstance(error, StoreUnavailable) and seam in ("model.chunk", "render.encode"):
+    elif isinstance(error, StoreUnavailable) and seam in ("model.chunk", "stage.encode"):
         # The store was not asked there, so it is not waited for, and other rows are answered.
         assert failed == [("store-unavailable", True)]
     else:
         assert failed == []
 
 
-@pytest.mark.parametrize("seam", ["store.listing", "model.perform", "model.chunk", "render.encode", "store.put_blob"])
+@pytest.mark.parametrize("seam", ["store.listing", "model.perform", "model.chunk", "stage.encode", "store.put_blob"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_is_to_end_the_process_is_not_swallowed_and_nobody_is_left_waiting(plan_of, workplace, renderer, seam):
     [shard] = plan_of(*ROWS).open_shards()
@@ -274,7 +275,7 @@ def test_a_message_that_no_column_takes_does_not_keep_its_shard_from_committing(
     [shard] = plan_of(*ROWS).open_shards()
     here = workplace()
 
-    with fault(renderer, "render.check", ERRORS["foreign"]().__class__("\ud800 " + "x" * 10**6), at_call=2):
+    with fault(renderer, "stage.quality", ERRORS["foreign"]().__class__("\ud800 " + "x" * 10**6), at_call=2):
         here.take(shard)
 
     [row] = here.rows(shard, "failure")
@@ -287,7 +288,7 @@ def test_a_process_that_throws_in_every_way_at_once_still_commits(plan_of, workp
     )
     here = workplace()
 
-    for shard, seam in zip(shards, OTHER_SEAMS + STEP_SEAMS, strict=False):
+    for shard, seam in zip(shards, (*OTHER_SEAMS, *STAGE_SEAMS), strict=False):
         with fault(renderer, seam, OSError(5, "Input/output error"), at_call=2):
             assert here.take(shard)["state"] == COMMITTED
     assert here.folder.committed() == sorted(shard.name for shard in shards)

@@ -6,6 +6,7 @@ import pytest
 from orchestrion.client import Client, ServedModel, Unreachable
 from orchestrion.errors import Internal, InvalidRequest, NotFound, VerificationFailed, Withdrawn
 from orchestrion.storage.takedown import take_down
+from orchestrion.tracks.record import CALLER_FIELDS
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signing import Signer
 from tests.fake_model import MIDI
@@ -45,7 +46,7 @@ def test_a_track_is_made_found_again_downloaded_and_verified(client, service, tm
     assert (made.cache_hit, again.cache_hit, again.track_id) == (False, True, made.track_id)
     assert made.record["model"] == "tone", "the service's own first model was not taken"
     # Who asked first is told to no one who does not say the same.
-    told = {name: made.record[name] for name in made.record if name not in ("requester", "purpose")}
+    told = {name: made.record[name] for name in made.record if name not in CALLER_FIELDS}
     assert client.get(made.track_id).record == told
     signed = client.provenance(made.track_id)
     audio = client.audio(made.track_id)

@@ -56,7 +56,7 @@ def test_every_code_has_an_error_that_fits_its_status(code):
     assert "the detail" in str(got)
     assert isinstance(got, errors.Transient) == (status in (408, 503))
     if 400 <= status < 500 and status != 408:
-        assert isinstance(got, InvalidRequest | NotFound | Withdrawn | errors.RightsRefused)
+        assert isinstance(got, InvalidRequest | NotFound | Withdrawn | errors.OnHold | errors.RightsRefused)
 
 
 @pytest.mark.parametrize(

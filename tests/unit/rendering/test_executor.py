@@ -152,9 +152,8 @@ class FakeRendering:
     def master(self):
         if not self.masters:
             raise CheckFailed(())
-        return "master"
 
-    def publish(self, master, retrying):
+    def publish(self, retrying):
         self.hang_in_store()
         raise CheckFailed(())
 

@@ -21,7 +21,7 @@ from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signing import Signer
 from tests.fake_model import ToneModel
-from tests.fault_injection import ERRORS, MODEL_SEAMS, OTHER_SEAMS, STEP_SEAMS, STORE_SEAMS, fault
+from tests.fault_injection import ERRORS, MODEL_SEAMS, OTHER_SEAMS, STAGE_SEAMS, STORE_SEAMS, fault
 from tests.unit.rendering.test_executor import InlineThreads
 from tests.unit.rendering.test_renderer import SteppingClock
 
@@ -70,7 +70,7 @@ def audio_hash(outcome) -> str:
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("seam", [*MODEL_SEAMS, *STEP_SEAMS, *STORE_SEAMS, *OTHER_SEAMS])
+@pytest.mark.parametrize("seam", [*MODEL_SEAMS, *STAGE_SEAMS, *STORE_SEAMS, *OTHER_SEAMS])
 def test_in_one_thread(renderer, undisturbed, seam, make: Callable[[], Exception]):
     error = make()
     with fault(renderer, seam, error) as struck:
@@ -86,7 +86,7 @@ def test_in_one_thread(renderer, undisturbed, seam, make: Callable[[], Exception
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("seam", [*MODEL_SEAMS, *STEP_SEAMS, *STORE_SEAMS[1:], *OTHER_SEAMS])
+@pytest.mark.parametrize("seam", [*MODEL_SEAMS, *STAGE_SEAMS, *STORE_SEAMS[1:], *OTHER_SEAMS])
 def test_in_the_executor(tmp_path, signer, undisturbed, seam, make: Callable[[], Exception]):
     error, registry = make(), CollectorRegistry()
     renderer = new_renderer(tmp_path / "store", signer, registry)
@@ -146,8 +146,8 @@ def test_a_piece_that_cannot_be_closed_is_given_up_all_the_same(renderer, undist
     assert audio_hash(neighbour.task.outcome) == undisturbed
 
 
-def new_executor(renderer: Renderer) -> Executor:
-    policy = Policy(slots=2, queue_limit=2, long_limit=1)
+def new_executor(renderer: Renderer, slots: int = 2) -> Executor:
+    policy = Policy(slots=slots, queue_limit=2, long_limit=1)
     return Executor(renderer, policy, SteppingClock(), threads=dict.fromkeys(Stage, InlineThreads()))
 
 

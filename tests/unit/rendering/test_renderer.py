@@ -22,6 +22,7 @@ from orchestrion.trust.signature import key_id_of
 from orchestrion.trust.signed_record import SignedRecord, verify
 from orchestrion.trust.signing import Signer
 from tests.fake_model import MIDI, ToneModel
+from tests.older_records import as_of_version
 
 
 class SteppingClock:
@@ -94,7 +95,8 @@ def test_a_listener_and_who_waits_for_the_end_get_the_same_bytes(renderer, tmp_p
     rendering = renderer.open(request())
     while rendering.advance() is not None:
         pass
-    streamed = rendering.publish(rendering.master())
+    rendering.master()
+    streamed = rendering.publish()
     other = Renderer(
         {"tone": ToneModel()}, TrackStore.open(str(tmp_path / "other")), renderer.signer, CPU, "batch",
         renderer.recorder, SteppingClock(),
@@ -118,7 +120,7 @@ def test_audio_record_and_signature_belong_together(renderer):
     with pytest.raises(VerificationFailed):
         verify(signed, flipped, keys)
     with pytest.raises(VerificationFailed):
-        verify(replace(signed, record=replace(signed.record, requester="mallory")), audio, keys)
+        verify(replace(signed, record=replace(signed.record, prompt="another tone")), audio, keys)
     assert signed.record.audio_sha256 == hashlib.sha256(audio).hexdigest()
 
 
@@ -186,7 +188,8 @@ def test_a_track_goes_on_from_its_checkpoint_in_another_process(renderer, tmp_pa
     for rendering in (opened("second", kept), opened("third", None)):
         while rendering.advance() is not None:
             pass
-        outcomes.append(rendering.publish(rendering.master()))
+        rendering.master()
+        outcomes.append(rendering.publish())
 
     assert given == [None, b"so far", None]
     assert outcomes[0].track_id == outcomes[1].track_id == cut.track_id
@@ -308,7 +311,7 @@ def forged(renderer, track, other, what):
         "another track's record": renderer.signer.sign(replace(other.record, version=2)).to_bytes(),
         "an earlier record under a new number": record_file(renderer, track.track_id, 1).read_bytes(),
         "signed with a foreign key": stranger.sign(replace(track.record, version=2, cost_usd=0.0)).to_bytes(),
-        "changed": replace(own, record=replace(own.record, requester="mallory")).to_bytes(),
+        "changed": replace(own, record=replace(own.record, prompt="another tone")).to_bytes(),
         "empty": b"",
         "huge": b" " * (2 << 20),
     }[what]
@@ -353,7 +356,7 @@ def test_a_record_of_an_earlier_key_counts_while_that_key_is_trusted(renderer):
 
 def test_a_record_from_before_versions_were_signed_is_read_as_it_is(renderer):
     track = renderer.render(request())
-    older = renderer.signer.sign(replace(track.record, schema_version=2, version=None))
+    older = renderer.signer.sign(as_of_version(track.record, 2))
     record_file(renderer, track.track_id, 1).write_bytes(older.to_bytes())
 
     assert renderer.find(request()).record == older.record
@@ -365,7 +368,9 @@ def test_of_two_renders_of_one_track_each_record_has_its_own_version(renderer):
         while rendering.advance() is not None:
             pass
 
-    first, second = (rendering.publish(rendering.master()) for rendering in renderings)
+    for rendering in renderings:
+        rendering.master()
+    first, second = (rendering.publish() for rendering in renderings)
 
     assert (first.version, second.version) == (first.record.version, second.record.version) == (1, 2)
     for track in (first, second):

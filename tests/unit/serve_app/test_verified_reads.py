@@ -10,11 +10,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
+from orchestrion.rendering.pipeline import FINISHING, Pipeline, Stage
 from orchestrion.rendering.renderer import Renderer
 from orchestrion.storage.block_digests import BLOCK_BYTES
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
+from orchestrion.tracks.attestation import Verdict
 from orchestrion.trust.signature import public_key_path
+from orchestrion.trust.signed_record import SignedRecord, verify
 from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 from serve_app.deployments.ingress import Ingress
@@ -99,11 +102,37 @@ def test_a_genuine_record_of_another_track_is_not_given_out_under_this_id(render
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_record_that_nobody_known_has_signed_is_not_given_out(renderer, track, get, route):
-    forged = replace(track.record, version=2, requester="somebody-else", cost_usd=0.0)
+    forged = replace(track.record, version=2, prompt="another tone", cost_usd=0.0)
     stranger = Signer(Ed25519PrivateKey.generate())
     (folder_of(renderer, track) / "000002.json").write_bytes(stranger.sign(forged).to_bytes())
 
     assert "not trusted here" in refused(get(track.track_id + route))
+
+
+def test_the_signed_record_verifies_and_does_not_say_who_asked_first(renderer, get):
+    mine = renderer.render(request(seed=2, requester="studio-secret", purpose="research"))
+
+    envelope = get(f"{mine.track_id}/provenance").content
+
+    signed = SignedRecord.from_bytes(envelope)
+    verify(signed, renderer.store.get_blob(mine.record.audio_key), renderer.trusted_keys)
+    assert signed.record.caller_sha256 == mine.record.caller_sha256
+    for route in ROUTES:
+        answer = get(mine.track_id + route)
+        assert b"studio-secret" not in answer.content and mine.record.caller_salt.encode() not in answer.content
+        assert "studio-secret" not in str(answer.headers)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_track_that_is_on_hold_is_given_to_nobody(renderer, get, route):
+    hold = Stage("review", lambda work: work.attest("review", "a test", Verdict.HOLD))
+    renderer.pipeline = Pipeline(finishing=(*FINISHING, hold))
+    held = renderer.render(request(seed=3))
+
+    answer = get(held.track_id + route)
+
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:orchestrion:problem:on-hold")
+    assert "retry-after" not in answer.headers
 
 
 @pytest.mark.parametrize("route", ROUTES)

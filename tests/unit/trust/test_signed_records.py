@@ -24,19 +24,22 @@ from hypothesis import strategies as st
 from batch_jobs.ledger.record_rows import RECORD_SCHEMA, arrow_type, from_row, to_row
 from orchestrion.errors import InvalidRequest, VerificationFailed
 from orchestrion.finding import Finding
-from orchestrion.tracks.record import RECORD_FIELDS, TrackRecord, canonical_bytes, utc_timestamp
+from orchestrion.tracks.attestation import Attestation, Verdict
+from orchestrion.tracks.record import RECORD_FIELDS, TrackRecord, caller_sha256, canonical_bytes, utc_timestamp
 from orchestrion.trust.signature import key_id_of, load_trusted_keys, public_key_path
 from orchestrion.trust.signed_record import SignedRecord, verify, verify_record
 from orchestrion.trust.signing import Signer
 from orchestrion.trust.signing_keys import default_signing_key, have_signing_key, trusted_keys
+from tests.older_records import as_of_version
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "records.md"
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 
 RECORD = TrackRecord(
-    schema_version=3,
+    schema_version=4,
     track_id="trk_" + "a" * 32,
     version=1,
+    piece_id="pce_" + "c" * 32,
     created_at="2026-11-22T15:50:00.123456+00:00",
     prompt="slow sad piano, «très doux» 🎹",
     negative_prompt="",
@@ -60,6 +63,8 @@ RECORD = TrackRecord(
     fade_out_s=1.5,
     requester="eve@example.org",
     purpose="commercial",
+    caller_salt="5" * 32,
+    caller_sha256=caller_sha256("eve@example.org", "commercial", "5" * 32),
     prompt_sha256=hashlib.sha256("slow sad piano, «très doux» 🎹".encode()).hexdigest(),
     model_revision="0123abcd",
     weights_licence="MIT",
@@ -73,6 +78,7 @@ RECORD = TrackRecord(
     market="on-demand",
     pool="batch",
     batch_size=4,
+    piece_reused=False,
     generate_s=1.0000000000000002,
     finish_s=0.2,
     check_s=0.1,
@@ -93,9 +99,14 @@ RECORD = TrackRecord(
         Finding("true peak", -1.3, None, -1.0, "dBTP", True),
         Finding("length", 882_000.0, 881_999.0, 882_001.0, "samples", True),
     ),
+    attestations=(
+        Attestation("admit", Verdict.ALLOW, None, None, "MIT"),
+        Attestation("quality", Verdict.ALLOW, 0.0, 0.0, "findings"),
+    ),
 )
 NEW_IN_VERSION_2 = {"continuation", "guidance", "temperature", "top_k", "top_p"}
-NEW_SINCE_VERSION_1 = {*NEW_IN_VERSION_2, "version"}
+NEW_IN_VERSION_4 = {"piece_id", "caller_salt", "caller_sha256", "piece_reused", "attestations"}
+NEW_SINCE_VERSION_1 = {*NEW_IN_VERSION_2, "version", *NEW_IN_VERSION_4}
 BARE = replace(
     RECORD,
     **dict.fromkeys(NEW_IN_VERSION_2),
@@ -105,8 +116,12 @@ BARE = replace(
     key=None,
     choices={},
     findings=(),
+    attestations=(),
     midi_key="m",
 )
+
+VERSION_3 = as_of_version(RECORD, 3)
+VERSION_1 = as_of_version(RECORD, 1)
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 TRUSTED = {SIGNER.key_id: serialization.load_pem_public_key(SIGNER.public_pem)}
@@ -132,7 +147,7 @@ def test_a_record_comes_back_from_parquet_as_it_was(tmp_path):
 
 
 def test_a_record_comes_back_from_its_envelope_as_it_was():
-    for record in (RECORD, BARE):
+    for record in (RECORD, BARE, RECORD.without_caller(), VERSION_3, VERSION_1):
         assert SignedRecord.from_bytes(SIGNER.sign(record).to_bytes()).record == record
 
 
@@ -198,11 +213,10 @@ def envelope_with(change):
 
 # Records of earlier releases
 
-VERSION_1 = replace(RECORD, **dict.fromkeys(NEW_SINCE_VERSION_1), schema_version=1)
-
 
 def test_a_record_of_version_1_verifies_byte_for_byte_as_it_was_signed():
-    record = {name: value for name, value in json.loads(ENVELOPE)["record"].items() if name not in NEW_SINCE_VERSION_1}
+    record = json.loads(SIGNER.sign(VERSION_3).to_bytes())["record"]
+    record = {name: value for name, value in record.items() if name not in NEW_SINCE_VERSION_1}
     signature = json.loads(ENVELOPE)["signature"]
     record["schema_version"] = 1
     signature["value"] = base64.b64encode(SIGNER._private_key.sign(rfc8785.dumps(record))).decode()
@@ -213,6 +227,15 @@ def test_a_record_of_version_1_verifies_byte_for_byte_as_it_was_signed():
     check_bytes(envelope)
     assert SignedRecord.from_bytes(envelope).record == VERSION_1
     assert SIGNER.sign(VERSION_1).to_bytes() == envelope
+
+
+def test_a_record_of_version_3_is_signed_with_its_caller_as_it_was():
+    envelope = SIGNER.sign(VERSION_3).to_bytes()
+
+    # What the code before version 4 wrote.
+    assert hashlib.sha256(envelope).hexdigest() == "595eb72a702a6d8401e87385bf393252470b76a76a4b9ecdcdc40f8c03e12903"
+    check_bytes(envelope)
+    assert VERSION_3.without_caller() == VERSION_3
 
 
 def test_a_row_of_version_1_is_read_with_the_later_columns_and_without_them():
@@ -237,15 +260,59 @@ def test_a_record_cannot_claim_a_version_to_leave_a_field_unsigned():
         replace(VERSION_1, guidance=3.0)
 
 
+@pytest.mark.parametrize("name", sorted(NEW_IN_VERSION_4 - {"caller_salt"}))
+def test_a_record_of_this_version_is_never_without_what_came_with_it(name):
+    with pytest.raises(ValueError, match=f"version 4 is never without {name}"):
+        replace(RECORD, **{name: None})
+
+
+# Who asked first
+
+
+def test_a_record_that_does_not_say_who_asked_verifies_all_the_same():
+    public = SIGNER.sign(RECORD).without_caller()
+
+    check_bytes(public.to_bytes())
+    assert public.record.requester is public.record.purpose is public.record.caller_salt is None
+    for secret in (b"eve", b'commercial"', RECORD.caller_salt.encode()):
+        assert secret in ENVELOPE and secret not in public.to_bytes()
+    assert from_row(to_row(public.record)) == public.record
+
+
+def test_the_same_caller_cannot_be_told_from_two_records():
+    other = replace(
+        RECORD, caller_salt="6" * 32, caller_sha256=caller_sha256("eve@example.org", "commercial", "6" * 32)
+    )
+
+    assert other.requester == RECORD.requester and other.caller_sha256 != RECORD.caller_sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"requester": "mallory"}, {"purpose": "research"}, {"caller_salt": "6" * 32}, {"requester": None}],
+    ids=lambda change: next(iter(change)),
+)
+def test_nobody_else_can_be_shown_as_the_caller(change):
+    with pytest.raises(ValueError, match="are not those of caller_sha256"):
+        replace(RECORD, **change)
+    with pytest.raises(VerificationFailed, match=r"are not those of caller_sha256|is not text"):
+        SignedRecord.from_bytes(envelope_with(lambda e: e["caller"].update(change)))
+
+
+def test_a_record_of_an_earlier_version_says_who_asked():
+    with pytest.raises(ValueError, match="a record of version 3 says who asked"):
+        replace(VERSION_3, requester=None)
+
+
 @pytest.mark.parametrize("version", [None, 0, -1])
 def test_records_of_a_track_are_counted_from_1(version):
     with pytest.raises(ValueError, match="counted from 1"):
         replace(RECORD, version=version)
 
 
-@pytest.mark.parametrize("version", [0, 4, -1])
+@pytest.mark.parametrize("version", [0, 5, -1])
 def test_a_version_that_is_not_known_is_refused_with_the_remedy(version):
-    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 3"):
+    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 4"):
         SignedRecord.from_bytes(envelope_with(lambda e: e["record"].update(schema_version=version)))
 
 
@@ -293,8 +360,16 @@ def test_no_byte_of_the_audio_can_be_changed():
         (envelope_with(lambda e: e["record"].update(extra=1)), "unknown or missing fields: extra"),
         (envelope_with(lambda e: e["record"].pop("guidance")), "unknown or missing fields: guidance"),
         (envelope_with(lambda e: e["record"].pop("schema_version")), "schema_version is not a whole number"),
-        (envelope_with(lambda e: e["record"].update(schema_version=1)), "unknown or missing fields: continuation"),
+        (
+            envelope_with(lambda e: e["record"].update(schema_version=1)),
+            "unknown or missing fields: attestations, caller_sha256, continua",
+        ),
         (envelope_with(lambda e: e.update(record=[])), "the record is not an object"),
+        (envelope_with(lambda e: e.update(caller=[])), "the caller is not an object"),
+        (envelope_with(lambda e: e.update(caller=None)), "canonical"),
+        (envelope_with(lambda e: e["caller"].update(node_id="x")), "unknown or missing fields: node_id"),
+        (envelope_with(lambda e: e["record"].update(e.pop("caller"))), "unknown or missing fields: caller_salt"),
+        (envelope_with(lambda e: e["record"]["attestations"][0].update(verdict="block")), "is not a valid Verdict"),
         (envelope_with(lambda e: e["record"].pop("prompt")), "unknown or missing fields: prompt"),
         (envelope_with(lambda e: e["signature"].update(algorithm="none")), "only ed25519"),
         (envelope_with(lambda e: e["signature"].pop("value")), "unknown or missing fields: value"),
