@@ -19,8 +19,8 @@ SMOKE := import numpy, pyarrow, ray, soundfile, tinysoundfont, torch, orchestrio
 # What pip's check says of the packages that are installed without what they claim to need, and when all is well.
 WRONG_METADATA := -e '^tinysoundfont ' -e '^audiocraft ' -e '^No broken requirements'
 
-QUICK := tests/unit tests/test_imports.py tests/test_lock.py tests/test_packaging.py
-WITHOUT_RAY := $(QUICK) tests/commands tests/parity tests/servers tests/test_setup.py
+QUICK := tests/unit tests/test_imports.py tests/test_lock.py
+WITHOUT_RAY := $(QUICK) tests/long tests/test_packaging.py tests/commands tests/parity tests/servers tests/test_setup.py
 
 .PHONY: help demo serve test test-unit check bench lock clean
 
