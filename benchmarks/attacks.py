@@ -1,4 +1,4 @@
-"""What a few rude clients cost everybody else, with Serve's own proxy alone and as `make serve` protects it.
+"""What a few abusive clients cost all others, with Serve's own proxy alone and as `make serve` protects it.
 
 Four kinds of client, one after the other, against the whole service on this machine:
   - head: one connection sends a head without an end;
@@ -11,7 +11,7 @@ with the same processes before anything began.
 
 Baseline, in the same run: `before`, Serve's own proxy with uvicorn's preferred parser and nothing in front. `after` is
 h11 in Serve's proxy and HAProxy in front. Uploads are the application's to bear: both columns show what it does today.
-What the protection costs is measured without attacks: first audio through HAProxy and past it, taking turns.
+The cost of the protection is measured without attacks: first audio through HAProxy and past it, in turns.
 
 Ends in one JSON document: `attacks.py [--quick] [--out FILE]`.
 """

@@ -1,16 +1,16 @@
-"""How long a stream is interrupted while others ask for tracks with prompts that nobody has asked for before.
+"""How long a stream is interrupted while other clients ask for tracks with prompts that the service has not seen.
 
 A tiny MusicGen with a text encoder of t5-base's size, behind Ray Serve. The largest gap between two pieces of one
 stream is taken while
-  - alone: nobody else asks for anything;
+  - alone: there is no other client;
   - known: 20 requests come, a few a second, with prompts whose text was encoded before: what sharing the steps costs;
   - new:   20 requests come in the same way with prompts of some 250 tokens that are new: what opening them adds.
 The three take turns. The first seconds that the stream plays are compared between all of them: the same audio.
 
 Each is done in two ways:
   - as_listened: the stream goes out at the default pace, after its lead: what a listener has;
-  - flat_out: it goes out as fast as it is made, so that it alone takes all cores of a small machine. Whatever else is
-    to be done then takes some of them from it, and its pieces come later by as much: that is the ceiling.
+  - flat_out: it goes out as fast as it is made, so that it alone takes all cores of a small machine. Any other work
+    takes some of them from it, and its pieces come later by as much: that is the ceiling.
 
 Ends in one JSON document: `newcomers.py [--quick] [--out FILE]`.
 """

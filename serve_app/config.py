@@ -120,7 +120,7 @@ class ServeConfig(SharedRenderConfig):
         default=120.0,
         gt=0,
         description="A step of a model, a mastering or a call to the store that has not moved on for so long is given "
-        "up by those who wait for it; a replica that it leaves unable to go on is replaced.",
+        "up, and its requests are told; a replica that it leaves unable to go on is replaced.",
     )
     drain_s: float | None = Field(
         default=None,

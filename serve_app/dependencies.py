@@ -1,4 +1,4 @@
-"""What handlers are given: the service, who asks, and the parts of a request that several of them read.
+"""What handlers are given: the service, the caller, and the parts of a request that several of them read.
 
 Each is a FastAPI dependency under the name that handlers annotate a parameter with. FastAPI runs them in the order of
 a handler's parameters, after those of the whole app, and the first that raises decides the answer.

@@ -1,4 +1,4 @@
-"""Who may ask: names that this service answers to, and whose web pages may use it.
+"""Which requests are let in: names that this service answers to, and whose web pages may use it.
 
 A browser sends requests for any page that its user has open. Host stops a page whose name was pointed at this machine
 (DNS rebinding), Origin and Sec-Fetch-Site stop a page from elsewhere that sends what it cannot read

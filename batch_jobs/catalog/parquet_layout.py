@@ -164,7 +164,7 @@ class _Compact:
         return {number: self.value(kind, depth) for number, kind in self.fields()}
 
     def fields(self) -> Iterator[tuple[int, int]]:
-        """Number and kind of each field of a struct; whoever asks reads its value before the next."""
+        """Number and kind of each field of a struct; the caller reads each value before it takes the next."""
         number = 0
         while head := self._byte():
             number = number + (head >> 4) if head >> 4 else self._integer()

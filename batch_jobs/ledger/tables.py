@@ -48,7 +48,11 @@ _ROW_FIELDS: Final = (
 TRACKS_SCHEMA: Final = pa.schema(
     [
         *_ROW_FIELDS,
-        _field("requested_by", pa.string(), "Requester of this row (`requester` is who first had the track made)."),
+        _field(
+            "requested_by",
+            pa.string(),
+            "Requester of this row (`requester` is the same, or null where the track was made for another).",
+        ),
         _field("cache_hit", pa.bool_(), "The track was there already, or another row of this job rendered it."),
         _field("charged_usd", pa.float64(), "Its own render: `cost_usd` if this job rendered the track, else 0."),
         _field("waste_usd", pa.float64(), "Its share of the attempts that gave no track.", nullable=True),

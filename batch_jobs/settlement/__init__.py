@@ -1,1 +1,1 @@
-"""Settling a run: what became of each row, who pays for what, and the commit that says so."""
+"""Settling a run: what became of each row, what each is charged, and the commit that says so."""

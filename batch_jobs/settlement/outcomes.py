@@ -39,10 +39,14 @@ class RowContext:
 def track_row(
     at: RowContext, request: TrackRequest, track: Track, paid: bool, attempts: int, now: datetime
 ) -> dict[str, Any]:
-    """A row of `tracks`. `paid`: it was this row that had the track rendered."""
+    """A row of `tracks`. `paid`: it was this row that had the track rendered.
+
+    Who had it made before, for this requester or in another job, is not told.
+    """
+    is_own = track.record.is_of(request.requester, request.purpose.value)
     return (
         asdict(at)
-        | to_row(track.record)
+        | to_row(track.record if is_own else track.record.without_caller())
         | {
             "settled_at": now,
             "attempts": attempts,

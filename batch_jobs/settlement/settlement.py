@@ -1,6 +1,6 @@
 """Settlement: what a job's workers committed since the last one becomes rows of the ledger, all at once.
 
-shards and journals that no settlement counted yet → sums → who pays for what → rows → one commit. It happens at the end
+shards and journals that no settlement counted yet → sums → charges → rows → one commit. It happens at the end
 of each run, also of one that was stopped, and includes what a killed run left. There is no half settlement to repair:
 until the manifest names it, nothing of it counts; after that, its list of shards and workers keeps them from being
 counted again.

@@ -1,4 +1,4 @@
-"""What somebody waits for who listens: the first audio among others, a long piece, the codec, and a piece alone."""
+"""What a listener waits for: the first audio among other streams, a long piece, the codec, and a piece alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FRAMES: Final = (14, 50)
 
 
 def piece(seed: int, duration_s: float, words: int = 10) -> Conditioning:
-    """A request whose text nobody has sent before: what was encoded once is remembered."""
+    """A request with a text that is new: what was encoded once is remembered."""
     names = np.random.default_rng(seed).integers(10, 99, words)
     prompt = f"take {seed}: " + " ".join(f"{name}" for name in names)
     return Conditioning(prompt, "", None, None, None, None, duration_s, seed, None)

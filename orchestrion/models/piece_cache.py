@@ -1,8 +1,8 @@
 """Pieces that are made once, however many tracks ask for them: the MP3 and the FLAC of one piece are one generation.
 
 A piece is what a model performs; a track is a piece in the form in which it is delivered. A piece that is being made
-is shared by the tracks that ask for it meanwhile, each of which takes its chunks at its own pace: whoever needs the
-next one has it made. A piece that is whole is kept as it was made, in samples, as long as the budget allows.
+is shared by the tracks that ask for it meanwhile, each of which takes its chunks at its own pace: the track that needs
+the next one has it made. A piece that is whole is kept as it was made, in samples, as long as the budget allows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from orchestrion.audio.pcm import Pcm
@@ -73,7 +73,7 @@ class PieceCache:
 
 
 class _Piece:
-    """One piece, made or being made."""
+    """One piece, whole or in progress, and its takers."""
 
     def __init__(self, source: Performance, on_end: Callable[[_Piece], None]) -> None:
         self.chunks: list[Pcm] = []
@@ -124,7 +124,7 @@ class _Piece:
         self.is_whole, self._source = True, None
         self._takers.clear()
         kept = self._features
-        # Whoever asks from now on pays nothing; what the model holds for the rest can go.
+        # Later takers are charged nothing, and what the model still holds for the piece can be freed.
         self._features = Performance(iter(()), kept.write_midi, kept.expected_lufs, kept.choices)
         self._on_end(self)
 
@@ -179,13 +179,26 @@ class _Piece:
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        """What the model throws breaks the piece for all who take it, and for nobody who asks later."""
+        """What the model throws breaks the piece for its takers, and for no later request."""
         try:
             yield
         except BaseException as error:
             self.error = error
             self._on_end(self)
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """What one track pays for the device: what is settled, and what `meter` counts beyond `before_s`."""
+
+    settled_s: float = 0.0
+    meter: Callable[[], float] | None = None
+    before_s: float = 0.0
+
+    def at(self, meter_s: float) -> float:
+        """Seconds when the meter says `meter_s`."""
+        return self.settled_s + meter_s - self.before_s
 
 
 class _Taker:
@@ -195,9 +208,8 @@ class _Taker:
         self._piece = piece
         self._taken = 0
         self._has_left = False
-        self._meter: Callable[[], float] | None = None
-        self._meter_before_s = 0.0
-        self._settled_s = 0.0
+        #: Replaced as a whole, because other threads read it.
+        self._charge = _Charge()
 
     def __iter__(self) -> Iterator[Pcm]:
         return self
@@ -232,17 +244,18 @@ class _Taker:
 
     def charge(self, meter: Callable[[], float] | None, meter_before_s: float) -> None:
         """Let this one pay what `meter` counts beyond `meter_before_s`."""
-        self._meter, self._meter_before_s = meter, meter_before_s
+        self._charge = _Charge(self._charge.settled_s, meter, meter_before_s)
 
     def settle(self) -> float:
         """Let it pay nothing more; what the meter says now."""
-        if self._meter is None:
+        charge = self._charge
+        if charge.meter is None:
             return 0.0
-        meter_s = self._meter()
-        self._settled_s, self._meter = self._settled_s + meter_s - self._meter_before_s, None
+        meter_s = charge.meter()
+        self._charge = _Charge(charge.at(meter_s))
         return meter_s
 
     def device_s(self) -> float:
         """Seconds of the device that its track is charged for. Any thread may ask."""
-        meter = self._meter
-        return self._settled_s if meter is None else self._settled_s + meter() - self._meter_before_s
+        charge = self._charge
+        return charge.settled_s if charge.meter is None else charge.at(charge.meter())

@@ -76,8 +76,8 @@ class Performance:
 
     #: Each [samples, channels] at the model's rate; together exactly round(duration_s · sample_rate_hz) samples.
     chunks: Iterator[Pcm]
-    #: Writes the Standard MIDI File of the whole piece, for models that have a score. A function, because nobody who
-    #: waits for the first chunk should wait for a file.
+    #: Writes the Standard MIDI File of the whole piece, for models that have a score. A function, so that the
+    #: first chunk does not wait for a file.
     write_midi: Callable[[], bytes] | None = None
     #: Integrated loudness this piece is expected to have before mastering, in LUFS; None when the model can't say.
     expected_lufs: float | None = None

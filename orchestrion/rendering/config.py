@@ -42,7 +42,7 @@ class SharedRenderConfig(BaseModel):
 
     store_url: AbsoluteLocation = Field(description="Folder or s3:// URL where tracks and records are kept.")
     storage_options: dict[str, Any] = Field(
-        default_factory=dict, description="Where a bucket is and who asks, e.g. an endpoint URL."
+        default_factory=dict, description="Where a bucket is and with which credentials, e.g. an endpoint URL."
     )
     signing_key_path: AbsolutePath = Field(
         description="Ed25519 private key (PEM), made by `orchestrion signing init`; not in the store."

@@ -150,6 +150,10 @@ class TrackRecord:
         """Whether a stage wants a person to decide before anybody is given the track."""
         return any(attestation.verdict is Verdict.HOLD for attestation in self.attestations or ())
 
+    def is_of(self, requester: str, purpose: str) -> bool:
+        """Whether this caller, or one that says the same of itself, had the track made."""
+        return (self.requester, self.purpose) == (requester, purpose)
+
     def without_caller(self) -> TrackRecord:
         """The same record as anybody may read it: it does not say who asked, and its signature still holds.
 

@@ -109,7 +109,7 @@ class Signer:
         return public
 
     def _refuse_another(self, public: Path) -> None:
-        """Refuse a public key that is not this one's: whoever verifies with it would trust somebody else."""
+        """Refuse a public key that is not this one's: a verifier with it would trust another signer."""
         if public.read_bytes() != self.public_pem:
             raise InvalidRequest.of(
                 "signing_key_path", str(public), f"is not the public key of the private key beside it ({self.key_id}); "

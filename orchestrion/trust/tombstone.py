@@ -19,7 +19,7 @@ SCHEMA_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What a tombstone says. It is for those who may read the store: whoever asks for the track is told neither."""
+    """What a tombstone says. An answer to a request for the track tells neither the reason nor the actor."""
 
     track_id: str
     #: Why, in one line.
@@ -71,7 +71,7 @@ class Tombstone:
         return cls(Withdrawal(**values), Signature.from_json(envelope["signature"]))
 
     def verify(self, track_id: str, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
-        """Check that a trusted key signed it, and for this track; see `provenance.load_trusted_keys`.
+        """Check that a trusted key signed it, and for this track; see `signature.load_trusted_keys`.
 
         Raises:
             VerificationFailed: saying which of track, key and signature does not fit.

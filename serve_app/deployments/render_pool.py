@@ -241,7 +241,7 @@ class RenderPool:
     async def _begin(
         self, request: TrackRequest, priority: Priority, *, streaming: bool
     ) -> Track | Failure | tuple[Listener, asyncio.Event]:
-        """The track if it is stored, a refusal, or a place among those who wait for it and what tells of news."""
+        """The track if it is stored, a refusal, or a listener of its task and the event that tells of news."""
         return (
             await self._find(request)
             or await self._have_in_memory(request)

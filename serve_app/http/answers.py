@@ -138,7 +138,7 @@ def track_summary(
     links = {"self": address, "audio": f"{address}/audio", "provenance": f"{address}/provenance"}
     if record.midi_key is not None:
         links["midi"] = f"{address}/midi"
-    same_caller = asked is not None and (asked.requester, asked.purpose) == (record.requester, record.purpose)
+    same_caller = asked is not None and record.is_of(asked.requester, asked.purpose)
     hidden = HIDDEN_FIELDS if same_caller else HIDDEN_FIELDS | CALLER_FIELDS
     fields = {name: value for name, value in asdict(record).items() if name not in hidden}
     return {"id": record.track_id, "cache": cache, "version": version, "links": links, "record": fields}

@@ -140,6 +140,10 @@ def test_rows_that_ask_for_the_same_audio_are_rendered_and_paid_once(plan_of, wo
         (False, "anonymous"), (True, "b"), (True, "anonymous"),
     ]  # fmt: skip
     assert [row["charged_usd"] for row in tracks] == [tracks[0]["cost_usd"], 0.0, 0.0]
+    # Who had it made is told in nobody else's row.
+    assert [(row["requester"], row["purpose"]) for row in tracks] == [
+        ("anonymous", "commercial"), (None, None), (None, None),
+    ]  # fmt: skip
 
 
 def test_what_another_job_rendered_is_charged_to_nobody_here(plan_of, workplace, renderer, clock):
