@@ -185,6 +185,7 @@ class Renderer:
             InvalidRequest: the model is not loaded here, or cannot use a field of the request.
             RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
             Withdrawn: the track was taken down.
+            OnHold: it is made, and a person is to decide about it first.
         """
         self._suitable_model(request)
         track_id = self.track_id(request)
@@ -388,6 +389,8 @@ class Rendering:
             )
         )
         self._account()
+        # A listener may keep the rendering for as long as it reads the answer.
+        self._work.data, self._work.midi = b"", None
         if record.is_held:
             return self.fail(OnHold.of(self.track_id))
         return Track(self.track_id, replace(record, version=version), version, cache_hit=False)
