@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from orchestrion.errors import InvalidRequest
+from orchestrion.errors import InvalidRequest, shown
 from orchestrion.tracks.spec import TrackSpec
 
 #: Columns that are the caller's own and go to the ledger as they are.
@@ -15,8 +15,11 @@ LABELS: Final = ("row_id", "title")
 COLUMNS: Final = (*LABELS, *TrackSpec.model_fields)
 #: What pandas and Arrow call an index that its author never named.
 _INDEX: Final = re.compile(r"unnamed:_\d+|__index_level_\d+__")
-#: Keys of JSON rows whose meaning is remembered.
+#: Stands for a name that means nothing to us; as a name it would mean nothing too.
+UNKNOWN: Final = "?"
+#: Keys of JSON rows whose meaning is remembered. None of ours, nor anybody's word for one, is longer.
 _REMEMBERED_KEYS: Final = 1000
+_REMEMBERED_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +62,34 @@ class ColumnNames:
         Raises:
             InvalidRequest: one is unknown, or there twice, or missing that must be there.
         """
-        ours = [self._ours_of(name, at == 0) for at, name in enumerate(names)]
-        given = f"its columns are {', '.join(names)}"
-        unknown = [
-            name for name, our in zip(names, ours, strict=True) if our is _UNKNOWN or (our == "" and not may_have_empty)
-        ]
-        if unknown:
-            message = (
-                f"has unknown columns; say what they are with --map OURS=THEIRS; known columns: {', '.join(COLUMNS)}"
-            )
-            raise InvalidRequest.of("catalog", ", ".join(unknown), message)
+        ours = [self.ours_of(name, at == 0) for at, name in enumerate(names)]
+        pairs = list(zip(names, ours, strict=True))
+        if unknown := [name for name, our in pairs if our == UNKNOWN or (our == "" and not may_have_empty)]:
+            remedy = f"say what they are with --map OURS=THEIRS; known columns: {', '.join(COLUMNS)}"
+            raise InvalidRequest.of("catalog", ", ".join(unknown), f"has unknown columns; {remedy}")
         known = [our for our in ours if our]
-        if twice := sorted({our for our in known if known.count(our) > 1}):
-            raise InvalidRequest.of("catalog", ", ".join(twice), f"names a column twice; {given}")
-        if missing := [our for our in self._theirs if our not in known]:
-            wanted = ", ".join(f"{our}={self._theirs[our]}" for our in missing)
-            raise InvalidRequest.of("catalog", wanted, f"has no such column to map; {given}")
+        if twice := [name for name, our in pairs if our and known.count(our) > 1]:
+            raise InvalidRequest.of("catalog", ", ".join(twice), "names a column twice")
+        if missing := self.unused(known):
+            message = f"has no such column to map; its columns are {shown(', '.join(names))}"
+            raise InvalidRequest.of("catalog", missing, message)
         if "prompt" not in known:
             remedy = f"give one, or say which it is with --map prompt=THEIRS; known columns: {', '.join(COLUMNS)}"
             raise InvalidRequest.of("catalog", ", ".join(names), f"has no column 'prompt'; {remedy}")
-        return Header(tuple(ours), tuple(_said(names, ours)))
+        return Header(tuple(ours), tuple(_said(pairs)))
 
-    def _ours_of(self, name: str, is_first: bool) -> str | None:
+    def ours_of(self, name: str, is_first: bool) -> str | None:
+        """Our name of a column; `UNKNOWN`; "" if it has no name; None if it is the index of whoever wrote the file."""
         plain = _plain(name)
         if plain in self._ours:
             return self._ours[plain]
         if _INDEX.fullmatch(plain) or (not plain and is_first):
             return None
-        return plain if plain in COLUMNS or not plain else _UNKNOWN
+        return plain if plain in COLUMNS or not plain else UNKNOWN
+
+    def unused(self, met: Collection[str]) -> str:
+        """What the map says of columns that are none of these, as it was given; "" if there is nothing."""
+        return ", ".join(f"{our}={theirs}" for our, theirs in self._theirs.items() if our not in met)
 
 
 class JsonKeys:
@@ -119,36 +122,29 @@ class JsonKeys:
         Raises:
             InvalidRequest: a key of the map was in none of them.
         """
-        if never := [pair for pair in self._columns._theirs.items() if pair[0] not in self._met]:
-            wanted = ", ".join("=".join(pair) for pair in never)
-            raise InvalidRequest.of("catalog", wanted, "has no such key to map, in none of its rows")
+        if missing := self._columns.unused(self._met):
+            raise InvalidRequest.of("catalog", missing, "has no such key to map, in none of its rows")
 
     def _ours_of(self, key: str, is_first: bool) -> str | None:
+        if len(key) > _REMEMBERED_CHARACTERS:
+            return key
         if (key, is_first) not in self._known:
             if len(self._known) >= _REMEMBERED_KEYS:
                 self._known.clear()
-            ours = self._columns._ours_of(key, is_first)
-            self._known[key, is_first] = key if ours is _UNKNOWN else ours
-            if ours:
-                self._met.add(ours)
+            ours = self._columns.ours_of(key, is_first)
+            self._known[key, is_first] = key if ours == UNKNOWN else ours
+            self._met |= {ours} if ours else set()
         return self._known[key, is_first]
-
-
-_UNKNOWN: Final = "?"
 
 
 def _plain(name: str) -> str:
     return "_".join(name.split()).casefold()
 
 
-def _said(names: Sequence[str], ours: Sequence[str | None]) -> list[str]:
-    renamed = [f"'{name}' is {our}" for name, our in zip(names, ours, strict=True) if our and our != name.strip()]
-    ignored = [
-        f"'{name}'" if name.strip() else "the one without a name"
-        for name, our in zip(names, ours, strict=True)
-        if our is None
-    ]
-    empty = sum(our == "" for our in ours)
+def _said(pairs: Sequence[tuple[str, str | None]]) -> list[str]:
+    renamed = [f"{name!r} is {our}" for name, our in pairs if our and our != name.strip()]
+    ignored = [repr(name) if name.strip() else "the one without a name" for name, our in pairs if our is None]
+    empty = sum(our == "" for _, our in pairs)
     said = ["columns: " + ", ".join(renamed)] if renamed else []
     said += ["ignored columns: " + ", ".join(ignored)] if ignored else []
     return said + ([f"{empty} columns without a name, which must be empty"] if empty else [])

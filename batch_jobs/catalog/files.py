@@ -16,6 +16,7 @@ from batch_jobs.catalog.parquet_rows import open_parquet
 READERS: Final[dict[str, Reader]] = {
     ".csv": open_csv,
     ".tsv": open_csv,
+    ".txt": open_csv,
     ".jsonl": open_json_lines,
     ".ndjson": open_json_lines,
     ".json": open_json,

@@ -130,11 +130,12 @@ def _may_be_many(url: str) -> bool:
 
 def _folder_of(fs: Any, path: str) -> str | None:  # noqa: ANN401  (fsspec has no types)
     """The folder of a catalog of many files; None where it is one file, or nothing."""
-    if any(character in path for character in PATTERN) and not fs.exists(path):
+    if any(character in path for character in PATTERN) and not fs.isfile(path):
         parts = path.split("/")
         first = next(at for at, part in enumerate(parts) if any(character in part for character in PATTERN))
         return "/".join(parts[:first])
-    return path.rstrip("/") if fs.isdir(path) and not fs.isfile(path) else None
+    # The file first: who may read it may not always list what is beside it.
+    return path.rstrip("/") if not fs.isfile(path) and fs.isdir(path) else None
 
 
 def _is_part(name: PurePosixPath) -> bool:

@@ -105,8 +105,9 @@ def how_read(url: str, storage_options: Mapping[str, Any], column_map: Mapping[s
     with _opened(url, files[0], storage_options, ColumnNames(column_map)) as opened:
         said = list(opened.said)
     if files[0].name:
-        several = f"{len(files)} files in the order of their names, {files[0].name} to {files[-1].name}"
-        said[0] = f"Parquet, {several}" if len(files) > 1 else f"Parquet, {files[0].name}"
+        first, last = shown(files[0].name), shown(files[-1].name)
+        several = f"{len(files)} files in the order of their names, {first} to {last}"
+        said[0] = f"Parquet, {several}" if len(files) > 1 else f"Parquet, {first}"
     return "; ".join(said)
 
 
@@ -163,7 +164,7 @@ def _opened(url: str, file: CatalogFile, storage_options: Mapping[str, Any], col
             if not file.name:
                 raise
             raise InvalidRequest(
-                [Problem(f"{p.field} {file.name}", p.value, p.message) for p in error.problems]
+                [Problem(f"{p.field} {shown(file.name)}", p.value, p.message) for p in error.problems]
             ) from None
 
 

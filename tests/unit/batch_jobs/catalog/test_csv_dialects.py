@@ -118,7 +118,7 @@ def test_utf_16_is_read_across_blocks():
     "header, said",
     [
         ("Row_ID, Prompt ,Duration_s", "columns: 'Row_ID' is row_id, ' Prompt ' is prompt, 'Duration_s' is duration_s"),
-        ("ROW ID,PROMPT,Duration\u00a0S", "'ROW ID' is row_id, 'PROMPT' is prompt, 'Duration\u00a0S' is duration_s"),
+        ("ROW ID,PROMPT,Duration\u00a0S", "'ROW ID' is row_id, 'PROMPT' is prompt, 'Duration\\xa0S' is duration_s"),
     ],
 )  # fmt: skip
 def test_a_header_in_capitals_and_with_spaces_means_the_same(tmp_path, header, said):

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from batch_jobs.catalog.rows import catalog_sha256, how_read, read_catalog
 from batch_jobs.options import RenderOptions
@@ -36,7 +37,7 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_rows_are_numbered_throug
 
         assert prompts(rows) == ["a", "b", "c", "d", "e"] and [row.line for row in rows] == [1, 2, 3, 4, 5]
     assert how_read(str(folder), {}) == (
-        "Parquet, 3 files in the order of their names, part-0.parquet to sub/part-1.PARQUET"
+        "Parquet, 3 files in the order of their names, 'part-0.parquet' to 'sub/part-1.PARQUET'"
     )
 
 
@@ -85,7 +86,7 @@ def test_folders_above_the_catalog_say_nothing(tmp_path):
 
     assert prompts(rows_of(tmp_path / "day=2026-01-01" / "c")) == ["a"]
     assert prompts(rows_of(tmp_path / "day=2026-01-01" / "c" / "*.parquet")) == ["a"]
-    with pytest.raises(InvalidRequest, match=r"catalog day=2026-01-01/c/0\.parquet: has unknown columns.*day"):
+    with pytest.raises(InvalidRequest, match=r"catalog 'day=2026-01-01/c/0\.parquet': has unknown columns.*day"):
         rows_of(tmp_path)
 
 
@@ -102,10 +103,10 @@ def test_a_folder_that_contradicts_its_file_or_itself_is_refused(tmp_path, folde
 def test_a_later_file_that_cannot_be_used_refuses_the_catalog_by_its_name(folder):
     part(folder / "part-2.parquet", "x", artist=["nobody"])
 
-    with pytest.raises(InvalidRequest, match=r"catalog part-2\.parquet: has unknown columns"):
+    with pytest.raises(InvalidRequest, match=r"catalog 'part-2\.parquet': has unknown columns"):
         rows_of(folder)
     write(folder / "part-2.parquet", b"PAR1 is not enough")
-    with pytest.raises(InvalidRequest, match=r"catalog part-2\.parquet: is not a readable Parquet file"):
+    with pytest.raises(InvalidRequest, match=r"catalog 'part-2\.parquet': is not a readable Parquet file"):
         rows_of(folder)
 
 
@@ -132,6 +133,24 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
     for url in (folder, f"{folder}/*.parquet"):
         with pytest.raises(InvalidRequest, match="link out of"):
             rows_of(url)
+
+
+def test_a_link_in_a_circle_is_not_followed(folder):
+    (folder / "sub" / "again").symlink_to(folder)
+
+    assert prompts(rows_of(folder)) == ["a", "b", "c", "d", "e"]
+
+
+def test_who_may_read_a_file_need_not_be_allowed_to_list_its_folder(folder, monkeypatch):
+    def refuse(self, path, **_):
+        raise PermissionError(13, "Access Denied", path)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", refuse)
+    monkeypatch.setattr(LocalFileSystem, "isdir", refuse)
+
+    assert prompts(rows_of(folder / "part-0.parquet")) == ["a", "b"]
+    with pytest.raises(NotFound, match="cannot list the catalog"):
+        rows_of(folder)
 
 
 def test_a_web_server_has_no_folders():
