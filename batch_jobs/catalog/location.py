@@ -98,6 +98,8 @@ def catalog_files(url: str, storage_options: Mapping[str, Any]) -> tuple[Catalog
         fs, path = fsspec.url_to_fs(url, **storage_options)
         folder = _folder_of(fs, path)
         if folder is None:
+            if url.endswith("/"):
+                raise NotFound(f"there is no folder {shown(url)} with a catalog in it")
             return (CatalogFile("", url),)
         paths = fs.find(folder) if folder == path.rstrip("/") else fs.glob(path)
         named = {str(PurePosixPath(found).relative_to(folder)): found for found in paths}
