@@ -11,7 +11,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -144,8 +144,12 @@ def read_catalog(
         line = 0
         with _opened(url, file, storage_options, columns) as opened:
             for line, read in opened.rows:
-                if not is_blank(read):
-                    yield _row(before + line, read, folder, default_model, first_line_of)
+                if is_blank(read):
+                    continue
+                row = _row(before + line, read, folder, default_model, first_line_of)
+                if file.name and isinstance(row, RefusedRow):
+                    row = replace(row, message=f"{row.message}; it is row {line} of {shown(file.name)}")
+                yield row
         before += line
 
 

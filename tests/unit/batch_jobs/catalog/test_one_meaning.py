@@ -58,7 +58,9 @@ def padded(values):
 ROWS = st.fixed_dictionaries(
     {"prompt": st.one_of(st.none(), padded(st.sampled_from(["calm piano", "", "techno, 900 bpm"])), TEXT)},
     optional={
-        "row_id": st.one_of(st.none(), st.sampled_from(["007", "7", "7.0", " 7"]), st.integers(-(2**63), 2**63 - 1), TEXT),
+        "row_id": st.one_of(
+            st.none(), st.sampled_from(["007", "7", "7.0", " 7"]), st.integers(-(2**63), 2**63 - 1), TEXT
+        ),
         "title": st.one_of(st.none(), TEXT, st.integers(0, 9), st.just(7.5)),
         "seed": WHOLE,
         "top_k": WHOLE,

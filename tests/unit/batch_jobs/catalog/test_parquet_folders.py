@@ -116,6 +116,7 @@ def test_a_refused_row_has_its_number_in_the_whole_catalog(folder):
     rows = rows_of(folder)
 
     assert kinds(rows) == "....R.." and rows[4].line == 5
+    assert rows[4].message.endswith("it is row 2 of 'part-2.parquet'")
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.parquet", "*.parquet", "*.csv", "empty", "empty/"])
