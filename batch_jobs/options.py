@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import ValidationError
 
+from batch_jobs.catalog.columns import ColumnNames
+from batch_jobs.catalog.location import folder_above
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.registry import absolute_entry
 from orchestrion.rendering.config import PrecisionName, RenderConfig, lies_in
@@ -44,6 +46,8 @@ class RenderOptions:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     #: Tells jobs on the same catalog apart; a job is named by this, the catalog's content and what is rendered of it.
     job_name: str = ""
+    #: Of our columns, those that the catalog calls otherwise, and how: {"prompt": "Beschreibung"}.
+    column_map: Mapping[str, str] = field(default_factory=dict)
     #: Only the first so many rows; of those, this share, the same rows each time.
     limit: int | None = None
     sample: float = 1.0
@@ -135,7 +139,8 @@ class Command:
 
 def parse(argv: Sequence[str] | None) -> Command:
     """Read a command line; argparse exits with 2 on one that it cannot read."""
-    arguments = parser().parse_args(argv)
+    command_line = parser()
+    arguments = command_line.parse_args(argv)
     min_workers, max_workers = arguments.workers
     options = RenderOptions(
         catalog=arguments.catalog,
@@ -144,6 +149,7 @@ def parse(argv: Sequence[str] | None) -> Command:
         signing_key_path=arguments.signing_key,
         trusted_keys_path=arguments.trusted_keys,
         storage_options=arguments.storage_options,
+        column_map=_column_map(command_line, arguments.column_map),
         job_name=arguments.job_name,
         limit=arguments.limit,
         sample=arguments.sample,
@@ -173,7 +179,15 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     what = made.add_argument_group("what")
-    what.add_argument("--catalog", required=True, help="CSV, JSONL or Parquet; a path or fsspec URL")
+    what.add_argument("--catalog", required=True, help="CSV, JSON or Parquet, or a folder of it; a path or fsspec URL")
+    what.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        dest="column_map",
+        metavar="OURS=THEIRS",
+        help="the catalog calls our column so, e.g. prompt=Beschreibung; repeat for more",
+    )
     what.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N rows")
     what.add_argument(
         "--sample", type=_share, default=1.0, metavar="SHARE", help="only this share of the rows, e.g. 0.01 or 1%%"
@@ -223,8 +237,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _rows_may_name(path: str, catalog: str) -> bool:
     """Whether a file lies below the catalog's folder under no hidden name: then it can be asked for as a theme."""
-    folder = PurePosixPath(os.path.normpath(catalog.removeprefix("file://"))).parent
-    if not lies_in(path, str(folder)):
+    folder = os.path.normpath(folder_above(catalog.removeprefix("file://")))
+    if not lies_in(path, folder):
         return False
     below = PurePosixPath(os.path.normpath(path)).relative_to(folder)
     return not any(part.startswith(".") for part in below.parts)
@@ -232,6 +246,23 @@ def _rows_may_name(path: str, catalog: str) -> bool:
 
 def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).absolute())
+
+
+def _column_map(command_line: argparse.ArgumentParser, pairs: Sequence[str]) -> dict[str, str]:
+    """What `--map` says; a column that we do not have, or one given twice, ends the command as any wrong option."""
+    mapped: dict[str, str] = {}
+    for pair in pairs:
+        ours, is_pair, theirs = (part.strip() for part in pair.partition("="))
+        if not (is_pair and ours and theirs):
+            command_line.error(f"argument --map: {pair!r} is not OURS=THEIRS, as in prompt=Beschreibung")
+        if ours in mapped:
+            command_line.error(f"argument --map: {ours} is given twice; give it once")
+        mapped[ours] = theirs
+    try:
+        ColumnNames(mapped)
+    except InvalidRequest as error:
+        command_line.error(f"argument --map: {error}")
+    return mapped
 
 
 def _workers(text: str) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from typing import Final
 from ray.exceptions import RayError
 
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Stop, watch
+from batch_jobs.catalog.rows import how_read
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import JobState, Totals
 from batch_jobs.options import RenderOptions, parse
@@ -224,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_OK
         # Here and not in the function: the process is the command's own.
         share_one_arena()
+        _say_how_read(command.options)
         with _signals_stop(stop), progress_view(command.progress, clock.monotonic_s) as view:
             summary = render_catalog(command.options, view, clock, stop)
     except (InvalidRequest, NotFound, VerificationFailed) as error:
@@ -240,6 +242,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("render_catalog: stopped in order. Run the same command again to go on.\n")
         return 128 + stop.signal_number
     return summary.exit_code
+
+
+def _say_how_read(options: RenderOptions) -> None:
+    """Before anything is spent: a dialect that was recognised wrongly shows here."""
+    said = how_read(options.catalog, options.storage_options, options.column_map)
+    sys.stdout.write(f"catalog: {said}\n")
+    sys.stdout.flush()
 
 
 @contextmanager

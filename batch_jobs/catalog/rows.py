@@ -1,21 +1,38 @@
-"""A catalog (CSV, JSONL or Parquet) as a stream of rows: each one a request, or the reason why it is not.
+"""A catalog (CSV, JSON or Parquet) as a stream of rows: each one a request, or the reason why it is not.
 
-`files` reads the bytes; here cells become requests, and files beside the catalog become uploads. A row id that was
-there before costs the row: it is the caller's key, and the ledger would hold two tracks under it.
+`files` has the readers of bytes; here cells become requests, and files beside the catalog become uploads. A row id that
+was there before costs the row: it is the caller's key, and the ledger would hold two tracks under it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final
 
-from batch_jobs.catalog.files import LABELS, READERS, BadCell, Read, TextCells
-from batch_jobs.catalog.location import open_beside, open_catalog
+from batch_jobs.catalog.cells import (
+    BadCell,
+    Opened,
+    Read,
+    TextCells,
+    from_text,
+    from_types,
+    is_blank,
+    is_given,
+    label_text,
+)
+from batch_jobs.catalog.columns import LABELS, ColumnNames
+from batch_jobs.catalog.files import READERS
+from batch_jobs.catalog.location import CatalogFile, catalog_files, open_beside, open_catalog
+from batch_jobs.catalog.parquet_rows import open_parquet
 from orchestrion.errors import InvalidRequest, Problem, StoreUnavailable, shown
+from orchestrion.tracks.prompt import read_prompt
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.tracks.spec import TrackSpec
 
@@ -25,6 +42,8 @@ MAX_LABEL_CHARACTERS: Final = 500
 REMEMBERED_FILES: Final = 1024
 #: Columns that may name a file beside the catalog instead of an upload.
 UPLOADS: Final = ("theme", "continuation")
+#: A catalog that calls its columns as we do.
+OWN_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +65,50 @@ class RefusedRow:
     row_id: str | None
     title: str | None
     message: str
+    #: Who asked for what, as far as that can be read.
+    requester: str | None = None
+    model: str | None = None
+    style: str | None = None
 
 
 def catalog_sha256(url: str, storage_options: Mapping[str, Any]) -> str:
-    """Hash of the catalog file's bytes.
+    """Hash of the catalog file's bytes; of several files, hash of their names and hashes.
 
     Raises:
         InvalidRequest: a catalog cannot have such an address.
         NotFound: there is no such file.
     """
+    files = catalog_files(url, storage_options)
+    hashes = [(file.name, _sha256(file.url, storage_options)) for file in files]
+    if len(hashes) == 1 and not hashes[0][0]:
+        return hashes[0][1]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def _sha256(url: str, storage_options: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     with open_catalog(url, storage_options) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def how_read(url: str, storage_options: Mapping[str, Any], column_map: Mapping[str, str] = OWN_NAMES) -> str:
+    """One line that says how the catalog is understood, e.g. "CSV in UTF-8, separated by semicolons".
+
+    Raises:
+        InvalidRequest: the catalog as a whole cannot be used.
+        NotFound: there is no such file.
+        StoreUnavailable: it was there but could not be read.
+    """
+    files = catalog_files(url, storage_options)
+    with _opened(url, files[0], storage_options, ColumnNames(column_map)) as opened:
+        said = list(opened.said)
+    if files[0].name:
+        first, last = shown(files[0].name), shown(files[-1].name)
+        several = f"{len(files)} files in the order of their names, {first} to {last}"
+        said[0] = f"Parquet, {several}" if len(files) > 1 else f"Parquet, {first}"
+    return "; ".join(said)
 
 
 def read_catalog(
@@ -68,32 +117,59 @@ def read_catalog(
     put_theme: Callable[[bytes], str],
     default_model: str,
     first_line_of: Callable[[str, int], int],
+    column_map: Mapping[str, str] = OWN_NAMES,
 ) -> Iterator[CatalogRow | RefusedRow]:
-    """Each row of the catalog, in order. Themes and continuations given as paths are handed to `put_theme`.
+    """Each row of the catalog, in order; a row in which nothing is given is none.
+
+    Themes and continuations given as paths are handed to `put_theme`.
 
     Args:
-        url: Path or URL (`location.SCHEMES`) that ends in .csv, .jsonl, .ndjson or .parquet.
+        url: Path or URL (`location.SCHEMES`) that ends as `files.READERS` says, or a folder or pattern of Parquet.
         storage_options: Passed to fsspec.
         put_theme: Stores a theme's or a continuation's bytes and returns its "sha256:…" reference.
         default_model: For rows that name none.
         first_line_of: Given a row id and the line it stands in, returns the line in which it was seen first, which is
             this one if it is new.
+        column_map: Of our columns, those that the catalog calls otherwise, and how.
 
     Raises:
-        InvalidRequest: the catalog as a whole cannot be used (kind, header, columns); raised with the first row.
+        InvalidRequest: the catalog as a whole cannot be used (kind, header, columns; JSON that ends in the middle).
         NotFound: there is no such file.
         StoreUnavailable: the file was there but could not be read to its end.
     """
-    suffix = PurePosixPath(url.partition("?")[0]).suffix.lower()
-    if suffix not in READERS:
-        raise InvalidRequest.of("catalog", url, "is no catalog; its name must end in " + ", ".join(READERS))
     folder = CatalogFolder(url, storage_options, put_theme)
-    with open_catalog(url, storage_options) as file:
+    columns = ColumnNames(column_map)
+    before = 0
+    for file in catalog_files(url, storage_options):
+        line = 0
+        with _opened(url, file, storage_options, columns) as opened:
+            for line, read in opened.rows:
+                if is_blank(read):
+                    continue
+                row = _row(before + line, read, folder, default_model, first_line_of)
+                if file.name and isinstance(row, RefusedRow):
+                    row = replace(row, message=f"{row.message}; it is row {line} of {shown(file.name)}")
+                yield row
+        before += line
+
+
+@contextmanager
+def _opened(url: str, file: CatalogFile, storage_options: Mapping[str, Any], columns: ColumnNames) -> Iterator[Opened]:
+    suffix = PurePosixPath(file.url.partition("?")[0]).suffix.lower()
+    if suffix not in READERS:
+        remedy = "is no catalog; its name must end in " + ", ".join(READERS) + ", or it is a folder of .parquet files"
+        raise InvalidRequest.of("catalog", url, remedy)
+    with open_catalog(file.url, storage_options) as bytes_:
         try:
-            for line, read in READERS[suffix](file):
-                yield _row(line, read, folder, default_model, first_line_of)
+            yield open_parquet(bytes_, columns, file.partition) if file.name else READERS[suffix](bytes_, columns)
         except OSError as error:
             raise StoreUnavailable(f"the catalog {shown(url)} could not be read to its end: {error}") from None
+        except InvalidRequest as error:
+            if not file.name:
+                raise
+            raise InvalidRequest(
+                [Problem(f"{p.field} {shown(file.name)}", p.value, p.message) for p in error.problems]
+            ) from None
 
 
 def is_sampled(row: CatalogRow, share: float) -> bool:
@@ -112,9 +188,10 @@ def _row(
     if isinstance(read, str):
         return RefusedRow(line, None, None, read)
     cells: dict[str, Any] = dict(read.cells) if isinstance(read, TextCells) else dict(read)
-    if cells.get("model") in (None, ""):
+    if not is_given(cells.get("model")):
         cells["model"] = default_model
     labels: dict[str, str | None] = {"row_id": None, "title": None}
+    asked = dict(cells)
     try:
         # All labels first: a row that is refused for another reason can still be found by its id.
         given = {name: cells.pop(name, None) for name in LABELS}
@@ -124,15 +201,32 @@ def _row(
         if bad := [Problem(name, cell.value, cell.reason) for name, cell in cells.items() if isinstance(cell, BadCell)]:
             raise InvalidRequest(bad)
         paths = {name: cells.pop(name) for name in UPLOADS if _is_path(cells.get(name))}
-        spec = TrackSpec.from_text(cells) if isinstance(read, TextCells) else TrackSpec.from_json(cells)
+        if isinstance(read, TextCells):
+            spec = TrackSpec.from_text(from_text(cells, read.decimal_comma))
+        else:
+            spec = TrackSpec.from_json(from_types(cells))
         request = spec.resolve()
         if paths:
             # Last, so that only rows that will be rendered put anything into the store.
             spec = spec.model_copy(update={name: folder.reference(name, path) for name, path in paths.items()})
             request = spec.resolve()
     except InvalidRequest as error:
-        return RefusedRow(line, labels["row_id"], labels["title"], str(error))
+        who = {name: _readable(name, asked) for name in ("requester", "model", "style")}
+        return RefusedRow(line, labels["row_id"], labels["title"], str(error), **who)
     return CatalogRow(line, labels["row_id"], labels["title"], spec, request)
+
+
+def _readable(name: str, cells: Mapping[str, Any]) -> str | None:
+    """What a refused row says of this field, or its default, where that alone is in order."""
+    # A prompt must be there, and says the style of a row that has no column for it.
+    wanted = {"prompt": "music"} | {key: cells[key] for key in (name, "prompt") if is_given(cells.get(key))}
+    for given in (wanted, wanted | {"prompt": "music"}):
+        with suppress(InvalidRequest):
+            spec = TrackSpec.from_json(from_types(given))
+            said = read_prompt(spec.prompt).style if name == "style" else None
+            value = getattr(spec, name) or said
+            return value if isinstance(value, str) else None
+    return None
 
 
 def _check_new(row_id: str | None, line: int, first_line_of: Callable[[str, int], int]) -> None:
@@ -146,8 +240,7 @@ def _label(name: str, value: object) -> str | None:
         return None
     if isinstance(value, BadCell):
         raise InvalidRequest([Problem(name, value.value, value.reason)])
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    value = label_text(value)
     if not isinstance(value, str) or len(value) > MAX_LABEL_CHARACTERS:
         raise InvalidRequest.of(name, value, f"must be text of at most {MAX_LABEL_CHARACTERS} characters")
     if not value.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in value):

@@ -39,7 +39,7 @@ def _field(name: str, kind: pa.DataType, description: str, nullable: bool = Fals
 _MOMENT: Final = pa.timestamp("us", tz="UTC")
 _ROW_FIELDS: Final = (
     _field("job_id", pa.string(), "The job that this row is from."),
-    _field("line", pa.int64(), "Line of the catalog, from 1 (in Parquet: row)."),
+    _field("line", pa.int64(), "Line of the catalog, from 1 (in Parquet and `.json`: row)."),
     _field("row_id", pa.string(), "The catalog's own id of the row, as given.", nullable=True),
     _field("title", pa.string(), "The catalog's own title of the row, as given.", nullable=True),
     _field("settled_at", _MOMENT, "When this job knew the row's outcome; its day is `day`."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from batch_jobs.catalog.rows import catalog_sha256
+from batch_jobs.catalog.rows import catalog_sha256, how_read
 from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.estimate import estimate, known_overhead, known_speeds
@@ -50,6 +50,7 @@ def dry_run(options: RenderOptions) -> str:
     )
     begun = "begun" if known else "not begun"
     return (
+        f"catalog: {how_read(options.catalog, options.storage_options, options.column_map)}\n"
         f"job {folder.job_id} ({begun}): {rows} rows, {bad} of them cannot be rendered, {to_do} to do\n"
         f"{said.describe()}\n"
         "nothing was rendered or written"

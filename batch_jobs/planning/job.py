@@ -66,13 +66,15 @@ def job_id_of(options: RenderOptions, sha256: str) -> str:
 
 
 def _settings(options: RenderOptions) -> dict[str, Any]:
+    # A map says which column is the prompt, so it decides what is rendered; in which order it was given does not.
+    mapped = {"map": dict(sorted(options.column_map.items()))} if options.column_map else {}
     return {
         "models": [public_name(entry) for entry in options.models],
         "precision": options.precision,
         "limit": options.limit,
         "sample": options.sample,
         "job_name": options.job_name,
-    }
+    } | mapped
 
 
 def prices_of(options: RenderOptions) -> JobPrices:
@@ -161,7 +163,9 @@ def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes]
         NotFound: there is no such catalog.
     """
     default_model = public_name(options.models[0])
-    rows = read_catalog(options.catalog, options.storage_options, put_theme, default_model, plan.first_line_of)
+    rows = read_catalog(
+        options.catalog, options.storage_options, put_theme, default_model, plan.first_line_of, options.column_map
+    )
     for number, row in enumerate(rows, start=1):
         if isinstance(row, RefusedRow):
             # What cannot be read belongs to no sample.

@@ -52,7 +52,9 @@ CREATE TABLE work (
 );
 CREATE INDEX by_content ON work (content);
 CREATE INDEX by_shard ON work (model, length DESC, first_line, line);
-CREATE TABLE refused (line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, message TEXT NOT NULL);
+CREATE TABLE refused (
+    line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, message TEXT NOT NULL, requester TEXT, model TEXT, style TEXT
+);
 CREATE TABLE row_ids (row_id TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE again (line INTEGER PRIMARY KEY);
 CREATE TABLE committed (shard TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -128,8 +130,8 @@ class Plan:
 
     def refuse(self, row: RefusedRow) -> None:
         """Put a row into the plan that can only fail."""
-        values = (row.line, row.row_id, row.title, row.message)
-        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", values)
+        values = (row.line, row.row_id, row.title, row.message, row.requester, row.model, row.style)
+        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def first_line_of(self, row_id: str, line: int) -> int:
         """The line that this id was seen in first, which is `line` if it is new."""
@@ -186,7 +188,7 @@ class Plan:
 
     def open_refused(self) -> Iterator[RefusedShard]:
         """The same, of rows that can only fail."""
-        read = self._database.execute("SELECT line, row_id, title, message FROM refused ORDER BY line")
+        read = self._database.execute("SELECT * FROM refused ORDER BY line")
         while rows := tuple(RefusedRow(*row) for row in read.fetchmany(SHARD_ROWS)):
             name = self._name([[row.line, row.row_id, row.title, row.message] for row in rows])
             if not self._is_committed(name):

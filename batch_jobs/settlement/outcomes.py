@@ -88,7 +88,8 @@ def _writable(message: str) -> str:
 def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
     """A row of `failures` for a catalog row that is no valid request."""
     failure = Failure(InvalidRequest.code, row.message, "catalog")
-    return failure_row(RowContext(job_id, row.line, row.row_id, row.title), None, failure, 0, now)
+    asked = {"requested_by": row.requester, "model": row.model, "style": row.style}
+    return failure_row(RowContext(job_id, row.line, row.row_id, row.title), None, failure, 0, now) | asked
 
 
 def attempt_row(attempt: AttemptRecord, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:

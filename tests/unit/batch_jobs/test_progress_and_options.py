@@ -167,6 +167,18 @@ def test_a_catalog_of_bad_rows_only_needs_no_cluster(tmp_path, monkeypatch, caps
     assert (job["rows"], job["totals"]["failures"], job["state"]) == (2, 2, "complete")
 
 
+def test_how_the_catalog_is_read_is_the_first_that_a_run_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.csv").write_bytes("\ufeffPrompt ;seed\n ;1\n".encode())
+
+    assert main(["--catalog", "c.csv", "--out", "out", "--progress", "json"]) == 5
+
+    said, errors = capsys.readouterr()
+    first = "catalog: CSV in UTF-8; separated by semicolons; numbers with a decimal point or comma; columns: 'Prompt '"
+    assert said.startswith(first + " is prompt\njob c-")
+    assert "semicolons" not in errors
+
+
 def test_running_it_again_adds_nothing_and_says_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.jsonl").write_text(BAD_ROWS)
@@ -204,6 +216,7 @@ def test_a_dry_run_tells_rows_time_and_cost_and_writes_nothing(tmp_path, monkeyp
 
     said = dry_run(RenderOptions(catalog="c.jsonl", out="out", max_workers=2))
 
+    assert said.startswith("catalog: JSON lines in UTF-8\njob c-")
     assert "3 rows, 2 of them cannot be rendered, 1 to do" in said
     assert "composer: 1 tracks" in said and "in all: " in said and "2 workers" in said
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == []

@@ -13,31 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.catalog.files import BLOCK_BYTES, MAX_LINE_BYTES, MAX_RECORD_LINES, READERS
-from batch_jobs.catalog.rows import CatalogRow, RefusedRow, catalog_sha256, is_sampled, read_catalog
+from batch_jobs.catalog.cells import Opened
+from batch_jobs.catalog.columns import ColumnNames
+from batch_jobs.catalog.csv_rows import MAX_RECORD_LINES
+from batch_jobs.catalog.files import READERS
+from batch_jobs.catalog.lines import BLOCK_BYTES, MAX_LINE_BYTES
+from batch_jobs.catalog.rows import CatalogRow, RefusedRow, catalog_sha256, is_sampled
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.tracks.request import AudioFormat
 from tests.malformed_requests import MALFORMED_ROWS, PROMPT
+from tests.unit.batch_jobs.catalog.catalogs import kinds, put_theme, rows_of, write
 
 COLUMN_ROWS = [row for row in MALFORMED_ROWS if row[0] not in ("unknown column", "column without a name")]
-
-
-def put_theme(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def rows_of(path, put=put_theme):
-    seen = {}
-    return list(read_catalog(str(path), {}, put, "composer", seen.setdefault))
-
-
-def write(path, data):
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
-
-def kinds(rows):
-    return "".join("R" if isinstance(row, RefusedRow) else "." for row in rows)
 
 
 # What a good catalog gives
@@ -119,15 +106,6 @@ def test_a_prompt_may_span_lines(tmp_path):
     rows = rows_of(write(tmp_path / "c.csv", 'prompt,seed\n"calm\npiano",1\nloud,2\n'))
 
     assert [(row.line, row.request.composition.prompt) for row in rows] == [(2, "calm\npiano"), (4, "loud")]
-
-
-def test_whole_numbers_that_pandas_made_floats_are_read_as_they_were_meant(tmp_path):
-    table = pa.table({"prompt": ["a", "b"], "seed": pa.array([3.0, None]), "row_id": pa.array([7.0, None])})
-    pq.write_table(table, tmp_path / "c.parquet")
-
-    rows = rows_of(tmp_path / "c.parquet")
-
-    assert [(row.request.composition.seed, row.row_id) for row in rows] == [(3, "7"), (0, None)]
 
 
 def test_a_sample_is_the_same_each_time_and_part_of_a_larger_one(tmp_path):
@@ -221,12 +199,16 @@ class GiantLine(io.RawIOBase):
 
 @pytest.mark.parametrize(
     "suffix, before, after",
-    [(".csv", b"prompt\na\n", b"\nb\n"), (".jsonl", b'{"prompt": "a"}\n', b'\n{"prompt": "b"}\n')],
+    [
+        (".csv", b"prompt\na\n", b"\nb\n"),
+        (".jsonl", b'{"prompt": "a"}\n', b'\n{"prompt": "b"}\n'),
+        (".json", b'[{"prompt": "a"}, {"prompt": "', b'"}, {"prompt": "b"}]'),
+    ],
 )
 def test_a_line_of_a_gigabyte_costs_itself_and_no_memory(suffix, before, after):
     tracemalloc.start()
     try:
-        rows = [row for _, row in READERS[suffix](GiantLine(before, after))]
+        rows = [row for _, row in READERS[suffix](GiantLine(before, after), ColumnNames({})).rows]
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -238,11 +220,11 @@ def test_a_line_of_a_gigabyte_costs_itself_and_no_memory(suffix, before, after):
 def test_a_catalog_that_stops_answering_is_not_a_short_catalog(tmp_path, monkeypatch):
     path = write(tmp_path / "c.jsonl", b'{"prompt": "a"}\n')
 
-    def fail(file):
+    def fail():
         yield 1, {"prompt": "a"}
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setitem(READERS, ".jsonl", fail)
+    monkeypatch.setitem(READERS, ".jsonl", lambda file, columns: Opened((), fail()))
 
     with pytest.raises(StoreUnavailable, match="could not be read to its end"):
         rows_of(path)
@@ -300,7 +282,7 @@ def test_parquet_cells_of_wrong_types_refuse_their_rows(tmp_path):
         {
             "prompt": ["a", "b", "c"],
             "tempo_bpm": pa.array([float("nan"), None, 100.0]),
-            "mood": pa.array([None, None, b"calm"], pa.binary()),
+            "mood": pa.array([None, None, b"calm \xff"], pa.binary()),
             "title": pa.array([None, None, None], pa.list_(pa.string())),
         }
     )
@@ -428,10 +410,11 @@ def test_a_forged_count_of_rows_is_refused_and_not_counted_up_to(tmp_path):
     [
         ("c.csv", b"", "is empty"),
         ("c.csv", b"prompt,artist\na,b\n", "artist"),
-        ("c.csv", b"prompt;seed\na;1\n", "comma-separated"),
+        ("c.csv", b"prompt;artist\na;1\n", "artist"),
+        ("c.csv", b"sep=x\npromptxseed\na;1\n", "is no separator"),
         ("c.csv", b"prompt,prompt\na,b\n", "twice"),
         ("c.csv", b"seed\n1\n", "no column 'prompt'"),
-        ("c.csv", "prompt\na\n".encode("utf-16"), "UTF-16"),
+        ("c.csv", "prompt\na\n".encode("utf-16-le"), "UTF-16.*save the catalog as UTF-8"),
         ("c.csv", b"\xc3\x28,prompt\n", "UTF-8"),
         ("c.parquet", b"PAR1 is not enough", "Parquet"),
         ("c.xlsx", b"PK", ".jsonl"),

@@ -1,0 +1,55 @@
+"""Which job a command means: jobs that are under way must be found again by every later release."""
+
+from dataclasses import replace
+
+import pytest
+
+from batch_jobs.catalog.rows import catalog_sha256
+from batch_jobs.options import RenderOptions
+from batch_jobs.planning.job import catalog_into, job_id_of
+from batch_jobs.planning.plan import Plan
+
+TEXT = (
+    'row_id,prompt,duration_s,seed,title\n007,calm piano,3,7.0,T\n7.0,funk,3.500,8,\nx,"a, b",12,,"q ""r"""\ny,,3,1,\n'
+)
+
+
+@pytest.fixture
+def options(tmp_path):
+    path = tmp_path / "songs.csv"
+    path.write_text(TEXT, encoding="utf-8")
+    return RenderOptions(catalog=str(path), out="out")
+
+
+def id_of(options):
+    return job_id_of(options, catalog_sha256(options.catalog, options.storage_options))
+
+
+def test_a_job_and_its_shards_are_called_as_they_were_before_dialects_were_read(options):
+    with Plan() as plan:
+        catalog_into(plan, options, lambda data: pytest.fail("no themes here"))
+        shards = [shard.name for shard in plan.open_shards()] + [shard.name for shard in plan.open_refused()]
+
+    assert id_of(options) == "songs-c00ea9a6"
+    assert shards == ["01-ca49b8e1942bddf110859540", "01-9a9bca0ad8bed036d33a2c15"]
+
+
+def test_a_map_of_columns_makes_another_job_in_whatever_order_it_is_given(options):
+    one = replace(options, column_map={"prompt": "title", "title": "prompt"})
+    other = replace(options, column_map={"title": "prompt", "prompt": "title"})
+
+    assert id_of(one) == id_of(other) != id_of(options)
+    assert id_of(replace(options, column_map={"prompt": "title"})) not in (id_of(one), id_of(options))
+
+
+def test_what_is_mapped_is_what_is_rendered(options):
+    with Plan() as plan:
+        mapped = replace(options, column_map={"prompt": "title", "title": "prompt"})
+        catalog_into(plan, mapped, lambda data: pytest.fail("no themes here"))
+        [shard] = plan.open_shards()
+        [refused] = plan.open_refused()
+
+    assert sorted((row["row_id"], row["title"]) for row in shard.rows) == [("007", "calm piano"), ("x", "a, b")]
+    assert [(row.row_id, row.requester, row.model) for row in refused.rows] == [
+        ("7.0", "anonymous", "composer"), ("y", "anonymous", "composer"),
+    ]  # fmt: skip
