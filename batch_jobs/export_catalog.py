@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from batch_jobs.export.copying import Summary, export
 from batch_jobs.export.destination import Destination
+from batch_jobs.export.in_order import AHEAD
 from batch_jobs.export.names import DEFAULT_TEMPLATE, Row, Template, name_tracks
 from batch_jobs.export.progress import Counts, ExportProgress, ProgressForm
 from batch_jobs.export.selection import selected_rows, stores_of
@@ -93,7 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--storage-options", type=_json_object, default={}, help="JSON for fsspec, e.g. an endpoint_url"
     )
     parser.add_argument(
-        "--workers", type=_at_least_one, default=8, help="tracks copied at the same time (default: %(default)s)"
+        "--workers",
+        type=int,
+        choices=range(1, AHEAD + 1),
+        default=8,
+        metavar="N",
+        help=f"tracks copied at the same time, at most {AHEAD} (default: %(default)s)",
     )
     parser.add_argument(
         "--progress", choices=get_args(ProgressForm), default="lines", help="on standard error (default: %(default)s)"

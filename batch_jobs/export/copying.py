@@ -82,7 +82,7 @@ def export(
         with_sidecars: write each track's record.
         delete: remove what earlier exports wrote of tracks that are withdrawn, on hold or not wanted.
         workers: tracks that are copied at the same time; each is in memory while it is.
-        on_progress: told after each track, in this thread.
+        on_progress: told after each track and every few seconds, in this thread.
 
     Raises:
         NameTaken: the destination has a playlist or a table that no export wrote; nothing was written.
@@ -96,11 +96,13 @@ def export(
     try:
         for name in plan.in_the_way:
             destination.remove(name)
-        destination.claim(_unwritten(plan, destination), pool)
+        on_progress(summary.counts)
+        waiting = partial(on_progress, summary.counts)
+        destination.claim(_unwritten(plan, destination), pool, waiting)
         delivered: list[Delivered] = []
         copy = partial(_copy, template, tracks_of, destination)
         checkpoint = max(TRACKS_PER_CHECKPOINT, len(plan.tracks) // CHECKPOINTS)
-        for number, outcome in enumerate(in_order(pool, copy, plan.tracks), start=1):
+        for number, outcome in enumerate(in_order(pool, copy, plan.tracks, waiting), start=1):
             _count(outcome, summary, delivered)
             on_progress(summary.counts)
             if number % checkpoint == 0:
@@ -215,8 +217,9 @@ def _clear_up(plan: Plan, destination: Destination, summary: Summary, delete: bo
     """Remove former names, and what is not to be there; say what is left."""
     refused = {refusal.track_id for refusal in summary.refusals}
     withheld = {refusal.track_id for refusal in summary.refusals if refusal.is_withheld}
+    delivered = {wanted.track_id for wanted in plan.tracks} - refused
     for wanted in plan.tracks:
-        destination.give_up(wanted.names, wanted.track_id)
+        destination.give_up(wanted.names, wanted.track_id, delivered)
     for track_id, names in plan.former.items():
         if track_id not in refused:
             _remove(destination, destination.still_there(names), summary)

@@ -15,6 +15,7 @@ from typing import Final
 from batch_jobs.export.in_order import in_order
 from batch_jobs.export.manifest import ExportedFile, read_manifest, write_manifest
 from orchestrion.errors import InvalidRequest, NotFound, VerificationFailed
+from orchestrion.storage.folder import HIDDEN_ASIDE
 from orchestrion.storage.object_store import Objects
 
 #: Files up to this size are compared byte by byte, which costs no more than asking for their size.
@@ -56,16 +57,25 @@ class Destination:
             if name not in self.before and self._exists(name):
                 raise self._name_taken(name)
 
-    def claim(self, unwritten: Iterable[tuple[str, str]], pool: Executor) -> None:
-        """Take names for files that are to be written, or written over: of each its name and its track's id.
+    def claim(self, unwritten: Iterable[tuple[str, str]], pool: Executor, on_progress: Callable[[], None]) -> None:
+        """Take names for files that are to be written, or written over.
+
+        Args:
+            unwritten: of each its name and its track's id.
+            pool: looks at what is there.
+            on_progress: called every now and then.
 
         Raises:
             StoreUnavailable: the folder or bucket did not answer.
         """
+        for unfinished in self._objects.keys(HIDDEN_ASIDE):
+            # Of an export that was killed: two at a time there are not.
+            self._objects.delete(unfinished)
         claimed = list(unwritten)
         new = [name for name, _ in claimed if name not in self.before]
-        for name, is_there in zip(new, in_order(pool, self._exists, new), strict=True):
+        for name, is_there in zip(new, in_order(pool, self._exists, new, on_progress), strict=True):
             (self._taken if is_there else self._free).add(name)
+            on_progress()
         for name, track_id in claimed:
             if name not in self._taken:
                 self._files[name] = ExportedFile(track_id, None, 0)
@@ -101,10 +111,10 @@ class Destination:
             self._stands.add(name)
         return written
 
-    def give_up(self, names: Iterable[str], track_id: str) -> None:
+    def give_up(self, names: Iterable[str], track_id: str, elsewhere: Collection[str]) -> None:
         """Know again what was known before of those names that were claimed for a track, and not written after all.
 
-        A file that another track had there, and that was to be written over, is removed.
+        A file of another track that was to be written over is removed if that track is `elsewhere` by now.
         """
         for name in names:
             if name in self._stands:
@@ -112,7 +122,7 @@ class Destination:
             before = self.before.get(name)
             if before is None:
                 self._files.pop(name, None)
-            elif before.track_id != track_id:
+            elif before.track_id != track_id and before.track_id in elsewhere:
                 self.remove(name)
             else:
                 self._files[name] = before

@@ -43,16 +43,17 @@ class ExportProgress:
         self._out = out
         self._begun_s = monotonic_s()
         self._said_s = self._begun_s
+        self._state = ""
         self.say("reading", Counts())
 
     def tick(self, counts: Counts) -> None:
-        """Say how far it is, if it is time to."""
-        if self._monotonic_s() - self._said_s >= SECONDS_PER_LINE:
+        """Say how far it is: when copying begins, and then every few seconds."""
+        if self._state != "copying" or self._monotonic_s() - self._said_s >= SECONDS_PER_LINE:
             self.say("copying", counts)
 
     def say(self, state: str, counts: Counts, exit_code: int | None = None) -> None:
         """Say it now. `state` is reading, copying, or how it ended; then there is an exit code."""
-        self._said_s = self._monotonic_s()
+        self._state, self._said_s = state, self._monotonic_s()
         elapsed_s = self._said_s - self._begun_s
         left_s = elapsed_s * (counts.tracks - counts.done) / counts.done if counts.done else None
         if self._form == "json":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from batch_jobs.export.names import Row
@@ -55,8 +56,11 @@ def selected_rows(
     wanted = None if job_id is None else ds.field("job_id") == job_id
     tracks = ledger_dataset(ledger_url, storage_options, "tracks", snapshot)
     rows: list[Row] = []
-    for batch in tracks.scanner(columns=sorted(_COLUMNS.union(columns)), filter=wanted).to_batches():
-        rows += batch.to_pylist()
+    try:
+        for batch in tracks.scanner(columns=sorted(_COLUMNS.union(columns)), filter=wanted).to_batches():
+            rows += batch.to_pylist()
+    except pa.ArrowException as error:
+        raise InvalidRequest.of("ledger", ledger_url, f"has a file that cannot be read: {error}") from error
     for row in rows:
         if not is_track_id(row["track_id"]) or row["format"] not in _FORMATS:
             where = f"{row['job_id']}, line {row['line']}"

@@ -35,7 +35,8 @@ class Delivered:
     @property
     def title(self) -> str:
         """As the catalog has it; else its own id, else the track's."""
-        return one_line(self.row["title"] or self.row["row_id"] or self.record.track_id)
+        given = (one_line(self.row[name] or "") for name in ("title", "row_id"))
+        return next(filter(None, given), self.record.track_id)
 
     def chosen(self, field: str) -> str:
         """What was asked for, or what the model chose; empty if nobody knows."""

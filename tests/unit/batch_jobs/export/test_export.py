@@ -414,8 +414,9 @@ def test_progress_as_json_is_json_from_its_first_line_to_its_last(catalog, capsy
 
     assert catalog.export("--progress", "json") == 5
 
-    first, *_, last = lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    first, second, *_, last = lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (first["state"], first["left_s"]) == ("reading", None)
+    assert (second["state"], second["tracks"]) == ("copying", 3)
     counted = {"state": "complete", "tracks": 3, "copied": 1, "there": 0, "withheld": 1, "failed": 1, "exit_code": 5}
     assert counted.items() <= last.items() and last["bytes"] > 0
     assert any("verification-failed" in line.get("note", "") for line in lines)
