@@ -135,6 +135,7 @@ JOB_ROOMS = {
     "planning": {"catalog", "ledger", "job_store", "settlement"},
     "rendering": {"ledger", "job_store", "settlement", "planning"},
     "reports": {"ledger"},
+    "export": {"ledger"},
 }
 
 #: And of the service's.

@@ -15,6 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+#: Where unfinished files lie, below the folder; and where they lie in one that people look into.
+ASIDE: Final = "tmp"
+HIDDEN_ASIDE: Final = ".orchestrion/tmp"
+
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 #: Opening a pipe that nobody writes to would wait for ever.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -32,10 +36,11 @@ class Folder:
 
     remedy = "check that the folder exists, has room, may be written to and is on a file system with hard links"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, aside: str = ASIDE) -> None:
         self.url = str(root)
         self._root = root
-        _make_folders(root / "tmp")
+        self._aside_folder = aside
+        _make_folders(root / aside)
 
     def is_gone(self, error: FileNotFoundError) -> bool:
         """Whether the folder itself is not there."""
@@ -60,7 +65,7 @@ class Folder:
     @contextmanager
     def _aside(self, data: bytes) -> Iterator[tuple[int, str]]:
         """A file with these bytes, safe on disk, that is gone afterwards unless it was moved: its folder and name."""
-        with self._place(f"tmp/{uuid.uuid4().hex}.part", make=True) as (folder, name):
+        with self._place(f"{self._aside_folder}/{uuid.uuid4().hex}.part", make=True) as (folder, name):
             try:
                 descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
                 with os.fdopen(descriptor, "wb") as file:

@@ -2,7 +2,7 @@
 
 `create` takes a name that is free and tells who won; `replace` overwrites. Both make all of the bytes safe before the
 name shows them. Whoever else may write the folder or bucket must not lead a reader out of it: a name is plain words
-between slashes.
+between slashes, with spaces and letters of any language where people look for files by their titles.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, shown
-from orchestrion.storage.folder import Folder, NotPlainError
+from orchestrion.storage.folder import ASIDE, HIDDEN_ASIDE, Folder, NotPlainError
 
 _BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/(?!\.\.)[A-Za-z0-9._=-]*)*)")
 
 #: One word of a name: printable ASCII without space, slash and backslash; file systems end at 255 bytes, S3 at 1,024.
 _WORD = re.compile(r"(?!\.{1,2}$)[!-.0-\[\]-~]{1,255}")
+_MAX_WORD_BYTES: Final = 255
 MAX_KEY_BYTES: Final = 900
 
 
@@ -32,13 +33,17 @@ class Objects:
     when there is something else in its place: a link, or a folder.
     """
 
-    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, url: str, storage_options: Mapping[str, Any] | None = None, readable_names: bool = False
+    ) -> None:
         """The objects at `url`: a folder (made if absent), file:///folder or s3://bucket[/prefix].
 
         Args:
             url: where the objects are.
             storage_options: where and who, in the words of s3fs, e.g. {"endpoint_url": …, "key": …, "secret": …};
                 `orchestrion.storage.bucket.OPTIONS` lists them. A folder needs none, and ignores them.
+            readable_names: names may have spaces and letters of any language, and what a folder's files are made of
+                lies in a hidden folder: for a place that people look into.
 
         Raises:
             InvalidRequest: the URL is of another kind, or a bucket has no such option.
@@ -46,12 +51,13 @@ class Objects:
         """
         #: As given: other libraries open the same address with them.
         self.storage_options = dict(storage_options or {})
-        self._backend = _backend_for(url, self.storage_options)
+        self._readable_names = readable_names
+        self._backend = _backend_for(url, self.storage_options, HIDDEN_ASIDE if readable_names else ASIDE)
         #: The address in its one spelling, absolute.
         self.url = self._backend.url
 
-    def __reduce__(self) -> tuple[Callable[..., Objects], tuple[str, dict[str, Any]]]:
-        return (Objects, (self.url, self.storage_options))
+    def __reduce__(self) -> tuple[Callable[..., Objects], tuple[str, dict[str, Any], bool]]:
+        return (Objects, (self.url, self.storage_options, self._readable_names))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write all of `data` under a new name; an object that is there is left as it is.
@@ -102,12 +108,12 @@ class Objects:
     def keys(self, folder: str) -> list[str]:
         """Every name below `folder` that an object can have; empty if there is none."""
         with self._errors(folder):
-            return [key for key in self._backend.keys(folder) if is_key(key)]
+            return [key for key in self._backend.keys(folder) if is_key(key, self._readable_names)]
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         """What goes wrong inside, in this project's terms."""
-        if not is_key(key):
+        if not is_key(key, self._readable_names):
             raise InvalidRequest.of(
                 "key", key, "is not the name of an object: plain words between single slashes, none of them . or .."
             )
@@ -127,9 +133,18 @@ class Objects:
             raise StoreUnavailable(f"store {self.url}: {reason}; {self._backend.remedy}") from error
 
 
-def is_key(text: str) -> bool:
-    """Whether an object could have this name."""
-    return len(text) <= MAX_KEY_BYTES and all(map(_WORD.fullmatch, text.split("/")))
+def is_key(text: str, readable: bool = False) -> bool:
+    """Whether an object could have this name; `readable`: where names may have spaces and letters of any language."""
+    if not readable:
+        return len(text) <= MAX_KEY_BYTES and all(map(_WORD.fullmatch, text.split("/")))
+    # What cannot be printed is looked for first: a lone surrogate has no bytes to count.
+    return all(map(_is_readable_word, text.split("/"))) and len(text.encode()) <= MAX_KEY_BYTES
+
+
+def _is_readable_word(word: str) -> bool:
+    """Neither empty, `.` nor `..`, and nothing in it that is invisible or parts folders on any system."""
+    is_visible = word.isprintable() and "\\" not in word and word.strip(" ") not in ("", ".", "..")
+    return is_visible and len(word.encode()) <= _MAX_WORD_BYTES
 
 
 class _Backend(Protocol):
@@ -165,7 +180,7 @@ class _Backend(Protocol):
         ...
 
 
-def _backend_for(url: str, options: Mapping[str, Any]) -> _Backend:
+def _backend_for(url: str, options: Mapping[str, Any], aside: str) -> _Backend:
     parts = urlsplit(url)
     if bucket_url := _BUCKET_URL.fullmatch(url):
         prefix = (bucket_url["prefix"] or "").strip("/")
@@ -177,6 +192,6 @@ def _backend_for(url: str, options: Mapping[str, Any]) -> _Backend:
         raise InvalidRequest.of("store_url", url, "use a folder, file:///folder, s3://bucket or s3://bucket/prefix")
     root = Path(unquote(parts.path) if "://" in url else url)
     try:
-        return Folder(root.expanduser().absolute())
+        return Folder(root.expanduser().absolute(), aside)
     except OSError as error:
         raise StoreUnavailable(f"store {url}: {error}; {Folder.remedy}") from error

@@ -1,6 +1,7 @@
 """What a folder of objects promises to those who share it with others: no name and no link leads out of it."""
 
 import os
+import pickle
 import socket
 
 import pytest
@@ -133,3 +134,44 @@ def test_what_is_not_there_is_told_apart_from_a_folder_that_is_gone(objects, tmp
     for gone in (USES[use], USES["exists"], USES["keys"], USES["create"]):
         with pytest.raises(StoreUnavailable, match="is not there"):
             gone(objects, "a/file")
+
+
+@pytest.fixture
+def for_people(tmp_path):
+    return Objects(str(tmp_path / "files"), readable_names=True)
+
+
+@pytest.mark.parametrize(
+    "key", ["Für Elise 7.flac", "a b/🎹 night.flac", "漢/字.mid", ".orchestrion/export.json", "x" * 255]
+)
+def test_where_people_look_names_have_spaces_and_letters_of_any_language(for_people, tmp_path, key):
+    again = pickle.loads(pickle.dumps(for_people))
+    again.replace(key, b"1")
+    again.replace(key, b"2")
+
+    assert for_people.create(key, b"3") is False
+    assert (for_people.read(key), (tmp_path / "files" / key).read_bytes()) == (b"2", b"2")
+    if "/" in key:
+        assert for_people.keys(key.split("/")[0]) == [key]
+
+
+@pytest.mark.parametrize("place", ["folder", "s3://bucket/prefix"])
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_where_people_look_a_key_is_no_way_out_either(tmp_path, place, use):
+    (tmp_path / "private.txt").write_bytes(b"private")
+    objects = Objects(str(tmp_path / "shared") if place == "folder" else place, readable_names=True)
+
+    tricks = ["../private.txt", "a/../../private.txt", str(tmp_path / "private.txt"), "", ".", "..", "a//b", "a/", "/a"]
+    invisible = ["a\\b", "a\0", "a\n", "a\u200fb", "a\u00a0b", "\ud800", " ", " . ", " .. "]
+    for key in [*tricks, *invisible, "é" * 128, "漢" * 80 + "/" + "x/" * 400 + "x"]:
+        with pytest.raises(InvalidRequest, match="is not the name of an object"):
+            use(objects, key)
+    assert (tmp_path / "private.txt").read_bytes() == b"private"
+
+
+def test_where_people_look_nothing_lies_about_that_they_do_not_need(for_people, tmp_path):
+    for_people.replace("a.flac", b"1")
+
+    shown = {path.name for path in (tmp_path / "files").iterdir() if not path.name.startswith(".")}
+    assert shown == {"a.flac"}
+    assert [path for path in (tmp_path / "files" / ".orchestrion").rglob("*") if path.is_file()] == []
