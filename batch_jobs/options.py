@@ -20,6 +20,8 @@ from orchestrion.rendering.config import PrecisionName, RenderConfig, lies_in
 from orchestrion.trust.signing_keys import default_signing_key
 
 ProgressForm = Literal["auto", "bar", "lines", "json"]
+#: What `--max-cost` limits: what the machines cost, or what renders of tracks hold of their devices.
+MaxCostOf = Literal["bill", "render"]
 
 #: The custom Ray resource that preemptible nodes carry and only render processes ask for.
 SPOT_RESOURCE: Final = "spot"
@@ -55,8 +57,9 @@ class RenderOptions:
     resume: bool = False
     #: Repeat what failed when the job was last complete.
     retry_failures: bool = False
-    #: Begin nothing new when the job's workers have cost so much, over all its runs.
+    #: Begin nothing new when the job would cost more, over all its runs: its machines, or its renders.
     max_cost_usd: float | None = None
+    max_cost_of: MaxCostOf = "bill"
     models: tuple[str, ...] = ("composer",)
     precision: PrecisionName = "auto"
     #: For workers whose node has no label that says it.
@@ -156,6 +159,7 @@ def parse(argv: Sequence[str] | None) -> Command:
         resume=arguments.resume,
         retry_failures=arguments.retry_failures,
         max_cost_usd=arguments.max_cost,
+        max_cost_of=arguments.max_cost_of,
         models=tuple(absolute_entry(entry) for entry in arguments.models or ("composer",)),
         precision=arguments.precision,
         node_type=arguments.node_type,
@@ -226,7 +230,13 @@ def parser() -> argparse.ArgumentParser:
     )
     money = made.add_argument_group("money")
     money.add_argument("--dry-run", action="store_true", help="read the catalog, estimate time and cost, and stop")
-    money.add_argument("--max-cost", type=_positive, metavar="USD", help="begin nothing new beyond that")
+    money.add_argument("--max-cost", type=_positive, metavar="USD", help="begin nothing new beyond that, in all runs")
+    money.add_argument(
+        "--max-cost-of",
+        default="bill",
+        choices=get_args(MaxCostOf),
+        help="bill: what the machines cost, waste and idle time included; render: the renders of tracks alone",
+    )
     money.add_argument("--node-type", default="local-cpu", help="row of the price table (default: %(default)s)")
     money.add_argument(
         "--market", default="on-demand", choices=("on-demand", "spot"), help="spot: only on nodes that may vanish"

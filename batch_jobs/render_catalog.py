@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -28,7 +28,7 @@ from typing import Final
 
 from ray.exceptions import RayError
 
-from batch_jobs.budget import STOPPED_AT_MAX_COST, Stop, watch
+from batch_jobs.budget import STOPPED_AT_MAX_COST, Budget, Meter, Spent, Stop, nothing_left, watch
 from batch_jobs.catalog.rows import how_read
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import JobState, Totals
@@ -37,11 +37,13 @@ from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import JobProgress, progress_view
+from batch_jobs.rendering.driver_journal import driver_journal
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
 from batch_jobs.rendering.malloc_tuning import share_one_arena
 from batch_jobs.rendering.render_stage import Assignment
 from batch_jobs.settlement.outcomes import refused_row, shard_table
-from batch_jobs.settlement.settlement import settle
+from batch_jobs.settlement.prices import JobPrices
+from batch_jobs.settlement.settlement import charged_usd, settle
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import RenderConfig
@@ -96,7 +98,7 @@ class Summary:
             f"{totals.failures} failures{left}; {totals.audio_s / 60:.1f} min of audio\n"
             f"this run: {run.tracks + run.failures} rows in {self.elapsed_s:.1f} s\n"
             f"cost: ${totals.charged_usd:.6f} rendering + ${totals.waste_usd:.6f} waste + ${totals.idle_usd:.6f} idle "
-            f"+ ${totals.unallocated_usd:.6f} not this job's = ${totals.node_usd:.6f} for its nodes\n"
+            f"+ ${totals.unallocated_usd:.6f} that no track carries = ${totals.node_usd:.6f} for its nodes\n"
             f"ledger: {self.manifest_path}"
         )
 
@@ -127,6 +129,7 @@ def render_catalog(
         ray.exceptions.RayError: the cluster failed.
     """
     clock, stop = clock or SystemClock(), stop or Stop()
+    started_at = clock.now()
     # Also for a run that is to stop: it is settled all the same.
     retrying = StoreRetry(clock, sleep, is_over=lambda: False)
     config = options.render_config()
@@ -147,7 +150,8 @@ def render_catalog(
         started_s = clock.monotonic_s()
         state: JobState = "failed"
         try:
-            for reported in _reports(job, assignment, options, clock, stop, retrying):
+            budget = _budget(job, options, prices, clock, run_totals, retrying)
+            for reported in _reports(job, assignment, options, clock, stop, budget, started_at, retrying):
                 run_totals.add(reported)
                 on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
@@ -172,7 +176,14 @@ def render_catalog(
 
 
 def _reports(
-    job: Job, assignment: Assignment, options: RenderOptions, clock: Clock, stop: Stop, retrying: Retry
+    job: Job,
+    assignment: Assignment,
+    options: RenderOptions,
+    clock: Clock,
+    stop: Stop,
+    budget: Budget | None,
+    started_at: datetime,
+    retrying: Retry,
 ) -> Iterator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
     for shard in job.plan.open_refused():
@@ -182,17 +193,42 @@ def _reports(
         yield Totals(failures=len(rows))
     if next(job.plan.open_shards(), None) is None:
         return
+    if budget is not None and (why := retrying(lambda: nothing_left(budget, job.folder))) is not None:
+        logger.warning("%s; nothing is begun. Give a higher --max-cost to go on", why)
+        stop.at_max_cost()
+        return
+    # Ray ends first: this machine is up for the run until then.
+    with ExitStack() as machine, ray_running() as is_own:
+        if is_own:
+            own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, started_at, clock)
+            machine.enter_context(own)
+        with watch(stop, job.folder, assignment.run_id, budget, clock):
+            refuse_spot_driver()
+            reports = execute(
+                job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying
+            )
+            with closing(reports):
+                yield from (report.totals for report in reports)
+
+
+def _budget(
+    job: Job, options: RenderOptions, prices: JobPrices, clock: Clock, run_totals: Totals, retrying: Retry
+) -> Budget | None:
+    """What the job may still cost; None for any sum. `run_totals` grows while the run goes on."""
+    if options.max_cost_usd is None:
+        return None
     begun_at = datetime.fromisoformat(job.description["begun_at"])
+    before_usd = 0.0
+    if options.max_cost_of == "render":
+        before_usd = retrying(lambda: charged_usd(job.folder))
+    meter = Meter(options.max_cost_of, prices)
 
-    def spent_usd() -> float:
+    def spent() -> Spent:
         now = clock.now()
-        return assignment.prices.spent_usd(journal.within(begun_at, now) for journal in job.folder.journals())
+        journals = [journal.within(begun_at, now) for journal in job.folder.journals()]
+        return meter.read(journals, before_usd + run_totals.charged_usd, now)
 
-    with ray_running(), watch(stop, job.folder, assignment.run_id, options.max_cost_usd, spent_usd):
-        refuse_spot_driver()
-        reports = execute(job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying)
-        with closing(reports):
-            yield from (report.totals for report in reports)
+    return Budget(options.max_cost_usd, options.max_cost_of, spent)
 
 
 def _check_key(options: RenderOptions, config: RenderConfig) -> None:

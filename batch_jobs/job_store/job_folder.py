@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 LEASE_S: Final = 20.0
 #: What a sudden death leaves unsaid, and one small write for each worker.
 BEAT_S: Final = 2.0
+#: Of the id under which a driver writes a journal of its own machine; it renders nothing.
+DRIVER_PREFIX: Final = "driver-"
 #: How far the clock of a worker may be from the driver's. What a journal says of times beyond that does not count.
 CLOCK_SKEW: Final = timedelta(minutes=10)
 
@@ -48,6 +50,7 @@ CLOCK_SKEW: Final = timedelta(minutes=10)
 MAX_JOB_BYTES: Final = 1024 * 1024
 MAX_ROUND_BYTES: Final = 256 * 1024 * 1024
 MAX_CLAIM_BYTES: Final = 4096
+MAX_STOP_BYTES: Final = 4096
 MAX_JOURNAL_BYTES: Final = 16 * 1024 * 1024
 MAX_SHARD_BYTES: Final = 128 * 1024 * 1024
 #: The same of a shard, unpacked.
@@ -137,6 +140,11 @@ class WorkerJournal:
     #: Whether it went in order (drained, stopped or done), and not by a sudden death.
     left: bool = False
 
+    @property
+    def renders(self) -> bool:
+        """Whether it is a render process, and not a driver that notes when its machine was up."""
+        return not self.worker_id.startswith(DRIVER_PREFIX)
+
     def is_alive(self, now: datetime) -> bool:
         """Whether it was seen within the lease and has not said good-bye. A time in the future does not count."""
         return not self.left and abs((now - self.seen_at).total_seconds()) <= LEASE_S
@@ -193,7 +201,17 @@ class _Claim:
     claimed_at: _Moment
 
 
+@dataclass(frozen=True, slots=True)
+class _StopNote:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    why: str
+    max_cost_of: str | None = None
+    max_cost_usd: _Amount | None = None
+
+
 _JOURNAL: Final = TypeAdapter(WorkerJournal)
+_STOP: Final = TypeAdapter(_StopNote)
 _DESCRIPTION: Final = TypeAdapter(_Description)
 _CLAIM: Final = TypeAdapter(_Claim)
 _NODE_FIELDS: Final = {each.name for each in fields(WorkerNode)}
@@ -358,9 +376,28 @@ class JobFolder:
 
     # Stopping
 
-    def stop(self, run_id: str, why: str) -> None:
-        """Ask the workers of a run to finish what they are at and to take nothing new."""
-        self._objects.replace(f"{self._root}/stops/{run_id}.json", json.dumps({"why": why}).encode())
+    def stop(self, run_id: str, why: str, limit: tuple[str, float] | None = None) -> None:
+        """Ask the workers of a run to finish what they are at and to take nothing new.
+
+        Args:
+            run_id: the run.
+            why: in a word.
+            limit: where it stops because of what the job has cost: which cost, and how much it may be in USD.
+        """
+        note: dict[str, object] = {"why": why}
+        if limit is not None:
+            note["max_cost_of"], note["max_cost_usd"] = limit
+        self._objects.replace(f"{self._root}/stops/{run_id}.json", json.dumps(note).encode())
+
+    def stopped_at_usd(self, of: str) -> float | None:
+        """The highest limit of this cost at which a run of this job has stopped; None if none has."""
+        limits = []
+        for run_id in self._shared.names(f"{self._root}/stops", RUN_ID, ".json"):
+            key = f"{self._root}/stops/{run_id}.json"
+            note = self._shared.read_if_there(key, _STOP.validate_json, MAX_STOP_BYTES)
+            if note is not None and note.max_cost_of == of and note.max_cost_usd is not None:
+                limits.append(note.max_cost_usd)
+        return max(limits, default=None)
 
     def end_run(self, run_id: str) -> None:
         """Say that no worker of this run is left."""

@@ -195,16 +195,20 @@ def refuse_spot_driver() -> None:
 
 
 @contextmanager
-def ray_running() -> Iterator[None]:
-    """Ray as this job wants it: errors of a block cost that block, and nothing but ours is printed."""
+def ray_running() -> Iterator[bool]:
+    """Ray as this job wants it: errors of a block cost that block, and nothing but ours is printed.
+
+    Gives whether it runs on this machine alone, for this job.
+    """
     started_here = not ray.is_initialized()
+    is_own = started_here and not os.environ.get("RAY_ADDRESS")
     if started_here:
         # RAY_ADDRESS names the cluster, as under `ray job submit`. Without it we start our own; Ray would join the one
         # that a file in /tmp names, which every user of this machine may write.
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
-        else:
+        if is_own:
             start_private_ray()
+        else:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
     context: Any = DataContext.get_current()
     before = (context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start)
     context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = -1, False, False
@@ -214,7 +218,7 @@ def ray_running() -> Iterator[None]:
     level_before = data_logger.level
     data_logger.setLevel(logging.ERROR)
     try:
-        yield
+        yield is_own
     finally:
         data_logger.setLevel(level_before)
         context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = before

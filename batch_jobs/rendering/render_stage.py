@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn, cast
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import pyarrow as pa
 import ray.util.metrics
@@ -31,6 +31,9 @@ from orchestrion.clock import Clock, SystemClock
 from orchestrion.rendering.admission import Pool
 from orchestrion.rendering.config import RenderConfig
 from orchestrion.telemetry.metrics import RayMetrics, RayRecorder
+
+if TYPE_CHECKING:
+    from orchestrion.rendering.executor import Executor
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +86,14 @@ class RenderStage:
         self._run_id = assignment.run_id
         self._clock: Clock = clock
         self._journal = Journal(assignment.folder, identity, clock)
-        # Before models and signal processing are loaded: the time that this takes is paid for, too.
+        self._drain = NodeDrain.of_this_process()
+        self._leaving = False
+        self._changed = threading.Condition()
+        self._in_hand = 0
+        self._executor: Executor | None = None
+        # Before models and signal processing are loaded: that time is paid for too, also where it ends in a kill.
         self._write_journal()
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         # Not above: the driver imports this file and renders nothing.
         from orchestrion.rendering.executor import Executor
         from orchestrion.rendering.policy import catalog_policy
@@ -97,22 +106,18 @@ class RenderStage:
             node_id=here.node_id,
             prices=assignment.prices.table,
         )
-        self._executor = Executor(
+        executor = Executor(
             renderer,
             catalog_policy(config.slots, _mastering_threads(node, config.threads)),
             clock,
             checkpoints=PartialPieces(assignment.folder.objects, assignment.folder.job_id, renderer.signer),
             sleep=time.sleep,
         )
-        self._executor.start()
+        executor.start()
         self._worker = ShardWorker(
-            assignment.folder, assignment.prices, renderer, self._executor, self._journal, clock, time.sleep
+            assignment.folder, assignment.prices, renderer, executor, self._journal, clock, time.sleep
         )
-        self._drain = NodeDrain.of_this_process()
-        self._leaving = False
-        self._changed = threading.Condition()
-        self._in_hand = 0
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        self._executor = executor
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """One row of `worker.SUMMARY_SCHEMA` about the shard in this block."""
@@ -134,8 +139,8 @@ class RenderStage:
             if deadline is not None:
                 left_s = (deadline - self._clock.now()).total_seconds()
                 self._leave(min(max(0.0, left_s - RESERVE_S), LEAVE_WITHIN_S))
-            if self._executor.is_stuck:
-                self._give_up()
+            if self._executor is not None and self._executor.is_stuck:
+                self._give_up(self._executor.policy.stall_s)
             if self._clock.monotonic_s() - written_s >= BEAT_S:
                 self._write_journal()
                 self._stop_if_asked()
@@ -150,7 +155,7 @@ class RenderStage:
 
     def _stop_if_asked(self) -> None:
         try:
-            if self._folder.is_stopped(self._run_id):
+            if self._executor is not None and self._folder.is_stopped(self._run_id):
                 self._executor.stop(STOP_WITHIN_S)
         except Exception:
             logger.warning("whether the run is to stop could not be read", exc_info=True)
@@ -162,15 +167,16 @@ class RenderStage:
         logger.warning("the node is being taken away; %.1f s to finish what is in progress", within_s)
         ends_s = self._clock.monotonic_s() + within_s
         self._leaving = True
-        self._executor.stop(within_s)
+        if self._executor is not None:
+            self._executor.stop(within_s)
         with self._changed:
             self._changed.wait_for(lambda: not self._in_hand, max(0.0, ends_s - self._clock.monotonic_s()) + RESERVE_S)
         self._write_journal(left=True)
         os._exit(0)
 
-    def _give_up(self) -> NoReturn:
+    def _give_up(self, stall_s: float) -> NoReturn:
         """End a process whose model hangs: Ray starts another one and gives it the shards of this one."""
-        logger.error("nothing has moved for %.0f s; this process ends itself", self._executor.policy.stall_s)
+        logger.error("nothing has moved for %.0f s; this process ends itself", stall_s)
         self._write_journal()
         os._exit(1)
 

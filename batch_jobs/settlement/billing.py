@@ -122,7 +122,7 @@ def node_bills(
                 node=node,
                 up_from=up_from,
                 up_to=up_to,
-                workers=len(those),
+                workers=sum(worker.renders for worker in those),
                 reserved_device_seconds=math.fsum(map(prices.reserved_device_seconds, those)),
                 cost_usd=(up_to - up_from).total_seconds() / 3600.0 * node.usd_per_node_hour,
             )

@@ -6,8 +6,7 @@ Workers render at these prices, and runs are settled at them. A journal only nam
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batch_jobs.job_store.job_folder import WorkerJournal, WorkerNode
@@ -80,12 +79,6 @@ class JobPrices:
         """Seconds of devices that a process kept from others: of no more devices than its machine has."""
         devices = min(worker.reserved_devices, self.of(worker.node).devices)
         return devices * (worker.seen_at - worker.up_from).total_seconds()
-
-    def spent_usd(self, workers: Iterable[WorkerJournal]) -> float:
-        """What these had to themselves, at the price of their machines, also while they waited."""
-        return math.fsum(
-            self.reserved_device_seconds(worker) * self.of(worker.node).usd_per_device_second for worker in workers
-        )
 
     def _tell(self, node: WorkerNode, node_type: str, market: str) -> None:
         if (node.node_type, node.market) not in self._told:

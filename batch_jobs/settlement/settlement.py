@@ -106,6 +106,18 @@ def shard_totals(shard: pa.Table) -> Totals:
     )
 
 
+def charged_usd(folder: JobFolder) -> float:
+    """What the renders of all tracks in a job's shards cost, settled or not."""
+    shards = (folder.shard(name, ["track.charged_usd"]) for name in folder.committed())
+    return math.fsum(
+        value
+        for shard in shards
+        if shard is not None
+        for value in rows_of(shard, "track")["charged_usd"].to_numpy()
+        if 0.0 <= value < math.inf
+    )
+
+
 def rows_of(shard: pa.Table, kind: str) -> pa.Table:
     """The tracks, failures or attempts of a shard, as far as their columns were read."""
     structs = shard[kind].drop_null().combine_chunks()

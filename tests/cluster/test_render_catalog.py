@@ -98,7 +98,7 @@ def test_what_the_node_cost_is_what_the_tracks_carry_and_what_is_left_over(first
     assert_the_bill_is_explained(out, summary.job_id)
     parts = totals.charged_usd + totals.waste_usd + totals.idle_usd + totals.unallocated_usd
     assert parts == pytest.approx(totals.node_usd, rel=1e-9)
-    assert "not this job's" in summary.describe()
+    assert "that no track carries" in summary.describe()
 
 
 def test_a_duplicate_row_is_rendered_once_and_reported_twice(first_run):

@@ -154,10 +154,3 @@ def test_a_process_had_no_more_devices_than_its_machine_has():
 
     assert bill.reserved_device_seconds == 20.0
     assert split_bill(1.0, 0.0, [bill]).unallocated_usd == 0.0
-
-
-def test_what_a_job_has_cost_counts_workers_also_while_they_wait():
-    # At this price a device is 0.50 USD a second.
-    journals = [worker("a", from_s=0, to_s=10), worker("b", from_s=5, to_s=10, devices=2.0, on=node(devices=2))]
-
-    assert prices().spent_usd(journals) == pytest.approx(10.0)
