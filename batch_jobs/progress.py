@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
@@ -46,21 +47,25 @@ class JobProgress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the rate so far; None until there is a rate."""
-        return self.elapsed_s * (self.rows - self.done) / self.done_now if self.done_now else None
+        """Seconds left at the rate at which rows were rendered; None until one was.
+
+        What was found in the store says nothing of how long the others take.
+        """
+        made = self.done_now - self.totals.cache_hits
+        return self.elapsed_s * (self.rows - self.done) / made if made > 0 else None
 
     def describe(self) -> str:
         """For example "12/24 rows · 10 tracks, 2 failed, 3 cached · 1.4 tracks/s · $0.00012 · 8 s left"."""
-        left = "starting" if self.left_s is None else f"{self.left_s:.0f} s left"
+        left = "time left unknown" if self.left_s is None else f"{self.left_s:.0f} s left"
         totals = self.totals
         return (
             f"{self.done}/{self.rows} rows · {totals.tracks} tracks, {totals.failures} failed, "
             f"{totals.cache_hits} cached · {self.tracks_per_s:.2f} tracks/s · ${totals.charged_usd:.6f} · {left}"
         )
 
-    def to_json(self) -> str:
-        """The same as one line of JSON."""
-        values = {
+    def to_values(self) -> dict[str, object]:
+        """The same as JSON values."""
+        return {
             "rows": self.rows,
             "done": self.done,
             "done_before": self.done_before,
@@ -73,7 +78,19 @@ class JobProgress:
             "elapsed_s": round(self.elapsed_s, 3),
             "left_s": None if self.left_s is None else round(self.left_s, 1),
         }
-        return json.dumps(values, allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: the last thing that is said of it."""
+
+    exit_code: int
+    #: complete, interrupted, budget, failed or unusable.
+    state: str
+    #: In a line.
+    message: str
+    #: Figures of the whole job, where it came so far: counts and money over all its runs.
+    figures: Mapping[str, object] = field(default_factory=dict)
 
 
 class ProgressView(Protocol):
@@ -86,7 +103,15 @@ class ProgressView(Protocol):
     ) -> None: ...
 
     def __call__(self, progress: JobProgress) -> None:
-        """Show this."""
+        """Show this. Any thread may, one at a time."""
+        ...
+
+    def say(self, what: str | None) -> None:
+        """Show what the run is at or waits for; None: it renders, and nothing is in its way."""
+        ...
+
+    def end(self, ending: Ending) -> None:
+        """Show how the run ended."""
         ...
 
 
@@ -95,13 +120,13 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar = Progress(
-            TextColumn("rendering"),
+            TextColumn("{task.fields[phase]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("rows", total=None, figures="starting")
+        self._task = self._bar.add_task("rows", total=None, figures="", phase="starting")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -115,15 +140,25 @@ class ProgressBar:
         figures = progress.describe().partition(" · ")[2]
         self._bar.update(self._task, total=progress.rows, completed=progress.done, figures=figures)
 
+    def say(self, what: str | None) -> None:
+        """Show it before the bar."""
+        self._bar.update(self._task, phase=what or "rendering")
+
+    def end(self, ending: Ending) -> None:
+        """Leave the bar as it is, and write below it how it ended."""
+        self._bar.stop()
+        sys.stderr.write(ending.message + "\n")
+
 
 class ProgressLines:
-    """A line every few seconds, and one at the end."""
+    """A line every few seconds, one for each thing that the run waits for, and one at the end."""
 
-    def __init__(self, out: TextIO, monotonic_s: Callable[[], float], line: Callable[[JobProgress], str]) -> None:
+    def __init__(self, out: TextIO, monotonic_s: Callable[[], float]) -> None:
         self._out = out
         self._monotonic_s = monotonic_s
-        self._line = line
         self._shown_s = float("-inf")
+        self._said: str | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -133,15 +168,83 @@ class ProgressLines:
 
     def __call__(self, progress: JobProgress) -> None:
         """Write a line if it is time for one."""
-        if self._monotonic_s() - self._shown_s >= SECONDS_PER_LINE or progress.done == progress.rows:
-            self._shown_s = self._monotonic_s()
-            print(self._line(progress), file=self._out, flush=True)
+        with self._lock:
+            if self._monotonic_s() - self._shown_s >= SECONDS_PER_LINE or progress.done == progress.rows:
+                self._shown_s = self._monotonic_s()
+                print(progress.describe(), file=self._out, flush=True)
+
+    def say(self, what: str | None) -> None:
+        """Write it when it is something new."""
+        with self._lock:
+            if what is not None and what != self._said:
+                print(what, file=self._out, flush=True)
+            self._said = what
+
+    def end(self, ending: Ending) -> None:
+        """Write it."""
+        with self._lock:
+            print(ending.message, file=self._out, flush=True)
+
+
+class JsonLines:
+    """One JSON object a line, for a program: every line has `event`, and the last one is `end`."""
+
+    def __init__(self, out: TextIO, monotonic_s: Callable[[], float]) -> None:
+        self._out = out
+        self._monotonic_s = monotonic_s
+        self._began_s = monotonic_s()
+        self._newest: JobProgress | None = None
+        self._newest_s = self._began_s
+        self._waiting: str | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def __call__(self, progress: JobProgress) -> None:
+        """Write it."""
+        with self._lock:
+            self._newest, self._newest_s, self._waiting = progress, self._monotonic_s(), None
+            self._write("progress", progress.to_values() | {"waiting": None})
+
+    def say(self, what: str | None) -> None:
+        """Write it, with the figures as they are by now."""
+        with self._lock:
+            self._waiting = what
+            if self._newest is None:
+                self._write("phase", {"waiting": what, "elapsed_s": round(self._monotonic_s() - self._began_s, 3)})
+                return
+            now = replace(self._newest, elapsed_s=self._newest.elapsed_s + self._monotonic_s() - self._newest_s)
+            self._write("progress", now.to_values() | {"waiting": what})
+
+    def end(self, ending: Ending) -> None:
+        """Write the last line."""
+        with self._lock:
+            self._write(
+                "end",
+                {
+                    "exit_code": ending.exit_code,
+                    "state": ending.state,
+                    "message": ending.message,
+                    "elapsed_s": round(self._monotonic_s() - self._began_s, 3),
+                    **ending.figures,
+                },
+            )
+
+    def _write(self, event: str, values: Mapping[str, object]) -> None:
+        print(json.dumps({"event": event, **values}, allow_nan=False), file=self._out, flush=True)
 
 
 def progress_view(form: ProgressForm, monotonic_s: Callable[[], float]) -> ProgressView:
-    """The view that is asked for, on standard error; "auto" is a bar on a terminal and lines elsewhere."""
+    """The view that is asked for: JSON on standard output, alone there; the others on standard error.
+
+    "auto" is a bar on a terminal and lines elsewhere.
+    """
     if form == "json":
-        return ProgressLines(sys.stderr, monotonic_s, JobProgress.to_json)
+        return JsonLines(sys.stdout, monotonic_s)
     if form == "bar" or (form == "auto" and sys.stderr.isatty()):
         return ProgressBar()
-    return ProgressLines(sys.stderr, monotonic_s, JobProgress.describe)
+    return ProgressLines(sys.stderr, monotonic_s)

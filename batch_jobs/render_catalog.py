@@ -36,7 +36,7 @@ from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
-from batch_jobs.progress import JobProgress, progress_view
+from batch_jobs.progress import Ending, JobProgress, ProgressView, progress_view
 from batch_jobs.rendering.driver_journal import driver_journal
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
 from batch_jobs.rendering.malloc_tuning import share_one_arena
@@ -44,6 +44,7 @@ from batch_jobs.rendering.render_stage import Assignment
 from batch_jobs.settlement.outcomes import refused_row, shard_table
 from batch_jobs.settlement.prices import JobPrices
 from batch_jobs.settlement.settlement import charged_usd, settle
+from batch_jobs.standing import RENDERING, Standing, ticking
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import RenderConfig
@@ -87,6 +88,37 @@ class Summary:
             return EXIT_INFRASTRUCTURE
         return EXIT_SOME_FAILED if self.totals.failures else EXIT_OK
 
+    def in_a_line(self) -> str:
+        """How the run ended."""
+        run = self.run_totals
+        if self.state == "complete" and not run.tracks + run.failures:
+            return f"job {self.job_id} is complete: there was nothing to do"
+        to_do = self.row_count - self.totals.tracks - self.totals.failures
+        left = f", {to_do} still to do" if to_do else ""
+        return (
+            f"job {self.job_id} is {self.state}: {self.totals.tracks} tracks, {self.totals.failures} failures{left}, "
+            f"${self.totals.node_usd:.6f}"
+        )
+
+    def figures(self) -> dict[str, object]:
+        """The job over all its runs, as JSON values; money in USD."""
+        totals = self.totals
+        return {
+            "job_id": self.job_id,
+            "run_id": self.run_id,
+            "rows": self.row_count,
+            "tracks": totals.tracks,
+            "failures": totals.failures,
+            "cache_hits": totals.cache_hits,
+            "audio_s": round(totals.audio_s, 3),
+            "charged_usd": totals.charged_usd,
+            "waste_usd": totals.waste_usd,
+            "idle_usd": totals.idle_usd,
+            "unallocated_usd": totals.unallocated_usd,
+            "bill_usd": totals.node_usd,
+            "manifest": self.manifest_path,
+        }
+
     def describe(self) -> str:
         """The job in a few lines."""
         totals, run = self.totals, self.run_totals
@@ -109,6 +141,7 @@ def render_catalog(
     clock: Clock | None = None,
     stop: Stop | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    standing: Standing | None = None,
 ) -> Summary:
     """Have every row of a catalog rendered. Uses the Ray that runs in this process, or starts one and stops it again.
 
@@ -121,6 +154,7 @@ def render_catalog(
         clock: for moments and durations.
         stop: asked to stop, the run finishes or keeps what is in progress and ends in order.
         sleep: waits for a store or a ledger that was there when the run began, and is away.
+        standing: told what the run is at; another thread may look at it (`standing.ticking`).
 
     Raises:
         InvalidRequest: options, price or catalog cannot be used; nothing was rendered.
@@ -129,9 +163,11 @@ def render_catalog(
         ray.exceptions.RayError: the cluster failed.
     """
     clock, stop = clock or SystemClock(), stop or Stop()
-    started_at = clock.now()
+    started_at, standing = clock.now(), standing or Standing()
     # Also for a run that is to stop: it is settled all the same.
     retrying = StoreRetry(clock, sleep, is_over=lambda: False)
+    standing.away = lambda: retrying.away
+    standing.phase = "reading the catalog"
     config = options.render_config()
     prices = prices_of(options)
     _check_key(options, config)
@@ -139,7 +175,8 @@ def render_catalog(
     ledger = Ledger(objects, clock)
     with Plan() as plan:
         job = read_job(options, config, objects, plan, clock)
-        run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        standing.folder = job.folder
+        run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         assignment = Assignment(config, job.folder, prices, run_id, options.cpus_per_worker, options.gpus_per_worker)
         close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
@@ -151,7 +188,7 @@ def render_catalog(
         state: JobState = "failed"
         try:
             budget = _budget(job, options, prices, clock, run_totals, retrying)
-            for reported in _reports(job, assignment, options, clock, stop, budget, started_at, retrying):
+            for reported in _reports(job, assignment, options, clock, stop, budget, started_at, standing, retrying):
                 run_totals.add(reported)
                 on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
@@ -159,6 +196,7 @@ def render_catalog(
             state = "interrupted"
             raise
         finally:
+            standing.phase = "settling the run"
             entry = close(state, job.rows, clock, retrying)
             retrying(lambda: job.folder.end_run(run_id))
         if entry.state == "complete":
@@ -183,6 +221,7 @@ def _reports(
     stop: Stop,
     budget: Budget | None,
     started_at: datetime,
+    standing: Standing,
     retrying: Retry,
 ) -> Iterator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
@@ -197,6 +236,7 @@ def _reports(
         logger.warning("%s; nothing is begun. Give a higher --max-cost to go on", why)
         stop.at_max_cost()
         return
+    standing.phase = "starting Ray"
     # Ray ends first: this machine is up for the run until then.
     with ExitStack() as machine, ray_running() as is_own:
         if is_own:
@@ -204,8 +244,9 @@ def _reports(
             machine.enter_context(own)
         with watch(stop, job.folder, assignment.run_id, budget, clock):
             refuse_spot_driver()
+            standing.phase = RENDERING
             reports = execute(
-                job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying
+                job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying, standing
             )
             with closing(reports):
                 yield from (report.totals for report in reports)
@@ -253,38 +294,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parse(argv)
     if command.address:
         os.environ["RAY_ADDRESS"] = command.address
-    clock = SystemClock()
-    stop = Stop()
-    try:
-        if command.dry_run:
+    if command.dry_run:
+        try:
             sys.stdout.write(dry_run(command.options) + "\n")
             return EXIT_OK
+        except _FAILURES as error:
+            ending = _ended_by(error)
+            sys.stderr.write(ending.message + "\n")
+            return ending.exit_code
+    clock = SystemClock()
+    with progress_view(command.progress, clock.monotonic_s) as view:
+        ending, summary = _run(command.options, view, clock)
+        view.end(ending)
+    if summary is not None and command.progress != "json":
+        sys.stdout.write(summary.describe() + "\n")
+    return ending.exit_code
+
+
+def _run(options: RenderOptions, view: ProgressView, clock: Clock) -> tuple[Ending, Summary | None]:
+    """One run to its end, whatever that is; `view` is told of all of it but the end."""
+    stop, standing = Stop(), Standing()
+    view.say(standing.phase)
+    try:
         # Here and not in the function: the process is the command's own.
         share_one_arena()
-        _say_how_read(command.options)
-        with _signals_stop(stop), progress_view(command.progress, clock.monotonic_s) as view:
-            summary = render_catalog(command.options, view, clock, stop)
-    except (InvalidRequest, NotFound, VerificationFailed) as error:
-        sys.stderr.write(f"render_catalog: {error}\n")
-        return EXIT_UNUSABLE
-    except (RayError, StoreUnavailable, ConnectionError) as error:
-        sys.stderr.write(f"render_catalog: {type(error).__name__}: {error}\nRun the same command again to go on.\n")
-        return EXIT_INFRASTRUCTURE
-    except KeyboardInterrupt:
-        sys.stderr.write("render_catalog: stopped; what is rendered is kept. Run the same command again to go on.\n")
-        return 128 + signal.SIGINT
-    sys.stdout.write(summary.describe() + "\n")
+        with _signals_stop(stop), ticking(standing, clock, view.say):
+            # Before anything is spent: a dialect that was recognised wrongly shows here.
+            view.say("catalog: " + how_read(options.catalog, options.storage_options, options.column_map))
+            summary = render_catalog(options, view, clock, stop, standing=standing)
+    except _FAILURES as error:
+        return _ended_by(error), None
+    except (KeyboardInterrupt, SystemExit) as error:
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 128 + signal.SIGINT
+        message = "render_catalog: stopped; what is rendered is kept. Run the same command again to go on."
+        return Ending(code, "interrupted", message), None
+    code, message = summary.exit_code, summary.in_a_line()
     if stop.signal_number is not None and summary.state != "complete":
-        sys.stderr.write("render_catalog: stopped in order. Run the same command again to go on.\n")
-        return 128 + stop.signal_number
-    return summary.exit_code
+        code, message = 128 + stop.signal_number, f"{message}; stopped in order, run the same command again to go on"
+    return Ending(code, summary.state, message, summary.figures()), summary
 
 
-def _say_how_read(options: RenderOptions) -> None:
-    """Before anything is spent: a dialect that was recognised wrongly shows here."""
-    said = how_read(options.catalog, options.storage_options, options.column_map)
-    sys.stdout.write(f"catalog: {said}\n")
-    sys.stdout.flush()
+#: What ends a run with a message instead of a traceback.
+_FAILURES: Final = (InvalidRequest, NotFound, VerificationFailed, RayError, StoreUnavailable, ConnectionError)
+
+
+def _ended_by(error: Exception) -> Ending:
+    if isinstance(error, InvalidRequest | NotFound | VerificationFailed):
+        return Ending(EXIT_UNUSABLE, "unusable", f"render_catalog: {error}")
+    message = f"render_catalog: {type(error).__name__}: {error}\nRun the same command again to go on."
+    return Ending(EXIT_INFRASTRUCTURE, "failed", message)
 
 
 @contextmanager

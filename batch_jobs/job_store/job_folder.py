@@ -139,6 +139,10 @@ class WorkerJournal:
     attempts: tuple[AttemptRecord, ...] = field(default=())
     #: Whether it went in order (drained, stopped or done), and not by a sudden death.
     left: bool = False
+    #: Whether its models are loaded.
+    is_ready: bool = True
+    #: What it waits for, in words; None if it does not.
+    waiting: _Words | None = None
 
     @property
     def renders(self) -> bool:

@@ -28,6 +28,7 @@ from batch_jobs.rendering.malloc_tuning import release_free_memory
 from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
+from batch_jobs.standing import Standing
 from cluster.ray_internals import start_private_ray
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, StoreUnavailable
@@ -69,6 +70,7 @@ def execute(
     clock: Clock,
     is_stopping: Callable[[], bool],
     retrying: Retry,
+    standing: Standing,
 ) -> Generator[ShardReport]:
     """Have every open shard of the plan rendered; a report for each that was committed, as they come.
 
@@ -102,7 +104,7 @@ def execute(
         if is_stopping() or not is_open:
             return
         if elsewhere:
-            _wait_for_others(elsewhere, folder, assignment.run_id, clock, is_stopping, retrying)
+            _wait_for_others(elsewhere, folder, assignment.run_id, clock, is_stopping, retrying, standing)
         plan.note_committed(retrying(folder.committed))
         fruitless = 0 if commits or elsewhere else fruitless + 1
     if next(plan.open_shards(), None) is not None:
@@ -158,6 +160,7 @@ def _wait_for_others(
     clock: Clock,
     is_stopping: Callable[[], bool],
     retrying: Retry,
+    standing: Standing,
 ) -> None:
     """Wait until no run that is alive works on any of these shards."""
     logger.info("another run works on %d shards; waiting for it", len(shards))
@@ -170,8 +173,10 @@ def _wait_for_others(
         return {shard for shard in waiting - set(folder.committed()) if alive & folder.claims(shard).keys()}
 
     while waiting and not is_stopping():
+        standing.shards_elsewhere = len(waiting)
         time.sleep(OTHERS_S)
         waiting = retrying(still_waiting)
+    standing.shards_elsewhere = 0
 
 
 def workers_that_fit(options: RenderOptions) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder, WorkerJournal
 from batch_jobs.ledger.tables import TRACK, TWIN
 from batch_jobs.rendering.attempt import Attempt
 from orchestrion.clock import Clock
 from orchestrion.tracks.outcome import Failure
+
+#: Of what a process says that it waits for: an error of a library may quote its whole input.
+MAX_WAITING_CHARACTERS: Final = 300
 
 
 class Journal:
@@ -47,15 +51,29 @@ class Journal:
             self._twins += twins
             self._noted = {key: noted for key, noted in self._noted.items() if noted[0] != shard}
 
-    def write(self, left: bool = False) -> None:
+    def write(self, left: bool = False, is_ready: bool = True, waiting: str | None = None) -> None:
         """Replace the journal that the others see.
+
+        Args:
+            left: the process goes in order.
+            is_ready: its models are loaded.
+            waiting: what it waits for, in words.
 
         Raises:
             StoreUnavailable: it could not be written.
         """
         with self._writing:
             attempts = (*self._twins, *self._all())
-            self._folder.write_journal(replace(self.identity, seen_at=self._clock.now(), attempts=attempts, left=left))
+            self._folder.write_journal(
+                replace(
+                    self.identity,
+                    seen_at=self._clock.now(),
+                    attempts=attempts,
+                    left=left,
+                    is_ready=is_ready,
+                    waiting=waiting and waiting[:MAX_WAITING_CHARACTERS],
+                )
+            )
 
     def _all(self) -> list[AttemptRecord]:
         with self._lock:

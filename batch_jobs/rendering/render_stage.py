@@ -26,6 +26,7 @@ from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 from batch_jobs.rendering.worker import LEFT, ShardWorker
 from batch_jobs.settlement.prices import JobPrices
+from batch_jobs.standing import store_is_away
 from orchestrion.accounting.cost import Node, describe_node
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.rendering.admission import Pool
@@ -148,10 +149,15 @@ class RenderStage:
 
     def _write_journal(self, left: bool = False) -> None:
         try:
-            self._journal.write(left)
+            self._journal.write(left, is_ready=self._executor is not None, waiting=self._waiting())
         except Exception:
             # Also an unforeseen error: without its beat a process counts as dead.
             logger.warning("the journal could not be written", exc_info=True)
+
+    def _waiting(self) -> str | None:
+        executor = self._executor
+        away = None if executor is None else executor.store_away or self._worker.ledger_away
+        return None if away is None else store_is_away(self._clock.now(), away)
 
     def _stop_if_asked(self) -> None:
         try:

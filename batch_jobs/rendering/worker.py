@@ -28,7 +28,7 @@ from batch_jobs.settlement.settlement import shard_totals
 from orchestrion.clock import Clock
 from orchestrion.errors import ModelFailed, StoreUnavailable
 from orchestrion.resilience.retry_budget import RetryBudget, pause_s
-from orchestrion.resilience.store_retry import StoreRetry
+from orchestrion.resilience.store_retry import Away, StoreRetry
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.tracks.spec import TrackSpec
@@ -124,6 +124,12 @@ class ShardWorker:
         self._writing = StoreRetry(clock, sleep, lambda: executor.is_over)
         self._budget = RetryBudget()
         self._lock = SharedExclusiveLock()
+
+    @property
+    def ledger_away(self) -> Away | None:
+        """For how long the ledger has not answered, reading or writing; None if it answers. Any thread may ask."""
+        found = [away for retry in (self._reading, self._writing) if (away := retry.away)]
+        return max(found, key=lambda away: away.for_s, default=None)
 
     def take(self, block: pa.Table) -> pa.Table:
         """Take a shard (a table of `plan.WORK_SCHEMA`) as far as it goes; one row of `SUMMARY_SCHEMA`."""

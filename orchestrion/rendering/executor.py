@@ -30,7 +30,7 @@ from orchestrion.rendering.checkpoints import Checkpoints, Keeper
 from orchestrion.rendering.policy import Policy, RenderingSource
 from orchestrion.rendering.stall import Stage, StallWatch
 from orchestrion.rendering.task import Listener, Task
-from orchestrion.resilience.store_retry import Retry, StoreRetry, no_retry
+from orchestrion.resilience.store_retry import Away, Retry, StoreRetry, no_retry
 from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.request import TrackRequest
 
@@ -134,6 +134,12 @@ class Executor:
     def is_over(self) -> bool:
         """Whether it is stopped, and the time for what was open is over too."""
         return self._stop_at_s is not None and self._clock.monotonic_s() >= self._stop_at_s
+
+    @property
+    def store_away(self) -> Away | None:
+        """For how long the store has not answered, reading or writing; None if it answers. Any thread may ask."""
+        found = [away for retry in (self._reading, self._writing) if retry is not None and (away := retry.away)]
+        return max(found, key=lambda away: away.for_s, default=None)
 
     @property
     def store_is_lost(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from orchestrion.clock import Clock
@@ -34,6 +35,14 @@ def no_retry(call: Callable[[], _Result], /) -> _Result:
     return call()
 
 
+@dataclass(frozen=True, slots=True)
+class Away:
+    """That a store does not answer: for how long, and what it last said."""
+
+    for_s: float
+    error: str
+
+
 class StoreRetry:
     """What all threads of a process know of a store: whether it answers, and since when not.
 
@@ -52,6 +61,7 @@ class StoreRetry:
         self._sleep = sleep
         self._is_over = is_over
         self._away_since_s: float | None = None
+        self._last_error = ""
         #: Calls so far, of all threads: grows while the store is still asked.
         self.attempts = 0
 
@@ -60,6 +70,12 @@ class StoreRetry:
         """Whether no call was answered for as long as a call may wait."""
         since_s = self._away_since_s
         return since_s is not None and self._clock.monotonic_s() - since_s >= STORE_RETRY_S
+
+    @property
+    def away(self) -> Away | None:
+        """For how long the store has not answered; None if it did when it was asked last. Any thread may ask."""
+        since_s = self._away_since_s
+        return None if since_s is None else Away(self._clock.monotonic_s() - since_s, self._last_error)
 
     def __call__(self, call: Callable[[], _Result], /) -> _Result:
         """Call; while the store is away, wait and call again.
@@ -74,6 +90,7 @@ class StoreRetry:
                 result = call()
             except StoreUnavailable as error:
                 now_s = self._clock.monotonic_s()
+                self._last_error = str(error)
                 if self._away_since_s is None:
                     self._away_since_s = now_s
                 if self._is_over() or self.is_lost or now_s - began_s >= STORE_RETRY_S:

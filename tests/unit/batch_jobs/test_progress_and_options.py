@@ -9,7 +9,7 @@ import pytest
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
-from batch_jobs.progress import JobProgress, ProgressLines
+from batch_jobs.progress import Ending, JobProgress, JsonLines, ProgressLines
 from batch_jobs.render_catalog import Summary, main
 from orchestrion.errors import InvalidRequest
 
@@ -18,34 +18,85 @@ def test_progress_says_rate_cost_and_time_left_of_this_run_and_where_the_whole_j
     done = Totals(tracks=10, failures=2, cache_hits=3, charged_usd=0.00012)
     progress = JobProgress(30, done_before=6, totals=done, elapsed_s=8.0)
 
-    assert (progress.tracks_per_s, progress.left_s) == (1.25, 8.0)
-    assert progress.describe() == "18/30 rows · 10 tracks, 2 failed, 3 cached · 1.25 tracks/s · $0.000120 · 8 s left"
+    assert (progress.tracks_per_s, progress.left_s) == (1.25, pytest.approx(8.0 * 12 / 9))
+    assert progress.describe() == "18/30 rows · 10 tracks, 2 failed, 3 cached · 1.25 tracks/s · $0.000120 · 11 s left"
 
 
 def test_before_its_first_row_a_run_knows_no_time_left():
     progress = JobProgress(30, done_before=6, totals=Totals(), elapsed_s=8.0)
 
-    assert progress.left_s is None and "starting" in progress.describe()
-    assert json.loads(progress.to_json())["left_s"] is None
+    assert progress.left_s is None and "time left unknown" in progress.describe()
+    assert progress.to_values()["left_s"] is None
 
 
-def test_a_tick_is_one_line_of_json():
-    line = JobProgress(4, 1, Totals(tracks=2, audio_s=3.5, charged_usd=0.25), elapsed_s=2.0).to_json()
+def test_what_was_in_the_store_says_nothing_of_the_time_left():
+    assert JobProgress(1000, 0, Totals(tracks=400, cache_hits=400), elapsed_s=2.0).left_s is None
 
-    assert "\n" not in line
-    assert json.loads(line) == {
-        "rows": 4, "done": 3, "done_before": 1, "tracks": 2, "failures": 0, "cache_hits": 0, "audio_s": 3.5,
-        "charged_usd": 0.25, "tracks_per_s": 1.0, "elapsed_s": 2.0, "left_s": 1.0,
+
+def json_lines(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_for_a_program_every_line_is_json_and_the_last_one_says_how_it_ended():
+    out, now = io.StringIO(), iter([0.0, 1.5, 2.0, 9.0, 20.0])
+    lines = JsonLines(out, lambda: next(now))
+    lines.say("starting Ray")
+    lines(JobProgress(4, 1, Totals(tracks=2, audio_s=3.5, charged_usd=0.25), elapsed_s=2.0))
+    lines.say("2 of 2 render processes wait: the store has not answered")
+    lines.end(Ending(3, "failed", "StoreUnavailable: nobody answers", {"bill_usd": 0.5}))
+
+    phase, progress, waiting, end = json_lines(out.getvalue())
+    assert phase == {"event": "phase", "waiting": "starting Ray", "elapsed_s": 1.5}
+    assert progress == {
+        "event": "progress", "rows": 4, "done": 3, "done_before": 1, "tracks": 2, "failures": 0, "cache_hits": 0,
+        "audio_s": 3.5, "charged_usd": 0.25, "tracks_per_s": 1.0, "elapsed_s": 2.0, "left_s": 1.0, "waiting": None,
+    }  # fmt: skip
+    assert waiting["waiting"].startswith("2 of 2") and waiting["elapsed_s"] == 9.0, "time goes on while it waits"
+    assert end == {
+        "event": "end", "exit_code": 3, "state": "failed", "message": "StoreUnavailable: nobody answers",
+        "elapsed_s": 20.0, "bill_usd": 0.5,
     }  # fmt: skip
 
 
 def test_lines_come_every_few_seconds_and_always_at_the_end():
     out, now = io.StringIO(), iter([0, 0, 1, 6, 6, 7, 7, 7])
-    lines = ProgressLines(out, lambda: next(now), JobProgress.describe)
+    lines = ProgressLines(out, lambda: next(now))
     for done in range(1, 5):
         lines(JobProgress(4, 0, Totals(tracks=done), elapsed_s=done))
+    lines.end(Ending(0, "complete", "job j is complete"))
 
-    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["1/4", "3/4", "4/4"]
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["1/4", "3/4", "4/4", "job"]
+
+
+def test_lines_say_what_a_run_waits_for_once():
+    out = io.StringIO()
+    lines = ProgressLines(out, lambda: 0.0)
+    for what in ("starting Ray", "starting Ray", None, "starting Ray"):
+        lines.say(what)
+
+    assert out.getvalue() == "starting Ray\nstarting Ray\n"
+
+
+def test_a_run_without_ray_ends_with_its_figures_in_the_last_line(tmp_path, capfd):
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"prompt": " "}) + "\n")
+    command = ["--catalog", str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "out"), "--progress", "json"]
+
+    codes = [main(command), main(command)]
+
+    lines = json_lines(capfd.readouterr().out)
+    assert lines[0] == {"event": "phase", "waiting": "starting", "elapsed_s": lines[0]["elapsed_s"]}
+    first, second = (line for line in lines if line["event"] == "end")
+    assert codes == [5, 5] == [first["exit_code"], second["exit_code"]]
+    assert (first["state"], first["rows"], first["failures"], first["bill_usd"]) == ("complete", 1, 1, 0.0)
+    assert "nothing to do" in second["message"] and lines[-1] == second
+
+
+def test_what_cannot_be_used_is_the_last_line_too(tmp_path, capfd):
+    assert main(["--catalog", "nowhere.csv", "--out", str(tmp_path / "out"), "--progress", "json"]) == 2
+
+    end = json_lines(capfd.readouterr().out)[-1]
+    assert (end["event"], end["exit_code"], end["state"]) == ("end", 2, "unusable")
+    assert "nowhere.csv" in end["message"]
 
 
 def test_the_key_is_this_persons_own_unless_another_is_named(tmp_path, monkeypatch):
