@@ -152,7 +152,8 @@ def _cell(scalar: pa.Scalar) -> object:
             return BadCell(f"{scalar.as_buffer().size} bytes", f"is longer than {MAX_LINE_BYTES} bytes")
         cell = scalar.as_py()
         if isinstance(cell, Decimal):
-            cell = float(cell)
+            # Ids of databases are decimals of up to 38 digits, of which a float holds 15.
+            cell = int(cell) if cell == int(cell) else float(cell)
         # Impala, Hive and old Spark write text as bytes.
         if isinstance(cell, bytes):
             try:

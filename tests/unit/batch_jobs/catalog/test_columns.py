@@ -1,11 +1,14 @@
 """Columns that the catalog calls otherwise: which is which is said once, and a wrong word is an error and no guess."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_jobs.catalog.columns import COLUMNS
+from batch_jobs.catalog.files import READERS
 from batch_jobs.catalog.rows import how_read
 from batch_jobs.options import parse
 from batch_jobs.render_catalog import main
@@ -113,3 +116,15 @@ def test_a_name_may_hold_an_equals_sign():
     command = parse(["--catalog", "c", "--out", "o", "--map", "prompt=a=b", "--map", " title = Titel "])
 
     assert command.options.column_map == {"prompt": "a=b", "title": "Titel"}
+
+
+def test_the_documentation_has_every_column_and_every_kind_of_file(pytestconfig):
+    text = (pytestconfig.rootpath / "docs" / "catalogs.md").read_text(encoding="utf-8")
+    columns, files = (text.partition(f"## {name}")[2].partition("\n## ")[0] for name in ("Columns", "Files"))
+    named = [set(re.findall(r"`([^`]+)`", row.split("|")[1])) for row in columns.splitlines() if row.startswith("| `")]
+    kinds_of_file = [
+        set(re.findall(r"`(\.[^`]+)`", row.split("|")[1])) for row in files.splitlines() if row[:2] == "| "
+    ]
+
+    assert set().union(*named) == set(COLUMNS)
+    assert set().union(*kinds_of_file) == set(READERS)

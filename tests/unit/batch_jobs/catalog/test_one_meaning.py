@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
@@ -158,6 +159,16 @@ def test_arrow_s_own_types_are_read(tmp_path):
         ("a", 1, 3.0, 90.0),
         ("b", 2, 4.0, None),
     ]
+
+
+def test_the_ids_of_a_database_keep_all_their_digits(tmp_path):
+    ids = pa.array([Decimal("12345678901234567890123456789012345678"), Decimal("7")], pa.decimal128(38, 0))
+    pq.write_table(pa.table({"prompt": ["a", "b"], "row_id": ids, "seed": ids.take([1, 1])}), tmp_path / "c.parquet")
+
+    rows = rows_of(tmp_path / "c.parquet")
+
+    assert [row.row_id for row in rows] == ["12345678901234567890123456789012345678", "7"]
+    assert [row.spec.seed for row in rows] == [7, 7]
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view(), "dictionary"])

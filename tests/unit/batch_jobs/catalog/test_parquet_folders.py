@@ -41,6 +41,13 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_rows_are_numbered_throug
     )
 
 
+def test_the_order_is_that_of_the_names_whatever_a_store_lists_first(folder, monkeypatch):
+    listed = LocalFileSystem.find
+    monkeypatch.setattr(LocalFileSystem, "find", lambda self, path: listed(self, path)[::-1])
+
+    assert prompts(rows_of(folder)) == ["a", "b", "c", "d", "e"]
+
+
 def test_a_pattern_takes_the_files_that_match(folder):
     assert prompts(rows_of(f"{folder}/part-*.parquet")) == ["a", "b", "c"]
     assert prompts(rows_of(f"{folder}/**/part-?.*")) == ["a", "b", "d", "e"]
