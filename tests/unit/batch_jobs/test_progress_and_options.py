@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,23 @@ def test_a_limit_and_a_name_make_another_job(tmp_path, monkeypatch, capsys):
     jobs = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"]
     assert sorted(job["rows"] for job in jobs.values()) == [1, 2, 2]
     assert all(name.startswith("c-") for name in jobs)
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "linked"])
+def test_a_job_goes_on_in_a_ledger_that_was_moved_copied_or_linked_to(tmp_path, monkeypatch, capsys, how):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS)
+    main(["--catalog", "c.jsonl", "--out", "out"])
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    {"moved": shutil.move, "copied": shutil.copytree, "linked": lambda old, new: Path(new).symlink_to(old)}[how](
+        tmp_path / "out", tmp_path / "elsewhere"
+    )
+
+    assert main(["--catalog", "c.jsonl", "--out", "elsewhere", "--resume"]) == 5
+
+    assert (tmp_path / "elsewhere" / "manifest.json").read_bytes() == before
+    written = [path for path in tmp_path.glob("elsewhere/**/*.json") if str(tmp_path) in path.read_text()]
+    assert written == []
 
 
 def test_a_job_stays_with_its_store(tmp_path, monkeypatch, capsys):
