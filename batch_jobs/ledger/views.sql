@@ -1,4 +1,4 @@
--- A ledger's tables as views, and the questions that are asked most, for DuckDB 1.2 or newer:
+-- A ledger's tables as views, and the questions that are asked most, for DuckDB (tested with 2.0):
 --
 --     cd out/catalog && duckdb -init …/batch_jobs/ledger/views.sql
 --

@@ -24,7 +24,16 @@ from batch_jobs.reports.costs import cost_report
 from batch_jobs.settlement.outcomes import shard_table
 from orchestrion.errors import InvalidRequest
 from orchestrion.storage.object_store import Objects
-from tests.unit.batch_jobs.committed_job import START, CommittedJob, failure, node, noted, track, worker
+from tests.unit.batch_jobs.committed_job import (
+    START,
+    CommittedJob,
+    assert_readable,
+    failure,
+    node,
+    noted,
+    track,
+    worker,
+)
 from tests.unit.batch_jobs.older_ledger import make_older
 from tests.unit.batch_jobs.sample_ledger import sample_ledger
 from tests.unit.batch_jobs.settlement.test_settlement import DyingObjects, Killed
@@ -260,6 +269,8 @@ def test_a_first_commit_that_is_killed_between_any_two_writes_leaves_a_ledger_th
             dying.commit(lambda _, added=added: Change(added={"tracks": added}))
         except Killed:
             was_killed = True
+        if was == "nothing":
+            assert_readable(place)
         snapshot = Ledger(Objects(str(place)), clock).snapshot()
         lines = [line for file in snapshot.tables["tracks"] for line in read_lines(place, file)]
         assert sorted(lines) in (old, [*old, 2])
