@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.progress import JobProgress, ProgressLines
 from batch_jobs.render_catalog import Summary, main
+from batch_jobs.shared_folder import RUN_ID
 from orchestrion.errors import InvalidRequest
 
 
@@ -166,6 +168,10 @@ def test_a_catalog_of_bad_rows_only_needs_no_cluster(tmp_path, monkeypatch, caps
 
     [job] = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"].values()
     assert (job["rows"], job["totals"]["failures"], job["state"]) == (2, 2, "complete")
+    failures = ledger_dataset("out", {}, "failures").to_table().to_pylist()
+    assert [row["line"] for row in failures] == [1, 2]
+    [run_id] = {row["run_id"] for row in failures}
+    assert RUN_ID.fullmatch(run_id)
 
 
 def test_running_it_again_adds_nothing_and_says_the_same(tmp_path, monkeypatch, capsys):

@@ -36,7 +36,7 @@ from tests.unit.batch_jobs.committed_job import (
 )
 from tests.unit.batch_jobs.older_ledger import make_older
 from tests.unit.batch_jobs.sample_ledger import sample_ledger
-from tests.unit.batch_jobs.settlement.test_settlement import DyingObjects, Killed
+from tests.unit.batch_jobs.settlement.test_settlement import DyingObjects, Killed, first_round, retried
 
 #: Names of folders that Hive's readers take for a day and a model.
 HIVE_LIKE = "day=2020-01-01/model=other"
@@ -193,6 +193,22 @@ def test_one_file_of_an_older_layout_is_written_anew_even_where_there_is_nothing
     compact(Ledger(Objects(str(tmp_path / "out")), clock))
 
     assert with_duckdb(paths_of(tmp_path / "out")) == [(1, date(2026, 1, 1), "composer")]
+
+
+def test_rows_that_are_tried_again_leave_the_failures_of_an_older_release(tmp_path, clock):
+    clock.reading_s = 100_000.0
+    job = CommittedJob(tmp_path / "out", clock)
+    first_round(job)
+    job.close(rows=4)
+    make_older(tmp_path / "out")
+
+    retried(job, (1, 3.0), (3, 5.0), still_failed=[2])
+    totals = job.close(run_id="run-2", rows=4)
+
+    assert (totals.tracks, totals.failures) == (3, 1)
+    assert job.rows("tracks", "line") == [(1,), (3,), (4,)]
+    assert job.rows("failures", "line") == [(2,)]
+    assert_readable(tmp_path / "out")
 
 
 def test_a_release_that_knows_only_the_older_layout_is_told_so(tmp_path, clock):
