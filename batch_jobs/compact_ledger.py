@@ -1,8 +1,8 @@
 """Make a ledger's many small files few: `python -m batch_jobs.compact_ledger --ledger out/catalog`.
 
-Each settlement of a job adds files to each day and model that it touched. This joins those of one folder, in one
-commit, and deletes what no longer counts. Jobs may go on committing meanwhile, and a reader of an older manifest finds
-the old files for a day.
+Each settlement of a job adds files to each day and model that it touched. This joins those of one day and model, in one
+commit, gives files of older releases the columns and the place that files have today, and deletes what no longer
+counts. Jobs may go on committing meanwhile, and a reader of an older manifest finds the old files for a day.
 """
 
 from __future__ import annotations
@@ -38,18 +38,22 @@ class Compaction:
     deleted: int
 
 
-def small_files(snapshot: Snapshot) -> dict[tuple[str, str, str | None], tuple[LedgerFile, ...]]:
-    """The files to join: by table, day and model, those that are not full, where there are several."""
+def files_to_join(snapshot: Snapshot) -> dict[tuple[str, str, str | None], tuple[LedgerFile, ...]]:
+    """The files to write anew, by table, day and model: several that are not full, and all of older layouts."""
     found: dict[tuple[str, str, str | None], list[LedgerFile]] = defaultdict(list)
     for table, files in snapshot.tables.items():
         for file in files:
-            if file.rows < MAX_ROWS_PER_FILE:
+            if file.rows < MAX_ROWS_PER_FILE or file.is_of_hive:
                 found[table, file.day, file.model].append(file)
-    return {partition: tuple(files) for partition, files in found.items() if len(files) > 1}
+    return {
+        partition: tuple(files)
+        for partition, files in found.items()
+        if len(files) > 1 or any(file.is_of_hive for file in files)
+    }
 
 
 def compact(ledger: Ledger, keep: timedelta = ABANDONED_AFTER) -> Compaction:
-    """Join the small files of each folder, in one commit, and sweep.
+    """Join the small files of each day and model, in one commit, and sweep. Files of older layouts get today's.
 
     Args:
         ledger: which.
@@ -64,7 +68,7 @@ def compact(ledger: Ledger, keep: timedelta = ABANDONED_AFTER) -> Compaction:
     def build(newest: Snapshot) -> Change | None:
         added: dict[str, list[LedgerFile]] = defaultdict(list)
         removed: list[str] = []
-        for (table, _, _), files in small_files(newest).items():
+        for (table, _, _), files in files_to_join(newest).items():
             if files not in joined:
                 joined[files] = _join(ledger, table, files)
             added[table] += joined[files]

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from batch_jobs.reports.costs import MONEY, WhatIf, cost_report
+from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.reports.costs import FAILED_ROWS_SCHEMA, MONEY, WhatIf, cost_report, failed_rows
+from batch_jobs.reports.csv_files import write_csv
 from batch_jobs.reports.page import report_page
 from batch_jobs.reports.terminal import print_report
 from orchestrion.accounting.cost import PriceTable
@@ -69,9 +70,6 @@ _NODES_SCHEMA: Final = pa.schema(
         *((name, pa.float64()) for name in ("reserved_device_seconds", "cost_usd", "unallocated_usd", "on_demand_usd")),
     ]
 )
-_FAILURES_SCHEMA: Final = pa.schema(
-    [("reason", pa.string()), ("stage", pa.string()), ("transient", pa.bool_()), ("rows", pa.int64())]
-)
 
 
 def write_report(
@@ -84,7 +82,7 @@ def write_report(
 ) -> Path:
     """Query a ledger, print the tables and write the files of the report to `folder`.
 
-    These are costs.csv, costs.parquet, waste.csv, nodes.csv, failures.csv and index.html.
+    These are costs.csv, costs.parquet, waste.csv, nodes.csv, failures.csv (every row that failed) and index.html.
 
     Returns:
         The path of the page.
@@ -93,7 +91,8 @@ def write_report(
         NotFound: there is no ledger at `url`, or no such job in it.
         InvalidRequest: `what_if` does not fit the ledger.
     """
-    report = cost_report(url, storage_options, job_id, what_if)
+    snapshot = read_snapshot(url, storage_options or {})
+    report = cost_report(url, storage_options, job_id, what_if, snapshot)
     print_report(report, console)
     folder.mkdir(parents=True, exist_ok=True)
     breakdown = pa.Table.from_pylist(report.breakdown, schema=_BREAKDOWN_SCHEMA)
@@ -102,9 +101,10 @@ def write_report(
         ("costs", report.breakdown, _BREAKDOWN_SCHEMA),
         ("waste", report.waste, _WASTE_SCHEMA),
         ("nodes", report.nodes, _NODES_SCHEMA),
-        ("failures", report.failures, _FAILURES_SCHEMA),
     ):
-        pa_csv.write_csv(pa.Table.from_pylist(rows, schema=schema), folder / f"{name}.csv")
+        write_csv(folder / f"{name}.csv", schema, pa.Table.from_pylist(rows, schema=schema).to_batches())
+    failed = failed_rows(url, storage_options or {}, job_id, snapshot)
+    write_csv(folder / "failures.csv", FAILED_ROWS_SCHEMA, failed, for_people=True)
     page = folder / "index.html"
     page.write_text(report_page(report), encoding="utf-8")
     return page

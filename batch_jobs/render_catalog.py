@@ -226,7 +226,7 @@ def _reports(
 ) -> Iterator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
     for shard in job.plan.open_refused():
-        rows = [refused_row(job.folder.job_id, row, clock.now()) for row in shard.rows]
+        rows = [refused_row(job.folder.job_id, assignment.run_id, row, clock.now()) for row in shard.rows]
         retrying(partial(job.folder.commit, shard.name, shard_table(rows, [])))
         job.plan.note_committed([shard.name])
         yield Totals(failures=len(rows))

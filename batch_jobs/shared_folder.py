@@ -36,10 +36,16 @@ SHA256: Final = _pattern(r"[0-9a-f]{64}")
 MANIFEST: Final = _pattern(r"[0-9]{8}")
 #: The moment at which it was written, and a hash of what is in it.
 PART: Final = _pattern(r"part-(?P<moment>[0-9]{8}T[0-9]{6}Z)-[0-9a-f]{32}\.parquet")
-#: A table's file, below the ledger's folder. What follows `model=` is percent-encoded.
+_DAY: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+#: A table's file, below the ledger's folder: rows of a day, or no rows and the schema of a release.
 TABLE_FILE: Final = _pattern(
-    r"(?P<table>tracks|failures|attempts|nodes)/day=(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"(/model=(?P<model>[A-Za-z0-9_.~%-]{1,240}))?/" + PART.pattern
+    rf"(?P<table>tracks|failures|attempts|nodes)/((?P<day>{_DAY})|schema-(?P<schema_version>[0-9]{{1,4}}))/"
+    + PART.pattern
+)
+#: The same in releases that had day and model in the folders' names only; what follows `model=` is percent-encoded.
+HIVE_TABLE_FILE: Final = _pattern(
+    rf"(?P<table>tracks|failures|attempts|nodes)/day=(?P<day>{_DAY})(/model=(?P<model>[A-Za-z0-9_.~%-]{{1,240}}))?/"
+    + PART.pattern
 )
 
 

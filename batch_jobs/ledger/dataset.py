@@ -1,4 +1,4 @@
-"""A ledger's tables as Arrow data: which files, which partition each is, what of them is read."""
+"""A ledger's tables as Arrow data: which files, which day and model each has, what of them is read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ledger_dataset(
     """
     snapshot = snapshot or read_snapshot(url, storage_options)
     fs, root = fsspec.url_to_fs(url, **storage_options)
-    schema = pa.schema([*(each.with_nullable(True) for each in TABLES[table].schema), ("day", pa.date32())])
+    schema = pa.schema([each.with_nullable(True) for each in TABLES[table].file_schema])
     files = snapshot.tables[table]
     if not files:
         return ds.dataset(schema.empty_table())

@@ -1,7 +1,8 @@
 """The ledger of catalog jobs: Parquet files, and numbered manifests that say which of them count.
 
-    <out>/tracks/day=2026-11-22/model=composer/part-<moment>-<hash>.parquet
-    <out>/failures/day=…/  attempts/day=…/  nodes/day=…/
+    <out>/tracks/2026-11-22/part-<moment>-<hash>.parquet   rows of one day (and model), with both as columns
+    <out>/tracks/schema-4/part-<moment>-<hash>.parquet     no rows, all columns: an empty table is one, too
+    <out>/failures/…  attempts/…  nodes/…
     <out>/manifests/00000007.json   the seventh state of all four tables: created once, never changed
     <out>/manifest.json             a copy of the newest, for recipes that want one name
 
@@ -19,10 +20,10 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,8 +39,18 @@ from batch_jobs.ledger.manifests import (
     manifest_key,
     numbers,
 )
-from batch_jobs.ledger.snapshot import LAST_NUMBER, TABLES, Change, LedgerFile, Snapshot, forgetting
-from batch_jobs.shared_folder import PART, TABLE_FILE, SharedFolder
+from batch_jobs.ledger.snapshot import (
+    LAST_NUMBER,
+    TABLES,
+    Change,
+    LedgerFile,
+    SchemaFile,
+    Snapshot,
+    forgetting,
+    is_table_file,
+)
+from batch_jobs.ledger.tables import LEDGER_SCHEMA_VERSION
+from batch_jobs.shared_folder import PART, SharedFolder
 from orchestrion.clock import Clock
 from orchestrion.errors import StoreUnavailable, VerificationFailed
 from orchestrion.storage.object_store import Objects
@@ -83,6 +94,7 @@ class Ledger:
         Raises:
             StoreUnavailable: the folder or bucket did not take it, or others were always faster.
         """
+        schemas: dict[str, SchemaFile] = {}
         for _ in range(COMMIT_TRIES):
             newest, taken = self._manifests.newest()
             change = build(newest)
@@ -93,6 +105,11 @@ class Ledger:
                 return newest
             now = self._clock.now()
             self._refuse_what_may_be_swept(change, now)
+            wanted = _without_schema(newest)
+            for name in wanted:
+                if name not in schemas:
+                    schemas[name] = self._write_schema(name)
+            change = replace(change, schemas={name: schemas[name] for name in wanted})
             following = newest.after(change, now, _next_free(newest.number, taken))
             data = following.to_bytes()
             if len(data) > MAX_MANIFEST_BYTES:
@@ -142,7 +159,7 @@ class Ledger:
             raise StoreUnavailable(f"{file.path} in {self.objects.url} is damaged: its SHA-256 is not the manifest's")
         # Not `read_table`: given a path-like name, it would add the partition's columns from there.
         rows = pq.ParquetFile(io.BytesIO(data)).read()
-        if file.model is not None:
+        if file.model is not None and "model" not in rows.schema.names:
             rows = rows.append_column("model", pa.array([file.model] * rows.num_rows, pa.string()))
         return conformed(rows, TABLES[table].schema)
 
@@ -163,9 +180,10 @@ class Ledger:
         now = self._clock.now()
         snapshot = self.snapshot()
         named = {file.path for files in snapshot.tables.values() for file in files}
+        named.update(file.path for file in snapshot.schemas.values())
         replaced = {each.path: datetime.fromisoformat(each.at) for each in snapshot.replaced}
         over = [path for path, at in replaced.items() if now - at >= keep]
-        lying = {key for name in TABLES for key in self.objects.keys(name) if TABLE_FILE.fullmatch(key)}
+        lying = {key for name in TABLES for key in self.objects.keys(name) if is_table_file(key)}
         abandoned = [
             key
             for key in lying - named - replaced.keys()
@@ -180,11 +198,19 @@ class Ledger:
 
     def _write_file(self, table: str, day: str, model: str | None, rows: pa.Table) -> LedgerFile:
         job_ids = pc.unique(rows["job_id"]).to_pylist()
-        folder = f"{table}/day={day}"
-        if model is not None:
-            # Hive's way: what the folder's name says is not in the file; pyarrow refuses a column that is in both.
-            folder += f"/model={quote(model, safe='')}"
-            rows = rows.drop_columns(["model"])
+        field = TABLES[table].file_schema.field("day")
+        days = pa.repeat(pa.scalar(date.fromisoformat(day), field.type), rows.num_rows)
+        # Not a folder named `day=…`: readers would take the values from it, or from another one above the ledger.
+        path, size, sha256 = self._create(f"{table}/{day}", rows.append_column(field, days))
+        job_id = job_ids[0] if len(job_ids) == 1 else None
+        return LedgerFile(path, rows.num_rows, size, sha256, job_id, day, model)
+
+    def _write_schema(self, table: str) -> SchemaFile:
+        rows = TABLES[table].file_schema.empty_table()
+        return SchemaFile(*self._create(f"{table}/schema-{LEDGER_SCHEMA_VERSION}", rows))
+
+    def _create(self, folder: str, rows: pa.Table) -> tuple[str, int, str]:
+        """Write a file; its path, bytes and hash."""
         buffer = pa.BufferOutputStream()
         pq.write_table(rows, buffer, compression="zstd", row_group_size=ROWS_PER_ROW_GROUP, write_statistics=True)
         data = buffer.getvalue().to_pybytes()
@@ -192,8 +218,7 @@ class Ledger:
         path = f"{folder}/part-{self._clock.now().strftime(_MOMENT_IN_NAME)}-{sha256[:32]}.parquet"
         # A name that is taken holds these very bytes.
         self.objects.create(path, data)
-        job_id = job_ids[0] if len(job_ids) == 1 else None
-        return LedgerFile(path, rows.num_rows, len(data), sha256, job_id, day, model)
+        return path, len(data), sha256
 
     def _refuse_what_may_be_swept(self, change: Change, now: datetime) -> None:
         for files in change.added.values():
@@ -212,6 +237,12 @@ class Ledger:
             if not numbers(self.objects.keys("manifests")) - taken:
                 return
             newest, taken = self._manifests.newest()
+
+
+def _without_schema(snapshot: Snapshot) -> list[str]:
+    """The tables that have no schema yet, or that of an older release. A newer one stays: it has more columns."""
+    known = {name: file.schema_version for name, file in snapshot.schemas.items()}
+    return [name for name in TABLES if known.get(name, 0) < LEDGER_SCHEMA_VERSION]
 
 
 def _next_free(newest: int, taken: set[int]) -> int:

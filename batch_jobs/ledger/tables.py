@@ -37,12 +37,26 @@ def _field(name: str, kind: pa.DataType, description: str, nullable: bool = Fals
 
 
 _MOMENT: Final = pa.timestamp("us", tz="UTC")
+
+
+def day_field(of: str) -> pa.Field:
+    """The column `day`, which each file has besides the columns of its rows."""
+    return _field("day", pa.date32(), f"UTC day of `{of}`.")
+
+
 _ROW_FIELDS: Final = (
     _field("job_id", pa.string(), "The job that this row is from."),
+    _field(
+        "run_id",
+        pa.string(),
+        "The run of the command that came to this outcome, at `settled_at`: not always the one that made the track, "
+        "nor the one whose settlement published the row. Null in rows of older releases.",
+        nullable=True,
+    ),
     _field("line", pa.int64(), "Line of the catalog, from 1 (in Parquet and `.json`: row)."),
     _field("row_id", pa.string(), "The catalog's own id of the row, as given.", nullable=True),
     _field("title", pa.string(), "The catalog's own title of the row, as given.", nullable=True),
-    _field("settled_at", _MOMENT, "When this job knew the row's outcome; its day is `day`."),
+    _field("settled_at", _MOMENT, "When this job knew the row's outcome."),
     _field("attempts", pa.int64(), "Attempts that this job made; 0 for a row that could not be read."),
 )
 TRACKS_SCHEMA: Final = pa.schema(

@@ -107,21 +107,24 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
     folder = JobFolder(objects, job_id_of(options, sha256))
     noted_job(folder, options)
     catalog_into(plan, options, TrackStore.open(config.store_url, config.storage_options).put_theme)
+    store = _from_ledger(config.store_url, options.ledger_url)
     description = folder.begin(
         {
             "job_id": folder.job_id,
             "catalog": options.catalog,
             "catalog_sha256": sha256,
             "settings": _settings(options),
-            "store": config.store_url,
+            "store": store,
             "requests_per_shard": plan.requests_per_shard,
             "requests_in_the_last": plan.requests_in_the_last,
             "begun_at": utc_timestamp(clock.now()),
         }
     )
-    if description["store"] != config.store_url:
+    # Older releases noted the whole address.
+    if description["store"] not in (store, config.store_url):
+        begun_with = _at_ledger(description["store"], options.ledger_url)
         raise InvalidRequest.of(
-            "store", config.store_url, f"this job was begun with the store {description['store']}; use that one"
+            "store", config.store_url, f"this job was begun with the store {begun_with}; use that one"
         )
     cut_as_noted(plan, description)
     job = Job(folder, description, plan, plan.rows)
@@ -129,6 +132,16 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
         plan.begin_round(number, lines)
     plan.note_committed(folder.committed())
     return job
+
+
+def _from_ledger(store_url: str, ledger_url: str) -> str:
+    """A store's address; of one in the ledger's folder, the path from there, so that both can be moved together."""
+    return store_url.removeprefix(f"{ledger_url.rstrip('/')}/")
+
+
+def _at_ledger(noted: str, ledger_url: str) -> str:
+    """The address of a store that was noted by `_from_ledger`."""
+    return noted if noted.startswith("/") or "://" in noted else f"{ledger_url.rstrip('/')}/{noted}"
 
 
 def noted_job(folder: JobFolder, options: RenderOptions) -> Mapping[str, Any] | None:

@@ -193,7 +193,8 @@ class ShardWorker:
     # ---- rows --------------------------------------------------------------------------------------------------
 
     def _row(self, row: Mapping[str, Any]) -> _Row:
-        at = RowContext(self._folder.job_id, row["line"], row["row_id"], row["title"])
+        run_id = self._journal.identity.run_id
+        at = RowContext(self._folder.job_id, run_id, row["line"], row["row_id"], row["title"])
         request = TrackSpec.from_json(json.loads(row["spec"])).resolve()
         try:
             return _Row(at, request, self._renderer.track_id(request))

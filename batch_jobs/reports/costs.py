@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.snapshot import Snapshot
 from batch_jobs.ledger.tables import PREEMPTED, STOPPED, TRACK
 from orchestrion.errors import InvalidRequest, NotFound, Problem
 
@@ -34,6 +36,16 @@ MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "total_usd")
 #: Points in the page's plots: more would make it slow to open and no clearer.
 MAX_POINTS: Final = 1500
 DEAREST_TRACKS: Final = 12
+#: Of failures, what somebody needs who mends a catalog.
+FAILED_ROWS_SCHEMA: Final = pa.schema(
+    [
+        ("job_id", pa.string()),
+        ("line", pa.int64()),
+        *((name, pa.string()) for name in ("row_id", "title", "requested_by", "reason", "stage", "message")),
+        ("transient", pa.bool_()),
+    ]
+)
+ROWS_AT_A_TIME: Final = 8_192
 
 _CHOSEN_TRACKS: Final = """
     SELECT job_id, track_id, title, prompt, style, model, pool, market, requested_by, day, cache_hit, duration_s,
@@ -154,13 +166,20 @@ class CostReport:
         return [row for row in self.breakdown if row["dimension"] == dimension]
 
 
-def open_ledger(url: str, storage_options: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+def open_ledger(
+    url: str, storage_options: Mapping[str, Any], snapshot: Snapshot | None = None
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views `tracks`, `failures`, `attempts` and `nodes` over a ledger's Parquet.
+
+    Args:
+        url: the `out` of catalog jobs.
+        storage_options: for fsspec.
+        snapshot: the state to read; the newest if None.
 
     Raises:
         NotFound: there is no ledger at `url`.
     """
-    snapshot = read_snapshot(url, storage_options)
+    snapshot = snapshot or read_snapshot(url, storage_options)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     for name in snapshot.tables:
@@ -173,6 +192,7 @@ def cost_report(
     storage_options: Mapping[str, Any] | None = None,
     job_id: str | None = None,
     what_if: WhatIf | None = None,
+    snapshot: Snapshot | None = None,
 ) -> CostReport:
     """Query a ledger.
 
@@ -181,12 +201,13 @@ def cost_report(
         storage_options: for fsspec.
         job_id: only this job's rows; every job's if None.
         what_if: other prices to hold against the bill.
+        snapshot: the state to read; the newest if None.
 
     Raises:
         NotFound: there is no ledger at `url`, or no such job in it.
         InvalidRequest: `what_if` lacks a price of a machine in the ledger, or names one that is not in it.
     """
-    with open_ledger(url, storage_options or {}) as connection:
+    with open_ledger(url, storage_options or {}, snapshot) as connection:
         wanted = "true" if job_id is None else "job_id = $job"
         for name, rows in (("tracks", _CHOSEN_TRACKS), *((n, f"FROM {n}") for n in ("failures", "attempts", "nodes"))):
             connection.execute(
@@ -239,6 +260,20 @@ def cost_report(
                 limit=DEAREST_TRACKS,
             ),
         )
+
+
+def failed_rows(
+    url: str, storage_options: Mapping[str, Any], job_id: str | None, snapshot: Snapshot
+) -> Iterator[pa.RecordBatch]:
+    """The rows that failed, of `FAILED_ROWS_SCHEMA`, in the order of their catalogs: of one job, or of all if None."""
+    columns = ", ".join(FAILED_ROWS_SCHEMA.names)
+    with open_ledger(url, storage_options, snapshot) as connection:
+        rows = connection.sql(
+            f"SELECT {columns} FROM failures WHERE $job IS NULL OR job_id = $job ORDER BY job_id, line",  # noqa: S608
+            params={"job": job_id},
+        )
+        for batch in rows.to_arrow_reader(ROWS_AT_A_TIME):
+            yield batch.cast(FAILED_ROWS_SCHEMA)
 
 
 def _breakdown(connection: duckdb.DuckDBPyConnection, dimension: str) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ class RowContext:
     """Which row of which job an outcome belongs to."""
 
     job_id: str
+    #: Of the command that comes to the outcome.
+    run_id: str
     line: int
     row_id: str | None
     title: str | None
@@ -85,11 +87,12 @@ def _writable(message: str) -> str:
     return message[:MAX_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
-def refused_row(job_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
+def refused_row(job_id: str, run_id: str, row: RefusedRow, now: datetime) -> dict[str, Any]:
     """A row of `failures` for a catalog row that is no valid request."""
     failure = Failure(InvalidRequest.code, row.message, "catalog")
     asked = {"requested_by": row.requester, "model": row.model, "style": row.style}
-    return failure_row(RowContext(job_id, row.line, row.row_id, row.title), None, failure, 0, now) | asked
+    at = RowContext(job_id, run_id, row.line, row.row_id, row.title)
+    return failure_row(at, None, failure, 0, now) | asked
 
 
 def attempt_row(attempt: AttemptRecord, job_id: str, worker: WorkerJournal, prices: JobPrices) -> dict[str, Any]:

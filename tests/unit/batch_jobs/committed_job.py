@@ -1,5 +1,7 @@
 """Jobs with committed shards and journals of their workers: what a settlement finds."""
 
+import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 
 import pyarrow.compute as pc
@@ -85,6 +87,16 @@ def rendered(shard, *lines_and_usd, job_id="job-1"):
     tracks = [track(line, usd, job_id) for line, usd in lines_and_usd]
     attempts = [attempt(f"{shard}/{line}", shard, line, usd, job_id=job_id) for line, usd in lines_and_usd]
     return shard_table(tracks, attempts)
+
+
+def assert_readable(place):
+    """The newest state, and the one that recipes take, name whole files, and the schema of each table first."""
+    newest = Ledger(Objects(str(place)), None).snapshot()
+    for data in [newest.to_bytes()] * (newest.number > 0) + [path.read_bytes() for path in place.glob("manifest.json")]:
+        for files in json.loads(data)["tables"].values():
+            assert [file["rows"] == 0 for file in files] == [True, *[False] * (len(files) - 1)]
+            for file in files:
+                assert hashlib.sha256((place / file["path"]).read_bytes()).hexdigest() == file["sha256"]
 
 
 class CommittedJob:

@@ -58,7 +58,8 @@ def track(dice, job, line, machine, earlier):
     prompt = dice.choice(PROMPTS)
     cost = 10.0 ** dice.uniform(-7, 1)
     row = any_row(
-        TRACKS_SCHEMA, schema_version=2, job_id=job, line=line, title=f"Take {line}", attempts=1, prompt=prompt,
+        TRACKS_SCHEMA, schema_version=2, job_id=job, run_id=None if job == "job-0" else f"run-{job}", line=line,
+        title=f"Take {line}", attempts=1, prompt=prompt,
         settled_at=START + timedelta(days=dice.randrange(3), seconds=line), created_at=START,
         prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), track_id=f"trk_{job}{line}",
         requester=dice.choice(["a", "b"]), requested_by=dice.choice(["a", "b", "<i>c</i>", "[/red]\x1b[2J"]),

@@ -1,26 +1,52 @@
-"""Every recipe of docs/analysts.md runs on a ledger, and its figures are those of the report and of plain sums."""
+"""Every recipe of docs/analysts.md runs on a ledger, and its figures are those of the report and of plain sums.
+
+Whatever the folders above the ledger are called, and whichever of its tables are empty.
+"""
 
 import math
 import re
+import shutil
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import duckdb
 import pytest
 
+from batch_jobs.compact_ledger import main as compact_ledger
 from batch_jobs.reports.costs import WhatIf, cost_report
-from tests.unit.batch_jobs.sample_ledger import REFERENCES, sample  # noqa: F401 (fixture)
+from tests.unit.batch_jobs.older_ledger import make_older
+from tests.unit.batch_jobs.sample_ledger import REFERENCES, sample, write  # noqa: F401 (fixture)
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "analysts.md").read_text(encoding="utf-8")
+#: Readers that look for columns in the names of folders find other ones there.
+HIVE_LIKE = "day=2020-01-01/model=other/run_id=x"
 
 
-@pytest.fixture(scope="module")
-def told(sample, pytestconfig):  # noqa: F811
-    """The names that the page's blocks leave behind, run one after the other."""
-    page = (pytestconfig.rootpath / "docs" / "analysts.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) >= 15
-    names = {"ledger": sample.url, "job_id": "job-2"}
-    for block in blocks:
+def run_blocks(text: str, names: dict) -> dict:
+    """The names that the blocks leave behind, run one after the other."""
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, "docs/analysts.md", "exec"), names)
     return names
+
+
+def without_polars(ledger) -> dict:
+    text, polars = PAGE.split("\n## polars\n")
+    assert text.count("```python") >= 20 and polars.count("```python") >= 9
+    return run_blocks(text, {"ledger": str(ledger), "job_id": "job-2"})
+
+
+def with_polars(names: dict) -> dict:
+    pytest.importorskip("polars")
+    return run_blocks(PAGE.split("\n## polars\n")[1], dict(names))
+
+
+@pytest.fixture(scope="module", params=["plain", HIVE_LIKE])
+def told(request, sample, tmp_path_factory):  # noqa: F811
+    """The names that the page's blocks leave behind, but for those for polars."""
+    place = tmp_path_factory.mktemp("place") / request.param
+    shutil.copytree(sample.url, place)
+    return without_polars(place)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +67,7 @@ def of(rows, **values):
 )
 def test_cost_per_track_is_that_of_the_report_and_of_a_plain_sum(told, sample, report, column, dimension):  # noqa: F811
     in_report = {row["value"]: row for row in report.by(dimension)}
-    rows = [row | {"day": row["settled_at"].date()} for row in sample.tracks]
+    rows = [row | {"day": str(row["settled_at"].date())} for row in sample.tracks]
     found = told["cost_per_track"][column]
 
     assert math.fsum(row[2] for row in found) == pytest.approx(usd(rows), abs=1e-9)
@@ -55,18 +81,22 @@ def test_cost_per_track_is_that_of_the_report_and_of_a_plain_sum(told, sample, r
         )
 
 
-def test_one_model_in_one_week_opens_only_the_files_of_both(told, sample):  # noqa: F811
+def test_one_model_in_one_week_reads_only_the_rows_of_both(told, sample):  # noqa: F811
     in_week = [row for row in of(sample.tracks, model="composer") if row["settled_at"].day >= 2]
 
-    assert told["week"] == (len(in_week), pytest.approx(usd(in_week), rel=1e-12))
-    tracks = told["tracks"]  # noqa: F841 (the query names it)
-    plan = duckdb.sql("EXPLAIN ANALYZE " + told["one_week"]).fetchall()[0][1]
-    opened, of_all = map(int, re.search(r"Scanning Files:\s*(\d+)/(\d+)", plan).groups())
+    for week in (told["week"], told["week_of_picked"]):
+        assert week == (len(in_week), pytest.approx(usd(in_week), rel=1e-12))
+    assert told["week_usd"] == pytest.approx(usd(in_week), rel=1e-12)
     files = told["manifest"]["tables"]["tracks"]
-    assert opened == len([file for file in files if file["model"] == "composer" and file["day"] >= "2026-01-02"])
-    assert opened < of_all == len(files)
-    assert {path.split("model=")[1].split("/")[0] for path in told["picked"]} == {"composer"}
-    assert len(told["picked"]) == len([file for file in files if file["model"] == "composer"])
+    wanted = [file for file in files[1:] if file["model"] == "composer" and file["day"] >= "2026-01-02"]
+    assert told["picked"] == [f"{told['ledger']}/{file['path']}" for file in (files[0], *wanted)]
+    assert sorted(told["connection"].execute("SELECT unnest(getvariable('picked'))").fetchall()) == sorted(
+        (path,) for path in told["picked"]
+    )
+    assert 1 < len(told["picked"]) < len(files)
+    skipped = told["connection"].execute("EXPLAIN ANALYZE " + told["one_week"].format(table="tracks")).fetchall()[0][1]
+    scanned, of_all = map(int, re.search(r"Row Groups Scanned:\s*(\d+)\s*/\s*(\d+)", skipped).groups())
+    assert (scanned, of_all) == (len(wanted), len(files))
 
 
 def test_waste_has_the_causes_of_the_tries(told, sample, report):  # noqa: F811
@@ -155,3 +185,103 @@ def test_records_come_back_from_their_rows_and_the_slow_tracks_are_the_slowest(t
     found = sorted(told["slowest"].device_seconds / told["slowest"].duration_s)
     assert found == pytest.approx(slowness[-len(found) :]) and abs(len(found) - len(slowness) / 10) <= 1
     assert float(told["where"].sum()) > 0
+
+
+def test_rows_are_told_by_run_and_failures_by_reason_in_every_reader(told, sample):  # noqa: F811
+    [(run_id, tracks, of_run)] = told["by_run"]
+    assert (run_id, tracks) == ("run-job-2", len(of(sample.tracks, job_id="job-2")))
+    assert of_run == pytest.approx(usd(of(sample.tracks, job_id="job-2")), rel=1e-12)
+
+    expected = Counter((row["reason"], row["stage"]) for row in sample.failures)
+    rows = told["reasons"].to_pylist()
+    assert {(row["reason"], row["stage"]): row["count_all"] for row in rows} == expected
+    assert told["failed_most"].to_dict() == expected
+
+
+def test_polars_gives_the_figures_of_duckdb(told):
+    of_polars = with_polars(told)
+
+    def same(found, expected):
+        found, expected = (sorted(rows, key=str) for rows in (found, expected))
+        assert [list(row) for row in found] == [pytest.approx(list(row), rel=1e-9, abs=1e-9) for row in expected]
+
+    for column, expected in told["cost_per_track"].items():
+        found = [(None if row[0] is None else str(row[0]), *row[1:]) for row in of_polars["pl_cost_per_track"][column]]
+        same(found, expected)
+    for name in ("waste", "reconciliation", "what_if", "to_mend"):
+        assert told[name]
+        same(of_polars[f"pl_{name}"], told[name])
+    same([of_polars["pl_week"], of_polars["pl_spot"]], [told["week"], told["spot"]])
+    assert of_polars["pl_came_from"] == [track_id for (track_id,) in told["came_from"]]
+    same(of_polars["pl_saved"], [(row["requested_by"], row["cost_usd_sum"]) for row in told["saved"]])
+
+
+@pytest.mark.parametrize("place", ["plain", HIVE_LIKE])
+@pytest.mark.parametrize("kept", [(), ("tracks",), ("failures",), ("attempts", "nodes")], ids="-".join)
+def test_every_recipe_runs_where_tables_are_empty(sample, tmp_path, place, kept):  # noqa: F811
+    write(tmp_path / place, {name: getattr(sample, name) for name in kept})
+
+    told = without_polars(tmp_path / place)
+
+    assert bool(told["cost_per_track"]["day"]) == bool(told["records"]) == bool(len(told["cost"])) == ("tracks" in kept)
+    assert (
+        bool(told["to_mend"])
+        == bool(told["reasons"].num_rows)
+        == bool(len(told["failed_most"]))
+        == ("failures" in kept)
+    )
+    assert bool(told["waste"]) == bool(told["reconciliation"]) == bool(told["what_if"]) == ("nodes" in kept)
+    if "tracks" not in kept:
+        assert told["week"] == told["week_of_picked"] == (0, 0)
+        assert (told["saved"], told["job_usd"], told["week_usd"], len(told["slowest"])) == ([], 0, 0, 0)
+    if "nodes" not in kept:
+        assert told["spot"] == (None, None, None, None)
+
+
+@pytest.mark.parametrize("kept", [(), ("tracks",), ("attempts", "nodes")], ids="-".join)
+def test_every_recipe_for_polars_runs_where_tables_are_empty(sample, tmp_path, kept):  # noqa: F811
+    write(tmp_path / HIVE_LIKE, {name: getattr(sample, name) for name in kept})
+
+    told = with_polars(without_polars(tmp_path / HIVE_LIKE))
+
+    assert bool(told["pl_cost_per_track"]["day"]) == bool(told["pl_week"][0]) == ("tracks" in kept)
+    assert told["pl_to_mend"] == []
+    assert bool(told["pl_waste"]) == bool(told["pl_reconciliation"]) == ("nodes" in kept)
+
+
+def test_the_views_say_what_an_older_ledger_needs_and_are_right_after_it(sample, tmp_path):  # noqa: F811
+    place = tmp_path / HIVE_LIKE
+    shutil.copytree(sample.url, place)
+    make_older(place)
+
+    with pytest.raises(duckdb.InvalidInputException, match=r"run python -m batch_jobs\.compact_ledger"):
+        without_polars(place)
+    assert compact_ledger(["--ledger", str(place)]) == 0
+
+    days = {row[0]: row[1] for row in without_polars(place)["cost_per_track"]["day"]}
+    assert days == Counter(str(row["settled_at"].date()) for row in sample.tracks)
+
+
+def test_the_views_need_no_more_than_the_folder_they_are_run_in(sample, monkeypatch):  # noqa: F811
+    """As `duckdb -init views.sql` does in the ledger's folder."""
+    monkeypatch.chdir(sample.url)
+    connection = duckdb.connect()
+
+    for statement in connection.extract_statements((ROOT / "batch_jobs" / "ledger" / "views.sql").read_text("utf-8")):
+        connection.execute(statement)
+
+    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    told_views = set(re.findall(r"`(\w+)`", re.search(r"\| View \|.*?\n\n", PAGE, re.DOTALL)[0]))
+    assert {name for (name,) in views} <= told_views
+    for name in [*(name for (name,) in views), "ledger_files"]:
+        assert connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] > 0
+    assert connection.execute("SELECT count(*) FROM tracks").fetchall() == [(len(sample.tracks),)]
+
+
+def test_the_views_name_no_file_outside_the_ledger(sample, tmp_path):  # noqa: F811
+    shutil.copytree(sample.url, tmp_path / "ledger")
+    manifest = tmp_path / "ledger" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"tracks/2026-01-01/', '"tracks/../../secret/2026-01-01/'))
+
+    with pytest.raises(duckdb.InvalidInputException, match="outside the ledger"):
+        without_polars(tmp_path / "ledger")

@@ -13,7 +13,7 @@ from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import TABLES, Change
-from tests.unit.batch_jobs.committed_job import CommittedJob, node, track, worker
+from tests.unit.batch_jobs.committed_job import CommittedJob, assert_readable, node, track, worker
 from tests.unit.batch_jobs.settlement.test_settlement import BusyObjects, DyingObjects, Killed
 
 
@@ -95,7 +95,9 @@ def test_readers_of_an_older_manifest_are_undisturbed_until_the_files_are_old(jo
     assert done.deleted == 14
     assert everything(url)["tracks"]
     lying = [key for name in TABLES for key in job.objects.keys(name)]
-    assert sorted(lying) == sorted(file.path for files in job.ledger.snapshot().tables.values() for file in files)
+    newest = job.ledger.snapshot()
+    counted = [*newest.schemas.values(), *(file for files in newest.tables.values() for file in files)]
+    assert sorted(lying) == sorted(file.path for file in counted)
 
 
 def test_a_job_that_closes_its_books_meanwhile_loses_nothing(job):
@@ -126,6 +128,7 @@ def test_a_compaction_that_is_killed_between_any_two_writes_loses_and_doubles_no
         try:
             compact(dying, timedelta(0))
         except Killed:
+            assert_readable(place)
             assert again.rows("tracks", "line") == again.rows("attempts", "line") == [(1,), (2,)]
             compact(again.ledger, timedelta(0))
             assert again.rows("tracks", "line") == again.rows("attempts", "line") == [(1,), (2,)]

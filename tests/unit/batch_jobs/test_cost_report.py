@@ -14,9 +14,18 @@ from rich.console import Console
 
 from batch_jobs.cost_report import main, write_report
 from batch_jobs.formatting import spot_line, usd, what_if_line
+from batch_jobs.ledger.tables import FAILURES_SCHEMA
 from batch_jobs.reports.costs import DIMENSIONS, WhatIf, cost_report, repriced, spot_savings
 from orchestrion.errors import InvalidRequest, NotFound
-from tests.unit.batch_jobs.sample_ledger import HOSTILE, node, sample, track, write  # noqa: F401 (fixture)
+from tests.unit.batch_jobs.sample_ledger import (  # noqa: F401 (fixture)
+    HOSTILE,
+    START,
+    any_row,
+    node,
+    sample,
+    track,
+    write,
+)
 
 COLUMN = {"requester": "requested_by", "job": "job_id"}
 PRICES = """
@@ -330,7 +339,59 @@ def test_the_files_hold_the_same_figures_as_the_page(sample, report, tmp_path): 
     assert math.fsum(row["cost_usd"] for row in nodes) == pytest.approx(report.totals["nodes_usd"], rel=1e-12)
     assert [row["on_demand_usd"] for row in nodes if row["node_id"] == "n3"] == [None]
     failures = pa_csv.read_csv(tmp_path / "failures.csv").to_pylist()
-    assert sum(row["rows"] for row in failures) == len(sample.failures)
+    assert [(row["job_id"], row["line"], row["reason"], row["stage"], row["message"]) for row in failures] == [
+        (row["job_id"], row["line"], row["reason"], row["stage"], row["message"])
+        for row in sorted(sample.failures, key=lambda row: (row["job_id"], row["line"]))
+    ]
+
+
+#: What spreadsheets run, and what they show.
+FORMULAS = ["=1+1", '=HYPERLINK("http://x";"y")', "+2", "-3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "－1"]
+PLAIN = ["Lied für Ægir", "a=b", "A; B-C", "1-2", "-", "", "7"]
+
+
+def no_formula(cell: str) -> bool:
+    return not re.search(r"(\A|[;|\t\r\n])[=+\-@＝＋－＠]|\A[\t\r\n]", cell)
+
+
+def test_the_rows_that_failed_are_safe_in_a_spreadsheet_and_say_what_to_mend(tmp_path):
+    titles = [*FORMULAS, *PLAIN, "x;=cmd|'/c calc'!A1;y", "first\r\n+second"]
+    rows = [
+        any_row(FAILURES_SCHEMA, job_id="job-1", line=line, row_id=title, title=title, requested_by=title,
+                reason="invalid-request", stage="catalog", message=title, settled_at=START)
+        for line, title in enumerate(titles, start=1)
+    ]  # fmt: skip
+    other = any_row(
+        FAILURES_SCHEMA, job_id="job-2", line=1, reason="stalled", stage="worker", message="", transient=True
+    )
+    costs = [track(random.Random(1), "job-1", 99, node("job-1", "=n", "=box", "spot", 1.0, 1.0), [])]
+    costs[0] |= {"requested_by": "=who", "style": "@style"}
+    write(tmp_path / "ledger", {"failures": [*reversed(rows), other], "tracks": costs})
+
+    write_report(str(tmp_path / "ledger"), tmp_path / "report", Console(quiet=True), job_id="job-1")
+
+    with (tmp_path / "report" / "failures.csv").open(newline="", encoding="utf-8-sig") as file:
+        found = list(csv.DictReader(file))
+    assert [int(row["line"]) for row in found] == list(range(1, len(titles) + 1))
+    for row, title in zip(found, titles, strict=True):
+        for name in ("row_id", "title", "requested_by", "message"):
+            assert no_formula(row[name]), row[name]
+            assert row[name].replace("'", "") == title.replace("'", "")
+    assert {row["title"] for row in found} >= {title for title in PLAIN if title != "-"}
+    with (tmp_path / "report" / "costs.csv").open(newline="", encoding="utf-8") as file:
+        values = {row["value"] for row in csv.DictReader(file)}
+    assert {"'=who", "'@style"} <= values and all(map(no_formula, values))
+
+
+def test_a_report_without_failures_has_an_empty_file_of_them(tmp_path):
+    write(tmp_path / "ledger", {"nodes": [node("job-1", "n1", "box", "spot", 1.0, 1.0)]})
+
+    write_report(str(tmp_path / "ledger"), tmp_path / "report", Console(quiet=True))
+
+    with (tmp_path / "report" / "failures.csv").open(encoding="utf-8-sig") as file:
+        assert list(csv.reader(file)) == [
+            ["job_id", "line", "row_id", "title", "requested_by", "reason", "stage", "message", "transient"]
+        ]
 
 
 def test_the_terminal_never_cuts_money_at_80_columns_and_obeys_no_name(sample, report, capsys):  # noqa: F811

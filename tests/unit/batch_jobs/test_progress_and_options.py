@@ -2,15 +2,18 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.progress import Ending, JobProgress, JsonLines, ProgressLines
 from batch_jobs.render_catalog import Summary, main
+from batch_jobs.shared_folder import RUN_ID
 from orchestrion.errors import InvalidRequest
 
 
@@ -216,6 +219,10 @@ def test_a_catalog_of_bad_rows_only_needs_no_cluster(tmp_path, monkeypatch, caps
 
     [job] = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"].values()
     assert (job["rows"], job["totals"]["failures"], job["state"]) == (2, 2, "complete")
+    failures = ledger_dataset("out", {}, "failures").to_table().to_pylist()
+    assert [row["line"] for row in failures] == [1, 2]
+    [run_id] = {row["run_id"] for row in failures}
+    assert RUN_ID.fullmatch(run_id)
 
 
 def test_how_the_catalog_is_read_is_the_first_that_a_run_says(tmp_path, monkeypatch, capsys):
@@ -250,6 +257,23 @@ def test_a_limit_and_a_name_make_another_job(tmp_path, monkeypatch, capsys):
     jobs = json.loads((tmp_path / "out" / "manifest.json").read_text())["jobs"]
     assert sorted(job["rows"] for job in jobs.values()) == [1, 2, 2]
     assert all(name.startswith("c-") for name in jobs)
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "linked"])
+def test_a_job_goes_on_in_a_ledger_that_was_moved_copied_or_linked_to(tmp_path, monkeypatch, capsys, how):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonl").write_text(BAD_ROWS)
+    main(["--catalog", "c.jsonl", "--out", "out"])
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    {"moved": shutil.move, "copied": shutil.copytree, "linked": lambda old, new: Path(new).symlink_to(old)}[how](
+        tmp_path / "out", tmp_path / "elsewhere"
+    )
+
+    assert main(["--catalog", "c.jsonl", "--out", "elsewhere", "--resume"]) == 5
+
+    assert (tmp_path / "elsewhere" / "manifest.json").read_bytes() == before
+    written = [path for path in tmp_path.glob("elsewhere/**/*.json") if str(tmp_path) in path.read_text()]
+    assert written == []
 
 
 def test_a_job_stays_with_its_store(tmp_path, monkeypatch, capsys):

@@ -47,7 +47,7 @@ def test_a_refused_row_keeps_who_asked_for_what(tmp_path, suffix, change, known)
             pq.write_table(pa.Table.from_pylist([row]), path)
 
     [refused] = rows_of(path)
-    failure = refused_row("job-1", refused, datetime(2026, 1, 1, tzinfo=UTC))
+    failure = refused_row("job-1", "run-1", refused, datetime(2026, 1, 1, tzinfo=UTC))
 
     assert (refused.requester, refused.model, refused.style) == known
     assert (failure["requested_by"], failure["model"], failure["style"]) == known

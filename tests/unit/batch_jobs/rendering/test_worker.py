@@ -115,6 +115,7 @@ def test_every_row_of_a_shard_ends_as_a_track_or_a_failure_with_its_line_and_its
         1: ("track", None), 2: ("failed", "model-failed"), 3: ("failed", "check-failed"),
     }  # fmt: skip
     assert all(row["worker_id"] == "w-1" and row["node_id"] == "node-1" for row in attempts)
+    assert {row["run_id"] for kind in ("track", "failure", "attempt") for row in here.rows(shard, kind)} == {"run-1"}
 
 
 def test_a_model_that_is_not_there_fails_its_rows_and_costs_no_try(plan_of, workplace):

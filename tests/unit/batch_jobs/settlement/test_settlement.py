@@ -15,6 +15,7 @@ from orchestrion.storage.object_store import Objects
 from tests.unit.batch_jobs.committed_job import (
     START,
     CommittedJob,
+    assert_readable,
     attempt,
     failure,
     node,
@@ -316,6 +317,7 @@ def test_a_closing_that_is_killed_between_any_two_writes_is_mended_by_the_next(t
             dying.close(run_id="run-2", rows=4)
         except Killed:
             was_killed = True
+        assert_readable(place)
         totals = job.close(run_id="run-3", rows=4)
 
         found = everything(job), totals
