@@ -59,11 +59,12 @@ def test_run_again_it_copies_nothing(catalog, tmp_path, capsys):
     assert "0 copied (0.0 MB), 2 there already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["flac", "wav"])
 @pytest.mark.parametrize("wrong", ["deleted", "cut", "a link"])
-def test_a_file_that_was_lost_or_damaged_since_is_copied_again(catalog, tmp_path, wrong):
-    catalog.add({"title": "a", "seed": 1})
+def test_a_file_that_was_lost_or_damaged_since_is_copied_again(catalog, tmp_path, wrong, form):
+    catalog.add({"title": "a", "seed": 1, "format": form})
     assert catalog.export() == 0
-    file = tmp_path / "files" / "a-1.flac"
+    file = tmp_path / "files" / f"a-1.{form}"
     whole = file.read_bytes()
     file.unlink()
     if wrong == "cut":
