@@ -349,6 +349,8 @@ def test_a_ledger_that_moved_with_its_store_is_found(catalog, tmp_path):
 
     assert catalog.export() == 0
     assert "a-1.flac" in files_in(tmp_path / "files")
+    # What is named is meant.
+    assert catalog.export("--store", str(tmp_path / "elsewhere")) == 2
 
 
 def test_the_public_key_is_enough(catalog, tmp_path, capsys):
@@ -358,7 +360,7 @@ def test_the_public_key_is_enough(catalog, tmp_path, capsys):
     assert catalog.export() == 0
     (tmp_path / "key.pub.pem").rename(tmp_path / "theirs.pem")
     assert catalog.export() == 2
-    assert "whose records count with --trusted-keys" in capsys.readouterr().err
+    assert "the keys whose records count with --trusted-keys" in capsys.readouterr().err
     assert catalog.export("--trusted-keys", str(tmp_path / "theirs.pem"), to=tmp_path / "again") == 0
     assert "a-1.flac" in files_in(tmp_path / "again")
 
