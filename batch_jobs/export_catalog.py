@@ -20,7 +20,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from batch_jobs.export.copying import Summary, export
 from batch_jobs.export.destination import Destination
 from batch_jobs.export.in_order import AHEAD
-from batch_jobs.export.names import DEFAULT_TEMPLATE, Row, Template, name_tracks
+from batch_jobs.export.names import DEFAULT_TEMPLATE, Template, name_tracks
 from batch_jobs.export.progress import Counts, ExportProgress, ProgressForm
 from batch_jobs.export.selection import selected_rows, stores_of
 from batch_jobs.ledger.manifests import read_snapshot
@@ -148,27 +147,19 @@ def _export(arguments: argparse.Namespace, on_progress: Callable[[Counts], None]
     snapshot = read_snapshot(ledger_url, options)
     keys = _keys(signing_key, arguments.trusted_keys)
     rows = selected_rows(ledger_url, options, snapshot, template.columns, arguments.job, arguments.limit)
-    recorded = {} if arguments.store else stores_of(rows, snapshot, ledger_url)
-
-    @cache
-    def opened(url: str) -> VerifiedTracks:
-        return VerifiedTracks(TrackStore.open(url, options), keys, Uncounted())
-
-    stores = {job: _store_there(url, ledger_url) for job, url in recorded.items()}
     if arguments.store:
-        stores = dict.fromkeys({row["job_id"] for row in rows}, _store_there(arguments.store, ledger_url))
+        stores = dict.fromkeys({row["job_id"] for row in rows}, _store_there(arguments.store))
+    else:
+        moved = () if "://" in ledger_url else (f"{ledger_url}/store",)
+        stores = {job: _store_there(url, *moved) for job, url in stores_of(rows, snapshot, ledger_url).items()}
     _refuse_places(to, ledger_url, stores.values(), str(signing_key))
-    for url in set(stores.values()):
-        # Before threads ask for it.
-        opened(url)
-
-    def tracks_of(row: Row) -> VerifiedTracks:
-        return opened(stores[row["job_id"]])
-
+    opened = {
+        url: VerifiedTracks(TrackStore.open(url, options), keys, Uncounted()) for url in sorted(set(stores.values()))
+    }
     return export(
         name_tracks(template, rows),
         template,
-        tracks_of,
+        lambda row: opened[stores[row["job_id"]]],
         Destination(Objects(to, options, readable_names=True)),
         with_midi=arguments.midi,
         with_sidecars=arguments.sidecars == "json",
@@ -182,28 +173,25 @@ def _keys(signing_key: Path, trusted: str | None) -> dict[str, Ed25519PublicKey]
     """Whose records count. Who only exports needs no private key."""
     if signing_key.exists():
         return trusted_keys(Signer.load(signing_key), trusted)
-    if trusted is None and not public_key_path(signing_key).exists():
+    own = public_key_path(signing_key)
+    if trusted is None and not own.exists():
         raise InvalidRequest.of(
-            "trusted_keys",
-            str(signing_key),
-            "is not there; name the public keys whose records count with --trusted-keys",
+            "trusted_keys", str(signing_key), "is not there; name the keys whose records count with --trusted-keys"
         )
-    return load_trusted_keys(trusted if trusted is not None else public_key_path(signing_key))
+    mine = load_trusted_keys(own) if own.exists() else {}
+    return mine | (load_trusted_keys(trusted) if trusted is not None else {})
 
 
-def _store_there(url: str, ledger_url: str) -> str:
-    """Where a store is: as it is named, or in the ledger's folder if the ledger was moved with it.
+def _store_there(*places: str) -> str:
+    """The first place where there is a store: one that is opened where there is none would be made.
 
     Raises:
-        InvalidRequest: it is in neither place. Opening it would make an empty one.
+        InvalidRequest: there is none in any of them.
     """
-    if "://" in url:
-        return url
-    beside = Path(ledger_url) / "store"
-    for folder in (Path(url).absolute(), beside):
-        if folder.is_dir():
-            return str(folder)
-    raise InvalidRequest.of("store", url, "is not there; name the folder or URL of the audio with --store")
+    for place in places:
+        if "://" in place or Path(place).is_dir():
+            return _absolute(place)
+    raise InvalidRequest.of("store", places[0], "is not there; name the folder or URL of the audio with --store")
 
 
 def _refuse_places(to: str, ledger_url: str, stores: Iterable[str], signing_key: str) -> None:

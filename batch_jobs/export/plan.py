@@ -48,10 +48,6 @@ class Plan:
     #: have to go before anything is written, or deleting them later would delete what was written.
     in_the_way: tuple[str, ...]
 
-    def count(self, need: Need) -> int:
-        """How many tracks need this."""
-        return sum(wanted.need == need for wanted in self.tracks)
-
 
 def plan_export(
     named: Mapping[str, Row], before: Mapping[str, ExportedFile], *, with_midi: bool, with_sidecars: bool

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from batch_jobs.export.names import Row
-from orchestrion.tracks.record import TrackRecord
+from orchestrion.tracks.record import TrackRecord, signed_values
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signed_record import SignedRecord
 
@@ -49,11 +49,13 @@ def sidecar(name: str, row: Row, signed: SignedRecord) -> bytes:
 
     `signed` in it is an envelope as `orchestrion verify --record` reads it, once it is canonical JSON again.
     """
+    public = signed.without_caller()
     told = {
         "file": name.rpartition("/")[2],
         "title": row["title"],
         "row_id": row["row_id"],
-        "signed": json.loads(signed.without_caller().to_bytes()),
+        # What its `to_bytes` writes, without making it canonical only to read it again.
+        "signed": {"record": signed_values(public.record), "signature": public.signature.to_json()},
     }
     return (json.dumps(told, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8", "backslashreplace")
 

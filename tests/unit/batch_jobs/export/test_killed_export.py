@@ -1,6 +1,10 @@
 """An export that ends between any two of its writes, and the next one that goes on from there."""
 
+import io
+import os
 import shutil
+import signal
+import sys
 
 import pytest
 
@@ -120,6 +124,20 @@ def test_names_that_change_while_an_export_is_killed_leave_no_file_behind(catalo
     assert not [name for name in files_in(tmp_path / "files") if name.startswith("Old")]
 
 
+def test_names_that_go_to_other_tracks_are_theirs_before_anything_is_written(catalog, tmp_path):
+    one, two = catalog.add({"title": "A", "seed": 1}, {"title": "B", "seed": 2})
+    run(catalog, MortalObjects(str(tmp_path / "files")))
+    catalog.add({"title": "B", "seed": 1}, {"title": "A", "seed": 2})
+
+    with pytest.raises(Killed):
+        run(catalog, MortalObjects(str(tmp_path / "files"), writes_to_live=1))
+
+    files = read_manifest(Objects(str(tmp_path / "files"), readable_names=True))
+    for title, track in (("A", two), ("B", one)):
+        for name in (f"{title}.flac", f"{title}.flac.mid", f"{title}.flac.json"):
+            assert (files[name].track_id, files[name].sha256) == (track.track_id, None)
+
+
 def test_a_track_that_is_withdrawn_while_its_export_is_dead_is_not_forgotten(catalog, tmp_path):
     track, _ = catalog.add({"title": "a", "seed": 1}, {"title": "b", "seed": 2})
     with pytest.raises(Killed):
@@ -163,6 +181,29 @@ def test_of_titles_that_change_places_none_is_lost_where_one_cannot_be_written(c
     run(catalog, MortalObjects(str(tmp_path / "files")))
 
     assert files_in(tmp_path / "files")["A.flac"] == before["B.flac"]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_an_export_in_order(catalog, tmp_path, monkeypatch, number, exit_code):
+    class Stderr(io.StringIO):
+        """Whoever reads it sends a signal when copying begins."""
+
+        def write(self, text):
+            if "copying" in text:
+                os.kill(os.getpid(), number)
+            return super().write(text)
+
+    catalog.add(*({"title": f"t{seed}", "seed": seed} for seed in range(3)))
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", told := Stderr())
+        assert catalog.export() == exit_code
+
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "Run the same command again to go on." in told.getvalue()
+    assert told.getvalue().splitlines()[-1].startswith("export: stopped: ")
+    assert catalog.export() == 0
+    assert {"t0-0.flac", "t1-1.flac", "t2-2.flac"} < files_in(tmp_path / "files").keys()
 
 
 def test_a_long_export_says_in_between_what_it_has_written(catalog, tmp_path, monkeypatch):
