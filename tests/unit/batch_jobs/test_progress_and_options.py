@@ -233,7 +233,8 @@ def test_how_the_catalog_is_read_is_the_first_that_a_run_says(tmp_path, monkeypa
 
     said, errors = capsys.readouterr()
     first = "catalog: CSV in UTF-8; separated by semicolons; numbers with a decimal point or comma; columns: 'Prompt '"
-    assert said.startswith(first + " is prompt\njob c-")
+    phases = [line["waiting"] for line in json_lines(said) if line["event"] == "phase"]
+    assert phases[:2] == ["starting", first + " is prompt"]
     assert "semicolons" not in errors
 
 

@@ -428,7 +428,7 @@ def test_an_unknown_column_is_refused_with_the_list(capsys):
         main(["--ledger", "l", "--to", "t", "--name", "{nonsense}.{format}"])
 
     assert ended.value.code == 2
-    assert "is no column of a track; there are job_id, line, row_id, title" in capsys.readouterr().err
+    assert "is no column of a track; there are job_id, run_id, line, row_id, title" in capsys.readouterr().err
 
 
 def test_a_track_of_two_rows_is_one_file_for_each_of_its_names(catalog, tmp_path):

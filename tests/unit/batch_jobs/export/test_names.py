@@ -93,7 +93,7 @@ def test_columns_are_written_as_people_would():
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
-        ("{titel}-{seed}.{format}", "is no column of a track; there are job_id, line, row_id, title"),
+        ("{titel}-{seed}.{format}", "is no column of a track; there are job_id, run_id, line, row_id, title"),
         ("{title|nonsense}.{format}", "is no column of a track"),
         ("{}.{format}", "is no column of a track"),
         ("{caller_salt}.{format}", "is no column of a track"),
