@@ -43,7 +43,7 @@ def track_row(
 ) -> dict[str, Any]:
     """A row of `tracks`. `paid`: it was this row that had the track rendered.
 
-    Who had it made before, for this requester or in another job, is not told.
+    Another caller who had it made before, in this job or elsewhere, is not told of.
     """
     is_own = track.record.is_of(request.requester, request.purpose.value)
     return (

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion.accounting.cost import Node, PriceTable, cost_usd, describe_node
 from orchestrion.audio.encode import FILE_SUFFIXES
-from orchestrion.audio.mastering import RECIPE_VERSION, FinishSpec
+from orchestrion.audio.mastering import RECIPE_VERSION
 from orchestrion.audio.pcm import Pcm
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import ModelFailed, OnHold, OrchestrionError, as_ours, is_lack_of_memory
@@ -255,7 +255,7 @@ class Rendering:
         self.track_id = work.track_id
         self.info = work.info
         #: What the finished track must be.
-        self.spec = FinishSpec.of(work.request)
+        self.spec = work.spec
 
     @property
     def source_rate_hz(self) -> int:

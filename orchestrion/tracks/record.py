@@ -22,13 +22,15 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import rfc8785
 
 from orchestrion.errors import shown
 from orchestrion.finding import Finding
 from orchestrion.tracks.attestation import Attestation, Verdict
+
+_Item = TypeVar("_Item")
 
 SCHEMA_VERSION: Final = 4
 #: The version since which `CALLER_FIELDS` are apart from what everybody may read.
@@ -347,10 +349,19 @@ def _read_choices(value: object, name: str) -> dict[str, str]:
     return {read_str(k, name): read_str(v, name) for k, v in value.items()}
 
 
-def _read_findings(value: object, name: str) -> tuple[Finding, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is not a list")
-    return tuple(_read_finding(item, name) for item in value)
+def _read_optional_float(value: object, name: str) -> float | None:
+    return None if value is None else _read_float(value, name)
+
+
+def _read_list(read: Callable[[object, str], _Item]) -> Callable[[object, str], tuple[_Item, ...]]:
+    """The reader of a list each of whose items `read` reads."""
+
+    def read_all(value: object, name: str) -> tuple[_Item, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is not a list")
+        return tuple(read(item, name) for item in value)
+
+    return read_all
 
 
 def _read_finding(value: object, name: str) -> Finding:
@@ -358,17 +369,11 @@ def _read_finding(value: object, name: str) -> Finding:
     return Finding(
         name=read_str(finding["name"], name),
         measured=_read_float(finding["measured"], name),
-        lowest=None if finding["lowest"] is None else _read_float(finding["lowest"], name),
+        lowest=_read_optional_float(finding["lowest"], name),
         highest=_read_float(finding["highest"], name),
         unit=read_str(finding["unit"], name),
         passed=_read_bool(finding["passed"], name),
     )
-
-
-def _read_attestations(value: object, name: str) -> tuple[Attestation, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is not a list")
-    return tuple(_read_attestation(item, name) for item in value)
 
 
 def _read_attestation(value: object, name: str) -> Attestation:
@@ -376,8 +381,8 @@ def _read_attestation(value: object, name: str) -> Attestation:
     return Attestation(
         stage=read_str(attestation["stage"], name),
         verdict=Verdict(read_str(attestation["verdict"], name)),
-        figure=None if attestation["figure"] is None else _read_float(attestation["figure"], name),
-        limit=None if attestation["limit"] is None else _read_float(attestation["limit"], name),
+        figure=_read_optional_float(attestation["figure"], name),
+        limit=_read_optional_float(attestation["limit"], name),
         reference=read_str(attestation["reference"], name),
     )
 
@@ -388,8 +393,8 @@ _READERS: Final[dict[object, Callable[[object, str], object]]] = {
     float: _read_float,
     bool: _read_bool,
     Mapping[str, str]: _read_choices,
-    tuple[Finding, ...]: _read_findings,
-    tuple[Attestation, ...]: _read_attestations,
+    tuple[Finding, ...]: _read_list(_read_finding),
+    tuple[Attestation, ...]: _read_list(_read_attestation),
 }
 
 

@@ -9,15 +9,11 @@ from orchestrion.audio.encode import decode
 from orchestrion.errors import OnHold, RightsRefused
 from orchestrion.models.piece_cache import PieceCache
 from orchestrion.rendering.pipeline import FINISHING, Pipeline, Stage
-from orchestrion.rendering.renderer import Renderer
-from orchestrion.storage.track_store import TrackStore
-from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.attestation import Attestation, Verdict
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.trust.signing import Signer
-from tests.fake_model import ToneModel
-from tests.unit.rendering.test_faults import join, new_executor
-from tests.unit.rendering.test_renderer import CPU, SteppingClock, request
+from tests.unit.rendering.test_faults import join, new_executor, new_renderer
+from tests.unit.rendering.test_renderer import request
 
 FORMS = ("flac", "mp3", "wav")
 
@@ -29,16 +25,9 @@ def registry():
 
 @pytest.fixture
 def renderer(tmp_path, registry):
-    return Renderer(
-        models={"tone": ToneModel()},
-        store=TrackStore.open(str(tmp_path / "store")),
-        signer=Signer.create(tmp_path / "key.pem"),
-        node=CPU,
-        pool="test",
-        recorder=PrometheusRecorder(registry),
-        clock=SteppingClock(),
-        pieces=PieceCache(1 << 20),
-    )
+    made = new_renderer(tmp_path / "store", Signer.create(tmp_path / "key.pem"), registry)
+    made.pieces = PieceCache(1 << 20)
+    return made
 
 
 def audio_of(renderer, track):
@@ -142,10 +131,7 @@ def test_all_forms_of_a_piece_are_one_generation(renderer, registry):
 def test_a_track_is_the_same_bytes_whether_its_piece_was_there_or_not(renderer, tmp_path, form):
     renderer.render(request(format="ogg"))
     reused = renderer.render(request(format=form))
-    alone = Renderer(
-        {"tone": ToneModel()}, TrackStore.open(str(tmp_path / "other")), renderer.signer, CPU, "test",
-        renderer.recorder, SteppingClock(),
-    )  # fmt: skip
+    alone = new_renderer(tmp_path / "other", renderer.signer, CollectorRegistry())
     made = alone.render(request(format=form))
 
     assert reused.record.piece_reused and not made.record.piece_reused
