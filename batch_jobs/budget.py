@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from batch_jobs.job_store.job_folder import JobFolder, WorkerJournal
+from batch_jobs.job_store.job_folder import BEAT_S, JobFolder, WorkerJournal
 from batch_jobs.options import MaxCostOf
 from batch_jobs.settlement.billing import node_bills
 from batch_jobs.settlement.prices import JobPrices
@@ -33,6 +33,8 @@ LOOK_S: Final = 1.0
 LEAST_READ_S: Final = 1.0
 MOST_READ_S: Final = 15.0
 TOLERANCE: Final = 0.01
+#: From the moment at which the limit is seen to be near until every worker has read that it is to stop.
+STOPPING_S: Final = LOOK_S + BEAT_S
 
 
 @dataclass(slots=True)
@@ -60,7 +62,8 @@ class Spent:
     usd: float
     #: What it goes on to cost each second.
     usd_per_s: float
-    #: What finishing its open tracks will cost, as far as earlier ones tell.
+    #: What it will cost from a stop on: until its workers know, and until their open tracks are finished, as far as
+    #: earlier ones tell.
     to_finish_usd: float
 
 
@@ -95,14 +98,15 @@ class Meter:
         until_now = [
             replace(each, seen_at=max(each.seen_at, now)) if each.worker_id in ids else each for each in journals
         ]
-        machines = {(each.run_id, each.node.node_id): self.prices.of(each.node) for each in living}
+        machines = {each.node.machine: self.prices.of(each.node) for each in living}
         usd_per_s = math.fsum(node.usd_per_node_hour / 3600.0 for node in machines.values())
         is_open = any(attempt.ended is None for each in living for attempt in each.attempts)
         took_s, _ = self._means()
         return Spent(
-            math.fsum(bill.cost_usd for bill in node_bills(until_now, self.prices, {})),
+            # As if no other job had paid for a machine: the limit holds whoever settles first.
+            math.fsum(bill.cost_usd for bill in node_bills(until_now, self.prices)),
             usd_per_s,
-            usd_per_s * took_s if is_open else 0.0,
+            usd_per_s * (STOPPING_S + (took_s if is_open else 0.0)),
         )
 
     def _renders(
@@ -118,6 +122,7 @@ class Meter:
                 if attempt.ended is None and journal.worker_id in ids:
                     usd_per_s.append(price)
                     to_finish_usd.append(max(0.0, held_s - attempt.device_seconds) * price)
+        to_finish_usd.append(STOPPING_S * math.fsum(usd_per_s))
         return Spent(math.fsum(usd), math.fsum(usd_per_s), math.fsum(to_finish_usd))
 
     def _means(self) -> tuple[float, float]:

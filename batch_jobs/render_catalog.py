@@ -18,7 +18,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +38,8 @@ from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import Ending, JobProgress, ProgressView, progress_view
 from batch_jobs.rendering.driver_journal import driver_journal
-from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
+from batch_jobs.rendering.execution import execute, needs_own_ray, ray_running, refuse_spot_driver
+from batch_jobs.rendering.machine import process_began_at
 from batch_jobs.rendering.malloc_tuning import share_one_arena
 from batch_jobs.rendering.render_stage import Assignment
 from batch_jobs.settlement.outcomes import refused_row, shard_table
@@ -142,6 +143,7 @@ def render_catalog(
     stop: Stop | None = None,
     sleep: Callable[[float], None] = time.sleep,
     standing: Standing | None = None,
+    up_from: datetime | None = None,
 ) -> Summary:
     """Have every row of a catalog rendered. Uses the Ray that runs in this process, or starts one and stops it again.
 
@@ -155,6 +157,7 @@ def render_catalog(
         stop: asked to stop, the run finishes or keeps what is in progress and ends in order.
         sleep: waits for a store or a ledger that was there when the run began, and is away.
         standing: told what the run is at; another thread may look at it (`standing.ticking`).
+        up_from: since when this machine is up for the run, if Ray is started on it; now if None.
 
     Raises:
         InvalidRequest: options, price or catalog cannot be used; nothing was rendered.
@@ -163,7 +166,7 @@ def render_catalog(
         ray.exceptions.RayError: the cluster failed.
     """
     clock, stop = clock or SystemClock(), stop or Stop()
-    started_at, standing = clock.now(), standing or Standing()
+    up_from, standing = up_from or clock.now(), standing or Standing()
     # Also for a run that is to stop: it is settled all the same.
     retrying = StoreRetry(clock, sleep, is_over=lambda: False)
     standing.away = lambda: retrying.away
@@ -173,11 +176,13 @@ def render_catalog(
     _check_key(options, config)
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
-    with Plan() as plan:
+    # What is up for the run until it is settled: this machine, where Ray is started on it.
+    with Plan() as plan, ExitStack() as machine:
         job = read_job(options, config, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        assignment = Assignment(config, job.folder, prices, run_id, options.cpus_per_worker, options.gpus_per_worker)
+        devices = options.cpus_per_worker, options.gpus_per_worker
+        assignment = Assignment(config, job.folder, prices, run_id, *devices, begun_at=clock.now())
         close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
             close("complete", job.rows, clock, retrying)
@@ -188,9 +193,11 @@ def render_catalog(
         state: JobState = "failed"
         try:
             budget = _budget(job, options, prices, clock, run_totals, retrying)
-            for reported in _reports(job, assignment, options, clock, stop, budget, started_at, standing, retrying):
-                run_totals.add(reported)
-                on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
+            reports = _reports(job, assignment, options, clock, stop, budget, up_from, standing, retrying, machine)
+            with closing(reports):
+                for reported in reports:
+                    run_totals.add(reported)
+                    on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
         except (KeyboardInterrupt, SystemExit):
             state = "interrupted"
@@ -220,10 +227,11 @@ def _reports(
     clock: Clock,
     stop: Stop,
     budget: Budget | None,
-    started_at: datetime,
+    up_from: datetime,
     standing: Standing,
     retrying: Retry,
-) -> Iterator[Totals]:
+    machine: ExitStack,
+) -> Generator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
     for shard in job.plan.open_refused():
         rows = [refused_row(job.folder.job_id, assignment.run_id, row, clock.now()) for row in shard.rows]
@@ -237,19 +245,18 @@ def _reports(
         stop.at_max_cost()
         return
     standing.phase = "starting Ray"
-    # Ray ends first: this machine is up for the run until then.
-    with ExitStack() as machine, ray_running() as is_own:
-        if is_own:
-            own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, started_at, clock)
-            machine.enter_context(own)
-        with watch(stop, job.folder, assignment.run_id, budget, clock):
-            refuse_spot_driver()
-            standing.phase = RENDERING
-            reports = execute(
-                job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying, standing
-            )
-            with closing(reports):
-                yield from (report.totals for report in reports)
+    guardian = None
+    if needs_own_ray():
+        own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, up_from, clock)
+        guardian = machine.enter_context(own)
+    with ray_running(guardian), watch(stop, job.folder, assignment.run_id, budget, clock):
+        refuse_spot_driver()
+        standing.phase = RENDERING
+        reports = execute(
+            job.plan, job.folder, assignment, options, clock, lambda: stop.reason is not None, retrying, standing
+        )
+        with closing(reports):
+            yield from (report.totals for report in reports)
 
 
 def _budget(
@@ -321,7 +328,8 @@ def _run(options: RenderOptions, view: ProgressView, clock: Clock) -> tuple[Endi
         with _signals_stop(stop), ticking(standing, clock, view.say):
             # Before anything is spent: a dialect that was recognised wrongly shows here.
             view.say("catalog: " + how_read(options.catalog, options.storage_options, options.column_map))
-            summary = render_catalog(options, view, clock, stop, standing=standing)
+            up_from = process_began_at(clock.now())
+            summary = render_catalog(options, view, clock, stop, standing=standing, up_from=up_from)
     except _FAILURES as error:
         return _ended_by(error), None
     except (KeyboardInterrupt, SystemExit) as error:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol, cast
 
+from cluster.guardian import Guardian
 from orchestrion.errors import InvalidRequest
 
 LOOPBACK: Final = "127.0.0.1"
@@ -28,6 +29,8 @@ TOKEN_FILE: Final = "RAY_AUTH_TOKEN_PATH"  # noqa: S105
 #: With "0" a node's own address is 127.0.0.1, on Linux as it always is on macOS. Ray replaces a loopback address that
 #: it is given by the machine's own (`_node_ip_address`, `--node-ip-address`), and then listens on all of them.
 MANY_NODES: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+#: Of Rays that were started without one. A guardian that nothing holds any more is dismissed.
+_GUARDIANS: Final[list[Guardian]] = []
 
 
 def token_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -50,12 +53,14 @@ def token_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {MODE: "token", TOKEN: secrets.token_hex(32)}
 
 
-def start_private_ray(**options: Any) -> None:  # noqa: ANN401 - Ray's own
+def start_private_ray(guardian: Guardian | None = None, **options: Any) -> None:  # noqa: ANN401 - Ray's own
     """Start a Ray for this process and its children, and connect to it; `ray.shutdown` ends it.
 
-    The token stays in this process's environment, where its children find it.
+    It also ends with this process, however that ends. The token stays in this process's environment, where its
+    children find it.
 
     Args:
+        guardian: ends it if this process is killed; by default one that is there for nothing else.
         options: of `ray.init`.
 
     Raises:
@@ -71,14 +76,18 @@ def start_private_ray(**options: Any) -> None:  # noqa: ANN401 - Ray's own
     # The variable for Ray's own processes, the constant for this one, which has read the variable already.
     os.environ[MANY_NODES] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address=LOOPBACK,
-        **options,
-    )
+    if guardian is None:
+        guardian = Guardian()
+        _GUARDIANS.append(guardian)
+    with guardian.marking():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address=LOOPBACK,
+            **options,
+        )
 
 
 class DrainingNodes(Protocol):

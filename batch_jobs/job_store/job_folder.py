@@ -120,6 +120,13 @@ class WorkerNode:
     #: A row of the price table, and how the machine was bought.
     node_type: _Words
     market: _Words
+    #: The same for all that runs on it at the same time, in any run of any job; None in journals of older releases.
+    machine_id: _Words | None = None
+
+    @property
+    def machine(self) -> str:
+        """What the bill calls it."""
+        return self.machine_id or self.node_id
 
 
 @dataclass(frozen=True, slots=True)

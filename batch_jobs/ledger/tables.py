@@ -16,7 +16,7 @@ from orchestrion.errors import CODES
 
 #: Grows by one when a table gains a column. Columns are only ever added, and may be null: what an older release wrote
 #: reads as null in them, so every file of every release is read by the newest schema.
-LEDGER_SCHEMA_VERSION: Final = 4
+LEDGER_SCHEMA_VERSION: Final = 5
 
 #: How an attempt ended.
 TRACK: Final = "track"
@@ -116,7 +116,17 @@ NODES_SCHEMA: Final = pa.schema(
     [
         _field("job_id", pa.string(), "The job that the machine worked for."),
         _field("run_id", pa.string(), "The run of the command."),
-        _field("node_id", pa.string(), "The machine, as its scheduler calls it."),
+        _field(
+            "node_id",
+            pa.string(),
+            "The machine, as its scheduler calls it: a command that starts Ray itself has a new name each time.",
+        ),
+        _field(
+            "machine_id",
+            pa.string(),
+            "The machine, under one name in all runs and jobs. Null in rows of older releases.",
+            nullable=True,
+        ),
         _field("node_type", pa.string(), "Kind of machine: a row of the price table."),
         _field("market", pa.string(), "How the machine was bought: on-demand or spot."),
         _field("device", pa.string(), "What is paid for by the second: cpu-core or gpu."),
@@ -124,12 +134,22 @@ NODES_SCHEMA: Final = pa.schema(
         _field("usd_per_node_hour", pa.float64(), "Price of the whole machine for an hour."),
         _field("on_demand_usd_per_node_hour", pa.float64(), "The same on demand; null if not in the table.", True),
         _field("price_source", pa.string(), "Where the price comes from and as of when."),
-        _field("up_from", _MOMENT, "When its first worker of this run started, or the command that started Ray on it."),
-        _field("up_to", _MOMENT, "When the last of them was last seen."),
-        _field("workers", pa.int64(), "Render processes that ran on it."),
+        _field(
+            "up_from",
+            _MOMENT,
+            "When its first process of this run was created, or these hours of it begin: they end at midnight, and "
+            "where those of another run begin or end.",
+        ),
+        _field("up_to", _MOMENT, "When the last of them was last seen, or these hours end."),
+        _field("workers", pa.int64(), "Render processes that ran on it in this run; in the first of its rows."),
         _field("reserved_device_seconds", pa.float64(), "Seconds of devices that workers had to themselves."),
-        _field("cost_usd", pa.float64(), "Its hours up, times its price: its part of the bill."),
-        _field("unallocated_usd", pa.float64(), "The part of it that no track of this job is charged for."),
+        _field("cost_usd", pa.float64(), "These hours, times its price; 0 where another row has paid for them."),
+        _field(
+            "unallocated_usd",
+            pa.float64(),
+            "The part of it that no track of this job is charged for. Less than 0 where the row that has paid for "
+            "these hours called devices nobody's that were this run's.",
+        ),
     ]
 )
 #: What a shard's commit holds: the rows of three tables.

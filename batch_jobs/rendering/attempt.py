@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,14 +30,24 @@ class Attempt:
     track_id: str
     outcome: Future[Track | Failure | None] = field(default_factory=Future)
     _listener: Listener | None = None
+    #: To be told once that its model has begun; None when it was.
+    _on_start: Callable[[], None] | None = None
 
     @classmethod
-    def begin(cls, executor: Executor, request: TrackRequest, track_id: str) -> Attempt:
+    def begin(
+        cls, executor: Executor, request: TrackRequest, track_id: str, on_start: Callable[[], None] | None = None
+    ) -> Attempt:
         """Have one request rendered, or found; its outcome comes by itself.
 
         The outcome raises only what is to end the process (KeyboardInterrupt, SystemExit).
+
+        Args:
+            executor: that renders it.
+            request: what to render.
+            track_id: of the request.
+            on_start: told, from any thread, when its model has begun.
         """
-        attempt = cls(request, track_id)
+        attempt = cls(request, track_id, _on_start=on_start)
         if executor.is_stopped:
             attempt.outcome.set_result(None)
             return attempt
@@ -51,7 +62,11 @@ class Attempt:
         return attempt
 
     def _note(self) -> None:
-        """Hand on what became of the task, once it is over."""
+        """Hand on that the task has begun, and what became of it once it is over."""
+        on_start = self._on_start
+        if on_start is not None and self.started_at is not None:
+            self._on_start = None
+            on_start()
         if self._listener is None or self._listener.task.outcome is None:
             return
         task = self._listener.task

@@ -29,6 +29,7 @@ from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
 from batch_jobs.standing import Standing
+from cluster.guardian import Guardian
 from cluster.ray_internals import start_private_ray
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, StoreUnavailable
@@ -199,21 +200,27 @@ def refuse_spot_driver() -> None:
         )
 
 
+def needs_own_ray() -> bool:
+    """Whether Ray is to be started on this machine, for this job alone.
+
+    RAY_ADDRESS names the cluster, as under `ray job submit`. Without it we start our own; Ray would join the one that a
+    file in /tmp names, which every user of this machine may write.
+    """
+    return not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
+
+
 @contextmanager
-def ray_running() -> Iterator[bool]:
+def ray_running(guardian: Guardian | None) -> Iterator[None]:
     """Ray as this job wants it: errors of a block cost that block, and nothing but ours is printed.
 
-    Gives whether it runs on this machine alone, for this job.
+    Args:
+        guardian: of a Ray that is started here; None to take the one that there is.
     """
     started_here = not ray.is_initialized()
-    is_own = started_here and not os.environ.get("RAY_ADDRESS")
-    if started_here:
-        # RAY_ADDRESS names the cluster, as under `ray job submit`. Without it we start our own; Ray would join the one
-        # that a file in /tmp names, which every user of this machine may write.
-        if is_own:
-            start_private_ray()
-        else:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    if guardian is not None:
+        start_private_ray(guardian)
+    elif started_here:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
     context: Any = DataContext.get_current()
     before = (context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start)
     context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = -1, False, False
@@ -223,7 +230,7 @@ def ray_running() -> Iterator[bool]:
     level_before = data_logger.level
     data_logger.setLevel(logging.ERROR)
     try:
-        yield is_own
+        yield
     finally:
         data_logger.setLevel(level_before)
         context.max_errored_blocks, context.enable_progress_bars, context.print_on_execution_start = before

@@ -29,6 +29,8 @@ class Journal:
         self._noted: dict[str, tuple[str, int, Attempt]] = {}
         self._twins: list[AttemptRecord] = []
         self._numbers = 0
+        #: Whether an attempt has begun since the journal was last written.
+        self._news = threading.Event()
         self.identity = identity
 
     def note(self, shard: str, line: int, one: Attempt) -> str:
@@ -37,7 +39,17 @@ class Journal:
             self._numbers += 1
             attempt_id = f"{self.identity.worker_id}-{self._numbers}"
             self._noted[attempt_id] = (shard, line, one)
+        if one.started_at is not None:
+            self._news.set()
         return attempt_id
+
+    def tell_begun(self) -> None:
+        """A model has begun with an attempt, which may have been noted long before."""
+        self._news.set()
+
+    def wait_for_news(self) -> None:
+        """Return when an attempt has begun that no write of the journal has told of."""
+        self._news.wait()
 
     def attempts(self, shard: str) -> list[AttemptRecord]:
         """The attempts of one shard that have ended."""
@@ -63,6 +75,8 @@ class Journal:
             StoreUnavailable: it could not be written.
         """
         with self._writing:
+            # Before looking: what begins from here on is news again.
+            self._news.clear()
             attempts = (*self._twins, *self._all())
             self._folder.write_journal(
                 replace(

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 MARKET_LABEL: Final = "ray.io/market-type"
 #: Our label of a node's row in the price table.
 NODE_TYPE_LABEL: Final = "orchestrion/node-type"
+#: Our label for a node that is a machine to the bill, although it is not one: several Ray nodes on one host.
+MACHINE_LABEL: Final = "orchestrion/machine"
 #: How long an answer of Ray's control service (GCS) is waited for. It usually takes half a millisecond.
 GCS_TIMEOUT_S: Final = 1.0
 #: A deadline that never comes: a node that is drained without one goes when its last actor has gone.
@@ -38,6 +40,7 @@ class NodeIdentity:
     node_id: str
     node_type: str | None
     market: str | None
+    machine: str | None = None
 
 
 def node_of_this_process() -> NodeIdentity:
@@ -46,7 +49,7 @@ def node_of_this_process() -> NodeIdentity:
     # Ray's annotation promises lists; the values are strings.
     labels: Mapping[str, Any] = context.get_node_labels()
     node_id: str = context.get_node_id()
-    return NodeIdentity(node_id, labels.get(NODE_TYPE_LABEL), labels.get(MARKET_LABEL))
+    return NodeIdentity(node_id, labels.get(NODE_TYPE_LABEL), labels.get(MARKET_LABEL), labels.get(MACHINE_LABEL))
 
 
 class NodeDrain:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ import ray.util.metrics
 from batch_jobs.job_store.job_folder import BEAT_S, JobFolder, WorkerJournal, WorkerNode
 from batch_jobs.job_store.partial_pieces import PartialPieces
 from batch_jobs.rendering.journal import Journal
+from batch_jobs.rendering.machine import machine_id, process_began_at
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 from batch_jobs.rendering.worker import LEFT, ShardWorker
 from batch_jobs.settlement.prices import JobPrices
@@ -46,6 +48,9 @@ LOOK_S: Final = 1.0
 RESERVE_S: Final = 2.0
 #: A node that is drained without a deadline is left after so long.
 LEAVE_WITHIN_S: Final = 120.0
+#: Of the time of a process, the most that goes into writing down which attempts have begun: one that begins alone is
+#: written at once, many that begin one after the other are written together, on a slow store more of them.
+NOTING_SHARE: Final = 0.05
 #: A stopped run gives what is in progress so long.
 STOP_WITHIN_S: Final = 20.0
 
@@ -60,6 +65,8 @@ class Assignment:
     run_id: str
     reserved_cpus: float
     reserved_gpus: float
+    #: When the run began, by the driver's clock.
+    begun_at: datetime
 
 
 class RenderStage:
@@ -78,9 +85,9 @@ class RenderStage:
         identity = WorkerJournal(
             worker_id=f"w-{uuid.uuid4().hex[:12]}",
             run_id=assignment.run_id,
-            node=WorkerNode(node.node_id, node.node_type, node.market),
+            node=WorkerNode(node.node_id, node.node_type, node.market, here.machine or machine_id()),
             reserved_devices=assignment.reserved_gpus if node.device == "gpu" else assignment.reserved_cpus,
-            up_from=clock.now(),
+            up_from=_up_from(clock.now(), assignment.begun_at),
             seen_at=clock.now(),
         )
         self._folder = assignment.folder
@@ -119,6 +126,7 @@ class RenderStage:
             assignment.folder, assignment.prices, renderer, executor, self._journal, clock, time.sleep
         )
         self._executor = executor
+        threading.Thread(target=self._note_attempts, name="noting", daemon=True).start()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """One row of `worker.SUMMARY_SCHEMA` about the shard in this block."""
@@ -146,6 +154,14 @@ class RenderStage:
                 self._write_journal()
                 self._stop_if_asked()
                 written_s = self._clock.monotonic_s()
+
+    def _note_attempts(self) -> None:
+        """Write the journal whenever an attempt begins: what dies before the next beat leaves a trace."""
+        while True:
+            self._journal.wait_for_news()
+            began_s = self._clock.monotonic_s()
+            self._write_journal()
+            time.sleep((self._clock.monotonic_s() - began_s) * (1.0 / NOTING_SHARE - 1.0))
 
     def _write_journal(self, left: bool = False) -> None:
         try:
@@ -200,6 +216,12 @@ class RenderStage:
     def _wait_for_the_end_if_leaving(self) -> None:
         if self._leaving:
             threading.Event().wait()
+
+
+def _up_from(now: datetime, run_began_at: datetime) -> datetime:
+    """Since when this process is there for the run: since it was created, unless Ray had it ready before the run."""
+    created_at = process_began_at(now)
+    return created_at if created_at >= run_began_at else now
 
 
 def _mastering_threads(node: Node, threads: int) -> int:

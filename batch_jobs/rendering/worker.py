@@ -233,7 +233,7 @@ class ShardWorker:
             begun = {}
             for track_id in again:
                 row = wanted[track_id]
-                begun[track_id] = one = Attempt.begin(self._executor, row.request, track_id)
+                begun[track_id] = one = Attempt.begin(self._executor, row.request, track_id, self._journal.tell_begun)
                 self._journal.note(shard, row.at.line, one)
             outcomes = {track_id: one.outcome.result() for track_id, one in begun.items()}
             for track_id, outcome in outcomes.items():

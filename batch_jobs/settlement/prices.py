@@ -75,10 +75,9 @@ class JobPrices:
             price_source=price.dated_source,
         )
 
-    def reserved_device_seconds(self, worker: WorkerJournal) -> float:
-        """Seconds of devices that a process kept from others: of no more devices than its machine has."""
-        devices = min(worker.reserved_devices, self.of(worker.node).devices)
-        return devices * (worker.seen_at - worker.up_from).total_seconds()
+    def reserved_devices(self, worker: WorkerJournal) -> float:
+        """Devices that a process kept from others: no more than its machine has."""
+        return min(worker.reserved_devices, self.of(worker.node).devices)
 
     def _tell(self, node: WorkerNode, node_type: str, market: str) -> None:
         if (node.node_type, node.market) not in self._told:

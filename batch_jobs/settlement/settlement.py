@@ -31,13 +31,12 @@ from batch_jobs.ledger.dataset import conformed
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import Change, JobEntry, JobState, LedgerFile, Snapshot, Totals, settlement_key
 from batch_jobs.ledger.tables import ATTEMPTS_SCHEMA, NODES_SCHEMA, PREEMPTED, SHARD_KINDS, STOPPED, TRACK
-from batch_jobs.settlement.billing import Bill, NodeBill, RunNode, node_bills, split_bill
+from batch_jobs.settlement.billing import Bill, Hours, NodeBill, node_bills, split_bill
 from batch_jobs.settlement.outcomes import attempt_row
 from batch_jobs.settlement.prices import JobPrices
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
 from orchestrion.resilience.store_retry import Retry, no_retry
-from orchestrion.tracks.record import utc_timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +131,6 @@ class _Accounted:
     workers: set[str] = field(default_factory=set)
     #: Attempts of dead workers that were in no shard at the time.
     attempts: set[str] = field(default_factory=set)
-    paid_up_to: dict[RunNode, datetime] = field(default_factory=dict)
 
     def include(self, key: str, settlement: bytes) -> None:
         # A name is the hash of these very bytes. To go on without them would count everything in them twice.
@@ -144,10 +142,6 @@ class _Accounted:
         self.shards.update(values["shards"])
         self.workers.update(values["workers"])
         self.attempts.update(values["attempts"])
-        for run_id, node_id, up_to in values["paid_up_to"]:
-            known = self.paid_up_to.get((run_id, node_id))
-            moment = datetime.fromisoformat(up_to)
-            self.paid_up_to[run_id, node_id] = max(moment, known or moment)
 
 
 @dataclass(slots=True)
@@ -169,6 +163,24 @@ class _Result:
     totals: Totals
     added: Mapping[str, Sequence[LedgerFile]]
     removed: frozenset[str]
+    #: Machines and days that were asked for, and what the ledger had of them then.
+    asked: _MachineDays
+    hours: tuple[Hours, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _MachineDays:
+    """Some machines, in the days from the first to the last; none of them if there are no workers."""
+
+    machines: frozenset[str]
+    first: str
+    last: str
+
+    @classmethod
+    def of(cls, workers: Sequence[WorkerJournal]) -> _MachineDays:
+        """Those of these workers."""
+        days = sorted(moment.date().isoformat() for each in workers for moment in (each.up_from, each.seen_at))
+        return cls(frozenset(each.node.machine for each in workers), *(days[:1] + days[-1:] or ["", ""]))
 
 
 class _Settlement:
@@ -198,6 +210,8 @@ class _Settlement:
         self.unreadable: set[str] = set()
         #: The settlements before this one, and what this one came to on top of them.
         self._made: tuple[tuple[str, ...], _Result | None] | None = None
+        #: Hours in the files of machines that were read, by path: a file never changes.
+        self._hours_in: dict[str, list[Hours]] = {}
 
     def build(self, newest: Snapshot) -> Change | None:
         """The change to the newest state; None if there is nothing to settle."""
@@ -229,9 +243,23 @@ class _Settlement:
         )
 
     def _still_there(self, newest: Snapshot) -> bool:
-        """Whether nothing else (a compaction) has replaced the files that this settlement replaces."""
+        """Whether nothing else has replaced the files that this settlement replaces, or paid for its machines."""
         result = self._made[1] if self._made else None
-        return result is None or result.removed <= {file.path for file in newest.tables["failures"]}
+        if result is None:
+            return True
+        is_there = result.removed <= {file.path for file in newest.tables["failures"]}
+        return is_there and result.hours == self._known_hours(newest, result.asked)
+
+    def _known_hours(self, newest: Snapshot, asked: _MachineDays) -> tuple[Hours, ...]:
+        """What the ledger has of these machines, whichever job paid. No hours lie in two days."""
+        files = [file for file in newest.tables["nodes"] if asked.machines and asked.first <= file.day <= asked.last]
+        new = [file for file in files if file.path not in self._hours_in]
+        with ThreadPoolExecutor(READERS, thread_name_prefix="hours") as pool:
+            tables = pool.map(lambda file: self._ledger.read("nodes", file), new)
+            self._hours_in.update((file.path, _hours(rows)) for file, rows in zip(new, tables, strict=True))
+        found = (hours for file in files for hours in self._hours_in[file.path] if hours.machine in asked.machines)
+        # Not in the order of files: a compaction changes that, and nothing else.
+        return tuple(sorted(found))
 
     def _result(self, newest: Snapshot, before: tuple[str, ...]) -> _Result | None:
         accounted = _Accounted()
@@ -256,9 +284,9 @@ class _Settlement:
         lost_rows = self._rows_of_lost(lost)
         sums.wasted += [row["cost_usd"] for row in lost_rows]
         sums.totals.charged_usd = math.fsum(sums.charged)
-        bill = split_bill(
-            sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, accounted.paid_up_to)
-        )
+        asked = _MachineDays.of(workers)
+        hours = self._known_hours(newest, asked)
+        bill = split_bill(sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, hours))
         added: dict[str, list[LedgerFile]] = defaultdict(list)
         sums.totals.failures -= self._write_shards(shards, sums, bill, accounted, added)
         if lost_rows:
@@ -270,20 +298,27 @@ class _Settlement:
         sums.totals.failures -= replaced
         sums.totals.waste_usd, sums.totals.idle_usd = bill.waste_usd, bill.idle_usd
         sums.totals.unallocated_usd, sums.totals.node_usd = bill.unallocated_usd, bill.node_usd
-        return _Result(self._record(shards, workers, lost, bill), sums.totals, added, removed)
+        return _Result(self._record(shards, workers, lost), sums.totals, added, removed, asked, hours)
 
     def _workers_done(self, accounted: _Accounted) -> list[WorkerJournal]:
-        """The workers to account for now. A machine that still works for another run is left to that run, whole."""
+        """The workers to account for now. What still works for another run is left to that run, by machine."""
         now, begun_at = self._clock.now(), datetime.fromisoformat(self._job["begun_at"])
         journals = self._folder.journals()
         at_work = {
-            (each.run_id, each.node.node_id) for each in journals if each.run_id != self._run_id and each.is_alive(now)
+            (each.run_id, each.node.machine)
+            for each in journals
+            if each.run_id != self._run_id and self._folder.is_at_work(each, now)
         }
         return [
-            each.within(begun_at, now)
+            self._until_now(each, now).within(begun_at, now)
             for each in journals
-            if each.worker_id not in accounted.workers and (each.run_id, each.node.node_id) not in at_work
+            if each.worker_id not in accounted.workers and (each.run_id, each.node.machine) not in at_work
         ]
+
+    def _until_now(self, worker: WorkerJournal, now: datetime) -> WorkerJournal:
+        """The driver that settles its own run is there until now, and not until its last beat."""
+        is_here = worker.run_id == self._run_id and not worker.renders and not worker.left
+        return replace(worker, seen_at=max(worker.seen_at, now)) if is_here else worker
 
     def _tries_in_journals(
         self, workers: Iterable[WorkerJournal], published: set[str]
@@ -338,8 +373,8 @@ class _Settlement:
         rows = []
         for attempt, worker in lost.values():
             if attempt.ended is None:
-                # One that is still alive is of this run, which ends here.
-                ended = STOPPED if worker.left or worker.is_alive(now) else PREEMPTED
+                is_stopped = worker.left or (worker.run_id == self._run_id and worker.is_alive(now))
+                ended = STOPPED if is_stopped else PREEMPTED
                 attempt = replace(attempt, ended=ended, ended_at=worker.seen_at)
             rows.append(attempt_row(attempt, self._folder.job_id, worker, self._prices))
         return rows
@@ -408,14 +443,13 @@ class _Settlement:
                 added["failures"] += self._ledger.write("failures", rows.filter(pc.invert(gone)))
         return count, frozenset(removed)
 
-    def _record(self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str], bill: Bill) -> str:
+    def _record(self, shards: Sequence[str], workers: Iterable[WorkerJournal], lost: Iterable[str]) -> str:
         """Write down what this settlement counts; returns the key."""
         record = {
             "run_id": self._run_id,
             "shards": list(shards),
             "workers": sorted(each.worker_id for each in workers),
             "attempts": sorted(lost),
-            "paid_up_to": [[one.run_id, one.node.node_id, utc_timestamp(one.up_to)] for one in bill.nodes],
         }
         data = json.dumps(record).encode()
         key = settlement_key(self._folder.job_id, _settlement_name(data))
@@ -469,6 +503,7 @@ def _node_row(bill: NodeBill, job_id: str) -> dict[str, Any]:
         "job_id": job_id,
         "run_id": bill.run_id,
         "node_id": node.node_id,
+        "machine_id": bill.machine,
         "node_type": node.node_type,
         "market": node.market,
         "device": node.device,
@@ -483,6 +518,17 @@ def _node_row(bill: NodeBill, job_id: str) -> dict[str, Any]:
         "cost_usd": bill.cost_usd,
         "unallocated_usd": bill.unallocated_usd,
     }
+
+
+def _hours(nodes: pa.Table) -> list[Hours]:
+    """The hours in a file of `nodes`. Older releases knew a machine only as its scheduler did."""
+    columns = ("machine_id", "node_id", "up_from", "up_to", "reserved_device_seconds", "cost_usd")
+    return [
+        Hours(machine or node_id, up_from, up_to, reserved_device_seconds, usd > 0.0)
+        for machine, node_id, up_from, up_to, reserved_device_seconds, usd in zip(
+            *(nodes[name].to_pylist() for name in columns), strict=True
+        )
+    ]
 
 
 def _without(rows: pa.Table, column: str, values: set[str]) -> pa.Table:

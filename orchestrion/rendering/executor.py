@@ -29,7 +29,7 @@ from orchestrion.rendering.board import STOPPED, TaskBoard
 from orchestrion.rendering.checkpoints import Checkpoints, Keeper
 from orchestrion.rendering.policy import Policy, RenderingSource
 from orchestrion.rendering.stall import Stage, StallWatch
-from orchestrion.rendering.task import Listener, Task
+from orchestrion.rendering.task import Listener, Task, tell
 from orchestrion.resilience.store_retry import Away, Retry, StoreRetry, no_retry
 from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.request import TrackRequest
@@ -288,6 +288,7 @@ class Executor:
         started_s = self._clock.monotonic_s()
         task.began_at = self._clock.now()
         task.kept_at_s = started_s
+        tell(list(task.listeners))
         self._guarded(task, Stage.RENDER, partial(self._open_rendering, task), self._progress, "request")
         task.device_s += self._clock.monotonic_s() - started_s
         if task.outcome is not None:  # It was given up meanwhile.

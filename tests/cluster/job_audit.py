@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -179,11 +180,17 @@ def _in_hand_s(attempts: Sequence[Mapping[str, Any]], moment: datetime, node_id:
 def _check_money(rows: Mapping[str, list[dict[str, Any]]], audit: Audit) -> None:
     nodes = rows["nodes"]
     for row in nodes:
-        hours = (row["up_to"] - row["up_from"]).total_seconds() / 3600.0
-        by_hours = hours * row["usd_per_node_hour"]
+        by_hours = _hours(row) * row["usd_per_node_hour"]
         audit.expect(
-            math.isclose(row["cost_usd"], by_hours, rel_tol=1e-6, abs_tol=1e-12),
+            row["cost_usd"] == 0.0 or math.isclose(row["cost_usd"], by_hours, rel_tol=1e-6, abs_tol=1e-12),
             f"node {row['node_id']} costs {row['cost_usd']}, but its hours come to {by_hours}",
+        )
+    for row, other in combinations([row for row in nodes if row["cost_usd"] > 0.0], 2):
+        audit.expect(
+            row["machine_id"] != other["machine_id"]
+            or row["up_to"] <= other["up_from"]
+            or other["up_to"] <= row["up_from"],
+            f"machine {row['machine_id']} is paid twice for what is both in {row['run_id']} and in {other['run_id']}",
         )
     bill = math.fsum(row["cost_usd"] for row in nodes)
     carried = math.fsum(row["total_usd"] for row in rows["tracks"])
@@ -201,6 +208,20 @@ def _check_money(rows: Mapping[str, list[dict[str, Any]]], audit: Audit) -> None
         "unallocated_usd": unallocated,
         "reconciliation_difference_usd": difference,
     }
+
+
+def _hours(row: Mapping[str, Any]) -> float:
+    return float((row["up_to"] - row["up_from"]).total_seconds()) / 3600.0
+
+
+def paid_hours(job: Job) -> dict[str, float]:
+    """For how many hours of each machine the ledger has paid."""
+    objects = Objects(job.out_url, job.storage_options)
+    hours: dict[str, float] = {}
+    for row in _table(objects, json.loads(objects.read("manifest.json")), "nodes").to_pylist():
+        if row["cost_usd"] > 0.0:
+            hours[row["machine_id"]] = hours.get(row["machine_id"], 0.0) + _hours(row)
+    return hours
 
 
 def _check_tracks(job: Job, tracks: list[dict[str, Any]], store: TrackStore, audit: Audit) -> None:

@@ -22,6 +22,7 @@ from typing import Self
 
 import psutil
 
+from batch_jobs.rendering.preemption import MACHINE_LABEL
 from cluster.ray_internals import MANY_NODES, token_environment
 from tests.servers.seaweedfs import free_ports
 
@@ -88,6 +89,8 @@ class RayNode:
 
     starter: subprocess.Popen[bytes]
     log: Path
+    #: As the bill calls it.
+    machine: str
     _node_id: str = ""
 
     def is_up(self) -> bool:
@@ -142,6 +145,11 @@ def _is_worker(process: psutil.Process) -> bool:
     return False
 
 
+def machine_name(number: int) -> str:
+    """Of the node that this process started as its so many-th; two clusters have none in common."""
+    return f"spot-{os.getpid()}-{number}"
+
+
 class SpotCluster:
     """Head and nodes. `start` after `kill_head` makes a new cluster, which knows nothing of the old one."""
 
@@ -176,7 +184,9 @@ class SpotCluster:
     def add_node(self) -> RayNode:
         """Begin to start a spot node; it is ready a few seconds later, when `is_up` says so."""
         node = self._start_node(
-            f"--address={self.address}", "--num-cpus=1", "--resources={\"spot\": 1}", "--labels=ray.io/market-type=spot"
+            f"--address={self.address}", "--num-cpus=1", "--resources={\"spot\": 1}",
+            # Each node plays a machine.
+            f"--labels=ray.io/market-type=spot,{MACHINE_LABEL}={machine_name(self._started + 1)}",
         )  # fmt: skip
         self.nodes.append(node)
         return node
@@ -218,4 +228,4 @@ class SpotCluster:
                 ],
                 env=environment(), stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
-        return RayNode(starter, log)
+        return RayNode(starter, log, machine_name(self._started))

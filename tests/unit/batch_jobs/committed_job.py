@@ -25,12 +25,12 @@ JOB = {
 _TYPES: dict[str, NodeType] = {}
 
 
-def node(node_id="n1", devices=2, usd_per_node_hour=3600.0) -> WorkerNode:
+def node(node_id="n1", devices=2, usd_per_node_hour=3600.0, machine_id=None) -> WorkerNode:
     """A machine, of a type in `prices()`; a device is one dollar for two seconds unless it says otherwise."""
     node_type = f"box-{devices}-{usd_per_node_hour}"
     price = Price(usd_per_node_hour=usd_per_node_hour, as_of=START.date(), source="a test")
     _TYPES[node_type] = NodeType(device="cpu-core", devices=devices, markets={"spot": price})
-    return WorkerNode(node_id, node_type, "spot")
+    return WorkerNode(node_id, node_type, "spot", machine_id)
 
 
 def prices() -> JobPrices:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_jobs.budget import Budget, Meter, nothing_left
+from batch_jobs.budget import STOPPING_S, Budget, Meter, nothing_left
 from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.tables import TRACK
@@ -36,7 +36,7 @@ def test_the_bill_is_of_machines_also_while_they_wait_and_until_now():
     read = spent("bill", [living, gone])
 
     assert read.usd == pytest.approx(100.0 + 30.0), "of the living one until now"
-    assert (read.usd_per_s, read.to_finish_usd) == (MACHINE_USD_PER_S, 0.0)
+    assert (read.usd_per_s, read.to_finish_usd) == (MACHINE_USD_PER_S, STOPPING_S), "until it knows that it is to stop"
 
 
 def test_two_processes_on_a_machine_cost_one_machine():
@@ -46,9 +46,17 @@ def test_two_processes_on_a_machine_cost_one_machine():
 def test_the_machine_of_a_driver_counts_and_is_no_render_process():
     journals = [worker("driver-1", from_s=0, to_s=100, devices=0.0), worker("a", from_s=40, to_s=90)]
 
-    [bill] = node_bills(journals, prices(), {})
+    [bill] = node_bills(journals, prices())
 
     assert (bill.cost_usd, bill.workers, bill.reserved_device_seconds) == (100.0, 1, 50.0)
+
+
+def test_two_runs_on_a_machine_cost_one_machine():
+    runs = [worker(name, name, node(f"of-{name}", machine_id="m-1"), to_s=100) for name in ("run-1", "run-2")]
+
+    read = spent("bill", runs)
+
+    assert (read.usd, read.usd_per_s) == (pytest.approx(100.0), MACHINE_USD_PER_S)
 
 
 def test_renders_cost_what_committed_and_open_ones_hold():
@@ -57,14 +65,15 @@ def test_renders_cost_what_committed_and_open_ones_hold():
     read = spent("render", journals, rendered_usd=7.0)
 
     assert read.usd == pytest.approx(7.0 + 0.5 * 25.0)
-    assert (read.usd_per_s, read.to_finish_usd) == (0.5, 0.5 * 15.0), "as the one that has ended: 20 s, 5 are held"
+    # As the one that has ended: 20 s, of which 5 are held.
+    assert (read.usd_per_s, read.to_finish_usd) == (0.5, 0.5 * (15.0 + STOPPING_S))
 
 
 def test_what_the_bill_comes_to_when_open_tracks_are_finished_is_counted_too():
     attempts = [noted("a-1", "01-a", 1, 20.0, TRACK), noted("a-2", "01-a", 2, 5.0)]
 
-    assert spent("bill", [worker("a", to_s=100, attempts=attempts)]).to_finish_usd == pytest.approx(20.0)
-    assert spent("bill", [worker("a", to_s=100, attempts=attempts[:1])]).to_finish_usd == 0.0
+    assert spent("bill", [worker("a", to_s=100, attempts=attempts)]).to_finish_usd == pytest.approx(20.0 + STOPPING_S)
+    assert spent("bill", [worker("a", to_s=100, attempts=attempts[:1])]).to_finish_usd == STOPPING_S
 
 
 @settings(max_examples=60)
@@ -125,8 +134,9 @@ def test_a_run_costs_at_most_two_percent_or_one_track_more(lengths_s, workers, m
 
 def test_journals_are_read_more_often_the_nearer_the_limit_is():
     budget = Budget(100.0, "bill", lambda: None)
-    far = budget.read_after_s(replace(spent("bill", [worker("a", to_s=100)]), usd=1.0))
-    near = budget.read_after_s(replace(spent("bill", [worker("a", to_s=100)]), usd=96.0))
+    read = replace(spent("bill", [worker("a", to_s=100)]), to_finish_usd=0.0)
+    far = budget.read_after_s(replace(read, usd=1.0))
+    near = budget.read_after_s(replace(read, usd=96.0))
 
     assert far == 15.0 and near == pytest.approx((4.0 + 1.0) / 2.0)
 

@@ -78,7 +78,8 @@ def test_rays_silence_is_told_once_and_not_each_second(caplog):
     "labels, expected",
     [
         ({"ray.io/market-type": "spot", "orchestrion/node-type": "g6.xlarge"}, NodeIdentity(MINE, "g6.xlarge", "spot")),
-        ({"ray.io/node-id": MINE}, NodeIdentity(MINE, None, None)),
+        ({"ray.io/node-id": MINE}, NodeIdentity(MINE, None, None, None)),
+        ({"orchestrion/machine": "box-7"}, NodeIdentity(MINE, None, None, "box-7")),
     ],
 )
 def test_a_node_is_what_its_labels_say(monkeypatch, labels, expected):

@@ -1,7 +1,7 @@
 """The arithmetic of the bill: it adds up, whatever the figures, and nothing is free."""
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -42,7 +42,7 @@ charges = st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 100.0)), max_size=50)
 @given(runs(), charges, st.floats(0.0, 100.0))
 def test_what_tracks_carry_and_what_no_track_carries_is_the_bill(workers, charged, waste_usd):
     direct_usd = math.fsum(charged)
-    bill = split_bill(direct_usd, waste_usd, node_bills(workers, prices(), {}))
+    bill = split_bill(direct_usd, waste_usd, node_bills(workers, prices()))
     waste, idle = (shares.to_pylist() for shares in bill.shares(pa.chunked_array([pa.array(charged, pa.float64())])))
 
     totals = [own + wasted + idled for own, wasted, idled in zip(charged, waste, idle, strict=True)]
@@ -56,26 +56,104 @@ def test_what_tracks_carry_and_what_no_track_carries_is_the_bill(workers, charge
     assert all(wasted == 0.0 == idled for own, wasted, idled in zip(charged, waste, idle, strict=True) if own == 0.0)
 
 
-@given(runs())
-def test_a_machine_costs_its_hours_however_often_the_books_are_closed(workers):
-    no_retry = math.fsum(bill.cost_usd for bill in node_bills(workers, prices(), {}))
+@given(runs(), st.randoms(use_true_random=False))
+def test_each_moment_of_a_machine_is_paid_once_whoever_settles_first(workers, random):
+    """Each machine of each run is settled at some time, in any order; a run has a machine from first to last."""
+    together = {}
+    for one in workers:
+        together.setdefault((one.run_id, one.node.machine), []).append(one)
+    settlements = list(together.values())
+    random.shuffle(settlements)
 
-    paid_up_to, one_by_one = {}, 0.0
-    for one in sorted(workers, key=lambda each: each.up_from):
-        [bill] = node_bills([one], prices(), paid_up_to)
-        paid_up_to[bill.run_id, bill.node.node_id] = bill.up_to
-        one_by_one += bill.cost_usd
+    bills, known = [], []
+    for those in settlements:
+        new = split_bill(random.choice([0.0, 1.0]), 0.0, node_bills(those, prices(), known)).nodes
+        known += [bill.hours for bill in new]
+        bills += new
 
-    # Between two workers a machine may stand empty, which only the first way of counting can know.
-    assert one_by_one <= no_retry * (1 + 1e-9)
+    for machine in {one.machine for one in bills}:
+        hulls = [
+            (min(one.up_from for one in those), max(one.seen_at for one in those))
+            for (_, on), those in together.items()
+            if on == machine
+        ]
+        here = [one for one in bills if one.machine == machine]
+        up_s = union_s(hulls)
+        paid = [one for one in here if one.cost_usd > 0.0]
+        assert union_s([(one.up_from, one.up_to) for one in paid]) == pytest.approx(up_s)
+        assert math.fsum(one.hours.seconds for one in paid) == pytest.approx(up_s), "no two of them overlap"
+        assert math.fsum(one.cost_usd for one in here) == pytest.approx(up_s / 3600 * here[0].node.usd_per_node_hour)
+        reserved_s = math.fsum(one.reserved_device_seconds for one in here)
+        assert reserved_s <= here[0].node.devices * up_s * (1 + 1e-9)
+        assert math.fsum(one.unallocated_usd for one in here) >= -1e-9 * math.fsum(one.cost_usd for one in here)
+
+
+def union_s(stretches):
+    """Seconds that at least one of them covers."""
+    covered_s, until = 0.0, datetime.min.replace(tzinfo=UTC)
+    for begins, ends in sorted(stretches):
+        covered_s += max(0.0, (ends - max(begins, until)).total_seconds())
+        until = max(until, ends)
+    return covered_s
 
 
 def test_a_machine_is_not_paid_twice_for_the_same_minute():
-    [first] = node_bills([worker("w1", from_s=0, to_s=60)], prices(), {})
-    [second] = node_bills([worker("w2", from_s=30, to_s=90)], prices(), {("run-1", "n1"): first.up_to})
+    [first] = node_bills([worker("w1", from_s=0, to_s=60)], prices())
+    shared, alone = node_bills([worker("w2", from_s=30, to_s=90)], prices(), [first.hours])
 
-    assert (first.cost_usd, second.cost_usd) == (60.0, 30.0)
-    assert second.up_from == START + timedelta(seconds=60)
+    assert (first.cost_usd, shared.cost_usd, alone.cost_usd) == (60.0, 0.0, 30.0)
+    assert shared.up_from == START + timedelta(seconds=30)
+    assert shared.up_to == alone.up_from == START + timedelta(seconds=60)
+
+
+def test_a_gap_that_another_run_has_paid_for_is_not_paid_again():
+    [middle] = node_bills([worker("w1", "run-1", from_s=40, to_s=60)], prices())
+
+    around = node_bills([worker("w2", "run-2", from_s=0, to_s=100)], prices(), [middle.hours])
+
+    assert [one.cost_usd for one in around] == [40.0, 0.0, 40.0]
+
+
+def test_two_commands_with_a_ray_of_their_own_on_one_machine_are_one_machine():
+    """Each Ray gives the machine another node id, and each believes that it has all of its devices."""
+    one, other = (node(name, devices=2, machine_id="m-1") for name in ("of-ray-1", "of-ray-2"))
+
+    bills = node_bills(
+        [worker("w1", "run-1", one, 0, 100, devices=2), worker("w2", "run-2", other, 50, 150, devices=2)], prices()
+    )
+
+    assert math.fsum(bill.cost_usd for bill in bills) == 150.0
+    assert math.fsum(bill.reserved_device_seconds for bill in bills) == 300.0, "a machine has no more devices than two"
+    assert {bill.machine for bill in bills} == {"m-1"}
+
+
+def test_what_a_run_had_of_a_machine_that_another_paid_for_is_taken_off_what_was_nobodys():
+    """Two jobs have one device each of a machine's two, for the same time."""
+    first = split_bill(20.0, 0.0, node_bills([worker("w1", "run-1")], prices()))
+    second = split_bill(20.0, 0.0, node_bills([worker("w2", "run-2")], prices(), [one.hours for one in first.nodes]))
+
+    assert (first.node_usd, second.node_usd) == (100.0, 0.0)
+    assert (first.unallocated_usd, second.unallocated_usd) == (50.0, -50.0)
+    # What tracks carry is the same, whoever settled first.
+    assert first.direct_usd + first.idle_usd == second.direct_usd + second.idle_usd == 50.0
+    assert second.direct_usd + second.waste_usd + second.idle_usd + second.unallocated_usd == second.node_usd
+
+
+def test_hours_end_at_midnight_so_that_a_day_has_its_own():
+    bills = node_bills([worker("w1", from_s=0.5 * DAY_S, to_s=2.25 * DAY_S)], prices())
+
+    assert [one.hours.seconds / DAY_S for one in bills] == [0.5, 1.0, 0.25]
+    assert [one.up_from.date().day for one in bills] == [1, 2, 3]
+    assert [one.workers for one in bills] == [1, 0, 0], "a process is counted once"
+
+
+def test_a_machine_is_called_as_its_scheduler_calls_it_and_not_as_its_driver_does():
+    driver = worker("driver-1", on=node("m-1", machine_id="m-1"), from_s=0, to_s=100, devices=0.0)
+    renders = worker("w1", on=node("of-ray", machine_id="m-1"), from_s=10, to_s=90)
+
+    [bill] = node_bills([driver, renders], prices())
+
+    assert (bill.node.node_id, bill.machine, bill.workers, bill.cost_usd) == ("of-ray", "m-1", 1, 100.0)
 
 
 def test_the_example_of_the_documentation():
@@ -85,7 +163,7 @@ def test_the_example_of_the_documentation():
         worker("w1", on=machines[0], to_s=1000, devices=2),
         worker("w2", on=machines[1], to_s=800, devices=1),
     ]
-    bill = split_bill(0.8, 0.2, node_bills(workers, prices(), {}))
+    bill = split_bill(0.8, 0.2, node_bills(workers, prices()))
     waste, idle = (shares.to_pylist() for shares in bill.shares(pa.chunked_array([[0.6, 0.2, 0.0]])))
 
     assert [one.cost_usd for one in bill.nodes] == pytest.approx([1.0, 0.8])
@@ -96,7 +174,7 @@ def test_the_example_of_the_documentation():
 
 def test_without_a_track_nobody_is_charged_and_all_of_the_bill_is_shown():
     bill = split_bill(
-        0.0, 5.0, node_bills([worker("w1", on=node("n1"), to_s=50), worker("w2", on=node("n2"))], prices(), {})
+        0.0, 5.0, node_bills([worker("w1", on=node("n1"), to_s=50), worker("w2", on=node("n2"))], prices())
     )
 
     assert (bill.direct_usd, bill.waste_usd, bill.idle_usd) == (0.0, 0.0, 0.0)
@@ -150,7 +228,7 @@ def price(usd_per_node_hour):
 
 
 def test_a_process_had_no_more_devices_than_its_machine_has():
-    [bill] = node_bills([worker("w1", on=node(devices=2), devices=2e9, to_s=10)], prices(), {})
+    [bill] = node_bills([worker("w1", on=node(devices=2), devices=2e9, to_s=10)], prices())
 
     assert bill.reserved_device_seconds == 20.0
     assert split_bill(1.0, 0.0, [bill]).unallocated_usd == 0.0

@@ -220,6 +220,89 @@ def test_a_machine_that_works_for_another_run_is_left_to_that_run(job):
     job.assert_reconciled()
 
 
+def test_a_run_whose_guardian_has_said_that_it_is_over_is_counted_however_fresh_its_journals_are(job):
+    job.clock.reading_s = 110.0
+    job.folder.write_journal(worker("w1", "run-1", node("n1"), attempts=[noted("w1-1", "01-a", 1, 8.0)]))
+    job.folder.end_run("run-1")
+
+    assert job.close(run_id="run-2").node_usd == 100.0
+    assert job.rows("attempts", "ended") == [("preempted",)], "it did not end in order"
+
+
+def test_the_driver_that_settles_its_run_is_there_until_then(job):
+    job.clock.reading_s = 150.0
+    job.folder.write_journal(worker("driver-1", "run-1", node("n1"), to_s=99.0, devices=0.0))
+    settled_s = job.close(run_id="run-1").node_usd
+
+    assert settled_s == 150.0, "its last beat was at 99 s"
+
+
+# Runs and jobs that share a machine
+
+
+def shared_machine(job, other):
+    """Two jobs on one machine at the same time, each with a Ray of its own and one of the machine's two devices."""
+    for one, ray, from_s in ((job, "ray-1", 0.0), (other, "ray-2", 50.0)):
+        one.commit("01-a", (1, 20.0))
+        on = node(ray, machine_id="m-1")
+        one.folder.write_journal(worker("w1", "run-1", on, from_s, from_s + 100.0))
+
+
+@pytest.mark.parametrize("second_first", [False, True])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_two_jobs_on_one_machine_pay_it_once_and_their_tracks_carry_the_same_in_either_order(
+    job, second_first, compacted
+):
+    other = CommittedJob(job.objects.url, job.clock, "job-2")
+    shared_machine(job, other)
+    order = [other, job] if second_first else [job, other]
+
+    first = order[0].close(rows=1)
+    if compacted:
+        compact(job.ledger)
+    second = order[1].close(rows=1)
+
+    assert (first.node_usd, second.node_usd) == (100.0, 50.0), "150 seconds, of which both were there for 50"
+    for totals in (first, second):
+        parts = totals.charged_usd + totals.waste_usd + totals.idle_usd + totals.unallocated_usd
+        assert parts == pytest.approx(totals.node_usd, rel=1e-9)
+    assert job.rows("tracks", "total_usd") == [(50.0,), (50.0,)]
+    assert {machine for (machine,) in job.rows("nodes", "machine_id")} == {"m-1"}
+    job.assert_reconciled()
+
+
+def test_two_runs_of_one_job_on_one_machine_pay_it_once(job):
+    job.commit("01-a", (1, 20.0))
+    job.folder.write_journal(worker("w1", "run-1", node("ray-1", machine_id="m-1"), 0.0, 100.0))
+    job.folder.write_journal(worker("w2", "run-2", node("ray-2", machine_id="m-1"), 20.0, 60.0))
+
+    totals = job.close(run_id="run-2", rows=1)
+
+    assert (totals.node_usd, totals.unallocated_usd) == (100.0, 100.0 - 50.0 - 20.0)
+    job.assert_reconciled()
+
+
+def test_a_job_that_settles_while_another_one_does_sees_what_that_one_paid(job):
+    other = CommittedJob(job.objects.url, job.clock, "job-2")
+    shared_machine(job, other)
+    busy = CommittedJob("", job.clock, objects=BusyObjects(job.objects.url, lambda: other.close(rows=1)))
+
+    totals = busy.close(rows=1)
+
+    assert (totals.node_usd, job.total("nodes", "cost_usd")) == (50.0, 150.0)
+    job.assert_reconciled()
+
+
+def test_a_machine_whose_journals_do_not_name_it_is_known_by_its_schedulers_name(job):
+    for name in ("job-1", "job-2"):
+        one = CommittedJob(job.objects.url, job.clock, name)
+        one.commit("01-a", (1, 20.0))
+        one.folder.write_journal(worker("w1", "run-1", node("n1")))
+        one.close(rows=1)
+
+    assert job.total("nodes", "cost_usd") == 100.0
+
+
 # Rounds
 
 
