@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from batch_jobs.export.copying import Summary, export
 from batch_jobs.export.destination import Destination
-from batch_jobs.export.in_order import AHEAD
 from batch_jobs.export.names import DEFAULT_TEMPLATE, Template, name_tracks
 from batch_jobs.export.progress import Counts, ExportProgress, ProgressForm
 from batch_jobs.export.selection import selected_rows, stores_of
+from batch_jobs.in_order import AHEAD
 from batch_jobs.ledger.manifests import read_snapshot
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed

@@ -173,12 +173,12 @@ def render_catalog(
     standing.phase = "reading the catalog"
     config = options.render_config()
     prices = prices_of(options)
-    _check_key(options, config)
+    signer = _signer(options, config)
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
     # What is up for the run until it is settled: this machine, where Ray is started on it.
     with Plan() as plan, ExitStack() as machine:
-        job = read_job(options, config, objects, plan, clock)
+        job = read_job(options, config, signer, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         devices = options.cpus_per_worker, options.gpus_per_worker
@@ -279,12 +279,11 @@ def _budget(
     return Budget(options.max_cost_usd, options.max_cost_of, spent)
 
 
-def _check_key(options: RenderOptions, config: RenderConfig) -> None:
+def _signer(options: RenderOptions, config: RenderConfig) -> Signer:
     """The key must be there before anything is rendered; only this person's own is made, here and not by a worker."""
     if options.signing_key_path is None:
-        have_signing_key(config.signing_key_path, lambda text: logger.warning("%s", text))
-    else:
-        Signer.load(config.signing_key_path)
+        return have_signing_key(config.signing_key_path, lambda text: logger.warning("%s", text))
+    return Signer.load(config.signing_key_path)
 
 
 def _state(job: Job, stop: Stop) -> JobState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from orchestrion.errors import NotFound, VerificationFailed, shown
@@ -56,10 +56,13 @@ class SharedFolder:
         self.objects = objects
         self._told: set[str] = set()
 
-    def names(self, folder: str, pattern: re.Pattern[str], suffix: str) -> list[str]:
-        """The names in a folder that match, without their suffix, in order; others are skipped."""
+    def names(self, folder: str, pattern: re.Pattern[str], suffix: str, cuts: Sequence[str] = ()) -> list[str]:
+        """The names in a folder that match, without their suffix, in order; others are skipped.
+
+        `cuts` are as for `Objects.keys`.
+        """
         found = []
-        for key in sorted(self.objects.keys(folder)):
+        for key in sorted(self.objects.keys(folder, cuts)):
             name = key.removeprefix(f"{folder}/")
             if name.endswith(suffix) and pattern.fullmatch(name[: len(name) - len(suffix)]):
                 found.append(name[: len(name) - len(suffix)])

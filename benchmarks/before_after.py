@@ -80,19 +80,26 @@ class Checkout:
 
 
 @contextmanager
-def checkouts(revision: str) -> Iterator[tuple[Checkout, Checkout]]:
-    """Both sides, each with an empty folder."""
-    with tempfile.TemporaryDirectory(prefix="before-after-") as name:
-        folder, code = Path(name), Path(name) / "code"
+def worktree(revision: str) -> Iterator[Path]:
+    """The code of another revision, as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="revision-") as name:
+        code = Path(name) / "code"
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--quiet", "--detach", str(code), revision], check=True)
         try:
-            sides = Checkout("before", code, folder / "before"), Checkout("after", ROOT, folder / "after")
-            for side in sides:
-                side.folder.mkdir()
-            yield sides
+            yield code
         finally:
             subprocess.run([*git, "remove", "--force", str(code)], check=True)
+
+
+@contextmanager
+def checkouts(revision: str) -> Iterator[tuple[Checkout, Checkout]]:
+    """Both sides, each with an empty folder."""
+    with tempfile.TemporaryDirectory(prefix="before-after-") as name, worktree(revision) as code:
+        sides = Checkout("before", code, Path(name) / "before"), Checkout("after", ROOT, Path(name) / "after")
+        for side in sides:
+            side.folder.mkdir()
+        yield sides
 
 
 def ratio(after: Sequence[float], before: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from batch_jobs.catalog.cells import (
     BadCell,
@@ -46,6 +46,15 @@ UPLOADS: Final = ("theme", "continuation")
 OWN_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
+class ReadRow(NamedTuple):
+    """A row as its reader gives it. `line` counts lines of the file from 1 (rows, in Parquet)."""
+
+    line: int
+    read: Read
+    #: Where it stands in a catalog of several files, in words.
+    place: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogRow:
     """A row that can be rendered. `line` counts lines of the file from 1 (rows, in Parquet)."""
@@ -55,6 +64,8 @@ class CatalogRow:
     title: str | None
     spec: TrackSpec
     request: TrackRequest
+    #: Names of files beside the catalog that are to be its uploads, by column; `spec` has neither of these columns yet.
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +149,29 @@ def read_catalog(
         StoreUnavailable: the file was there but could not be read to its end.
     """
     folder = CatalogFolder(url, storage_options, put_theme)
+    for read in catalog_reads(url, storage_options, column_map):
+        row = row_of(read, default_model, first_line_of)
+        yield with_files(row, folder.reference, read.place) if isinstance(row, CatalogRow) else row
+
+
+def catalog_reads(
+    url: str, storage_options: Mapping[str, Any], column_map: Mapping[str, str] = OWN_NAMES
+) -> Iterator[ReadRow]:
+    """The cells of each row of the catalog, in order, not looked at yet; a row in which nothing is given is none.
+
+    Raises:
+        InvalidRequest: the catalog as a whole cannot be used (kind, header, columns; JSON that ends in the middle).
+        NotFound: there is no such file.
+        StoreUnavailable: the file was there but could not be read to its end.
+    """
     columns = ColumnNames(column_map)
     before = 0
     for file in catalog_files(url, storage_options):
-        line = 0
+        line, name = 0, shown(file.name) if file.name else None
         with _opened(url, file, storage_options, columns) as opened:
             for line, read in opened.rows:
-                if is_blank(read):
-                    continue
-                row = _row(before + line, read, folder, default_model, first_line_of)
-                if file.name and isinstance(row, RefusedRow):
-                    row = replace(row, message=f"{row.message}; it is row {line} of {shown(file.name)}")
-                yield row
+                if not is_blank(read):
+                    yield ReadRow(before + line, read, f"it is row {line} of {name}" if name else None)
         before += line
 
 
@@ -178,16 +200,17 @@ def is_sampled(row: CatalogRow, share: float) -> bool:
     By content, so that a sample is the same each time, and part of every larger one; rows that ask for the same are in
     it together.
     """
+    if share >= 1.0:
+        return True
     digest = hashlib.sha256(row.spec.model_dump_json(exclude_defaults=True).encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _row(
-    line: int, read: Read, folder: CatalogFolder, default_model: str, first_line_of: Callable[[str, int], int]
-) -> CatalogRow | RefusedRow:
-    if isinstance(read, str):
-        return RefusedRow(line, None, None, read)
-    cells: dict[str, Any] = dict(read.cells) if isinstance(read, TextCells) else dict(read)
+def row_of(read: ReadRow, default_model: str, first_line_of: Callable[[str, int], int]) -> CatalogRow | RefusedRow:
+    """What a row asks for, or why it asks for nothing; the files that it names are not looked at yet."""
+    if isinstance(read.read, str):
+        return _refused(read, read.read)
+    cells: dict[str, Any] = dict(read.read.cells) if isinstance(read.read, TextCells) else dict(read.read)
     if not is_given(cells.get("model")):
         cells["model"] = default_model
     labels: dict[str, str | None] = {"row_id": None, "title": None}
@@ -197,23 +220,57 @@ def _row(
         given = {name: cells.pop(name, None) for name in LABELS}
         for name, value in given.items():
             labels[name] = _label(name, value)
-        _check_new(labels["row_id"], line, first_line_of)
+        _check_new(labels["row_id"], read.line, first_line_of)
         if bad := [Problem(name, cell.value, cell.reason) for name, cell in cells.items() if isinstance(cell, BadCell)]:
             raise InvalidRequest(bad)
-        paths = {name: cells.pop(name) for name in UPLOADS if _is_path(cells.get(name))}
-        if isinstance(read, TextCells):
-            spec = TrackSpec.from_text(from_text(cells, read.decimal_comma))
+        files = {name: cells.pop(name) for name in UPLOADS if _is_path(cells.get(name))}
+        if isinstance(read.read, TextCells):
+            spec = TrackSpec.from_text(from_text(cells, read.read.decimal_comma))
         else:
             spec = TrackSpec.from_json(from_types(cells))
         request = spec.resolve()
-        if paths:
-            # Last, so that only rows that will be rendered put anything into the store.
-            spec = spec.model_copy(update={name: folder.reference(name, path) for name, path in paths.items()})
-            request = spec.resolve()
     except InvalidRequest as error:
         who = {name: _readable(name, asked) for name in ("requester", "model", "style")}
-        return RefusedRow(line, labels["row_id"], labels["title"], str(error), **who)
-    return CatalogRow(line, labels["row_id"], labels["title"], spec, request)
+        return _refused(read, str(error), **labels, **who)
+    return CatalogRow(read.line, labels["row_id"], labels["title"], spec, request, files)
+
+
+def with_files(row: CatalogRow, reference: Callable[[str, str], str], place: str | None) -> CatalogRow | RefusedRow:
+    """The row with references in place of the files that it names, which `reference` stores.
+
+    Last of all, so that only rows that will be rendered put anything into the store.
+    """
+    if not row.files:
+        return row
+    try:
+        spec = row.spec.model_copy(update={name: reference(name, path) for name, path in row.files.items()})
+        return replace(row, spec=spec, request=spec.resolve(), files={})
+    except InvalidRequest as error:
+        return refused_after_all(row, str(error), place)
+
+
+def refused_after_all(row: CatalogRow, message: str, place: str | None) -> RefusedRow:
+    """A row that is in order by itself, and yet cannot be rendered."""
+    asked = row.request
+    read = ReadRow(row.line, "", place)
+    who = {"requester": asked.requester, "model": asked.composition.model, "style": asked.composition.style}
+    return _refused(read, message, row.row_id, row.title, **who)
+
+
+def repeated_id(row_id: str, first: int) -> InvalidRequest:
+    """What is wrong with a row whose id another row had before it, in this line."""
+    return InvalidRequest.of("row_id", row_id, f"is the id of line {first} already; give each row its own, or none")
+
+
+def _refused(
+    read: ReadRow, message: str, row_id: str | None = None, title: str | None = None, **who: str | None
+) -> RefusedRow:
+    return RefusedRow(read.line, row_id, title, placed(message, read.place), **who)
+
+
+def placed(message: str, place: str | None) -> str:
+    """What is wrong with a row, and where that stands if it is not in the catalog's only file."""
+    return f"{message}; {place}" if place else message
 
 
 def _readable(name: str, cells: Mapping[str, Any]) -> str | None:
@@ -231,8 +288,8 @@ def _readable(name: str, cells: Mapping[str, Any]) -> str | None:
 
 def _check_new(row_id: str | None, line: int, first_line_of: Callable[[str, int], int]) -> None:
     first = line if row_id is None else first_line_of(row_id, line)
-    if first != line:
-        raise InvalidRequest.of("row_id", row_id, f"is the id of line {first} already; give each row its own, or none")
+    if row_id is not None and first != line:
+        raise repeated_id(row_id, first)
 
 
 def _label(name: str, value: object) -> str | None:

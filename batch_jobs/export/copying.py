@@ -14,12 +14,12 @@ from functools import partial
 from typing import Final
 
 from batch_jobs.export.destination import Destination
-from batch_jobs.export.in_order import in_order
 from batch_jobs.export.manifest import OF_ALL
 from batch_jobs.export.names import PLAYLIST, TRACKS_CSV, Row, Template
 from batch_jobs.export.plan import Plan, Wanted, plan_export
 from batch_jobs.export.progress import Counts
 from batch_jobs.export.sidecars import Delivered, playlist, sidecar, tracks_csv
+from batch_jobs.in_order import in_order
 from batch_jobs.ledger.record_rows import to_row
 from orchestrion.errors import NotFound, OnHold, OrchestrionError, StoreUnavailable, VerificationFailed, Withdrawn
 from orchestrion.storage.verified_tracks import VerifiedTracks

@@ -12,8 +12,8 @@ from concurrent.futures import Executor
 from threading import Lock
 from typing import Final
 
-from batch_jobs.export.in_order import in_order
 from batch_jobs.export.manifest import ExportedFile, read_manifest, write_manifest
+from batch_jobs.in_order import in_order
 from orchestrion.errors import InvalidRequest, NotFound, VerificationFailed
 from orchestrion.storage.folder import HIDDEN_ASIDE
 from orchestrion.storage.object_store import Objects

@@ -6,6 +6,7 @@
     jobs/<job>/claims/<shard>/<worker>.json who took a shard on, and when
     jobs/<job>/alone/<shard>/<line>/<n>     a row of a shard that has killed its workers is being tried alone
     jobs/<job>/workers/<worker>.json        a worker's journal, rewritten every few seconds while it lives
+    jobs/<job>/plan/<plan>/<number>         a part of the job's plan, so that it is not made again (`plan_parts`)
     jobs/<job>/partials/<track id>          codes of a long piece whose node went away (`partial_pieces`)
     jobs/<job>/stops/<run>.json             a run that is to take nothing new
     jobs/<job>/ended/<run>                  a run whose workers are gone, however fresh their journals are
@@ -21,6 +22,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
@@ -45,6 +47,11 @@ BEAT_S: Final = 2.0
 DRIVER_PREFIX: Final = "driver-"
 #: How far the clock of a worker may be from the driver's. What a journal says of times beyond that does not count.
 CLOCK_SKEW: Final = timedelta(minutes=10)
+
+#: Journals that are read side by side: a bucket answers slowly, and a job of a hundred workers has as many.
+_READERS: Final = 8
+#: Where a listing of shards is cut: their names are a round, nearly always the first, and a hash.
+_CUTS: Final = tuple(f"01-{digit:x}" for digit in range(16))
 
 #: What is read of one object at most. A journal names the attempts of a few shards, a shard holds a thousand rows.
 MAX_JOB_BYTES: Final = 1024 * 1024
@@ -294,7 +301,7 @@ class JobFolder:
 
     def committed(self) -> list[str]:
         """Names of the shards that are committed, in order."""
-        return self._shared.names(f"{self._root}/shards", SHARD, ".parquet")
+        return self._shared.names(f"{self._root}/shards", SHARD, ".parquet", _CUTS)
 
     def is_committed(self, shard: str) -> bool:
         """Whether this shard is done."""
@@ -383,7 +390,8 @@ class JobFolder:
     def journals(self) -> list[WorkerJournal]:
         """Every worker's journal, by worker id."""
         names = self._shared.names(f"{self._root}/workers", WORKER_ID, ".json")
-        return [journal for name in names if (journal := self.journal(name)) is not None]
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="journals") as pool:
+            return [journal for journal in pool.map(self.journal, names) if journal is not None]
 
     # Stopping
 

@@ -7,16 +7,14 @@ nowhere.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 
+from batch_jobs.job_store.seal import Seal
 from batch_jobs.shared_folder import SharedFolder
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing import Signer
 
 _HEAD: Final = b"partial 1\n"
-_SEAL_BYTES: Final = hashlib.sha256().digest_size
 #: Ten minutes of eight codebooks are half a megabyte.
 MAX_BYTES: Final = 8 * 1024 * 1024
 
@@ -27,12 +25,11 @@ class PartialPieces:
     def __init__(self, objects: Objects, job_id: str, signer: Signer) -> None:
         self._folder = SharedFolder(objects)
         self._root = f"jobs/{job_id}/partials"
-        self._key = signer.derived_key(f"orchestrion partial pieces of job {job_id}")
+        self._seal = Seal(_HEAD, signer.derived_key(f"orchestrion partial pieces of job {job_id}"))
 
     def keep_partial(self, track_id: str, checkpoint: bytes) -> None:
         """Keep what there is of a piece for the process that makes the rest."""
-        sealed = _HEAD + self._seal(track_id, checkpoint) + checkpoint
-        self._folder.objects.replace(f"{self._root}/{track_id}", sealed)
+        self._folder.objects.replace(f"{self._root}/{track_id}", self._seal.sealed(track_id, checkpoint))
 
     def partial(self, track_id: str) -> bytes | None:
         """What there is of a piece; None, and a warning, if it does not carry our seal for this piece."""
@@ -45,15 +42,7 @@ class PartialPieces:
         self._folder.objects.delete(f"{self._root}/{track_id}")
 
     def _opened(self, track_id: str, sealed: bytes) -> bytes:
-        head, rest = sealed[: len(_HEAD)], sealed[len(_HEAD) :]
-        seal, checkpoint = rest[:_SEAL_BYTES], rest[_SEAL_BYTES:]
-        if head != _HEAD or not hmac.compare_digest(seal, self._seal(track_id, checkpoint)):
-            raise ValueError(
-                "it does not carry the seal of this job's signing key: its codes may be anybody's, and the piece is "
-                "begun anew"
-            )
-        return checkpoint
-
-    def _seal(self, track_id: str, checkpoint: bytes) -> bytes:
-        # An id has no NUL, so that no other pair of id and bytes is the same message.
-        return hmac.digest(self._key, track_id.encode() + b"\0" + checkpoint, "sha256")
+        try:
+            return self._seal.opened(track_id, sealed)
+        except ValueError as error:
+            raise ValueError(f"{error}: its codes may be anybody's, and the piece is begun anew") from None

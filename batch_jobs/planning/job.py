@@ -11,18 +11,22 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow.dataset as ds
 
-from batch_jobs.catalog.rows import RefusedRow, catalog_sha256, is_sampled, read_catalog
+from batch_jobs.catalog.rows import CatalogFolder, ReadRow, catalog_reads, catalog_sha256
 from batch_jobs.job_store.job_folder import JobFolder
+from batch_jobs.job_store.plan_parts import PlanParts
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.options import RenderOptions
+from batch_jobs.planning.parts import planned_parts
 from batch_jobs.planning.plan import Plan
+from batch_jobs.planning.planned_rows import RowSettings, reader_version, with_uploads
 from batch_jobs.settlement.prices import JobPrices
 from orchestrion.accounting.cost import PriceTable
 from orchestrion.clock import Clock
@@ -32,6 +36,7 @@ from orchestrion.rendering.config import RenderConfig
 from orchestrion.storage.object_store import Objects
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.tracks.record import utc_timestamp
+from orchestrion.trust.signing import Signer
 
 #: Different tracks in a shard, at most: so many outcomes are committed together, and so many rows wait for the slowest.
 SHARD_REQUESTS: Final = 32
@@ -53,8 +58,7 @@ class Job:
 
     def open_rows(self) -> int:
         """Rows that have no outcome yet, or are to be tried again."""
-        refused = sum(len(shard.rows) for shard in self.plan.open_refused())
-        return refused + sum(len(shard.rows) for shard in self.plan.open_shards())
+        return self.plan.open_rows
 
 
 def job_id_of(options: RenderOptions, sha256: str) -> str:
@@ -94,8 +98,12 @@ def prices_of(options: RenderOptions) -> JobPrices:
     return prices
 
 
-def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, plan: Plan, clock: Clock) -> Job:
+def read_job(
+    options: RenderOptions, config: RenderConfig, signer: Signer, objects: Objects, plan: Plan, clock: Clock
+) -> Job:
     """Find the job that the options mean, or begin it, and read its catalog into the plan.
+
+    What an earlier run has planned of it is taken where it carries the signer's seal.
 
     Raises:
         InvalidRequest: the catalog cannot be used, or the job was begun with another store, or is to be resumed and
@@ -106,7 +114,8 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
     sha256 = catalog_sha256(options.catalog, options.storage_options)
     folder = JobFolder(objects, job_id_of(options, sha256))
     noted_job(folder, options)
-    catalog_into(plan, options, TrackStore.open(config.store_url, config.storage_options).put_theme)
+    kept = PlanParts(objects, folder.job_id, plan_sha256(options, sha256), signer)
+    catalog_into(plan, options, TrackStore.open(config.store_url, config.storage_options).put_theme, kept)
     store = _from_ledger(config.store_url, options.ledger_url)
     description = folder.begin(
         {
@@ -168,29 +177,41 @@ def begin_next_round(job: Job, ledger: Ledger) -> None:
         job.plan.begin_round(number, job.folder.begin_round(number, lines))
 
 
-def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes], str]) -> None:
+def catalog_into(
+    plan: Plan, options: RenderOptions, put_theme: Callable[[bytes], str], kept: PlanParts | None = None
+) -> None:
     """The catalog's rows into the plan, as far as the job is about them.
+
+    Args:
+        plan: an empty one.
+        options: which catalog, and what of it.
+        put_theme: stores an upload and returns its reference.
+        kept: what earlier runs have planned of the same job, and where to keep what this one does.
 
     Raises:
         InvalidRequest: the catalog as a whole cannot be used.
         NotFound: there is no such catalog.
     """
-    default_model = public_name(options.models[0])
-    rows = read_catalog(
-        options.catalog, options.storage_options, put_theme, default_model, plan.first_line_of, options.column_map
-    )
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, RefusedRow):
-            # What cannot be read belongs to no sample.
-            if options.sample == 1.0:
-                plan.refuse(row)
-        elif is_sampled(row, options.sample):
-            plan.add(row)
-        if number == options.limit:
-            break
+
+    def read() -> Iterator[ReadRow]:
+        return islice(catalog_reads(options.catalog, options.storage_options, options.column_map), options.limit)
+
+    settings = RowSettings(public_name(options.models[0]), options.sample)
+    for part in planned_parts(read, settings, kept):
+        plan.add(part)
+    plan.refuse_repeated_ids(options.sample)
+    # Last, so that only rows that will be rendered put anything into the store.
+    folder = CatalogFolder(options.catalog, options.storage_options, put_theme)
+    for row in plan.rows_with_files():
+        plan.replace(with_uploads(row, folder.reference, options.sample))
     plan.requests_per_shard = _requests_per_shard(plan, options)
     # Two shards at a time fill every slot of a worker, also at the end.
     plan.requests_in_the_last = options.batch_size
+
+
+def plan_sha256(options: RenderOptions, sha256: str) -> str:
+    """A hash of all that decides what is planned of a row."""
+    return hashlib.sha256(json.dumps([sha256, _settings(options), reader_version()]).encode()).hexdigest()
 
 
 def cut_as_noted(plan: Plan, description: Mapping[str, Any]) -> None:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from batch_jobs.catalog.rows import CatalogRow, RefusedRow
+from batch_jobs.catalog.rows import RefusedRow, placed, repeated_id
 from batch_jobs.planning.estimate import Work
-from orchestrion.tracks.identity import track_id
+from batch_jobs.planning.planned_rows import PlannedRow
 
 #: One row of work. `spec` is the wire form, as JSON: what a process needs to render it wherever it runs.
 WORK_SCHEMA: Final = pa.schema(
@@ -45,19 +45,52 @@ TAIL_SHARDS: Final = 16
 #: Rows that ask for the same audio cost next to nothing, but their outcomes are held together in memory.
 SHARD_ROWS: Final = 1000
 
-_TABLES = """
-CREATE TABLE work (
-    line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, spec TEXT NOT NULL, model TEXT NOT NULL,
-    duration_s REAL NOT NULL, length INTEGER NOT NULL, content BLOB NOT NULL, first_line INTEGER NOT NULL
+#: `planned` has the fields of a `PlannedRow`. What is sorted is written down once, and what is asked of shards is asked
+#: of `shards`: a million rows are gone through once for each way of cutting them.
+_TABLES: Final = """
+CREATE TABLE planned (
+    line INTEGER PRIMARY KEY, place TEXT, row_id TEXT, title TEXT, takes_id INTEGER NOT NULL, message TEXT,
+    requester TEXT, model TEXT, style TEXT, spec TEXT, duration_s REAL, content BLOB, files TEXT
 );
-CREATE INDEX by_content ON work (content);
-CREATE INDEX by_shard ON work (model, length DESC, first_line, line);
-CREATE TABLE refused (
-    line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, message TEXT NOT NULL, requester TEXT, model TEXT, style TEXT
-);
-CREATE TABLE row_ids (row_id TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX refused ON planned (line) WHERE message IS NOT NULL;
+CREATE INDEX with_files ON planned (line) WHERE files IS NOT NULL;
+CREATE TABLE repeated (line INTEGER PRIMARY KEY, first_line INTEGER NOT NULL);
 CREATE TABLE again (line INTEGER PRIMARY KEY);
+CREATE TABLE in_order (
+    position INTEGER PRIMARY KEY, model TEXT NOT NULL, line INTEGER NOT NULL, first_line INTEGER NOT NULL
+);
+CREATE TABLE shards (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, rows INTEGER NOT NULL, start INTEGER NOT NULL,
+    model TEXT, requests INTEGER, audio_s REAL -- null in shards of rows that can only fail
+);
 CREATE TABLE committed (shard TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE VIEW open_shards AS SELECT * FROM shards WHERE NOT EXISTS (SELECT 1 FROM committed WHERE shard = name);
+"""
+_ADD: Final = "INSERT OR REPLACE INTO planned VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPEATED: Final = """
+INSERT INTO repeated
+SELECT line, first_line
+FROM (SELECT line, min(line) OVER (PARTITION BY row_id) AS first_line FROM planned WHERE takes_id)
+WHERE line > first_line
+"""
+#: How many of `LENGTHS_S` a row is longer than.
+_LENGTH: Final = " + ".join(f"(duration_s > {length_s})" for length_s in LENGTHS_S)
+_IN_ORDER: Final = f"""
+INSERT INTO in_order (model, line, first_line)
+SELECT model, line, first_line
+FROM (
+    SELECT model, line, min(line) OVER (PARTITION BY content) AS first_line, {_LENGTH} AS length
+    FROM planned WHERE spec IS NOT NULL
+)
+ORDER BY model, length DESC, first_line, line
+"""  # noqa: S608  (of constants)
+#: In the order of `in_order`; CROSS JOIN has SQLite look each line up instead of sorting again.
+_WORK: Final = """
+SELECT {columns} FROM in_order CROSS JOIN planned ON planned.line = in_order.line {where} ORDER BY position
+"""
+_REFUSED: Final = """
+SELECT line, row_id, title, message, requester, model, style FROM planned INDEXED BY refused
+WHERE message IS NOT NULL AND line >= ? ORDER BY line LIMIT ?
 """
 
 
@@ -97,8 +130,11 @@ class Plan:
         self.round_number = 1
         # The name '' is SQLite's own: a temporary file that is gone when the connection is closed, however it ends.
         self._database = sqlite3.connect("", isolation_level=None)
-        # Two megabytes of page cache: the file is read in order.
-        self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA cache_size = -2000;" + _TABLES)
+        # Eight megabytes of page cache: the file is read in order, and sorted in pieces of this size.
+        self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA cache_size = -8000;" + _TABLES)
+        self._is_in_order = True
+        #: Round and sizes that `shards` is of; None if rows have changed since.
+        self._cut_for: tuple[int, int, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -108,128 +144,189 @@ class Plan:
 
     # Rows come in
 
-    def add(self, row: CatalogRow) -> None:
-        """Put a row into the plan."""
-        # The model's revision is not known here, but it is the same for every row of a model in one job.
-        content = hashlib.sha256(track_id(row.request, model_revision="", recipe_version="").encode()).digest()[:16]
-        found = self._database.execute("SELECT first_line FROM work WHERE content = ? LIMIT 1", (content,)).fetchone()
-        self._database.execute(
-            "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.line,
-                row.row_id,
-                row.title,
-                row.spec.model_dump_json(exclude_defaults=True),
-                row.request.composition.model,
-                row.request.composition.duration_s,
-                bisect_left(LENGTHS_S, row.request.composition.duration_s),
-                content,
-                found[0] if found else row.line,
-            ),
-        )
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Put rows into the plan, each the values of a `PlannedRow`."""
+        with self._changing_rows():
+            self._database.executemany(_ADD, rows)
 
-    def refuse(self, row: RefusedRow) -> None:
-        """Put a row into the plan that can only fail."""
-        values = (row.line, row.row_id, row.title, row.message, row.requester, row.model, row.style)
-        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    def refuse_repeated_ids(self, sample: float) -> None:
+        """When all rows are there: a row whose id another one had before can only fail; of a sample it is no part."""
+        with self._changing_rows():
+            self._database.execute(_REPEATED)
+            read = self._database.execute(
+                "SELECT row_id, place, line, first_line FROM repeated CROSS JOIN planned USING (line) ORDER BY line"
+            )
+            wrong = ((placed(str(repeated_id(row_id, first)), place), line) for row_id, place, line, first in read)
+            self._database.executemany(
+                "UPDATE planned SET message = ?, spec = NULL, files = NULL WHERE line = ?",
+                ((message if sample == 1.0 else None, line) for message, line in wrong),
+            )
 
-    def first_line_of(self, row_id: str, line: int) -> int:
-        """The line that this id was seen in first, which is `line` if it is new."""
-        self._database.execute("INSERT OR IGNORE INTO row_ids VALUES (?, ?)", (row_id, line))
-        first: int = self._database.execute("SELECT line FROM row_ids WHERE row_id = ?", (row_id,)).fetchone()[0]
-        return first
+    def rows_with_files(self) -> Iterator[PlannedRow]:
+        """The rows that name files, in order. They may be replaced meanwhile."""
+        line = 0
+        while found := self._database.execute(
+            "SELECT * FROM planned INDEXED BY with_files WHERE files IS NOT NULL AND line > ? ORDER BY line LIMIT ?",
+            (line, SHARD_ROWS),
+        ).fetchall():
+            yield from map(PlannedRow._make, found)
+            line = found[-1][0]
+
+    def replace(self, row: PlannedRow) -> None:
+        """Put a row in the place of what there is of its line."""
+        with self._changing_rows():
+            self._database.execute(_ADD, row)
 
     def begin_round(self, number: int, lines: Iterable[int]) -> None:
         """From now on the plan is about these lines only, in shards of round `number`."""
         self.round_number = number
-        self._database.execute("DELETE FROM again")
-        self._database.executemany("INSERT OR IGNORE INTO again VALUES (?)", ((line,) for line in lines))
-        for table in ("work", "refused"):
-            self._database.execute(f"DELETE FROM {table} WHERE line NOT IN (SELECT line FROM again)")  # noqa: S608
-        self._database.execute(
-            "UPDATE work SET first_line = (SELECT min(line) FROM work AS same WHERE same.content = work.content)"
-        )
+        with self._changing_rows():
+            self._database.execute("DELETE FROM again")
+            self._database.executemany("INSERT OR IGNORE INTO again VALUES (?)", ((line,) for line in lines))
+            self._database.execute("DELETE FROM planned WHERE line NOT IN (SELECT line FROM again)")
 
     def note_committed(self, shards: Iterable[str]) -> None:
         """These shards are done, now or in an earlier run."""
-        self._database.executemany("INSERT OR IGNORE INTO committed VALUES (?)", ((shard,) for shard in shards))
+        with self._transaction():
+            self._database.executemany("INSERT OR IGNORE INTO committed VALUES (?)", ((shard,) for shard in shards))
+
+    @contextmanager
+    def _changing_rows(self) -> Iterator[None]:
+        self._is_in_order, self._cut_for = False, None
+        with self._transaction():
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._database.execute("COMMIT")
 
     # What is known of them
 
     @property
     def rows(self) -> int:
         """All rows, good and bad."""
-        return self.refused + int(self._database.execute("SELECT count(*) FROM work").fetchone()[0])
+        return int(self._figure("SELECT count(*) FROM planned WHERE spec IS NOT NULL OR message IS NOT NULL"))
 
     @property
     def refused(self) -> int:
         """Rows that can only fail."""
-        return int(self._database.execute("SELECT count(*) FROM refused").fetchone()[0])
+        return int(self._figure("SELECT count(*) FROM planned INDEXED BY refused WHERE message IS NOT NULL"))
 
     @property
     def requests(self) -> int:
         """Different tracks among the rows."""
-        return int(self._database.execute("SELECT count(*) FROM work WHERE line = first_line").fetchone()[0])
+        self._put_in_order()
+        return int(self._figure("SELECT count(*) FROM in_order WHERE line = first_line"))
+
+    @property
+    def open_rows(self) -> int:
+        """Rows in the shards that are not done, good and bad."""
+        self._cut()
+        return int(self._figure("SELECT total(rows) FROM open_shards"))
 
     def open_work(self) -> list[Work]:
         """What there is to render in the shards that are not done, by model."""
-        tracks: Counter[str] = Counter()
-        audio_s: dict[str, float] = {}
-        for shard in self.open_shards():
-            tracks[shard.model] += shard.requests
-            audio_s[shard.model] = audio_s.get(shard.model, 0.0) + shard.audio_s
-        return [Work(model, tracks[model], audio_s[model]) for model in sorted(tracks)]
+        self._cut()
+        read = self._database.execute(
+            "SELECT model, sum(requests), sum(audio_s) FROM open_shards WHERE model IS NOT NULL GROUP BY 1 ORDER BY 1"
+        )
+        return [Work(*row) for row in read]
+
+    def _figure(self, query: str) -> float:
+        value: float = self._database.execute(query).fetchone()[0]
+        return value
 
     # Shards go out
 
     def open_shards(self) -> Iterator[Shard]:
         """The shards that are not done, in order. They may be noted as done meanwhile."""
-        return (shard for shard in self._shards() if not self._is_committed(shard.name))
+        columns = ("line", "row_id", "title", "spec")
+        query = _WORK.format(
+            columns=", ".join(f"planned.{name}" for name in columns), where="WHERE position BETWEEN ? AND ?"
+        )
+        for name, rows, start, model, requests, audio_s in self._open(is_refused=False):
+            found = self._database.execute(query, (start, start + rows - 1)).fetchall()
+            shard = tuple(dict(zip(columns, row, strict=True)) for row in found)
+            yield Shard(name, model, requests, audio_s, shard)
 
     def open_refused(self) -> Iterator[RefusedShard]:
         """The same, of rows that can only fail."""
-        read = self._database.execute("SELECT * FROM refused ORDER BY line")
-        while rows := tuple(RefusedRow(*row) for row in read.fetchmany(SHARD_ROWS)):
-            name = self._name([[row.line, row.row_id, row.title, row.message] for row in rows])
-            if not self._is_committed(name):
-                yield RefusedShard(name, rows)
+        for name, rows, start, *_ in self._open(is_refused=True):
+            found = self._database.execute(_REFUSED, (start, rows)).fetchall()
+            yield RefusedShard(name, tuple(RefusedRow(*row) for row in found))
 
-    def _shards(self) -> Iterator[Shard]:
-        read = self._database.execute(
-            "SELECT model, first_line, line, row_id, title, spec, duration_s FROM work "
-            "ORDER BY model, length DESC, first_line, line"
+    def _open(self, is_refused: bool) -> Iterator[tuple[Any, ...]]:
+        """The shards of a kind that are not done at the moment at which each is looked for."""
+        self._cut()
+        query = (
+            "SELECT number, name, rows, start, model, requests, audio_s FROM open_shards "
+            "WHERE number > ? AND (model IS NULL) = ? ORDER BY number LIMIT 1"
         )
-        left = dict(self._database.execute("SELECT model, count(*) FROM work WHERE line = first_line GROUP BY model"))
-        for model, of_model in groupby(read, key=lambda row: row[0]):
-            rows: list[dict[str, Any]] = []
-            requests, audio_s = 0, 0.0
+        number = 0
+        while found := self._database.execute(query, (number, is_refused)).fetchone():
+            number, *shard = found
+            yield tuple(shard)
+
+    def _put_in_order(self) -> None:
+        if not self._is_in_order:
+            with self._transaction():
+                self._database.execute("DELETE FROM in_order")
+                self._database.execute(_IN_ORDER)
+            self._is_in_order = True
+
+    def _cut(self) -> None:
+        """Have `shards` hold the shards of the rows as they are, in the sizes that are wanted."""
+        wanted = (self.round_number, self.requests_per_shard, self.requests_in_the_last)
+        if self._cut_for == wanted:
+            return
+        self._put_in_order()
+        add = "INSERT INTO shards (name, rows, start, model, requests, audio_s) VALUES (?, ?, ?, ?, ?, ?)"
+        with self._transaction():
+            self._database.execute("DELETE FROM shards")
+            self._database.executemany(add, self._shards())
+            self._database.executemany(add, self._refused_shards())
+        self._cut_for = wanted
+
+    def _shards(self) -> Iterator[tuple[str, int, int, str, int, float]]:
+        columns = "in_order.model, first_line, duration_s, planned.line, row_id, title, spec"
+        read = self._database.execute(_WORK.format(columns=columns, where=""))
+        left = dict(self._database.execute("SELECT model, count(*) FROM in_order WHERE line = first_line GROUP BY 1"))
+        start = 1
+        for model, of_model in groupby(read, key=itemgetter(0)):
+            rows: list[Sequence[Any]] = []
+            requests, audio_s, same = 0, 0.0, None
             most = self._most_requests(left[model])
-            for _, same in groupby(of_model, key=lambda row: row[1]):
-                for number, (*_, line, row_id, title, spec, duration_s) in enumerate(same):
-                    is_new = number == 0
-                    is_full = requests == most or audio_s + duration_s > SHARD_AUDIO_S
-                    if rows and ((is_new and is_full) or len(rows) == SHARD_ROWS):
-                        yield self._shard(model, requests, audio_s, rows)
-                        left[model] -= requests
-                        most = self._most_requests(left[model])
-                        rows, requests, audio_s = [], 0, 0.0
-                    rows.append({"line": line, "row_id": row_id, "title": title, "spec": spec})
-                    requests += is_new
-                    audio_s += duration_s * is_new
-            yield self._shard(model, requests, audio_s, rows)
+            for _, first_line, duration_s, *row in of_model:
+                is_new, same = first_line != same, first_line
+                is_full = requests == most or audio_s + duration_s > SHARD_AUDIO_S
+                if rows and ((is_new and is_full) or len(rows) == SHARD_ROWS):
+                    yield self._name(rows), len(rows), start, model, requests, audio_s
+                    start += len(rows)
+                    left[model] -= requests
+                    most = self._most_requests(left[model])
+                    rows, requests, audio_s = [], 0, 0.0
+                rows.append(row)
+                requests += is_new
+                audio_s += duration_s * is_new
+            yield self._name(rows), len(rows), start, model, requests, audio_s
+            start += len(rows)
+
+    def _refused_shards(self) -> Iterator[tuple[str, int, int, None, None, None]]:
+        start = 0
+        while rows := self._database.execute(_REFUSED, (start, SHARD_ROWS)).fetchall():
+            # Line, id, title and what is wrong.
+            yield self._name([row[:4] for row in rows]), len(rows), rows[0][0], None, None, None
+            start = rows[-1][0] + 1
 
     def _most_requests(self, left: int) -> int:
         """Different tracks in the next shard, when so many are left of its model."""
         return max(self.requests_in_the_last, min(self.requests_per_shard, left // TAIL_SHARDS))
 
-    def _shard(self, model: str, requests: int, audio_s: float, rows: list[dict[str, Any]]) -> Shard:
-        return Shard(self._name([list(row.values()) for row in rows]), model, requests, audio_s, tuple(rows))
-
-    def _name(self, content: list[list[Any]]) -> str:
+    def _name(self, content: Sequence[Sequence[Any]]) -> str:
         """The round and a hash of what is in the rows: the same catalog gives the same names, on any machine."""
         digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
         return f"{self.round_number:02d}-{digest[:24]}"
-
-    def _is_committed(self, shard: str) -> bool:
-        found = self._database.execute("SELECT 1 FROM committed WHERE shard = ?", (shard,)).fetchone()
-        return found is not None

@@ -10,9 +10,11 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from botocore import UNSIGNED
@@ -32,6 +34,8 @@ S3_TRIES: Final = 3
 #: As many as the threads of an event loop's pool; more would each open a connection for one call.
 _CONNECTIONS: Final = 32
 _SENT_AT_ONCE_BYTES: Final = 1 << 20
+#: Pieces of a listing that are asked for at the same time.
+_LISTERS: Final = 8
 
 #: What is understood of s3fs's arguments, with the type that JSON gives them.
 OPTIONS: Final[Mapping[str, type]] = {
@@ -84,6 +88,8 @@ class _S3(Protocol):
     def head_object(self, **arguments: object) -> Mapping[str, Any]: ...
 
     def delete_object(self, **arguments: object) -> Mapping[str, Any]: ...
+
+    def list_objects_v2(self, **arguments: object) -> Mapping[str, Any]: ...
 
     def get_paginator(self, operation_name: str) -> _Pages: ...
 
@@ -171,11 +177,33 @@ class Bucket:
             return False
         return True
 
-    def keys(self, folder: str) -> list[str]:
-        """Every key below `folder`, page by page."""
+    def keys(self, folder: str, cuts: Sequence[str] = ()) -> list[str]:
+        """Every key below `folder`, page by page; what the first page leaves, side by side between the cuts."""
         with self._s3() as s3:
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/")
-            return [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", ())]
+            first = s3.list_objects_v2(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/")
+        found = self._keys_of(first)
+        if not first.get("IsTruncated") or not found:
+            return found
+        bounds = [found[-1], *(cut for name in cuts if (cut := f"{folder}/{name}") > found[-1])]
+        with ThreadPoolExecutor(min(_LISTERS, len(bounds)), thread_name_prefix="listing") as pool:
+            pieces = pool.map(partial(self._keys_between, folder), bounds, [*bounds[1:], None])
+            return [*found, *chain.from_iterable(pieces)]
+
+    def _keys_between(self, folder: str, after: str, last: str | None) -> list[str]:
+        """The keys of a folder from behind `after` up to `last`; None: up to the end."""
+        found: list[str] = []
+        with self._s3() as s3:
+            pages = s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/", StartAfter=self._prefix + after
+            )
+            for page in pages:
+                found += self._keys_of(page)
+                if last is not None and found and found[-1] >= last:
+                    return [key for key in found if key <= last]
+        return found
+
+    def _keys_of(self, page: Mapping[str, Any]) -> list[str]:
+        return [entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", ())]
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}

@@ -8,7 +8,7 @@ between slashes, with spaces and letters of any language where people look for f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -105,10 +105,16 @@ class Objects:
         with self._errors(key):
             return self._backend.exists(key)
 
-    def keys(self, folder: str) -> list[str]:
-        """Every name below `folder` that an object can have; empty if there is none."""
+    def keys(self, folder: str, cuts: Sequence[str] = ()) -> list[str]:
+        """Every name below `folder` that an object can have; empty if there is none.
+
+        Args:
+            folder: the names' beginning, without the slash.
+            cuts: beginnings of names in it, in order: a bucket that gives a long listing page by page is asked for what
+                is between them at the same time.
+        """
         with self._errors(folder):
-            return [key for key in self._backend.keys(folder) if is_key(key, self._readable_names)]
+            return [key for key in self._backend.keys(folder, cuts) if is_key(key, self._readable_names)]
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -175,8 +181,8 @@ class _Backend(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
-    def keys(self, folder: str) -> list[str]:
-        """Every key below `folder`; empty if there is none."""
+    def keys(self, folder: str, cuts: Sequence[str] = ()) -> list[str]:
+        """Every key below `folder`; empty if there is none. Between the cuts a listing may be made side by side."""
         ...
 
 

@@ -8,9 +8,9 @@ lengths and styles ("a minor detail", "80s pop", "not jazz"), so each pattern be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from orchestrion.tracks.musical_key import KEY_PATTERN, Key
@@ -27,7 +27,7 @@ _WORD = r"\b(?:" + "|".join(sorted((re.escape(word) for word in NUMBER_WORDS), k
 _AMOUNT = rf"(?:{_FIGURE}|{_WORD}\b)(?:\s+and\s+a\s+half\b)?"
 
 _BPM = r"\s*-?\s*(?:bpm|beats\s+per\s+minute)\b"
-_TEMPO = re.compile(rf"(?:(?P<low>{_FIGURE})\s*(?:-|to)\s*)?(?P<number>{_FIGURE}){_BPM}", re.IGNORECASE)
+_TEMPO = re.compile(rf"(?=\d)(?:(?P<low>{_FIGURE})\s*(?:-|to)\s*)?(?P<number>{_FIGURE}){_BPM}", re.IGNORECASE)
 #: "tempo 90", "bpm: 140", "♩ = 120", but not the length in "fast tempo, 30 seconds" or "tempo 30 s".
 _TEMPO_AFTER = re.compile(
     rf"(?:\b(?:tempo|bpm)\s*(?:of|:|=|at)?|♩\s*=)\s*(?P<number>{_FIGURE})(?!\s*-?\s*(?:s|secs?|seconds?|m|mins?|minutes?|:)\b)",
@@ -44,7 +44,9 @@ _MINUTES = (
 _HOURS = rf"(?P<hours>{_FIGURE})[\s-]*hours?\b"
 #: "1:30" is a length; "10:30 pm" and "16:9" are not.
 _CLOCK = r"(?<![\d:])(?P<clock_minutes>\d{1,2}):(?P<clock_seconds>[0-5]\d)(?![\d:])(?!\s*[ap]\.?m\b)"
-_DURATION = re.compile(rf"{_CLOCK}|{_HOURS}|{_MINUTES}|(?P<seconds>{_SECONDS})", re.IGNORECASE)
+#: Where any of them can begin: most of a prompt is passed over without four of them being tried at each letter.
+_AN_AMOUNT = rf"(?:(?=\d)|\b(?=[{''.join(sorted({word[0] for word in NUMBER_WORDS}))}]))"
+_DURATION = re.compile(rf"{_AN_AMOUNT}(?:{_CLOCK}|{_HOURS}|{_MINUTES}|(?P<seconds>{_SECONDS}))", re.IGNORECASE)
 
 #: What goes before a word that is not wanted: "no jazz", "without any piano", "not rock or metal".
 _NEGATION = re.compile(
@@ -91,13 +93,18 @@ class PromptReading:
     duration_s: float | None
 
 
+@lru_cache(
+    maxsize=256
+)  # A catalog often asks for many takes of one prompt, and each request is resolved more than once.
 def read_prompt(prompt: str) -> PromptReading:
     """Read a prompt of any length; never fails, and judges no figure: "900 bpm" reads as 900."""
     # Single spaces: the patterns may then allow spaces twice in a row without trying every way to share them.
     text = " ".join(prompt.translate(_PLAIN).split())
+    folded = text.casefold()
+    letters = set(_LETTERS.findall(folded))
     return PromptReading(
-        style=_best_match(text, ((name, words) for name, words in STYLES.items())),
-        mood=_best_match(text, ((name, mood.words) for name, mood in MOODS.items())),
+        style=_best_match(folded, letters, _STYLE_WORDS),
+        mood=_best_match(folded, letters, _MOOD_WORDS),
         tempo_bpm=_tempo(text),
         key=_key(text),
         duration_s=_duration(text),
@@ -113,30 +120,53 @@ def canonical_name(text: str, vocabulary: Mapping[str, Iterable[str]]) -> str | 
     return None
 
 
-def _best_match(prompt: str, vocabulary: Iterable[tuple[str, Iterable[str]]]) -> str | None:
-    """The name with the most weight of words in the prompt.
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word or phrase that means a name."""
+
+    #: The name's place in its vocabulary.
+    place: int
+    name: str
+    weight: float
+    pattern: re.Pattern[str]
+
+
+def _by_first_letters(vocabulary: Mapping[str, Iterable[str]]) -> dict[str, list[_Word]]:
+    """All words that mean a name, by the letters and digits that they begin with: "lo" of "lo-fi"."""
+    words: dict[str, list[_Word]] = {}
+    for place, (name, others) in enumerate(vocabulary.items()):
+        own = {name, name.replace("-", " ")}
+        for word in own.union(others):
+            pattern = re.compile(rf"(?<![\w-]){re.escape(word)}(?!\w)")
+            found = _Word(place, name, 2.0 if word in own else 1.0, pattern)
+            words.setdefault(_LETTERS.findall(word)[0], []).append(found)
+    return words
+
+
+_LETTERS: Final = re.compile(r"\w+")
+_STYLE_WORDS: Final = _by_first_letters(STYLES)
+_MOOD_WORDS: Final = _by_first_letters({name: mood.words for name, mood in MOODS.items()})
+
+
+def _best_match(text: str, letters: Iterable[str], vocabulary: Mapping[str, Sequence[_Word]]) -> str | None:
+    """The name with the most weight of words in the prompt, of which `letters` are all that stand together.
 
     The name itself counts double and the first mention decides ties: "jazz piano" is jazz, "piano with a hint of jazz"
     is piano. A word that the prompt says no to counts nothing.
     """
-    text = prompt.casefold()
-    best: tuple[float, int, str] | None = None
-    for name, words in vocabulary:
-        weight, first = 0.0, len(text)
-        for word in {name, name.replace("-", " "), *words}:
-            # A plain search first: of some 250 words a prompt has a few, and a catalog has a million prompts.
-            start = _first_wanted(_whole_word(word), text) if word in text else None
+    weights: dict[tuple[int, str], float] = {}
+    firsts: dict[tuple[int, str], int] = {}
+    # Of some 250 words a prompt begins a few, and a catalog has a million prompts.
+    for beginning in letters:
+        for word in vocabulary.get(beginning, ()):
+            start = _first_wanted(word.pattern, text)
             if start is not None:
-                weight += 2.0 if word in (name, name.replace("-", " ")) else 1.0
-                first = min(first, start)
-        if weight and (best is None or (-weight, first) < (-best[0], best[1])):
-            best = (weight, first, name)
-    return best[2] if best else None
-
-
-@cache  # Python's own cache of patterns is smaller than the vocabulary.
-def _whole_word(word: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-]){re.escape(word)}(?!\w)")
+                name = (word.place, word.name)
+                weights[name] = weights.get(name, 0.0) + word.weight
+                firsts[name] = min(start, firsts.get(name, start))
+    if not weights:
+        return None
+    return min(weights, key=lambda name: (-weights[name], firsts[name], name))[1]
 
 
 def _first_wanted(pattern: re.Pattern[str], text: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -85,7 +85,7 @@ class Composition:
 
     def values(self) -> dict[str, Any]:
         """Every field by its name, as JSON values."""
-        return asdict(self) | {"key": str(self.key) if self.key else None}
+        return {name: getattr(self, name) for name in COMPOSITION_FIELDS} | {"key": str(self.key) if self.key else None}
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide what the model makes, as JSON values."""
@@ -105,7 +105,7 @@ class Delivery:
 
     def values(self) -> dict[str, Any]:
         """Every field by its name, as JSON values."""
-        return asdict(self) | {"format": self.format.value}
+        return {name: getattr(self, name) for name in DELIVERY_FIELDS} | {"format": self.format.value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ class TrackSpec(BaseModel):
                 f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
             )
         default_rate_hz = OPUS_SAMPLE_RATE_HZ if self.format is AudioFormat.OPUS else DEFAULT_SAMPLE_RATE_HZ
-        values = self.model_dump() | {
+        values = vars(self) | {
             "style": self.style or said.style,
             "mood": self.mood or said.mood,
             "tempo_bpm": tempo_bpm,

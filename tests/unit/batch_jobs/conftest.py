@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from batch_jobs.catalog.rows import RefusedRow, read_catalog
+from batch_jobs.catalog.rows import catalog_reads
+from batch_jobs.planning.parts import planned_parts
 from batch_jobs.planning.plan import Plan
+from batch_jobs.planning.planned_rows import RowSettings
 from batch_jobs.settlement.outcomes import shard_table
 from orchestrion.accounting.cost import Node
 from orchestrion.rendering.renderer import Renderer
@@ -73,11 +75,9 @@ def plan_of(tmp_path):
         tone = {"prompt": "a tone", "model": "tone", "duration_s": 2.0, "format": "flac"}
         path.write_text("".join(json.dumps(tone | row) + "\n" for row in rows), encoding="utf-8")
         plan = Plan()
-        for row in read_catalog(str(path), {}, lambda _: pytest.fail("no themes here"), "tone", plan.first_line_of):
-            if isinstance(row, RefusedRow):
-                plan.refuse(row)
-            else:
-                plan.add(row)
+        for part in planned_parts(lambda: catalog_reads(str(path), {}), RowSettings("tone", 1.0), None):
+            plan.add(part)
+        plan.refuse_repeated_ids(1.0)
         plan.requests_per_shard = requests_per_shard
         plan.requests_in_the_last = requests_in_the_last or requests_per_shard
         return plan

@@ -18,6 +18,7 @@ from batch_jobs.planning.plan import Plan
 from batch_jobs.render_catalog import main, render_catalog
 from batch_jobs.settlement.billing import node_bills
 from orchestrion.storage.object_store import Objects
+from orchestrion.trust.signing import Signer
 from tests.unit.batch_jobs.committed_job import START, node, noted, prices, worker
 
 #: USD a second of one machine, of a device of two.
@@ -149,10 +150,11 @@ def options(tmp_path):
 
 
 @pytest.fixture
-def folder(options, clock) -> JobFolder:
+def folder(options, clock, tmp_path) -> JobFolder:
     """The job of `options`, begun."""
+    signer = Signer.create(tmp_path / "key.pem")
     with Plan() as plan:
-        return read_job(options, options.render_config(), Objects(options.out), plan, clock).folder
+        return read_job(options, options.render_config(), signer, Objects(options.out), plan, clock).folder
 
 
 def test_a_job_that_has_cost_what_it_may_begins_nothing_and_not_even_ray(options, folder, clock, caplog):

@@ -1,11 +1,14 @@
 """What prompts say, and above all what they do not say: English is full of words that look like keys and lengths."""
 
+import re
 import string
+from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrion.tracks import prompt
 from orchestrion.tracks.prompt import PromptReading, read_prompt
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 
@@ -165,3 +168,63 @@ def test_spaces_around_and_between_words_change_nothing(text):
 def test_reading_takes_time_in_proportion_to_the_length(piece):
     # A pattern that backtracks would make this run for hours: it is ten times the longest prompt allowed.
     read_prompt(piece * (20_000 // len(piece)))
+
+
+@cache
+def whole_word(word):
+    return re.compile(rf"(?<![\w-]){re.escape(word)}(?!\w)")
+
+
+def by_every_word(text, vocabulary):
+    """What the words of a text mean, found by looking for each word of the vocabulary."""
+    text, best = " ".join(text.translate(prompt._PLAIN).split()).casefold(), None
+    for name, words in vocabulary.items():
+        own = {name, name.replace("-", " ")}
+        starts = [(word, prompt._first_wanted(whole_word(word), text)) for word in own.union(words)]
+        found = [(2.0 if word in own else 1.0, start) for word, start in starts if start is not None]
+        score = (-sum(weight for weight, _ in found), min((start for _, start in found), default=0))
+        if found and (best is None or score < best[0]):
+            best = (score, name)
+    return best[1] if best else None
+
+
+WORDS = sorted({word for name, words in STYLES.items() for word in (name, name.replace("-", " "), *words)})
+WORDS += sorted({word for name, mood in MOODS.items() for word in (name, *mood.words)})
+OTHERS = [
+    "no",
+    "without any",
+    "not",
+    "a hint of",
+    "ſong",
+    "İ",
+    "-",
+    "’",
+    "1/2",
+    "90 bpm",
+    "2 min",
+    "half a minute",
+    "m2s",
+]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*WORDS, *OTHERS]), st.sampled_from([" ", " ", "", "-", ", "])), max_size=8),
+    st.booleans(),
+)
+def test_looking_only_where_a_word_can_be_finds_what_looking_for_every_word_does(words, in_capitals):
+    text = "".join(part for pair in words for part in pair)
+    text = text.upper() if in_capitals else text
+
+    read = read_prompt(text)
+
+    assert read.style == by_every_word(text, STYLES)
+    assert read.mood == by_every_word(text, {name: mood.words for name, mood in MOODS.items()})
+
+
+@given(st.text(alphabet="0123456789:/.,' -mshaflfeconduntwirtyk½٣ıſK", max_size=40))
+def test_looking_for_a_length_only_where_one_can_begin_finds_every_length(text):
+    everywhere = re.compile(prompt._DURATION.pattern.removeprefix(prompt._AN_AMOUNT), re.IGNORECASE)
+
+    found, expected = prompt._DURATION.search(text), everywhere.search(text)
+
+    assert (found and found.span()) == (expected and expected.span())

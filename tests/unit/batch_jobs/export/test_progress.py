@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batch_jobs.export.in_order import AHEAD, in_order
 from batch_jobs.export.progress import Counts, ExportProgress
+from batch_jobs.in_order import AHEAD, in_order
 
 
 def nothing():

@@ -22,6 +22,7 @@ def in_order(
     items: Iterable[_Item],
     while_waiting: Callable[[], None],
     silence_s: float = SILENCE_S,
+    ahead: int = AHEAD,
 ) -> Iterator[_Result]:
     """The result of each item, in order. What `work` raises is raised here, and nothing more is begun.
 
@@ -31,6 +32,7 @@ def in_order(
         items: one after the other, as there is room for them.
         while_waiting: called each time that a result has kept us waiting for so long.
         silence_s: how long that is.
+        ahead: how many items are given to the pool before the first of them is waited for.
     """
 
     def result_of(future: Future[_Result]) -> _Result:
@@ -42,7 +44,7 @@ def in_order(
     try:
         for item in items:
             begun.append(pool.submit(work, item))
-            if len(begun) >= AHEAD:
+            if len(begun) >= ahead:
                 yield result_of(begun.popleft())
         while begun:
             yield result_of(begun.popleft())

@@ -1,0 +1,127 @@
+"""Jobs that were begun by an earlier release: their shards have the names, the rows and the order that they had there.
+
+The hashes below are of the release before rows were planned in parts. A job whose shards had other names would render
+everything again.
+"""
+
+import csv
+import hashlib
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_jobs.options import RenderOptions
+from batch_jobs.planning.job import catalog_into
+from batch_jobs.planning.plan import Plan
+
+PROMPTS = (
+    "calm piano", "lofi beats, 80 bpm", "no jazz, slow rock in D minor 20 seconds", "epic trailer 1:30", "r&b, not pop",
+    "80s synthwave", "", "funk 2 minutes", "café “noir” 🎵 lounge", "x" * 2001, "sad drone 15 minutes", "waltz 3/4",
+)  # fmt: skip
+#: What else rows may say, each at its own interval of rows: so nearly every pair of them meets.
+ALSO = (
+    (2, "duration_s", (1, 2.5, 7, 29, 59, 119, 200, 600, 601, 0.5)), (3, "title", ("T", "Ünïcode", "a" * 501, "7")),
+    (5, "model", ("composer", "lab/large", "bad model!")), (7, "format", ("wav", "flac", "opus", "doc")),
+    (11, "requester", ("a@b", "label-1", "?")), (13, "style", ("jazz", "Lo-Fi", "nope")), (17, "guidance", (3.0,)),
+    (19, "theme", ("themes/a.mid", "themes/none.mid", "sha256:" + "a" * 64, "../x")), (23, "temperature", (1.0, 3.0)),
+    (29, "fade_out_s", (0.0, -0.0, 1.5, 30.0)), (31, "key", ("D minor", "H", "Eb")), (37, "purpose", ("research",)),
+)  # fmt: skip
+
+
+def row(number):
+    found = {"prompt": PROMPTS[number % len(PROMPTS)], "seed": number * 7 % 60}
+    if number % 4:
+        found["row_id"] = f"r{number - 40 * (number % 50 == 43)}"
+    for every, name, values in ALSO:
+        if number % every == 1:
+            found[name] = values[number // every % len(values)]
+    return found
+
+
+@pytest.fixture
+def catalogs(tmp_path):
+    """The same rows in three forms, and a folder with a theme beside them."""
+    rows = [row(number) for number in range(2400)]
+    (tmp_path / "themes").mkdir()
+    (tmp_path / "themes" / "a.mid").write_bytes(b"MThd")
+    lines = [json.dumps(each) for each in rows[:1500]]
+    lines[700:700] = ["{broken", "", '{"prompt": "calm piano", "row_id": "r1"}']
+    (tmp_path / "songs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    names = sorted({name for each in rows for name in each})
+    with (tmp_path / "songs.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(names)
+        for each in rows[1500:2000]:
+            cells = (each.get(name, "") for name in names)
+            writer.writerow(str(cell).replace(".", ",") if isinstance(cell, float) else cell for cell in cells)
+    (tmp_path / "parts").mkdir()
+    for number in range(2):
+        part = rows[2000 + 200 * number : 2200 + 200 * number]
+        columns = {name: [each.get(name) for each in part] for name in names}
+        pq.write_table(pa.table(columns), tmp_path / "parts" / f"{number}.parquet")
+    same = (json.dumps({"prompt": "same", "row_id": f"x{number}"}) for number in range(1100))
+    (tmp_path / "same.jsonl").write_text("\n".join(same), encoding="utf-8")
+    return tmp_path
+
+
+def digest(value):
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def shards(plan):
+    named = ("line", "row_id", "title", "spec")
+    return [
+        [
+            each.name,
+            each.model,
+            each.requests,
+            round(each.audio_s, 6),
+            [{n: row[n] for n in named} for row in each.rows],
+        ]
+        for each in plan.open_shards()
+    ]
+
+
+def refused(plan):
+    named = ("line", "row_id", "title", "message", "requester", "model", "style")
+    return [[each.name, [[getattr(row, name) for name in named] for row in each.rows]] for each in plan.open_refused()]
+
+
+def planned(options):
+    """What there is of the plan, and hashes of its shards, of those that can only fail, and of a second round's."""
+    with Plan() as plan:
+        catalog_into(plan, options, lambda data: "sha256:" + hashlib.sha256(data).hexdigest())
+        first = [plan.rows, plan.refused, plan.requests, len(shards(plan)), digest(shards(plan)), digest(refused(plan))]
+        plan.begin_round(2, range(1, 800, 3))
+        return [*first, digest(shards(plan))]
+
+
+#: Rows, refused ones, different tracks, shards; the shards; those that can only fail; the shards of a second round.
+GOLDEN = {
+    "json": [1502, 827, 160, 43, "41032e41b2d8386a", "12fb5d315d90ed29", "c7a10db940ebca93"],
+    "other-models": [1502, 827, 160, 54, "f9ef1e72b6945e93", "b423fa900ecb878a", "55633e3ef6ba5fa2"],
+    "sample": [170, 0, 54, 15, "67cfbdb8cf0d11ba", "4f53cda18c2baa0c", "0f1f5a10be4cc372"],
+    "csv": [500, 273, 88, 24, "c3c123a93bda2946", "3911cab6b9f989b3", "feae46c30959ba63"],
+    "parquet": [400, 223, 81, 23, "b2e2170f1e134333", "2e731915acf2cf86", "1d1be537e2939e09"],
+    "same": [1100, 0, 1, 2, "90fbb9ed8f72c0bd", "4f53cda18c2baa0c", "24d1579b73711043"],
+}
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("songs.jsonl", {}),
+        ("songs.jsonl", {"models": ("lab/large", "composer"), "max_workers": 2, "batch_size": 2}),
+        ("songs.jsonl", {"sample": 0.4, "limit": 1000}),
+        ("songs.csv", {}),
+        ("parts", {}),
+        ("same.jsonl", {"max_workers": 1}),
+    ],
+    ids=("json", "other-models", "sample", "csv", "parquet", "same"),
+)
+def test_a_job_has_the_shards_that_it_had(request, catalogs, name, options):
+    found = planned(RenderOptions(catalog=str(catalogs / name), out=str(catalogs / "out"), **options))
+
+    assert found == GOLDEN[request.node.callspec.id]
