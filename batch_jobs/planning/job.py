@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from batch_jobs.catalog.rows import RefusedRow, catalog_sha256, is_sampled, read_catalog
@@ -24,6 +25,7 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.plan import Plan
 from batch_jobs.settlement.prices import JobPrices
+from batch_jobs.settlement.settlement import rows_of
 from orchestrion.accounting.cost import PriceTable
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
@@ -126,11 +128,8 @@ def read_job(options: RenderOptions, config: RenderConfig, objects: Objects, pla
         raise InvalidRequest.of(
             "store", config.store_url, f"this job was begun with the store {begun_with}; use that one"
         )
-    cut_as_noted(plan, description)
     job = Job(folder, description, plan, plan.rows)
-    if (number := folder.newest_round()) > 1 and (lines := folder.round_lines(number)) is not None:
-        plan.begin_round(number, lines)
-    plan.note_committed(folder.committed())
+    leave_out_what_is_done(plan, folder, description)
     return job
 
 
@@ -193,10 +192,32 @@ def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes]
     plan.requests_in_the_last = options.batch_size
 
 
-def cut_as_noted(plan: Plan, description: Mapping[str, Any]) -> None:
-    """Cut the plan into the shards that the job was begun with, whatever the options say now."""
+def leave_out_what_is_done(plan: Plan, folder: JobFolder, description: Mapping[str, Any]) -> None:
+    """Cut the plan into the shards that the job was begun with, and leave out what is committed in its newest round."""
     plan.requests_per_shard = description["requests_per_shard"]
     plan.requests_in_the_last = description["requests_in_the_last"]
+    if (number := folder.newest_round()) > 1 and (lines := folder.round_lines(number)) is not None:
+        plan.begin_round(number, lines)
+    plan.note_committed(folder.committed())
+
+
+def lines_to_try_again(folder: JobFolder) -> list[int]:
+    """The rows that failed in a job's newest round and may do better in the next one, in order."""
+    of_newest = f"{folder.newest_round():02d}-"
+    shards = [name for name in folder.committed() if name.startswith(of_newest)]
+    return sorted(line for name in shards for line in _lines_of(folder, name, "failure", but_of_stage="catalog"))
+
+
+def _lines_of(folder: JobFolder, shard: str, kind: str, but_of_stage: str | None = None) -> list[int]:
+    columns = [f"{kind}.line"] + ([f"{kind}.stage"] if but_of_stage else [])
+    table = folder.shard(shard, columns)
+    if table is None:
+        return []
+    rows = rows_of(table, kind)
+    if but_of_stage:
+        rows = rows.filter(pc.not_equal(rows["stage"], but_of_stage))
+    lines: list[int] = rows["line"].to_pylist()
+    return lines
 
 
 def _requests_per_shard(plan: Plan, options: RenderOptions) -> int:

@@ -12,8 +12,7 @@ import hashlib
 import json
 import sqlite3
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
@@ -22,7 +21,6 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from batch_jobs.catalog.rows import CatalogRow, RefusedRow
-from batch_jobs.planning.estimate import Work
 from orchestrion.tracks.identity import track_id
 
 #: One row of work. `spec` is the wire form, as JSON: what a process needs to render it wherever it runs.
@@ -71,6 +69,8 @@ class Shard:
     requests: int
     audio_s: float
     rows: tuple[dict[str, Any], ...]
+    #: Those of its rows that are to be rendered; the others ask for the same audio as one of them.
+    to_render: tuple[dict[str, Any], ...]
 
     def block(self) -> pa.Table:
         """The shard as it travels: one table of `WORK_SCHEMA`."""
@@ -171,14 +171,19 @@ class Plan:
         """Different tracks among the rows."""
         return int(self._database.execute("SELECT count(*) FROM work WHERE line = first_line").fetchone()[0])
 
-    def open_work(self) -> list[Work]:
-        """What there is to render in the shards that are not done, by model."""
-        tracks: Counter[str] = Counter()
-        audio_s: dict[str, float] = {}
-        for shard in self.open_shards():
-            tracks[shard.model] += shard.requests
-            audio_s[shard.model] = audio_s.get(shard.model, 0.0) + shard.audio_s
-        return [Work(model, tracks[model], audio_s[model]) for model in sorted(tracks)]
+    def refused_rows(self) -> Iterator[RefusedRow]:
+        """The rows that can only fail, in order."""
+        read = self._database.execute("SELECT * FROM refused ORDER BY line")
+        return (RefusedRow(*row) for row in read)
+
+    def rows_of_other_models(self, models: Collection[str]) -> Iterator[tuple[int, str | None, str | None, str]]:
+        """The rows of all models but these: line, id, title and spec (as JSON), in order."""
+        read = self._database.execute(
+            "SELECT line, row_id, title, spec FROM work "
+            "WHERE model NOT IN (SELECT value FROM json_each(?)) ORDER BY line",
+            (json.dumps(list(models)),),
+        )
+        return iter(read)
 
     # Shards go out
 
@@ -202,30 +207,33 @@ class Plan:
         left = dict(self._database.execute("SELECT model, count(*) FROM work WHERE line = first_line GROUP BY model"))
         for model, of_model in groupby(read, key=lambda row: row[0]):
             rows: list[dict[str, Any]] = []
-            requests, audio_s = 0, 0.0
+            to_render: list[dict[str, Any]] = []
+            audio_s = 0.0
             most = self._most_requests(left[model])
             for _, same in groupby(of_model, key=lambda row: row[1]):
                 for number, (*_, line, row_id, title, spec, duration_s) in enumerate(same):
                     is_new = number == 0
-                    is_full = requests == most or audio_s + duration_s > SHARD_AUDIO_S
+                    is_full = len(to_render) == most or audio_s + duration_s > SHARD_AUDIO_S
                     if rows and ((is_new and is_full) or len(rows) == SHARD_ROWS):
-                        yield self._shard(model, requests, audio_s, rows)
-                        left[model] -= requests
+                        yield self._shard(model, audio_s, rows, to_render)
+                        left[model] -= len(to_render)
                         most = self._most_requests(left[model])
-                        rows, requests, audio_s = [], 0, 0.0
+                        rows, to_render, audio_s = [], [], 0.0
                     rows.append({"line": line, "row_id": row_id, "title": title, "spec": spec})
-                    requests += is_new
-                    audio_s += duration_s * is_new
-            yield self._shard(model, requests, audio_s, rows)
+                    if is_new:
+                        to_render.append(rows[-1])
+                        audio_s += duration_s
+            yield self._shard(model, audio_s, rows, to_render)
 
     def _most_requests(self, left: int) -> int:
         """Different tracks in the next shard, when so many are left of its model."""
         return max(self.requests_in_the_last, min(self.requests_per_shard, left // TAIL_SHARDS))
 
-    def _shard(self, model: str, requests: int, audio_s: float, rows: list[dict[str, Any]]) -> Shard:
-        return Shard(self._name([list(row.values()) for row in rows]), model, requests, audio_s, tuple(rows))
+    def _shard(self, model: str, audio_s: float, rows: list[dict[str, Any]], to_render: list[dict[str, Any]]) -> Shard:
+        name = self._name([list(row.values()) for row in rows])
+        return Shard(name, model, len(to_render), audio_s, tuple(rows), tuple(to_render))
 
-    def _name(self, content: list[list[Any]]) -> str:
+    def _name(self, content: list[Any]) -> str:
         """The round and a hash of what is in the rows: the same catalog gives the same names, on any machine."""
         digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
         return f"{self.round_number:02d}-{digest[:24]}"

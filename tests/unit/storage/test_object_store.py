@@ -49,7 +49,9 @@ def test_where_nothing_is_to_be_written_nothing_is_and_an_absent_folder_is_not_m
     before = sorted(tmp_path.rglob("*"))
     there = Objects(str(tmp_path / "there"), read_only=True)
 
-    for objects, key in ((nowhere, "a/b"), (there, "a/b"), (there, "c/d"), (Objects("s3://bucket/x", read_only=True), "a")):
+    bucket = Objects("s3://bucket/x", read_only=True)
+
+    for objects, key in ((nowhere, "a/b"), (there, "a/b"), (there, "c/d"), (bucket, "a")):
         if use in ("create", "replace", "delete"):
             with pytest.raises(StoreUnavailable, match="read only"):
                 USES[use](objects, key)

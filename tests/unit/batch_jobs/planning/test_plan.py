@@ -2,8 +2,6 @@
 
 from itertools import pairwise
 
-import pytest
-
 from batch_jobs.planning.plan import SHARD_ROWS
 
 
@@ -126,11 +124,13 @@ def test_a_later_round_is_about_its_lines_only_under_other_names(plan_of):
     assert shard.name.startswith("02-") and shard.name not in before
 
 
-@pytest.mark.parametrize("done", [0, 1])
-def test_what_is_still_to_be_rendered_is_counted_by_model(plan_of, done):
+def test_of_rows_that_ask_for_the_same_one_is_to_be_rendered(plan_of):
     plan = plan_of({"model": "a"}, {"model": "a", "requester": "x"}, {"model": "b", "duration_s": 5.0})
-    plan.note_committed(names(plan.open_shards())[:done])
 
-    work = [(each.model, each.tracks, each.audio_s) for each in plan.open_work()]
+    shards = [
+        (each.model, each.requests, each.audio_s, [row["line"] for row in each.to_render])
+        for each in plan.open_shards()
+    ]
 
-    assert work == [("a", 1, 2.0), ("b", 1, 5.0)][done:]
+    assert shards == [("a", 1, 2.0, [1]), ("b", 1, 5.0, [3])]
+    assert [row[0] for row in plan.rows_of_other_models(["a"])] == [3]
