@@ -193,12 +193,20 @@ def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes]
 
 
 def leave_out_what_is_done(plan: Plan, folder: JobFolder, description: Mapping[str, Any]) -> None:
-    """Cut the plan into the shards that the job was begun with, and leave out what is committed in its newest round."""
+    """Cut the plan into the shards that the job was begun with, and leave out what is committed in its newest round.
+
+    A release that reads a row otherwise also cuts otherwise. Rows that cannot be rendered are therefore left out by
+    their lines, where a shard of them is not known by its name.
+    """
     plan.requests_per_shard = description["requests_per_shard"]
     plan.requests_in_the_last = description["requests_in_the_last"]
     if (number := folder.newest_round()) > 1 and (lines := folder.round_lines(number)) is not None:
         plan.begin_round(number, lines)
-    plan.note_committed(folder.committed())
+    committed = folder.committed()
+    plan.note_committed(committed)
+    if committed and next(plan.open_refused(), None) is not None:
+        for name in committed:
+            plan.note_settled(_lines_of(folder, name, "failure") + _lines_of(folder, name, "track"))
 
 
 def lines_to_try_again(folder: JobFolder) -> list[int]:

@@ -56,6 +56,7 @@ CREATE TABLE refused (
 CREATE TABLE row_ids (row_id TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE again (line INTEGER PRIMARY KEY);
 CREATE TABLE committed (shard TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE settled (line INTEGER PRIMARY KEY);
 """
 
 
@@ -79,7 +80,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class RefusedShard:
-    """Rows that cannot be rendered, to be committed as failures."""
+    """Rows that cannot be rendered, to be committed as failures.
+
+    It is named by its lines alone: the next release may say better what is wrong, and must not settle a row again.
+    """
 
     name: str
     rows: tuple[RefusedRow, ...]
@@ -154,6 +158,10 @@ class Plan:
         """These shards are done, now or in an earlier run."""
         self._database.executemany("INSERT OR IGNORE INTO committed VALUES (?)", ((shard,) for shard in shards))
 
+    def note_settled(self, lines: Iterable[int]) -> None:
+        """These lines have an outcome in this round, whatever the shard that it is in is called."""
+        self._database.executemany("INSERT OR IGNORE INTO settled VALUES (?)", ((line,) for line in lines))
+
     # What is known of them
 
     @property
@@ -195,9 +203,14 @@ class Plan:
         """The same, of rows that can only fail."""
         read = self._database.execute("SELECT * FROM refused ORDER BY line")
         while rows := tuple(RefusedRow(*row) for row in read.fetchmany(SHARD_ROWS)):
-            name = self._name([[row.line, row.row_id, row.title, row.message] for row in rows])
-            if not self._is_committed(name):
-                yield RefusedShard(name, rows)
+            name = self._name([row.line for row in rows])
+            if not self._is_committed(name) and (open_rows := self._not_settled(rows)):
+                yield RefusedShard(name, open_rows)
+
+    def _not_settled(self, rows: tuple[RefusedRow, ...]) -> tuple[RefusedRow, ...]:
+        query = "SELECT line FROM settled WHERE line BETWEEN ? AND ?"
+        settled = {line for (line,) in self._database.execute(query, (rows[0].line, rows[-1].line))}
+        return tuple(row for row in rows if row.line not in settled)
 
     def _shards(self) -> Iterator[Shard]:
         read = self._database.execute(

@@ -1,5 +1,6 @@
 """Shards: the same catalog gives the same ones, nothing is in two, and neighbours are about equally long."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from batch_jobs.planning.plan import SHARD_ROWS
@@ -102,6 +103,27 @@ def test_rows_that_cannot_be_rendered_are_shards_of_their_own(plan_of):
     assert (plan.rows, plan.refused, plan.requests) == (3, 2, 1)
     plan.note_committed([shard.name])
     assert list(plan.open_refused()) == []
+
+
+def test_what_is_said_of_a_refused_row_does_not_name_its_shard(plan_of):
+    plan, later = plan_of({"prompt": ""}), plan_of()
+    [row] = plan.refused_rows()
+
+    later.refuse(replace(row, message="said better", row_id="x"))
+
+    assert names(later.open_refused()) == names(plan.open_refused())
+
+
+def test_a_refused_row_that_has_an_outcome_is_not_offered_again(plan_of):
+    plan = plan_of({"prompt": ""}, {"tempo_bpm": "fast"}, {"seed": -1})
+    [before] = plan.open_refused()
+
+    plan.note_settled([1, 3])
+
+    [shard] = plan.open_refused()
+    assert ([row.line for row in shard.rows], shard.name) == ([2], before.name)
+    plan.note_settled([2])
+    assert list(plan.open_refused()) == [] and plan.rows == 3
 
 
 def test_a_second_row_of_the_same_id_is_refused_and_names_the_first(plan_of):
