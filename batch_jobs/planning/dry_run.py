@@ -17,8 +17,8 @@ from batch_jobs.job_store.job_folder import JobFolder, WorkerNode
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import Snapshot
 from batch_jobs.options import RenderOptions
-from batch_jobs.planning.bad_rows import bad_rows, collect
-from batch_jobs.planning.estimate import Workers, estimate, tracks
+from batch_jobs.planning.bad_rows import BadRows, bad_rows, collect
+from batch_jobs.planning.estimate import Estimate, Workers, estimate, tracks
 from batch_jobs.planning.job import (
     catalog_into,
     job_id_of,
@@ -39,8 +39,36 @@ from orchestrion.storage.object_store import Objects
 from orchestrion.storage.track_store import TrackStore
 
 
-def dry_run(options: RenderOptions, bad_rows_file: Path | None = None) -> str:
-    """Say which rows are bad, what is done of the others already, and what the rest will take.
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a dry run has found."""
+
+    job_id: str
+    how_read: str
+    rows: int
+    bad: BadRows
+    #: Where all bad rows are, if anywhere.
+    bad_rows_file: Path | None
+    standing: str
+    left: OpenWork
+    versions: Mapping[str, tuple[str, str]]
+    estimate: Estimate
+
+    def describe(self) -> str:
+        """The lines that a person reads."""
+        said = [
+            f"catalog: {self.how_read}",
+            f"job {self.job_id}: {self.rows:,} rows, {self.bad.count:,} of them cannot be rendered; {self.standing}",
+            *self.bad.describe(self.bad_rows_file),
+            *_found(self.left, self.versions),
+            self.estimate.describe(),
+            "nothing was rendered or written" + (f", but for {self.bad_rows_file}" if self.bad_rows_file else ""),
+        ]
+        return "\n".join(said)
+
+
+def dry_run(options: RenderOptions, bad_rows_file: Path | None = None) -> DryRun:
+    """Find out which rows are bad, what is done of the others already, and what the rest will take.
 
     Args:
         options: of the run.
@@ -66,15 +94,17 @@ def dry_run(options: RenderOptions, bad_rows_file: Path | None = None) -> str:
         store = TrackStore(Objects(options.render_config().store_url, options.storage_options, read_only=True))
         left = open_work(plan, models, known.versions, store)
     workers = _workers(options, node, known.run)
-    said = [
-        f"catalog: {how_read(options.catalog, options.storage_options, options.column_map)}",
-        f"job {folder.job_id}: {rows:,} rows, {bad.count:,} of them cannot be rendered; {standing}",
-        *bad.describe(bad_rows_file),
-        *_found(left, known.versions),
-        estimate(left.work, known.paces, known.run, node, workers).describe(),
-        "nothing was rendered or written" + (f", but for {bad_rows_file}" if bad_rows_file else ""),
-    ]
-    return "\n".join(said)
+    return DryRun(
+        job_id=folder.job_id,
+        how_read=how_read(options.catalog, options.storage_options, options.column_map),
+        rows=rows,
+        bad=bad,
+        bad_rows_file=bad_rows_file,
+        standing=standing,
+        left=left,
+        versions=known.versions,
+        estimate=estimate(left.work, known.paces, known.run, node, workers),
+    )
 
 
 def _standing(plan: Plan, folder: JobFolder, noted: Mapping[str, object] | None, options: RenderOptions) -> str:

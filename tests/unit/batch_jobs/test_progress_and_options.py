@@ -290,7 +290,7 @@ def test_a_dry_run_tells_rows_time_and_cost_and_writes_nothing(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.jsonl").write_text(BAD_ROWS + json.dumps({"prompt": "a", "duration_s": 30.0}) + "\n")
 
-    said = dry_run(RenderOptions(catalog="c.jsonl", out="out", max_workers=2))
+    said = dry_run(RenderOptions(catalog="c.jsonl", out="out", max_workers=2)).describe()
 
     assert said.startswith("catalog: JSON lines in UTF-8\njob c-")
     assert "3 rows, 2 of them cannot be rendered; not begun" in said

@@ -11,7 +11,7 @@ import pytest
 from batch_jobs.ledger.tables import TRACKS_SCHEMA
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.bad_rows import COLUMNS
-from batch_jobs.planning.dry_run import dry_run
+from batch_jobs.planning.dry_run import dry_run as run_dry
 from batch_jobs.planning.job import read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.settlement.outcomes import refused_row, shard_table
@@ -24,6 +24,11 @@ from orchestrion.tracks.spec import TrackSpec
 from tests.test_imports import ROOT
 from tests.unit.batch_jobs.committed_job import failure, track
 from tests.unit.batch_jobs.sample_ledger import START, StillClock, any_row, write
+
+
+def dry_run(*arguments):
+    return run_dry(*arguments).describe()
+
 
 TONE = {"prompt": "a tone", "style": "jazz", "format": "flac", "duration_s": 20.0}
 
