@@ -1,8 +1,9 @@
 """How long tracks hold a device: by the tracks of a ledger, for each kind of track, else by `speeds.yaml`.
 
 All of it is means: what is paid is a sum, and the median of tracks times their number is none. Tracks are of one kind
-when they have model, format, style and about one length in common; where a ledger has too few of a kind, more and more
-kinds are taken together, down to all tracks of the model.
+when they have model, format, style and about one length in common. Where a ledger has too few of a kind, more and more
+kinds are taken together, down to all tracks of the model, and the style is a factor: what its tracks took beside what
+they would have taken as tracks of any style.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -22,8 +23,9 @@ from batch_jobs.planning.plan import LENGTHS_S
 from batch_jobs.planning.spans import Span, around, eight_of_ten
 from batch_jobs.planning.speed_table import ShippedSpeed
 
-#: Fewer tracks say little about the next thousand.
+#: Fewer tracks of a model say little about the next thousand; fewer of a kind, less than those of more kinds together.
 ENOUGH_TRACKS: Final = 20
+ENOUGH_OF_A_KIND: Final = 10
 #: What is read of a ledger for one model: its newest files, until there are so many tracks or so many files were read.
 TRACKS_READ: Final = 20_000
 FILES_READ: Final = 20
@@ -72,6 +74,10 @@ class Pace:
         """Of so many tracks with so much audio in all."""
         return self.track_s * tracks + self.per_audio_s * audio_s
 
+    def times(self, factor: float) -> Pace:
+        """Of tracks that take so many times as long."""
+        return Pace(self.track_s * factor, self.per_audio_s * factor, self.tracks, self.variance * factor**2)
+
 
 #: Which tracks are measured together, the nearest kind first, and whether their time is a line over their length or, as
 #: they are of one length, a share of it.
@@ -83,6 +89,8 @@ LEVELS: Final[tuple[tuple[tuple[str, ...], bool], ...]] = (
 )
 #: What of a level is said to people.
 SAID: Final = ("format, style and length", "format and length", "format", "model")
+#: A style's own tracks count as much as the others when there are so many of them.
+TRACKS_OF_A_STYLE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +102,27 @@ class Paces:
     #: How far sums of another run may be from these: factors for low and high; eight of ten are within.
     off: Span
     source: str
+    #: How many times as long as others the tracks of a style take.
+    styles: Mapping[str | None, float] = field(default_factory=dict)
 
     def pace(self, kind: Kind) -> tuple[int, Pace]:
         """The pace of this kind, and the level that it is from."""
         for number, ((names, _), known) in enumerate(zip(LEVELS, self.levels, strict=True)):
             if (found := known.get(tuple(getattr(kind, name) for name in names))) is not None:
-                return number, found
+                return number, found if "style" in names else found.times(self.styles.get(kind.style, 1.0))
         raise AssertionError("the last level has all tracks")
 
     def device_seconds(self, work: Sequence[Work]) -> Span:
         """What this work takes."""
-        middle, together = 0.0, dict[int, tuple[Pace, float]]()
+        middle, together = 0.0, dict[Pace, float]()
         for each in work:
             _, pace = self.pace(each.kind)
             middle += pace.device_seconds(each.tracks, each.audio_s)
-            together[id(pace)] = (pace, together.get(id(pace), (pace, 0.0))[1] + each.tracks)
+            together[pace] = together.get(pace, 0.0) + each.tracks
         if not middle:
             return Span(0.0, 0.0, 0.0)
         # Of the new tracks each by itself, and of the mean that all of them are taken to have.
-        variance = math.fsum(p.variance * (n + n * n / max(1, p.tracks)) for p, n in together.values())
+        variance = math.fsum(p.variance * (n + n * n / max(1, p.tracks)) for p, n in together.items())
         by_chance = eight_of_ten(math.sqrt(variance) / middle)
         low = math.hypot(math.log(self.off.middle / self.off.low), by_chance)
         high = math.hypot(math.log(self.off.high / self.off.middle), by_chance)
@@ -129,7 +139,7 @@ class Paces:
 
 @dataclass(slots=True)
 class _Sums:
-    """Sums over tracks: their number, seconds of audio (s) and of devices (d), and the products of those."""
+    """Sums over tracks of seconds of audio (s) and of devices (d), and of their products and quotients."""
 
     n: int = 0
     s: float = 0.0
@@ -137,6 +147,8 @@ class _Sums:
     ss: float = 0.0
     sd: float = 0.0
     dd: float = 0.0
+    one_by_s: float = 0.0
+    d_by_s: float = 0.0
 
     def add(self, s: float, d: float) -> None:
         self.n += 1
@@ -145,26 +157,31 @@ class _Sums:
         self.ss += s * s
         self.sd += s * d
         self.dd += d * d
+        self.one_by_s += 1.0 / s
+        self.d_by_s += d / s
 
     def pace(self, is_line: bool) -> Pace:
-        """A line by least squares, or a share of the length: both give the sum of the tracks measured."""
+        """A line, or a share of the length: both give the sum of the tracks measured.
+
+        The line is that of least squares with weights of 1 / s: long tracks vary more, and would decide alone.
+        """
         track_s, per_audio_s = 0.0, self.d / self.s
-        spread = self.n * self.ss - self.s * self.s
-        if is_line and spread > 1e-9 * self.n * self.ss:
-            slope = (self.n * self.sd - self.s * self.d) / spread
-            begins = (self.d - slope * self.s) / self.n
+        spread = self.one_by_s * self.s - self.n * self.n
+        if is_line and spread > 1e-9 * self.n * self.n:
+            begins = (self.d_by_s * self.s - self.d * self.n) / spread
+            slope = (self.one_by_s * self.d - self.n * self.d_by_s) / spread
             # Neither part of a time is less than nothing.
             if slope < 0:
                 track_s, per_audio_s = self.d / self.n, 0.0
             elif begins > 0:
                 track_s, per_audio_s = begins, slope
-        beside = (
+        squares = (
             self.dd
             + self.n * track_s**2
             + per_audio_s**2 * self.ss
             + 2 * (track_s * per_audio_s * self.s - track_s * self.d - per_audio_s * self.sd)
         )
-        return Pace(track_s, per_audio_s, self.n, max(0.0, beside / self.n))
+        return Pace(track_s, per_audio_s, self.n, max(0.0, squares / self.n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +231,10 @@ def paces_of(rows: Sequence[Mapping[str, Any]], model: str, source: str) -> Pace
             key = tuple(getattr(kind, name) for name in names)
             known.setdefault(key, _Sums()).add(row["duration_s"], row["device_seconds"])
     levels = [
-        {key: each.pace(is_line) for key, each in known.items() if each.n >= ENOUGH_TRACKS}
+        {key: each.pace(is_line) for key, each in known.items() if each.n >= ENOUGH_OF_A_KIND}
         for (_, is_line), known in zip(LEVELS, sums, strict=True)
     ]
-    paces = Paces(levels, Span(1.0, 1.0, 1.0), source)
+    paces = Paces(levels, Span(1.0, 1.0, 1.0), source, _styles(rows, kinds, levels))
     runs: dict[tuple[str, str | None], list[float]] = {}
     for row, kind in zip(rows, kinds, strict=True):
         of_run = runs.setdefault((row["job_id"], row["run_id"]), [0.0, 0.0])
@@ -226,6 +243,20 @@ def paces_of(rows: Sequence[Mapping[str, Any]], model: str, source: str) -> Pace
     known_runs = [(took, said) for took, said in runs.values() if took > 0 and said > 0]
     ratios = [took / said for took, said in known_runs]
     return replace(paces, off=around(1.0, ratios, [said for _, said in known_runs], usually=RUN_TO_RUN))
+
+
+def _styles(
+    rows: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], levels: Sequence[Mapping[tuple[object, ...], Pace]]
+) -> dict[str | None, float]:
+    """What each style takes beside what is said of all of them; a few tracks of a style are half believed."""
+    of_any_style = Paces([{}, *levels[1:]], Span(1.0, 1.0, 1.0), "")
+    sums: dict[str | None, list[float]] = {}
+    for row, kind in zip(rows, kinds, strict=True):
+        of_style = sums.setdefault(kind.style, [0.0, 0.0])
+        of_style[0] += row["device_seconds"]
+        of_style[1] += of_any_style.pace(kind)[1].device_seconds(1, row["duration_s"])
+    usual = TRACKS_OF_A_STYLE * math.fsum(said for _, said in sums.values()) / len(rows)
+    return {style: (took + usual) / (said + usual) if said else 1.0 for style, (took, said) in sums.items()}
 
 
 def shipped_paces(speed: ShippedSpeed) -> Paces:

@@ -9,7 +9,7 @@ import pytest
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.tables import TRACKS_SCHEMA
 from batch_jobs.planning.paces import (
-    ENOUGH_TRACKS,
+    ENOUGH_OF_A_KIND,
     FILES_READ,
     Kind,
     Work,
@@ -81,11 +81,11 @@ def test_no_part_of_a_time_is_less_than_nothing_and_the_sum_stays_what_it_was(se
 
 def test_the_nearest_kind_with_enough_tracks_is_taken():
     rows = (
-        rows_of(ENOUGH_TRACKS, lambda s: 0.1 * s, 1)
-        + rows_of(ENOUGH_TRACKS, lambda s: 0.3 * s, 100, style="folk")
-        + rows_of(5, lambda s: 0.9 * s, 200, style="waltz")
-        + rows_of(ENOUGH_TRACKS, lambda s: 0.2 * s, 300, style="jazz", duration_s=100.0)
-        + rows_of(ENOUGH_TRACKS, lambda s: 0.6 * s, 400, format="mp3")
+        rows_of(ENOUGH_OF_A_KIND, lambda s: 0.1 * s, 1)
+        + rows_of(ENOUGH_OF_A_KIND, lambda s: 0.3 * s, 100, style="folk")
+        + rows_of(ENOUGH_OF_A_KIND - 1, lambda s: 0.9 * s, 200, style="waltz")
+        + rows_of(ENOUGH_OF_A_KIND, lambda s: 0.2 * s, 300, style="jazz", duration_s=100.0)
+        + rows_of(ENOUGH_OF_A_KIND, lambda s: 0.6 * s, 400, format="mp3")
     )
     paces = of(rows)
 
@@ -103,7 +103,22 @@ def test_the_nearest_kind_with_enough_tracks_is_taken():
     assert [span.middle for span in one] == [pytest.approx(2.0), pytest.approx(6.0)]
     together = [row for row in rows if row["format"] == "flac" and row["duration_s"] < 30.0]
     share = sum(row["device_seconds"] for row in together) / sum(row["duration_s"] for row in together)
-    assert paces.device_seconds([asked(1, 20.0, style="waltz")]).middle == pytest.approx(20.0 * share)
+    assert paces.device_seconds([asked(1, 20.0, style="celtic")]).middle == pytest.approx(20.0 * share)
+
+
+@pytest.mark.parametrize("count, least", [(1, 3.0), (3, 4.0), (9, 5.0)])
+def test_a_style_of_few_tracks_is_believed_as_far_as_there_are_some(count, least):
+    """A track of 20 s takes 2 s, one of trance three times as long; by style and length there are too few of each."""
+    styles = ("blues", "celtic", "folk", "house", "latin", "pop", "soul", "waltz")
+    rows = [row for n, style in enumerate(styles) for row in rows_of(9, lambda s: 0.1 * s, 100 * n, style=style)]
+    rows += rows_of(count, lambda s: 0.3 * s, 1000, style="trance")
+
+    took = {
+        style: of(rows).device_seconds([asked(1, 20.0, style=style)]).middle for style in ("trance", "folk", "nobody's")
+    }
+
+    assert least < took["trance"] < 6.0
+    assert 2.0 < took["folk"] < took["nobody's"] < took["trance"] and took["folk"] < 2.2
 
 
 def test_the_range_is_wider_where_runs_differ_and_where_tracks_do():
