@@ -137,6 +137,8 @@ class Command:
     options: RenderOptions
     address: str | None
     dry_run: bool
+    #: Of a dry run: where to write the rows that cannot be rendered.
+    bad_rows: Path | None
     progress: ProgressForm
 
 
@@ -145,6 +147,8 @@ def parse(argv: Sequence[str] | None) -> Command:
     command_line = parser()
     arguments = command_line.parse_args(argv)
     min_workers, max_workers = arguments.workers
+    if arguments.bad_rows is not None and not arguments.dry_run:
+        command_line.error("argument --bad-rows: give it with --dry-run; after a run, cost_report writes failures.csv")
     options = RenderOptions(
         catalog=arguments.catalog,
         out=arguments.out,
@@ -172,7 +176,7 @@ def parse(argv: Sequence[str] | None) -> Command:
         gpus_per_worker=arguments.gpus_per_worker,
         resources_per_worker=arguments.resources,
     )
-    return Command(options, arguments.address, arguments.dry_run, arguments.progress)
+    return Command(options, arguments.address, arguments.dry_run, arguments.bad_rows, arguments.progress)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -230,6 +234,9 @@ def parser() -> argparse.ArgumentParser:
     )
     money = made.add_argument_group("money")
     money.add_argument("--dry-run", action="store_true", help="read the catalog, estimate time and cost, and stop")
+    money.add_argument(
+        "--bad-rows", type=Path, metavar="FILE", help="with --dry-run: write all rows that cannot be rendered, as CSV"
+    )
     money.add_argument("--max-cost", type=_positive, metavar="USD", help="begin nothing new beyond that, in all runs")
     money.add_argument(
         "--max-cost-of",

@@ -302,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["RAY_ADDRESS"] = command.address
     if command.dry_run:
         try:
-            sys.stdout.write(dry_run(command.options) + "\n")
+            sys.stdout.write(dry_run(command.options, command.bad_rows).describe() + "\n")
             return EXIT_OK
         except _FAILURES as error:
             ending = _ended_by(error)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from batch_jobs.export.names import Row
+from batch_jobs.spreadsheet import safe_text
 from orchestrion.tracks.record import TrackRecord, signed_values
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signed_record import SignedRecord
@@ -18,10 +18,6 @@ from orchestrion.trust.signed_record import SignedRecord
 #: ISO 639-2: there are no words in it.
 NO_LANGUAGE: Final = "zxx"
 _NOBODY: Final = TrackSpec.model_fields["requester"].default
-#: What a spreadsheet takes for a formula where a cell begins with it, also in its full-width form.
-_FORMULA: Final = "=+\\-@＝＋－＠"
-#: Where a cell begins: at its beginning, and in a spreadsheet of another country behind what parts cells there.
-_BEGINS_A_FORMULA: Final = re.compile(rf"(\A|[;,|][ \"']*)([{_FORMULA}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +137,7 @@ def _cells(track: Delivered) -> Sequence[str]:
 
 def safe_cell(text: str) -> str:
     """One line that no spreadsheet takes for a formula: an apostrophe stands before what would begin one."""
-    return _BEGINS_A_FORMULA.sub(r"\1'\2", one_line(text))
+    return safe_text(one_line(text))
 
 
 def one_line(text: str) -> str:

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from batch_jobs.catalog.rows import CatalogFolder, ReadRow, catalog_reads, catalog_sha256
@@ -28,6 +29,7 @@ from batch_jobs.planning.parts import planned_parts
 from batch_jobs.planning.plan import Plan
 from batch_jobs.planning.planned_rows import RowSettings, reader_version, with_uploads
 from batch_jobs.settlement.prices import JobPrices
+from batch_jobs.settlement.settlement import rows_of
 from orchestrion.accounting.cost import PriceTable
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
@@ -135,11 +137,8 @@ def read_job(
         raise InvalidRequest.of(
             "store", config.store_url, f"this job was begun with the store {begun_with}; use that one"
         )
-    cut_as_noted(plan, description)
     job = Job(folder, description, plan, plan.rows)
-    if (number := folder.newest_round()) > 1 and (lines := folder.round_lines(number)) is not None:
-        plan.begin_round(number, lines)
-    plan.note_committed(folder.committed())
+    leave_out_what_is_done(plan, folder, description)
     return job
 
 
@@ -214,10 +213,41 @@ def plan_sha256(options: RenderOptions, sha256: str) -> str:
     return hashlib.sha256(json.dumps([sha256, _settings(options), reader_version()]).encode()).hexdigest()
 
 
-def cut_as_noted(plan: Plan, description: Mapping[str, Any]) -> None:
-    """Cut the plan into the shards that the job was begun with, whatever the options say now."""
+def leave_out_what_is_done(plan: Plan, folder: JobFolder, description: Mapping[str, Any]) -> None:
+    """Cut the plan into the shards that the job was begun with, and leave out what is committed in its newest round.
+
+    A release that reads a row otherwise also cuts otherwise. Rows that cannot be rendered are therefore left out by
+    their lines, where a shard of them is not known by its name.
+    """
     plan.requests_per_shard = description["requests_per_shard"]
     plan.requests_in_the_last = description["requests_in_the_last"]
+    if (number := folder.newest_round()) > 1 and (lines := folder.round_lines(number)) is not None:
+        plan.begin_round(number, lines)
+    committed = folder.committed()
+    plan.note_committed(committed)
+    if committed and next(plan.open_refused(), None) is not None:
+        for name in committed:
+            if name.startswith(f"{plan.round_number:02d}-"):
+                plan.note_settled(_lines_of(folder, name, "failure") + _lines_of(folder, name, "track"))
+
+
+def lines_to_try_again(folder: JobFolder) -> list[int]:
+    """The rows that failed in a job's newest round and may do better in the next one, in order."""
+    of_newest = f"{folder.newest_round():02d}-"
+    shards = [name for name in folder.committed() if name.startswith(of_newest)]
+    return sorted(line for name in shards for line in _lines_of(folder, name, "failure", but_of_stage="catalog"))
+
+
+def _lines_of(folder: JobFolder, shard: str, kind: str, but_of_stage: str | None = None) -> list[int]:
+    columns = [f"{kind}.line"] + ([f"{kind}.stage"] if but_of_stage else [])
+    table = folder.shard(shard, columns)
+    if table is None:
+        return []
+    rows = rows_of(table, kind)
+    if but_of_stage:
+        rows = rows.filter(pc.not_equal(rows["stage"], but_of_stage))
+    lines: list[int] = rows["line"].to_pylist()
+    return lines
 
 
 def _requests_per_shard(plan: Plan, options: RenderOptions) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,7 +22,6 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from batch_jobs.catalog.rows import RefusedRow, placed, repeated_id
-from batch_jobs.planning.estimate import Work
 from batch_jobs.planning.planned_rows import PlannedRow
 
 #: One row of work. `spec` is the wire form, as JSON: what a process needs to render it wherever it runs.
@@ -64,6 +63,7 @@ CREATE TABLE shards (
     model TEXT, requests INTEGER, audio_s REAL -- null in shards of rows that can only fail
 );
 CREATE TABLE committed (shard TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE settled (line INTEGER PRIMARY KEY);
 CREATE VIEW open_shards AS SELECT * FROM shards WHERE NOT EXISTS (SELECT 1 FROM committed WHERE shard = name);
 """
 _ADD: Final = "INSERT OR REPLACE INTO planned VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -104,6 +104,8 @@ class Shard:
     requests: int
     audio_s: float
     rows: tuple[dict[str, Any], ...]
+    #: The first row of each track.
+    to_render: tuple[dict[str, Any], ...]
 
     def block(self) -> pa.Table:
         """The shard as it travels: one table of `WORK_SCHEMA`."""
@@ -182,6 +184,7 @@ class Plan:
         self.round_number = number
         with self._changing_rows():
             self._database.execute("DELETE FROM again")
+            self._database.execute("DELETE FROM settled")
             self._database.executemany("INSERT OR IGNORE INTO again VALUES (?)", ((line,) for line in lines))
             self._database.execute("DELETE FROM planned WHERE line NOT IN (SELECT line FROM again)")
 
@@ -189,6 +192,11 @@ class Plan:
         """These shards are done, now or in an earlier run."""
         with self._transaction():
             self._database.executemany("INSERT OR IGNORE INTO committed VALUES (?)", ((shard,) for shard in shards))
+
+    def note_settled(self, lines: Iterable[int]) -> None:
+        """These lines have an outcome in this round, whatever the shard that it is in is called."""
+        with self._transaction():
+            self._database.executemany("INSERT OR IGNORE INTO settled VALUES (?)", ((line,) for line in lines))
 
     @contextmanager
     def _changing_rows(self) -> Iterator[None]:
@@ -224,17 +232,26 @@ class Plan:
 
     @property
     def open_rows(self) -> int:
-        """Rows in the shards that are not done, good and bad."""
+        """Rows that have no outcome yet, good and bad."""
         self._cut()
-        return int(self._figure("SELECT total(rows) FROM open_shards"))
+        good = int(self._figure("SELECT total(rows) FROM open_shards WHERE model IS NOT NULL"))
+        return good + sum(len(shard.rows) for shard in self.open_refused())
 
-    def open_work(self) -> list[Work]:
-        """What there is to render in the shards that are not done, by model."""
-        self._cut()
+    def refused_rows(self) -> Iterator[RefusedRow]:
+        """The rows that can only fail, in order."""
+        line = 0
+        while found := self._database.execute(_REFUSED, (line, SHARD_ROWS)).fetchall():
+            yield from (RefusedRow(*row) for row in found)
+            line = found[-1][0] + 1
+
+    def rows_of_other_models(self, models: Collection[str]) -> Iterator[tuple[int, str | None, str | None, str]]:
+        """The rows of all models but these: line, id, title and spec (as JSON), in order."""
         read = self._database.execute(
-            "SELECT model, sum(requests), sum(audio_s) FROM open_shards WHERE model IS NOT NULL GROUP BY 1 ORDER BY 1"
+            "SELECT line, row_id, title, spec FROM planned "
+            "WHERE spec IS NOT NULL AND model NOT IN (SELECT value FROM json_each(?)) ORDER BY line",
+            (json.dumps(list(models)),),
         )
-        return [Work(*row) for row in read]
+        return iter(read)
 
     def _figure(self, query: str) -> float:
         value: float = self._database.execute(query).fetchone()[0]
@@ -246,18 +263,28 @@ class Plan:
         """The shards that are not done, in order. They may be noted as done meanwhile."""
         columns = ("line", "row_id", "title", "spec")
         query = _WORK.format(
-            columns=", ".join(f"planned.{name}" for name in columns), where="WHERE position BETWEEN ? AND ?"
+            columns="first_line, " + ", ".join(f"planned.{name}" for name in columns),
+            where="WHERE position BETWEEN ? AND ?",
         )
         for name, rows, start, model, requests, audio_s in self._open(is_refused=False):
             found = self._database.execute(query, (start, start + rows - 1)).fetchall()
-            shard = tuple(dict(zip(columns, row, strict=True)) for row in found)
-            yield Shard(name, model, requests, audio_s, shard)
+            shard = tuple(dict(zip(columns, row, strict=True)) for _, *row in found)
+            to_render = tuple(
+                row for (first_line, *_), row in zip(found, shard, strict=True) if row["line"] == first_line
+            )
+            yield Shard(name, model, requests, audio_s, shard, to_render)
 
     def open_refused(self) -> Iterator[RefusedShard]:
         """The same, of rows that can only fail."""
         for name, rows, start, *_ in self._open(is_refused=True):
-            found = self._database.execute(_REFUSED, (start, rows)).fetchall()
-            yield RefusedShard(name, tuple(RefusedRow(*row) for row in found))
+            found = [RefusedRow(*row) for row in self._database.execute(_REFUSED, (start, rows)).fetchall()]
+            if open_rows := self._not_settled(found):
+                yield RefusedShard(name, open_rows)
+
+    def _not_settled(self, rows: Sequence[RefusedRow]) -> tuple[RefusedRow, ...]:
+        query = "SELECT line FROM settled WHERE line BETWEEN ? AND ?"
+        settled = {line for (line,) in self._database.execute(query, (rows[0].line, rows[-1].line))}
+        return tuple(row for row in rows if row.line not in settled)
 
     def _open(self, is_refused: bool) -> Iterator[tuple[Any, ...]]:
         """The shards of a kind that are not done at the moment at which each is looked for."""
@@ -318,15 +345,15 @@ class Plan:
     def _refused_shards(self) -> Iterator[tuple[str, int, int, None, None, None]]:
         start = 0
         while rows := self._database.execute(_REFUSED, (start, SHARD_ROWS)).fetchall():
-            # Line, id, title and what is wrong.
-            yield self._name([row[:4] for row in rows]), len(rows), rows[0][0], None, None, None
+            # By their lines: what is said of a row may differ from release to release.
+            yield self._name([row[0] for row in rows]), len(rows), rows[0][0], None, None, None
             start = rows[-1][0] + 1
 
     def _most_requests(self, left: int) -> int:
         """Different tracks in the next shard, when so many are left of its model."""
         return max(self.requests_in_the_last, min(self.requests_per_shard, left // TAIL_SHARDS))
 
-    def _name(self, content: Sequence[Sequence[Any]]) -> str:
+    def _name(self, content: Sequence[Any]) -> str:
         """The round and a hash of what is in the rows: the same catalog gives the same names, on any machine."""
         digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
         return f"{self.round_number:02d}-{digest[:24]}"

@@ -36,15 +36,18 @@ class Folder:
 
     remedy = "check that the folder exists, has room, may be written to and is on a file system with hard links"
 
-    def __init__(self, root: Path, aside: str = ASIDE) -> None:
+    def __init__(self, root: Path, aside: str = ASIDE, make: bool = True) -> None:
+        """The folder, made if it is absent; without `make` it stays absent, and holds nothing."""
         self.url = str(root)
         self._root = root
         self._aside_folder = aside
-        _make_folders(root / aside)
+        self._may_be_absent = not make
+        if make:
+            _make_folders(root / aside)
 
     def is_gone(self, error: FileNotFoundError) -> bool:
-        """Whether the folder itself is not there."""
-        return not self._root.is_dir()
+        """Whether the folder itself is not there, and should be."""
+        return not (self._may_be_absent or self._root.is_dir())
 
     def create(self, key: str, data: bytes) -> bool:
         """Link the finished file to its name, which fails if there is one."""

@@ -7,6 +7,7 @@ between slashes, with spaces and letters of any language where people look for f
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,11 @@ class Objects:
     """
 
     def __init__(
-        self, url: str, storage_options: Mapping[str, Any] | None = None, readable_names: bool = False
+        self,
+        url: str,
+        storage_options: Mapping[str, Any] | None = None,
+        readable_names: bool = False,
+        read_only: bool = False,
     ) -> None:
         """The objects at `url`: a folder (made if absent), file:///folder or s3://bucket[/prefix].
 
@@ -44,6 +49,7 @@ class Objects:
                 `orchestrion.storage.bucket.OPTIONS` lists them. A folder needs none, and ignores them.
             readable_names: names may have spaces and letters of any language, and what a folder's files are made of
                 lies in a hidden folder: for a place that people look into.
+            read_only: write nothing, not even the folder: one that is absent holds no objects.
 
         Raises:
             InvalidRequest: the URL is of another kind, or a bucket has no such option.
@@ -52,12 +58,14 @@ class Objects:
         #: As given: other libraries open the same address with them.
         self.storage_options = dict(storage_options or {})
         self._readable_names = readable_names
-        self._backend = _backend_for(url, self.storage_options, HIDDEN_ASIDE if readable_names else ASIDE)
+        self._read_only = read_only
+        aside = HIDDEN_ASIDE if readable_names else ASIDE
+        self._backend = _backend_for(url, self.storage_options, aside, make_folder=not read_only)
         #: The address in its one spelling, absolute.
         self.url = self._backend.url
 
-    def __reduce__(self) -> tuple[Callable[..., Objects], tuple[str, dict[str, Any], bool]]:
-        return (Objects, (self.url, self.storage_options, self._readable_names))
+    def __reduce__(self) -> tuple[Callable[..., Objects], tuple[str, dict[str, Any], bool, bool]]:
+        return (Objects, (self.url, self.storage_options, self._readable_names, self._read_only))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write all of `data` under a new name; an object that is there is left as it is.
@@ -66,16 +74,19 @@ class Objects:
             Whether this call made the object. A call whose answer was lost on the way may say False of its own.
         """
         with self._errors(key):
+            self._check_writable()
             return self._backend.create(key, data)
 
     def replace(self, key: str, data: bytes) -> None:
         """Write all of `data` under a name, in place of what is there: readers see the old bytes or the new."""
         with self._errors(key):
+            self._check_writable()
             self._backend.replace(key, data)
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is removed already."""
         with self._errors(key):
+            self._check_writable()
             self._backend.delete(key)
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
@@ -115,6 +126,10 @@ class Objects:
         """
         with self._errors(folder):
             return [key for key in self._backend.keys(folder, cuts) if is_key(key, self._readable_names)]
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise OSError(errno.EROFS, "it was opened to be read only")
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -186,7 +201,7 @@ class _Backend(Protocol):
         ...
 
 
-def _backend_for(url: str, options: Mapping[str, Any], aside: str) -> _Backend:
+def _backend_for(url: str, options: Mapping[str, Any], aside: str, make_folder: bool) -> _Backend:
     parts = urlsplit(url)
     if bucket_url := _BUCKET_URL.fullmatch(url):
         prefix = (bucket_url["prefix"] or "").strip("/")
@@ -198,6 +213,6 @@ def _backend_for(url: str, options: Mapping[str, Any], aside: str) -> _Backend:
         raise InvalidRequest.of("store_url", url, "use a folder, file:///folder, s3://bucket or s3://bucket/prefix")
     root = Path(unquote(parts.path) if "://" in url else url)
     try:
-        return Folder(root.expanduser().absolute(), aside)
+        return Folder(root.expanduser().absolute(), aside, make_folder)
     except OSError as error:
         raise StoreUnavailable(f"store {url}: {error}; {Folder.remedy}") from error

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.lineage import main
-from batch_jobs.planning.estimate import ledger_speeds
+from batch_jobs.planning.paces import measured
 from batch_jobs.reports.costs import cost_report
 from tests.unit.batch_jobs.sample_ledger import sample_ledger
 
@@ -24,6 +25,6 @@ def test_a_ledger_in_a_bucket_adds_up_and_is_searched(s3_server, capsys):
     assert main(command) == 0
     of_job = {row["track_id"] for row in made.tracks if row["job_id"] == "job-1"}
     assert set(capsys.readouterr().out.split()) == of_job
-    speeds = ledger_speeds(url, options, ["composer"], "g5.xlarge")
+    found = measured(url, options, read_snapshot(url, options), "composer", "g5.xlarge")
     on_it = [row for row in made.rendered if (row["model"], row["node_type"]) == ("composer", "g5.xlarge")]
-    assert f"{len(on_it)} tracks" in speeds["composer"].source
+    assert found.tracks == len(on_it) and f"{len(on_it)} tracks" in found.paces.source

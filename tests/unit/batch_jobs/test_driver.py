@@ -1,14 +1,18 @@
 """The driver of a job that has nothing to render, and so needs no Ray: what it does while its ledger is away."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from batch_jobs.job_store.job_folder import JobFolder
+from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import Snapshot
 from batch_jobs.options import RenderOptions
+from batch_jobs.planning.plan import Plan
 from batch_jobs.render_catalog import main, render_catalog
 from orchestrion.errors import StoreUnavailable
 from orchestrion.storage.object_store import Objects
@@ -93,3 +97,50 @@ def test_a_key_that_was_named_and_is_not_there_ends_the_run_before_anything_is_w
     assert main(["--catalog", options.catalog, "--out", options.out, "--signing-key", str(key)]) == 2
     assert "orchestrion signing init" in capsys.readouterr().err
     assert not key.exists() and not (tmp_path / "out").exists()
+
+
+def named_as_before(monkeypatch):
+    """Name shards of refused rows as releases before this one did: by what was said of the rows, too."""
+    real = Plan.open_refused
+
+    def named_by_message(plan):
+        for shard in real(plan):
+            told = [[row.line, row.row_id, row.title, row.message] for row in shard.rows]
+            yield replace(shard, name=plan._name(told))
+
+    monkeypatch.setattr(Plan, "open_refused", named_by_message)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_rows_that_an_older_release_settled_are_not_settled_again(options, clock, monkeypatch, rounds):
+    with monkeypatch.context() as older:
+        named_as_before(older)
+        first = render_catalog(options, clock=clock)
+        if rounds == 2:
+            render_catalog(replace(options, retry_failures=True), clock=clock)
+
+    again = render_catalog(options, clock=clock)
+
+    assert (first.job_id, first.totals.failures) == (again.job_id, 3)
+    assert (again.state, again.totals, again.run_totals.failures) == ("complete", first.totals, 0)
+    failures = ledger_dataset(options.out, {}, "failures").to_table().sort_by("line")
+    assert failures["line"].to_pylist() == [1, 2, 3]
+
+
+def test_a_run_that_died_between_refused_rows_settles_the_others_once(options, clock, monkeypatch):
+    monkeypatch.setattr("batch_jobs.planning.plan.SHARD_ROWS", 2)
+    real, commits = JobFolder.commit, []
+
+    def dies(folder, shard, rows):
+        commits.append(shard)
+        if len(commits) == 2:
+            raise KeyboardInterrupt
+        return real(folder, shard, rows)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(JobFolder, "commit", dies)
+        render_catalog(options, clock=clock)
+
+    again = render_catalog(options, clock=clock)
+
+    assert (again.state, again.totals.failures, again.run_totals.failures) == ("complete", 3, 1)

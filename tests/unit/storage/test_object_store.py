@@ -42,6 +42,28 @@ def test_a_key_is_no_way_out(tmp_path, place, use):
     assert (tmp_path / "private.txt").read_bytes() == b"private"
 
 
+@pytest.mark.parametrize("use", USES)
+def test_where_nothing_is_to_be_written_nothing_is_and_an_absent_folder_is_not_made(tmp_path, use):
+    nowhere = pickle.loads(pickle.dumps(Objects(str(tmp_path / "none" / "x"), read_only=True)))
+    Objects(str(tmp_path / "there")).create("a/b", b"x")
+    before = sorted(tmp_path.rglob("*"))
+    there = Objects(str(tmp_path / "there"), read_only=True)
+
+    bucket = Objects("s3://bucket/x", read_only=True)
+
+    for objects, key in ((nowhere, "a/b"), (there, "a/b"), (there, "c/d"), (bucket, "a")):
+        if use in ("create", "replace", "delete"):
+            with pytest.raises(StoreUnavailable, match="read only"):
+                USES[use](objects, key)
+    for objects, key in ((nowhere, "a/b"), (there, "c/d")):
+        if use in READS:
+            with pytest.raises(NotFound):
+                USES[use](objects, key)
+    assert (nowhere.keys("a"), nowhere.exists("a/b")) == ([], False)
+    assert (there.keys("a"), there.read("a/b")) == (["a/b"], b"x")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_names_that_the_project_uses_are_keys(objects):
     for key in (
         "manifest.json",

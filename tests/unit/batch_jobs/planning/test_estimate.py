@@ -1,181 +1,143 @@
 """What is said before anything is rendered: figures that follow from measured ones, and none where nothing is known."""
 
-import random
-import statistics
+import math
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
-from batch_jobs.ledger.ledger import Ledger
-from batch_jobs.ledger.snapshot import Change, JobEntry, Totals
-from batch_jobs.planning.estimate import (
-    FILES_READ,
-    Overhead,
-    Span,
-    Speed,
-    SpeedTable,
-    Work,
-    estimate,
-    known_overhead,
-    known_speeds,
-    ledger_speeds,
-)
-from orchestrion.accounting.cost import Node, PriceTable, describe_node
+from batch_jobs.planning.estimate import Workers, estimate
+from batch_jobs.planning.paces import Kind, Pace, Paces, Work, shipped_paces
+from batch_jobs.planning.run_costs import RunCosts
+from batch_jobs.planning.spans import NOTHING, Span, around
+from batch_jobs.planning.speed_table import SpeedTable
+from batch_jobs.settlement.prices import PricedNode
+from orchestrion.accounting.cost import PriceTable
 from orchestrion.errors import InvalidRequest
-from orchestrion.storage.object_store import Objects
-from tests.unit.batch_jobs.sample_ledger import START, StillClock, node, track, write
 
-NODE = Node("n", "g5.xlarge", "gpu", "spot", 0.36, "a test")
-NO_OVERHEAD = Overhead(1.0, "a test")
-SPEED = Speed(Span(0.1, 0.2, 0.4), "a test")
-
-
-def rows_of(count, pace, first_line=1, **values):
-    """Rendered tracks that held a device `pace()` seconds for each second of audio."""
-    dice = random.Random(first_line)
-    machine = node("job-1", "n1", "g5.xlarge", "spot", 0.45, 1.006)
-    rows = []
-    for line in range(first_line, first_line + count):
-        row = track(dice, "job-1", line, machine, []) | {"model": "composer", "settled_at": START} | values
-        rows.append(row | {"device_seconds": row["duration_s"] * pace()})
-    return rows
+#: Four devices for 3,600 USD an hour: a device-second is a quarter of a dollar.
+NODE = PricedNode("n", "box", "spot", "gpu", 4, 3600.0, None, "a test")
+RUN = RunCosts(Span(5, 10, 20), Span(1, 2, 4), 6.0, Span(1.0, 1.5, 2.0), 1.2, None, None, "a test")
+#: Tracks take a second, and a tenth of their length.
+PACES = Paces([{}, {}, {}, {(): Pace(1.0, 0.1, 1000, 0.0)}], Span(0.5, 1.0, 2.0), "1,000 tracks")
 
 
-def test_time_and_money_follow_from_seconds_of_audio_speed_waste_workers_and_price():
-    work = [Work("composer", 1000, 36_000.0), Work("lab/large", 10, 600.0)]
-    speeds = {"composer": SPEED, "lab/large": Speed(Span(1.0, 2.0, 3.0), "a test")}
-
-    said = estimate(work, speeds, Overhead(1.25, "a test"), NODE, workers=4)
-
-    assert said.models[0].device_seconds == Span(4500.0, 9000.0, 18_000.0)
-    assert said.models[0].usd.middle == pytest.approx(9000.0 * 0.36 / 3600)
-    assert said.device_seconds == Span(4500.0 + 750.0, 9000.0 + 1500.0, 18_000.0 + 2250.0)
-    assert said.wall_s.middle == pytest.approx(10_500.0 / 4)
-    assert said.usd.middle == pytest.approx(10_500.0 * 0.36 / 3600) and said.usd.low < said.usd.middle < said.usd.high
+def work(tracks, audio_s, model="composer"):
+    return Work(Kind(model, "jazz", "flac", 3), tracks, audio_s)
 
 
-def test_workers_without_a_track_do_not_make_it_faster():
-    said = estimate([Work("composer", 2, 100.0)], {"composer": SPEED}, NO_OVERHEAD, NODE, workers=50)
+def test_time_and_money_follow_from_tracks_audio_speed_workers_machines_and_price():
+    said = estimate([work(100, 3000.0)], {"composer": PACES}, RUN, NODE, Workers(8, 2, 1.0))
 
-    assert said.wall_s == Span(5.0, 10.0, 20.0)
+    assert said.device_seconds.middle == pytest.approx(100 * 1.0 + 3000.0 * 0.1)
+    assert said.render_usd.middle == pytest.approx(400.0 / 4)
+    rendering_s = 400.0 * 1.2 * 1.5 / 8
+    assert said.wall_s.middle == pytest.approx(10 + 2 + rendering_s)
+    assert said.bill_usd.middle == pytest.approx(2 * (12 + rendering_s)), "both machines are paid for all of the time"
+    assert said.carried_usd.middle == pytest.approx(8 * (12 + rendering_s - 6.0) / 4)
+    for span in (said.device_seconds, said.render_usd, said.wall_s, said.bill_usd, said.carried_usd):
+        assert span.low < span.middle < span.high
+    assert said.wall_s.low == pytest.approx(5 + 1 + 200.0 * 1.2 * 1.0 / 8)
 
 
-def test_one_model_whose_speed_nobody_knows_leaves_no_total_and_says_what_to_do():
-    work = [Work("composer", 10, 100.0), Work("lab/large", 10, 100.0)]
+def test_workers_and_machines_without_a_track_do_not_count():
+    few, many = (
+        estimate([work(2, 20.0)], {"composer": PACES}, RUN, NODE, Workers(n, m, 1.0)) for n, m in ((2, 1), (50, 13))
+    )
 
-    said = estimate(work, {"composer": SPEED}, NO_OVERHEAD, NODE, workers=1)
+    assert few.wall_s == many.wall_s
+    assert many.workers == Workers(2, 2, 1.0)
 
-    assert said.models[0].usd is not None and said.models[1].usd is None
-    assert said.usd is said.wall_s is said.device_seconds is None
-    text = said.describe()
-    assert "lab/large: 10 tracks, 1.7 min of audio; it was never measured on g5.xlarge" in text and "--limit" in text
-    assert "in all: not known" in text
+
+def test_tracks_carry_no_more_than_the_machines_cost():
+    crowded = estimate([work(100, 3000.0)], {"composer": PACES}, RUN, NODE, Workers(8, 1, 1.0))
+
+    assert crowded.carried_usd == crowded.bill_usd
+
+
+def test_a_model_whose_speed_nobody_knows_is_counted_apart_and_no_sum_looks_like_the_total():
+    other = [work(10, 100.0), work(7, 70.0, "lab/large")]
+    known = estimate(other[:1], {"composer": PACES}, RUN, NODE, Workers(1, 1, 1.0))
+
+    said = estimate(other, {"composer": PACES}, RUN, NODE, Workers(1, 1, 1.0))
+
+    assert (said.bill_usd, said.wall_s) == (known.bill_usd, known.wall_s)
+    assert [(each.model, each.tracks) for each in said.unknown] == [("lab/large", 7)]
+    text = said.describe().splitlines()
+    sums = [line for line in text if " carry " in line or "bill" in line or "it takes" in line]
+    assert len(sums) == 3 and all(line.startswith("without 7 tracks of lab/large: ") for line in sums)
+    assert text[-1].startswith("NOT THE TOTAL: 7 tracks of lab/large") and "--limit" in text[-1]
+
+
+def test_without_any_speed_there_is_no_sum():
+    text = estimate([work(7, 70.0, "lab/large")], {}, RUN, NODE, Workers(1, 1, 1.0)).describe()
+
+    assert "$" not in text and "NOT THE TOTAL: 7 tracks of lab/large" in text
 
 
 def test_a_person_reads_the_range_the_price_and_where_each_figure_comes_from():
-    text = estimate([Work("composer", 1000, 36_000.0)], {"composer": SPEED}, NO_OVERHEAD, NODE, workers=2).describe()
+    text = estimate([work(100, 3000.0)], {"composer": PACES}, RUN, NODE, Workers(8, 2, 1.0)).describe()
 
-    assert "composer: 1,000 tracks, 10.0 h of audio: 2.0 h (60.0 min to 4.0 h) of devices" in text
-    assert "0.2 (0.1 to 0.4) device-seconds a second of audio: a test" in text
-    assert "in all: $0.7200 ($0.3600 to $1.44), 60.0 min (30.0 min to 2.0 h) on 2 workers" in text
-    assert "$0.3600 an hour for a gpu of g5.xlarge, spot: a test" in text
-    assert "waste and idle time: × 1.00, a test" in text
-
-
-def test_nothing_to_do_takes_nothing():
-    said = estimate([], {}, NO_OVERHEAD, NODE, workers=2)
-
-    assert said.usd == said.wall_s == Span(0.0, 0.0, 0.0) and "$0.00" in said.describe()
+    assert "composer: 100 tracks, 50.0 min of audio: 6.7 min (3.3 min to 13.3 min) of GPUs, $100.00" in text
+    assert "1,000 tracks; of the tracks to render, 100 by model" in text
+    assert "tracks carry $192.00 (" in text and "$100.00 for their renders" in text
+    assert "the bill is $204.00 (" in text and "8 workers on 2 box at $3,600.00 an hour each, spot: a test" in text
+    assert "$12.00 is carried by no track" in text
+    assert "it takes 1.7 min (" in text and "12 s to start and to end" in text
 
 
-def test_the_ledger_says_how_fast_a_model_was_on_a_node_type(tmp_path):
-    dice = random.Random(5)
-    rows = rows_of(200, lambda: dice.uniform(0.1, 0.3))
-    hits = rows_of(50, lambda: 9.0, 1000, cache_hit=True)
-    others = rows_of(50, lambda: 9.0, 2000, model="lab/large") + rows_of(50, lambda: 9.0, 3000, node_type="local-cpu")
-    write(tmp_path / "ledger", {"tracks": rows + hits + others})
-    paces = [row["device_seconds"] / row["duration_s"] for row in rows]
+def test_nothing_to_do_starts_nothing_and_costs_nothing():
+    said = estimate([], {}, RUN, NODE, Workers(2, 1, 1.0))
 
-    speed = ledger_speeds(str(tmp_path / "ledger"), {}, ["composer"], "g5.xlarge")["composer"]
-
-    assert speed.device_seconds.middle == pytest.approx(statistics.median(paces), rel=1e-9)
-    deciles = statistics.quantiles(paces, n=10, method="inclusive")
-    assert (speed.device_seconds.low, speed.device_seconds.high) == pytest.approx((deciles[0], deciles[-1]), rel=1e-9)
-    assert speed.source == "200 tracks of this ledger on g5.xlarge"
+    assert said.bill_usd == said.wall_s == said.carried_usd == NOTHING and "$0.00" in said.describe()
 
 
-def test_a_few_tracks_are_not_enough_and_the_shipped_figure_stands(tmp_path):
-    write(tmp_path / "ledger", {"tracks": rows_of(19, lambda: 9.0, node_type="local-cpu")})
+def test_a_range_is_usual_without_measurements_and_follows_them_when_there_are_many():
+    unknown, close, far = (
+        around(10.0, ratios, [1.0] * len(ratios), 0.2) for ratios in ([], [1.0] * 97, [0.5, 2.0] * 50)
+    )
 
-    speeds = known_speeds(str(tmp_path / "ledger"), {}, ["composer", "lab/large"], "local-cpu")
-
-    assert set(speeds) == {"composer"} and speeds["composer"].device_seconds.middle < 1.0
-    assert "2026" in speeds["composer"].source
-
-
-def test_the_ledgers_own_figure_goes_before_the_shipped_one(tmp_path):
-    write(tmp_path / "ledger", {"tracks": rows_of(20, lambda: 9.0, node_type="local-cpu")})
-
-    speeds = known_speeds(str(tmp_path / "ledger"), {}, ["composer"], "local-cpu")
-
-    assert speeds["composer"].device_seconds.middle == pytest.approx(9.0)
-
-
-def test_only_so_many_of_the_newest_files_are_read(tmp_path):
-    rows = rows_of(100, lambda: 50.0)
-    for number in range(1, FILES_READ + 1):
-        rows += rows_of(3, lambda: 0.2, 1000 * number, settled_at=START + timedelta(days=number))
-    write(tmp_path / "ledger", {"tracks": rows})
-
-    speed = ledger_speeds(str(tmp_path / "ledger"), {}, ["composer"], "g5.xlarge")["composer"]
-
-    assert speed.device_seconds.high == pytest.approx(0.2)
-
-
-def test_waste_and_idle_time_are_as_in_the_jobs_before(tmp_path):
-    ledger = Ledger(Objects(str(tmp_path / "ledger")), StillClock())
-    job = JobEntry("c", "s", "store", "complete", 1, Totals(charged_usd=8.0, waste_usd=1.0, idle_usd=1.0), ())
-    nothing = replace(job, totals=Totals(cache_hits=5))
-    cheap = replace(job, totals=Totals(charged_usd=2.0, idle_usd=0.5))
-    ledger.commit(lambda _: Change(jobs={"a": job, "b": nothing, "c": cheap}))
-
-    overhead = known_overhead(str(tmp_path / "ledger"), {})
-
-    assert overhead.factor == pytest.approx((10.0 + 2.5) / 10.0) and "2 jobs" in overhead.source
-
-
-def test_without_a_ledger_nothing_is_made_up_and_nothing_is_made(tmp_path):
-    url = str(tmp_path / "none")
-
-    assert ledger_speeds(url, {}, ["composer"], "local-cpu") == {}
-    overhead = known_overhead(url, {})
-    assert overhead.factor == 1.0 and "no job in this ledger" in overhead.source
-    assert not (tmp_path / "none").exists()
+    assert unknown.high == pytest.approx(10.0 * math.exp(1.2816 * 0.2)) and unknown.low == pytest.approx(
+        100 / unknown.high
+    )
+    assert close.high < unknown.high < far.high == pytest.approx(10.0 * math.exp(1.2816 * math.log(2)), rel=0.05)
+    assert around(10.0, [0.0], [1.0], 0.2).low > 0.0
 
 
 def test_the_speeds_that_ship_are_of_node_types_that_have_a_price():
     prices = PriceTable.load()
 
     for model, by_node_type in SpeedTable.load().models.items():
-        for node_type in by_node_type:
-            machine = describe_node(node_type, "on-demand", prices)
-            speeds = SpeedTable.load().speeds(node_type)
-            assert estimate([Work(model, 1, 60.0)], speeds, NO_OVERHEAD, machine, workers=1).usd.middle > 0
+        for node_type, speed in by_node_type.items():
+            hourly = prices.price(node_type, "on-demand").usd_per_node_hour
+            node = replace(NODE, node_type=node_type, usd_per_node_hour=hourly)
+            said = estimate([work(1, 60.0, model)], {model: shipped_paces(speed)}, RUN, node, Workers(1, 1, 1.0))
+            assert said.bill_usd.middle > 0
+
+
+MODEL = (
+    "models: {{a: {{b: {{track_s: 0.1, audio: {audio}, low: {low}, high: {high}, as_of: 2026-01-01, source: s}}}}}}\n"
+    "run: {{start_s: {{low: {start}, middle: 1.0, high: 1.0}}, end_s: {{low: 1.0, middle: 1.0, high: 1.0}}, "
+    "held: {{low: 1.0, middle: 1.0, high: 1.0}}, as_of: 2026-01-01, source: s}}\n"
+)
+RIGHT = {"audio": "{wav: 1.0, flac: 1.0, mp3: 1.0, ogg: 1.0, opus: 1.0}", "low": 0.5, "high": 2.0, "start": 1.0}
 
 
 @pytest.mark.parametrize(
-    "text, where",
+    "wrong, where",
     [
-        ("models: {a: {b: {low: 2, middle: 1.0, high: 3.0, as_of: 2026-01-01, source: s}}}", "order"),
-        ("models: {a: {b: {low: 0.0, middle: 1.0, high: 3.0, as_of: 2026-01-01, source: s}}}", "low"),
-        ("models: {a: {b: {low: 1.0, middle: 1.0, high: 3.0, as_of: 2026-01-01}}}", "source"),
-        ("models: {}", "models"),
-        ("a: [", "YAML"),
+        ({"audio": "{wav: 1.0}"}, "each of wav, flac"),
+        ({"audio": "{wav: 0.0, flac: 1.0, mp3: 1.0, ogg: 1.0, opus: 1.0}"}, "wav"),
+        ({"low": 1.5}, "low"),
+        ({"high": 0.5}, "high"),
+        ({"start": 2.0}, "order"),
     ],
 )
-def test_a_table_of_speeds_with_a_mistake_is_refused_with_its_place(tmp_path, text, where):
-    (tmp_path / "speeds.yaml").write_text(text)
+def test_a_table_of_speeds_with_a_mistake_is_refused_with_its_place(tmp_path, wrong, where):
+    path = tmp_path / "speeds.yaml"
+    path.write_text(MODEL.format(**RIGHT))
+    assert SpeedTable.load(path).models["a"]["b"].track_s == 0.1
+
+    path.write_text(MODEL.format(**RIGHT | wrong))
 
     with pytest.raises(InvalidRequest, match=where):
-        SpeedTable.load(tmp_path / "speeds.yaml")
+        SpeedTable.load(path)

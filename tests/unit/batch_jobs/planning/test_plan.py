@@ -1,8 +1,7 @@
 """Shards: the same catalog gives the same ones, nothing is in two, and neighbours are about equally long."""
 
+from dataclasses import replace
 from itertools import pairwise
-
-import pytest
 
 from batch_jobs.planning.plan import SHARD_ROWS
 
@@ -106,6 +105,27 @@ def test_rows_that_cannot_be_rendered_are_shards_of_their_own(plan_of):
     assert list(plan.open_refused()) == []
 
 
+def test_what_is_said_of_a_refused_row_does_not_name_its_shard(plan_of):
+    plan, later = plan_of({"prompt": ""}), plan_of()
+    [row] = plan.refused_rows()
+
+    later.refuse(replace(row, message="said better", row_id="x"))
+
+    assert names(later.open_refused()) == names(plan.open_refused())
+
+
+def test_a_refused_row_that_has_an_outcome_is_not_offered_again(plan_of):
+    plan = plan_of({"prompt": ""}, {"tempo_bpm": "fast"}, {"seed": -1})
+    [before] = plan.open_refused()
+
+    plan.note_settled([1, 3])
+
+    [shard] = plan.open_refused()
+    assert ([row.line for row in shard.rows], shard.name) == ([2], before.name)
+    plan.note_settled([2])
+    assert list(plan.open_refused()) == [] and plan.rows == 3
+
+
 def test_a_second_row_of_the_same_id_is_refused_and_names_the_first(plan_of):
     plan = plan_of({"row_id": "a"}, {"row_id": "b", "seed": 1}, {"row_id": "a", "seed": 2})
 
@@ -126,11 +146,13 @@ def test_a_later_round_is_about_its_lines_only_under_other_names(plan_of):
     assert shard.name.startswith("02-") and shard.name not in before
 
 
-@pytest.mark.parametrize("done", [0, 1])
-def test_what_is_still_to_be_rendered_is_counted_by_model(plan_of, done):
+def test_of_rows_that_ask_for_the_same_one_is_to_be_rendered(plan_of):
     plan = plan_of({"model": "a"}, {"model": "a", "requester": "x"}, {"model": "b", "duration_s": 5.0})
-    plan.note_committed(names(plan.open_shards())[:done])
 
-    work = [(each.model, each.tracks, each.audio_s) for each in plan.open_work()]
+    shards = [
+        (each.model, each.requests, each.audio_s, [row["line"] for row in each.to_render])
+        for each in plan.open_shards()
+    ]
 
-    assert work == [("a", 1, 2.0), ("b", 1, 5.0)][done:]
+    assert shards == [("a", 1, 2.0, [1]), ("b", 1, 5.0, [3])]
+    assert [row[0] for row in plan.rows_of_other_models(["a"])] == [3]
