@@ -21,6 +21,7 @@ from orchestrion.storage.object_store import Objects
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.tracks.identity import track_id
 from orchestrion.tracks.spec import TrackSpec
+from orchestrion.trust.signing import Signer
 from tests.test_imports import ROOT
 from tests.unit.batch_jobs.committed_job import failure, track
 from tests.unit.batch_jobs.sample_ledger import START, StillClock, any_row, write
@@ -55,13 +56,15 @@ def options_of(tmp_path):
 
 
 @pytest.fixture
-def begin(request):
+def begin(tmp_path_factory):
     """Begin a job as a run does, and commit its first shards: rows of `fail` as failures, the others as tracks."""
+
+    signer = Signer.create(tmp_path_factory.mktemp("keys") / "key.pem")
 
     def make(options, shards=None, fail=()):
         objects = Objects(options.ledger_url)
         with Plan() as plan:
-            job = read_job(options, options.render_config(), objects, plan, StillClock())
+            job = read_job(options, options.render_config(), signer, objects, plan, StillClock())
             for refused in plan.open_refused():
                 rows = [refused_row(job.folder.job_id, "run-1", row, START) for row in refused.rows]
                 job.folder.commit(refused.name, shard_table(rows, []))
@@ -196,7 +199,7 @@ class ReadOnlyBucket:
     def exists(self, key):
         return key in self.objects
 
-    def keys(self, folder):
+    def keys(self, folder, cuts):
         return [key for key in self.objects if key.startswith(f"{folder}/")]
 
     def create(self, key, data):

@@ -1,9 +1,9 @@
 """Shards: the same catalog gives the same ones, nothing is in two, and neighbours are about equally long."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 from batch_jobs.planning.plan import SHARD_ROWS
+from batch_jobs.planning.planned_rows import PlannedRow
 
 
 def lines(shards):
@@ -109,7 +109,7 @@ def test_what_is_said_of_a_refused_row_does_not_name_its_shard(plan_of):
     plan, later = plan_of({"prompt": ""}), plan_of()
     [row] = plan.refused_rows()
 
-    later.refuse(replace(row, message="said better", row_id="x"))
+    later.add([PlannedRow(row.line, None, "x", row.title, takes_id=False, message="said better")])
 
     assert names(later.open_refused()) == names(plan.open_refused())
 
