@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.reader_gone import ending_quietly
 from batch_jobs.reports.costs import FAILED_ROWS_SCHEMA, MONEY, WhatIf, cost_report, failed_rows
 from batch_jobs.reports.csv_files import write_csv
 from batch_jobs.reports.page import report_page
@@ -159,4 +160,4 @@ def _changed_price(text: str) -> tuple[tuple[str, str], float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_quietly(main))

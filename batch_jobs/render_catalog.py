@@ -30,6 +30,7 @@ from ray.exceptions import RayError
 
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Budget, Meter, Spent, Stop, nothing_left, watch
 from batch_jobs.catalog.rows import how_read
+from batch_jobs.housekeeping import sweep_unfinished
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import JobState, Totals
 from batch_jobs.options import RenderOptions, parse
@@ -37,6 +38,7 @@ from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import Ending, JobProgress, ProgressView, progress_view
+from batch_jobs.reader_gone import ending_quietly
 from batch_jobs.rendering.driver_journal import driver_journal
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
 from batch_jobs.rendering.malloc_tuning import share_one_arena
@@ -48,10 +50,10 @@ from batch_jobs.standing import RENDERING, Standing, ticking
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import RenderConfig
-from orchestrion.resilience.store_retry import Retry, StoreRetry
+from orchestrion.resilience.store_retry import Retry, StoreRetry, no_retry
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing import Signer
-from orchestrion.trust.signing_keys import have_signing_key
+from orchestrion.trust.signing_keys import have_signing_key, private_keys_in
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +167,9 @@ def render_catalog(
     clock, stop = clock or SystemClock(), stop or Stop()
     started_at, standing = clock.now(), standing or Standing()
     # Also for a run that is to stop: it is settled all the same.
-    retrying = StoreRetry(clock, sleep, is_over=lambda: False)
+    retrying = StoreRetry(clock, sleep, is_over=lambda: False, patience_s=options.patience_s)
     standing.away = lambda: retrying.away
+    standing.patience_s = options.patience_s
     standing.phase = "reading the catalog"
     config = options.render_config()
     prices = prices_of(options)
@@ -177,7 +180,15 @@ def render_catalog(
         job = read_job(options, config, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        assignment = Assignment(config, job.folder, prices, run_id, options.cpus_per_worker, options.gpus_per_worker)
+        assignment = Assignment(
+            config,
+            job.folder,
+            prices,
+            run_id,
+            options.cpus_per_worker,
+            options.gpus_per_worker,
+            options.patience_s,
+        )
         close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
             close("complete", job.rows, clock, retrying)
@@ -186,6 +197,7 @@ def render_catalog(
         run_totals = Totals()
         started_s = clock.monotonic_s()
         state: JobState = "failed"
+        settling: Retry = retrying
         try:
             budget = _budget(job, options, prices, clock, run_totals, retrying)
             for reported in _reports(job, assignment, options, clock, stop, budget, started_at, standing, retrying):
@@ -195,12 +207,17 @@ def render_catalog(
         except (KeyboardInterrupt, SystemExit):
             state = "interrupted"
             raise
+        except StoreUnavailable:
+            # It was waited for. What cannot be settled now is settled by the next run.
+            settling = no_retry
+            raise
         finally:
             standing.phase = "settling the run"
-            entry = close(state, job.rows, clock, retrying)
-            retrying(lambda: job.folder.end_run(run_id))
+            entry = close(state, job.rows, clock, settling)
+            settling(lambda: job.folder.end_run(run_id))
         if entry.state == "complete":
             ledger.sweep()
+            sweep_unfinished([objects, Objects(config.store_url, options.storage_options)])
     return Summary(
         job_id=job.folder.job_id,
         run_id=run_id,
@@ -222,7 +239,7 @@ def _reports(
     budget: Budget | None,
     started_at: datetime,
     standing: Standing,
-    retrying: Retry,
+    retrying: StoreRetry,
 ) -> Iterator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
     for shard in job.plan.open_refused():
@@ -240,7 +257,9 @@ def _reports(
     # Ray ends first: this machine is up for the run until then.
     with ExitStack() as machine, ray_running() as is_own:
         if is_own:
-            own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, started_at, clock)
+            own = driver_journal(
+                job.folder, assignment.run_id, options.node_type, options.market, started_at, clock, retrying
+            )
             machine.enter_context(own)
         with watch(stop, job.folder, assignment.run_id, budget, clock):
             refuse_spot_driver()
@@ -278,6 +297,14 @@ def _check_key(options: RenderOptions, config: RenderConfig) -> None:
         have_signing_key(config.signing_key_path, lambda text: logger.warning("%s", text))
     else:
         Signer.load(config.signing_key_path)
+    for what, place in (("ledger", options.ledger_url), ("store", config.store_url)):
+        for path in private_keys_in(place):
+            raise InvalidRequest.of(
+                "signing_key",
+                path.name,
+                f"{path} is a private key in the {what}, which others read; move it, and if anybody may have read it, "
+                "make a new one",
+            )
 
 
 def _state(job: Job, stop: Stop) -> JobState:
@@ -296,12 +323,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["RAY_ADDRESS"] = command.address
     if command.dry_run:
         try:
-            sys.stdout.write(dry_run(command.options) + "\n")
-            return EXIT_OK
+            said = dry_run(command.options)
         except _FAILURES as error:
             ending = _ended_by(error)
             sys.stderr.write(ending.message + "\n")
             return ending.exit_code
+        sys.stdout.write(said + "\n")
+        return EXIT_OK
     clock = SystemClock()
     with progress_view(command.progress, clock.monotonic_s) as view:
         ending, summary = _run(command.options, view, clock)
@@ -366,4 +394,4 @@ def _signals_stop(stop: Stop) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_quietly(main))

@@ -13,13 +13,14 @@ from batch_jobs.job_store.job_folder import BEAT_S, DRIVER_PREFIX, JobFolder, Wo
 from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.preemption import node_of_this_process
 from orchestrion.clock import Clock
+from orchestrion.resilience.store_retry import NOTE, StoreRetry
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def driver_journal(
-    folder: JobFolder, run_id: str, node_type: str, market: str, up_from: datetime, clock: Clock
+    folder: JobFolder, run_id: str, node_type: str, market: str, up_from: datetime, clock: Clock, ledger: StoreRetry
 ) -> Iterator[None]:
     """While entered, note every few seconds that this machine is up for the run. It has no device to itself.
 
@@ -30,6 +31,7 @@ def driver_journal(
         market: how it was bought.
         up_from: since when it is up for this run.
         clock: the time.
+        ledger: is told whether the ledger takes the notes.
     """
     identity = WorkerJournal(
         worker_id=f"{DRIVER_PREFIX}{uuid.uuid4().hex[:12]}",
@@ -44,7 +46,7 @@ def driver_journal(
 
     def write(left: bool = False) -> None:
         try:
-            journal.write(left)
+            ledger.try_once("the driver's journal", lambda: journal.write(left), size=NOTE)
         except Exception:
             # A beat that is missed shortens the bill by seconds, and ends no run.
             logger.warning("the driver's journal could not be written", exc_info=True)

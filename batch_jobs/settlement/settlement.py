@@ -37,6 +37,7 @@ from batch_jobs.settlement.prices import JobPrices
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
 from orchestrion.resilience.store_retry import Retry, no_retry
+from orchestrion.storage.object_store import Objects
 from orchestrion.tracks.record import utc_timestamp
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,18 @@ def charged_usd(folder: JobFolder) -> float:
         for value in rows_of(shard, "track")["charged_usd"].to_numpy()
         if 0.0 <= value < math.inf
     )
+
+
+def settled_workers(objects: Objects, closings: Sequence[str]) -> set[str]:
+    """The workers that these settlements have counted.
+
+    Raises:
+        InvalidRequest: one of them is damaged.
+    """
+    accounted = _Accounted()
+    for key in closings:
+        accounted.include(key, objects.read(key))
+    return accounted.workers
 
 
 def rows_of(shard: pa.Table, kind: str) -> pa.Table:
