@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.text import Text
 
 from batch_jobs.ledger.manifests import read_snapshot
-from batch_jobs.reader_gone import ending_quietly
 from batch_jobs.reports.costs import FAILED_ROWS_SCHEMA, MONEY, WhatIf, cost_report, failed_rows
 from batch_jobs.reports.csv_files import write_csv
 from batch_jobs.reports.page import report_page
 from batch_jobs.reports.terminal import print_report
 from orchestrion.accounting.cost import PriceTable
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import OrchestrionError
 
 _INTEGERS: Final = ("tracks", "rendered", "cache_hits", "failures")

@@ -29,7 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batch_jobs.ledger.dataset import ledger_dataset
-from batch_jobs.reader_gone import ending_quietly
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import InvalidRequest, OrchestrionError
 from orchestrion.tracks.record import utc_timestamp
 from orchestrion.tracks.spec import TrackSpec

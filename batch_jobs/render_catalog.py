@@ -38,7 +38,6 @@ from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.progress import Ending, JobProgress, ProgressView, progress_view
-from batch_jobs.reader_gone import ending_quietly
 from batch_jobs.rendering.driver_journal import driver_journal
 from batch_jobs.rendering.execution import execute, ray_running, refuse_spot_driver
 from batch_jobs.rendering.malloc_tuning import share_one_arena
@@ -47,6 +46,7 @@ from batch_jobs.settlement.outcomes import refused_row, shard_table
 from batch_jobs.settlement.prices import JobPrices
 from batch_jobs.settlement.settlement import charged_usd, settle
 from batch_jobs.standing import RENDERING, Standing, ticking
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import RenderConfig

@@ -57,7 +57,10 @@ class RefusingProxy:
                 if self.command != "HEAD":
                     self.wfile.write(data)
 
-            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = forward
+            def __getattr__(self, name: str) -> object:
+                if name.startswith("do_"):
+                    return self.forward
+                raise AttributeError(name)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -1,4 +1,4 @@
-"""Faults that last, on a real command: each is said within seconds, nothing is rendered in vain, and it ends as it says.
+"""Faults that last, on a real command: said within seconds, nothing rendered in vain, and an end as it was said.
 
 Each test starts the command in a process of its own, with a Ray of its own, as a person does.
 """
