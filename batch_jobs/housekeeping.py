@@ -7,7 +7,6 @@ a living run writes, nor what others put there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -16,6 +15,7 @@ from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.job_store.tidying import tidy
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.settlement.settlement import settled_workers
+from orchestrion.errors import StoreUnavailable
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing_keys import private_keys_in
 
@@ -36,7 +36,7 @@ class Swept:
     of_jobs: int
 
 
-def sweep_unfinished(places: Iterable[Objects]) -> int:
+def sweep_unfinished(*places: Objects) -> int:
     """Delete the unfinished files of dead writers in each of these places, each once; returns how many.
 
     Raises:
@@ -44,6 +44,16 @@ def sweep_unfinished(places: Iterable[Objects]) -> int:
     """
     by_url = {each.url: each for each in places}
     return sum(len(each.sweep_unfinished(UNFINISHED_KEPT)) for each in by_url.values())
+
+
+def sweep_after_a_job(ledger: Ledger, store: Objects) -> None:
+    """What a run sweeps whose job is complete: files of the ledger that do not count, and unfinished ones."""
+    try:
+        ledger.sweep()
+        sweep_unfinished(ledger.objects, store)
+    except StoreUnavailable as error:
+        # The job is done and settled; the next one sweeps.
+        logger.warning("what is old could not be swept: %s", error)
 
 
 def sweep(ledger: Ledger) -> Swept:

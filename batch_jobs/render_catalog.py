@@ -30,7 +30,8 @@ from ray.exceptions import RayError
 
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Budget, Meter, Spent, Stop, nothing_left, watch
 from batch_jobs.catalog.rows import how_read
-from batch_jobs.housekeeping import sweep_unfinished
+from batch_jobs.housekeeping import sweep_after_a_job
+from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import JobState, Totals
 from batch_jobs.options import RenderOptions, parse
@@ -168,8 +169,7 @@ def render_catalog(
     started_at, standing = clock.now(), standing or Standing()
     # Also for a run that is to stop: it is settled all the same.
     retrying = StoreRetry(clock, sleep, is_over=lambda: False, patience_s=options.patience_s)
-    standing.away = lambda: retrying.away
-    standing.patience_s = options.patience_s
+    standing.away, standing.patience_s = lambda: retrying.away, options.patience_s
     standing.phase = "reading the catalog"
     config = options.render_config()
     prices = prices_of(options)
@@ -180,21 +180,12 @@ def render_catalog(
         job = read_job(options, config, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        assignment = Assignment(
-            config,
-            job.folder,
-            prices,
-            run_id,
-            options.cpus_per_worker,
-            options.gpus_per_worker,
-            options.patience_s,
-        )
+        assignment = _assignment(options, config, job.folder, prices, run_id)
         close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
             close("complete", job.rows, clock, retrying)
             begin_next_round(job, ledger)
-        done_before = job.rows - job.open_rows()
-        run_totals = Totals()
+        done_before, run_totals = job.rows - job.open_rows(), Totals()
         started_s = clock.monotonic_s()
         state: JobState = "failed"
         settling: Retry = retrying
@@ -208,16 +199,14 @@ def render_catalog(
             state = "interrupted"
             raise
         except StoreUnavailable:
-            # It was waited for. What cannot be settled now is settled by the next run.
-            settling = no_retry
+            settling = no_retry  # It was waited for: what cannot be settled now is settled by the next run.
             raise
         finally:
             standing.phase = "settling the run"
             entry = close(state, job.rows, clock, settling)
             settling(lambda: job.folder.end_run(run_id))
         if entry.state == "complete":
-            ledger.sweep()
-            sweep_unfinished([objects, Objects(config.store_url, options.storage_options)])
+            sweep_after_a_job(ledger, Objects(config.store_url, options.storage_options))
     return Summary(
         job_id=job.folder.job_id,
         run_id=run_id,
@@ -228,6 +217,13 @@ def render_catalog(
         elapsed_s=clock.monotonic_s() - started_s,
         manifest_path=f"{options.out}/manifest.json",
     )
+
+
+def _assignment(
+    options: RenderOptions, config: RenderConfig, folder: JobFolder, prices: JobPrices, run_id: str
+) -> Assignment:
+    has = (options.cpus_per_worker, options.gpus_per_worker)
+    return Assignment(config, folder, prices, run_id, *has, patience_s=options.patience_s)
 
 
 def _reports(
@@ -280,7 +276,7 @@ def _budget(
     begun_at = datetime.fromisoformat(job.description["begun_at"])
     before_usd = 0.0
     if options.max_cost_of == "render":
-        before_usd = retrying(lambda: charged_usd(job.folder))
+        before_usd = retrying(lambda: charged_usd(job.folder), works=True)
     meter = Meter(options.max_cost_of, prices)
 
     def spent() -> Spent:

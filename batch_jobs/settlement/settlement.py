@@ -88,7 +88,7 @@ def settle(
         StoreUnavailable: the folder or bucket did not answer.
     """
     settlement = _Settlement(ledger, folder, job, prices, run_id, state, rows, clock)
-    entry = retrying(lambda: ledger.commit(settlement.build)).jobs[folder.job_id]
+    entry = retrying(lambda: ledger.commit(settlement.build), works=True).jobs[folder.job_id]
     for shard in settlement.unreadable:
         retrying(partial(folder.discard, shard))
     return entry

@@ -226,7 +226,7 @@ class Executor:
         task.resume = self._keeper.find(task, self._read)
         if self._source.needs_preparing(task.request):
             try:
-                task.preparation = self._read(lambda: self._source.prepare(task.request))
+                task.preparation = self._read(lambda: self._source.prepare(task.request), works=True)
             except (ModelFailed, OutOfMemory) as error:
                 # What breaks a model is a failure to generate, also where it shows before the first chunk.
                 self._fail(task, error, "generate")
@@ -321,7 +321,8 @@ class Executor:
             task.rendering = self._read(
                 lambda: self._source.open(
                     task.request, interactive=task.interactive, resume=resume, preparation=preparation
-                )
+                ),
+                works=True,
             )
         except (ModelFailed, OutOfMemory) as error:
             # As while it is prepared.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,12 +38,15 @@ _Result = TypeVar("_Result")
 
 
 class Retry(Protocol):
-    """Makes a call to the store, and may make it again while the store is away; `size`: bytes that it writes."""
+    """Makes a call to the store, and may make it again while the store is away.
 
-    def __call__(self, call: Callable[[], _Result], /, size: int = 0) -> _Result: ...  # noqa: D102
+    `size`: bytes that it writes. `works`: it does more than ask the store, and may take long though that answers.
+    """
+
+    def __call__(self, call: Callable[[], _Result], /, size: int = 0, works: bool = False) -> _Result: ...  # noqa: D102
 
 
-def no_retry(call: Callable[[], _Result], /, size: int = 0) -> _Result:
+def no_retry(call: Callable[[], _Result], /, size: int = 0, works: bool = False) -> _Result:
     """Do not wait at all."""
     return call()
 
@@ -131,12 +135,13 @@ class StoreRetry:
         refused = self.refused
         return refused is not None and refused.is_given_up
 
-    def __call__(self, call: Callable[[], _Result], /, size: int = 0) -> _Result:
+    def __call__(self, call: Callable[[], _Result], /, size: int = 0, works: bool = False) -> _Result:
         """Call; while the store is away, wait and call again.
 
         Args:
             call: reads from the store, or writes to it.
             size: bytes that it writes.
+            works: it does more than ask the store, so that a late answer says nothing about that.
 
         Raises:
             StoreUnavailable: this call was not answered for as long as it may wait, nor was any of its size, or the
@@ -145,9 +150,10 @@ class StoreRetry:
         number = next(self._numbers)
         pause_s, began_s = 1.0, self._clock.monotonic_s()
         is_its_own = False
+        due_s = math.inf if works else _due_s(size)
         for refusals in itertools.count(1):
             try:
-                return self._once(number, call, size, is_its_own)
+                return self._once(number, call, size, due_s, is_its_own)
             except StoreUnavailable as error:
                 if not is_its_own and refusals >= PROBED_AFTER and self._takes_others(size):
                     is_its_own = True
@@ -173,7 +179,7 @@ class StoreRetry:
         Raises:
             StoreUnavailable: it was refused.
         """
-        return self._once(name, call, size)
+        return self._once(name, call, size, _due_s(size))
 
     def _takes_others(self, size: int) -> bool:
         """Whether the store takes as many bytes that are nothing to anybody."""
@@ -185,11 +191,13 @@ class StoreRetry:
             return False
         return True
 
-    def _once(self, key: int | str, call: Callable[[], _Result], size: int, is_its_own: bool = False) -> _Result:
+    def _once(
+        self, key: int | str, call: Callable[[], _Result], size: int, due_s: float, is_its_own: bool = False
+    ) -> _Result:
         now_s = self._clock.monotonic_s()
         with self._lock:
             self.attempts += 1
-            self._asked[key] = (now_s, now_s + UNANSWERED_S + size / SLOWEST_BYTES_PER_S)
+            self._asked[key] = (now_s, now_s + due_s)
         answered: int | None = None
         try:
             result = call()
@@ -234,6 +242,11 @@ class StoreRetry:
 
     def _away(self, since_s: float, error: str) -> Away:
         return Away(self._clock.monotonic_s() - since_s, error, self._patience_s)
+
+
+def _due_s(size: int) -> float:
+    """Seconds after which a call should have come back that writes so many bytes."""
+    return UNANSWERED_S + size / SLOWEST_BYTES_PER_S
 
 
 class StoreCalls:

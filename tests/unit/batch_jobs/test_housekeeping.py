@@ -40,7 +40,7 @@ def test_unfinished_files_go_when_their_writers_are_dead_and_only_they(tmp_path)
     link.symlink_to(others)
     aged(link, 2 * UNFINISHED_KEPT)
 
-    assert sweep_unfinished([Objects(str(tmp_path)), Objects(str(tmp_path))]) == 1
+    assert sweep_unfinished(Objects(str(tmp_path)), Objects(str(tmp_path))) == 1
 
     assert not old.exists()
     assert all(path.exists() for path in (young, others, below)) and link.is_symlink()
@@ -49,7 +49,7 @@ def test_unfinished_files_go_when_their_writers_are_dead_and_only_they(tmp_path)
 def test_where_people_look_into_a_folder_it_is_the_hidden_one_that_is_swept(tmp_path):
     ours, theirs = unfinished(tmp_path / ".orchestrion/tmp"), unfinished(tmp_path / "tmp")
 
-    assert sweep_unfinished([Objects(str(tmp_path), readable_names=True)]) == 1
+    assert sweep_unfinished(Objects(str(tmp_path), readable_names=True)) == 1
     assert not ours.exists() and theirs.exists()
 
 

@@ -232,3 +232,11 @@ def test_patience_is_as_long_as_it_is_said(clock):
         retrying(never)
 
     assert 20.0 <= clock.at_s <= 20.0 + LONGEST_PAUSE_S and retrying.refused.is_given_up
+
+
+def test_a_call_that_does_more_than_ask_is_late_without_the_stores_fault(retrying, clock):
+    def works():
+        clock.at_s += 100.0
+        return retrying.away
+
+    assert retrying(works, works=True) is None and retrying(works) is not None
