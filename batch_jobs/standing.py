@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from batch_jobs.job_store.job_folder import JobFolder, WorkerJournal
+from batch_jobs.job_store.job_folder import LEASE_S, JobFolder, WorkerJournal
 from orchestrion.clock import Clock
 from orchestrion.resilience.store_retry import STORE_RETRY_S, UNANSWERED_S, Away
 
@@ -49,8 +49,9 @@ class Standing:
     away: Callable[[], Away | None] = lambda: None
     #: How long a store or a ledger that is away is waited for.
     patience_s: float = STORE_RETRY_S
-    #: How many shards another run works on, while this one waits for them.
+    #: How many shards another run works on, while this one waits for them, and since when it does.
     shards_elsewhere: int = 0
+    elsewhere_since: datetime | None = None
     #: What the last look at the journals gave, and since when one is under way.
     _journals: Sequence[WorkerJournal] | None = None
     _failing: _Failing | None = None
@@ -86,9 +87,8 @@ class Standing:
         if journals is None:
             return self.phase
         if self.shards_elsewhere:
-            return waiting_for_others(
-                [one for one in journals if one.is_alive(now)], self.run_id, self.shards_elsewhere
-            )
+            living = [one for one in journals if one.is_alive(now)]
+            return waiting_for_others(living, self.run_id, self.shards_elsewhere, self.elsewhere_since or now)
         return waiting_for([one for one in journals if one.run_id == self.run_id], now)
 
 
@@ -116,11 +116,14 @@ def _nobody_lives(journals: Sequence[WorkerJournal]) -> str:
     )
 
 
-def waiting_for_others(living: Sequence[WorkerJournal], run_id: str, shards: int) -> str:
+def waiting_for_others(living: Sequence[WorkerJournal], run_id: str, shards: int, since: datetime) -> str:
     """What a run waits for whose last shards another run works on."""
     others = sorted({one.run_id for one in living if one.run_id != run_id})
     whom = " and ".join(others) if others else "another run, which was last seen a moment ago"
-    return f"waiting for {whom}, which works on {shards} shards"
+    return (
+        f"waiting for {whom}, which works on {shards} shards, since {since:%H:%M:%S} UTC: until they are committed, or "
+        f"it has not been heard of for {LEASE_S:.0f} s"
+    )
 
 
 def is_away(what: str, now: datetime, away: Away) -> str:

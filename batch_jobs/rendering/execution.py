@@ -175,6 +175,7 @@ def _wait_for_others(
         alive = {one.worker_id for one in others if folder.is_at_work(one, now)}
         return {shard for shard in waiting - set(folder.committed()) if alive & folder.claims(shard).keys()}
 
+    standing.elsewhere_since = clock.now()
     while waiting and not is_stopping():
         standing.shards_elsewhere = len(waiting)
         time.sleep(OTHERS_S)

@@ -147,10 +147,13 @@ def test_news_is_told_at_once_and_the_same_again_only_every_few_seconds(monkeypa
 
 
 def test_a_run_that_waits_for_another_says_for_which(standing, folder):
-    standing.shards_elsewhere = 3
+    standing.shards_elsewhere, standing.elsewhere_since = 3, NOW - timedelta(seconds=60)
     folder.write_journal(worker("a", run_id="run-2"))
 
-    assert said(standing) == "waiting for run-2, which works on 3 shards"
+    assert said(standing) == (
+        "waiting for run-2, which works on 3 shards, since 00:00:40 UTC: until they are committed, or it has not been "
+        "heard of for 20 s"
+    )
     folder.write_journal(replace(worker("a", run_id="run-2"), left=True))
     assert "another run, which was last seen a moment ago" in said(standing)
 
