@@ -24,6 +24,9 @@ TICK_S: Final = 5.0
 #: How often it is looked for what has changed, at most.
 LOOK_S: Final = 1.0
 
+#: Of an error that is quoted: what it says stands at its beginning, and what follows it must have room, too.
+MAX_ERROR_CHARACTERS: Final = 180
+
 #: The phase in which render processes are asked what they wait for.
 RENDERING: Final = "rendering"
 
@@ -130,8 +133,9 @@ def is_away(what: str, now: datetime, away: Away) -> str:
     """What a process says that waits for the store or the ledger."""
     since = now - timedelta(seconds=away.for_s)
     until = since + timedelta(seconds=away.patience_s)
+    error = away.error if len(away.error) <= MAX_ERROR_CHARACTERS else f"{away.error[:MAX_ERROR_CHARACTERS]}…"
     return (
-        f"the {what} has not answered, or takes nothing, since {since:%H:%M:%S} UTC ({away.error}); given up at "
+        f"the {what} has not answered, or takes nothing, since {since:%H:%M:%S} UTC ({error}); given up at "
         f"{until:%H:%M:%S}"
     )
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS, TRACK_BYTES = 6.0, 6 * 44100 * 4
 SAID_WITHIN = timedelta(seconds=10)
 #: Nothing here takes so long; a test that waits longer has missed what it waits for.
-PATIENCE_OF_THE_TEST_S = 180.0
+PATIENCE_OF_THE_TEST_S = 300.0
 
 
 class Run:
@@ -100,8 +100,9 @@ class Run:
     def kill(self) -> None:
         """All of its processes, at once and without notice."""
         with suppress(psutil.NoSuchProcess):
-            driver = psutil.Process(self.process.pid)
-            for process in [driver, *driver.children(recursive=True)]:
+            # Of one that has ended, the number may be another's by now.
+            running = [psutil.Process(self.process.pid)] if self.process.poll() is None else []
+            for process in [process for driver in running for process in (driver, *driver.children(recursive=True))]:
                 with suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -188,13 +189,13 @@ def test_a_full_disk_stops_rendering_and_room_lets_it_go_on(run, small_disk):
 def test_a_revoked_key_ends_the_run_after_the_time_that_is_said_and_nothing_is_rendered_meanwhile(run, server):
     with RefusingProxy(server.endpoint) as proxy:
         here = run(
-            30, "--store", server.new_url(), "--storage-options", options_of(server, proxy.endpoint),
+            60, "--store", server.new_url(), "--storage-options", options_of(server, proxy.endpoint),
             "--patience", "12", form="lines",
         )  # fmt: skip
-        here.hears(r"[1-9]\d*/30 rows")
+        here.hears(r"[1-9]\d*/60 rows")
         proxy.revoke()
 
-        said_at, line = here.hears("InvalidAccessKeyId.*given up at")
+        said_at, line = here.hears("(InvalidAccessKeyId|Forbidden).*given up at")
         assert said_at - since(said_at, line) <= SAID_WITHIN
         assert here.ends() == 3
 
@@ -223,9 +224,9 @@ def test_a_server_that_hangs_is_said_to_hang_and_its_answer_lets_the_run_go_on(r
 
 
 def test_a_run_with_a_clock_two_hours_ahead_is_left_its_shards_while_it_lives_and_no_longer(run):
-    rows = 12
+    rows = 24
     first = run(rows, form="lines")
-    first.hears(r"[1-9]\d*/12 rows")
+    first.hears(r"[1-9]\d*/24 rows")
     first.kill()
     [journal] = Path(first.out).glob("jobs/*/workers/w-*.json")
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(Z|\+00:00)", two_hours_later, journal.read_text())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from batch_jobs.job_store.job_folder import JobFolder
+from batch_jobs.rendering.journal import MAX_WAITING_CHARACTERS
 from batch_jobs.standing import RENDERING, TICK_S, Standing, is_away, ticking
 from orchestrion.clock import SystemClock
 from orchestrion.errors import StoreUnavailable
@@ -77,6 +78,11 @@ def test_what_processes_wait_for_comes_from_their_journals(standing, folder):
 
 def test_until_when_is_what_was_asked_for():
     assert is_away("store", NOW, replace(AWAY, patience_s=60.0)).endswith("given up at 00:01:58")
+
+
+def test_a_long_error_takes_no_words_from_what_follows():
+    assert is_away("store", NOW, replace(AWAY, error="x" * 10_000)).endswith("…); given up at 00:10:58")
+    assert len(is_away("ledger", NOW, replace(AWAY, error="x" * 10_000))) <= MAX_WAITING_CHARACTERS
 
 
 def test_a_ledger_that_does_not_answer_the_driver_is_said(standing, folder, monkeypatch):
