@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import pyarrow as pa
 
+from batch_jobs.housekeeping import sweep
 from batch_jobs.ledger.ledger import ABANDONED_AFTER, MAX_ROWS_PER_FILE, Ledger
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import TABLES, Change, LedgerFile, Snapshot
@@ -119,13 +120,15 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         read_snapshot(arguments.ledger, arguments.storage_options)
         ledger = Ledger(Objects(arguments.ledger, arguments.storage_options), clock or SystemClock())
         done = compact(ledger, arguments.keep_hours)
+        swept = sweep(ledger)
     except (NotFound, InvalidRequest) as error:
         sys.stderr.write(f"compact_ledger: {error}\n")
         return EXIT_UNUSABLE
     except StoreUnavailable as error:
         sys.stderr.write(f"compact_ledger: {error}\nRun the same command again.\n")
         return EXIT_INFRASTRUCTURE
-    sys.stdout.write(f"{done.files_before} files → {done.files_after}; {done.deleted} old files deleted\n")
+    deleted = done.deleted + swept.unfinished + swept.of_jobs
+    sys.stdout.write(f"{done.files_before} files → {done.files_after}; {deleted} old files deleted\n")
     return 0
 
 

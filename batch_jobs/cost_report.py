@@ -27,6 +27,7 @@ from batch_jobs.reports.csv_files import write_csv
 from batch_jobs.reports.page import report_page
 from batch_jobs.reports.terminal import print_report
 from orchestrion.accounting.cost import PriceTable
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import OrchestrionError
 
 _INTEGERS: Final = ("tracks", "rendered", "cache_hits", "failures")
@@ -159,4 +160,4 @@ def _changed_price(text: str) -> tuple[tuple[str, str], float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_quietly(main))

@@ -29,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batch_jobs.ledger.dataset import ledger_dataset
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import InvalidRequest, OrchestrionError
 from orchestrion.tracks.record import utc_timestamp
 from orchestrion.tracks.spec import TrackSpec
@@ -218,4 +219,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_quietly(main))

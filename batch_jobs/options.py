@@ -17,6 +17,7 @@ from batch_jobs.catalog.location import folder_above
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.registry import absolute_entry
 from orchestrion.rendering.config import PrecisionName, RenderConfig, lies_in
+from orchestrion.resilience.store_retry import STORE_RETRY_S
 from orchestrion.trust.signing_keys import default_signing_key
 
 ProgressForm = Literal["auto", "bar", "lines", "json"]
@@ -73,6 +74,8 @@ class RenderOptions:
     batch_size: int = 4
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    #: How long a store or a ledger that does not answer, or takes nothing, is waited for.
+    patience_s: float = STORE_RETRY_S
     #: Custom Ray resources of one worker, e.g. {"pool_batch": 1}: keeps it off the nodes of other pools.
     resources_per_worker: Mapping[str, float] = field(default_factory=dict)
 
@@ -175,6 +178,7 @@ def parse(argv: Sequence[str] | None) -> Command:
         cpus_per_worker=arguments.cpus_per_worker,
         gpus_per_worker=arguments.gpus_per_worker,
         resources_per_worker=arguments.resources,
+        patience_s=arguments.patience,
     )
     return Command(options, arguments.address, arguments.dry_run, arguments.bad_rows, arguments.progress)
 
@@ -228,6 +232,13 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--cpus-per-worker", type=float, default=1.0)
     how.add_argument("--gpus-per-worker", type=float, default=0.0)
     how.add_argument("--resources", type=_json_object, default={}, help="custom Ray resources, '{\"pool_batch\": 1}'")
+    how.add_argument(
+        "--patience",
+        type=_positive,
+        default=STORE_RETRY_S,
+        metavar="SECONDS",
+        help="how long a store or ledger that is away or takes nothing is waited for (default: %(default)g)",
+    )
     how.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, or one started on this machine)")
     how.add_argument(
         "--progress", default="auto", choices=get_args(ProgressForm), help="auto: a bar on a terminal, else lines"

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
@@ -235,7 +236,9 @@ class JsonLines:
             )
 
     def _write(self, event: str, values: Mapping[str, object]) -> None:
-        print(json.dumps({"event": event, **values}, allow_nan=False), file=self._out, flush=True)
+        # Whoever read this has gone; the run goes on.
+        with suppress(BrokenPipeError):
+            print(json.dumps({"event": event, **values}, allow_nan=False), file=self._out, flush=True)
 
 
 def progress_view(form: ProgressForm, monotonic_s: Callable[[], float]) -> ProgressView:

@@ -30,6 +30,8 @@ from ray.exceptions import RayError
 
 from batch_jobs.budget import STOPPED_AT_MAX_COST, Budget, Meter, Spent, Stop, nothing_left, watch
 from batch_jobs.catalog.rows import how_read
+from batch_jobs.housekeeping import sweep_after_a_job
+from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.snapshot import JobState, Totals
 from batch_jobs.options import RenderOptions, parse
@@ -46,13 +48,14 @@ from batch_jobs.settlement.outcomes import refused_row, shard_table
 from batch_jobs.settlement.prices import JobPrices
 from batch_jobs.settlement.settlement import charged_usd, settle
 from batch_jobs.standing import RENDERING, Standing, ticking
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import RenderConfig
-from orchestrion.resilience.store_retry import Retry, StoreRetry
+from orchestrion.resilience.store_retry import Retry, StoreRetry, no_retry
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing import Signer
-from orchestrion.trust.signing_keys import have_signing_key
+from orchestrion.trust.signing_keys import have_signing_key, private_keys_in
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +171,8 @@ def render_catalog(
     clock, stop = clock or SystemClock(), stop or Stop()
     up_from, standing = up_from or clock.now(), standing or Standing()
     # Also for a run that is to stop: it is settled all the same.
-    retrying = StoreRetry(clock, sleep, is_over=lambda: False)
-    standing.away = lambda: retrying.away
+    retrying = StoreRetry(clock, sleep, is_over=lambda: False, patience_s=options.patience_s)
+    standing.away, standing.patience_s = lambda: retrying.away, options.patience_s
     standing.phase = "reading the catalog"
     config = options.render_config()
     prices = prices_of(options)
@@ -181,16 +184,15 @@ def render_catalog(
         job = read_job(options, config, signer, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        devices = options.cpus_per_worker, options.gpus_per_worker
-        assignment = Assignment(config, job.folder, prices, run_id, *devices, begun_at=clock.now())
+        assignment = _assignment(options, config, job.folder, prices, run_id, clock.now())
         close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
             close("complete", job.rows, clock, retrying)
             begin_next_round(job, ledger)
-        done_before = job.rows - job.open_rows()
-        run_totals = Totals()
+        done_before, run_totals = job.rows - job.open_rows(), Totals()
         started_s = clock.monotonic_s()
         state: JobState = "failed"
+        settling: Retry = retrying
         try:
             budget = _budget(job, options, prices, clock, run_totals, retrying)
             reports = _reports(job, assignment, options, clock, stop, budget, up_from, standing, retrying, machine)
@@ -202,12 +204,15 @@ def render_catalog(
         except (KeyboardInterrupt, SystemExit):
             state = "interrupted"
             raise
+        except StoreUnavailable:
+            settling = no_retry  # It was waited for: what cannot be settled now is settled by the next run.
+            raise
         finally:
             standing.phase = "settling the run"
-            entry = close(state, job.rows, clock, retrying)
-            retrying(lambda: job.folder.end_run(run_id))
+            entry = close(state, job.rows, clock, settling)
+            settling(lambda: job.folder.end_run(run_id))
         if entry.state == "complete":
-            ledger.sweep()
+            sweep_after_a_job(ledger, Objects(config.store_url, options.storage_options))
     return Summary(
         job_id=job.folder.job_id,
         run_id=run_id,
@@ -220,6 +225,13 @@ def render_catalog(
     )
 
 
+def _assignment(
+    options: RenderOptions, config: RenderConfig, folder: JobFolder, prices: JobPrices, run_id: str, begun_at: datetime
+) -> Assignment:
+    devices = options.cpus_per_worker, options.gpus_per_worker
+    return Assignment(config, folder, prices, run_id, *devices, begun_at, options.patience_s)
+
+
 def _reports(
     job: Job,
     assignment: Assignment,
@@ -229,7 +241,7 @@ def _reports(
     budget: Budget | None,
     up_from: datetime,
     standing: Standing,
-    retrying: Retry,
+    retrying: StoreRetry,
     machine: ExitStack,
 ) -> Generator[Totals]:
     """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
@@ -247,7 +259,7 @@ def _reports(
     standing.phase = "starting Ray"
     guardian = None
     if needs_own_ray():
-        own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, up_from, clock)
+        own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, up_from, clock, retrying)
         guardian = machine.enter_context(own)
     with ray_running(guardian), watch(stop, job.folder, assignment.run_id, budget, clock):
         refuse_spot_driver()
@@ -268,7 +280,7 @@ def _budget(
     begun_at = datetime.fromisoformat(job.description["begun_at"])
     before_usd = 0.0
     if options.max_cost_of == "render":
-        before_usd = retrying(lambda: charged_usd(job.folder))
+        before_usd = retrying(lambda: charged_usd(job.folder), works=True)
     meter = Meter(options.max_cost_of, prices)
 
     def spent() -> Spent:
@@ -282,8 +294,18 @@ def _budget(
 def _signer(options: RenderOptions, config: RenderConfig) -> Signer:
     """The key must be there before anything is rendered; only this person's own is made, here and not by a worker."""
     if options.signing_key_path is None:
-        return have_signing_key(config.signing_key_path, lambda text: logger.warning("%s", text))
-    return Signer.load(config.signing_key_path)
+        signer = have_signing_key(config.signing_key_path, lambda text: logger.warning("%s", text))
+    else:
+        signer = Signer.load(config.signing_key_path)
+    for what, place in (("ledger", options.ledger_url), ("store", config.store_url)):
+        for path in private_keys_in(place):
+            raise InvalidRequest.of(
+                "signing_key",
+                path.name,
+                f"{path} is a private key in the {what}, which others read; move it, and if anybody may have read it, "
+                "make a new one",
+            )
+    return signer
 
 
 def _state(job: Job, stop: Stop) -> JobState:
@@ -302,12 +324,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["RAY_ADDRESS"] = command.address
     if command.dry_run:
         try:
-            sys.stdout.write(dry_run(command.options, command.bad_rows).describe() + "\n")
-            return EXIT_OK
+            said = dry_run(command.options, command.bad_rows).describe()
         except _FAILURES as error:
             ending = _ended_by(error)
             sys.stderr.write(ending.message + "\n")
             return ending.exit_code
+        sys.stdout.write(said + "\n")
+        return EXIT_OK
     clock = SystemClock()
     with progress_view(command.progress, clock.monotonic_s) as view:
         ending, summary = _run(command.options, view, clock)
@@ -373,4 +396,4 @@ def _signals_stop(stop: Stop) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_quietly(main))

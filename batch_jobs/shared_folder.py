@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from orchestrion.errors import NotFound, VerificationFailed, shown
-from orchestrion.storage.object_store import Objects
+from orchestrion.storage.object_store import Dated, Objects
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ SHARD: Final = _pattern(r"(?P<round>[0-9]{2,6})-[0-9a-z]{1,32}")
 WORKER_ID: Final = _pattern(r"[a-z0-9][a-z0-9-]{0,47}")
 RUN_ID: Final = _pattern(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 ROUND: Final = _pattern(r"[0-9]{2,6}")
+LINE: Final = _pattern(r"[0-9]{1,19}")
+TRACK_ID: Final = _pattern(r"trk_[a-z2-7]{32}")
 #: A hash of what is in it.
 SETTLEMENT: Final = _pattern(r"[0-9a-f]{32}")
 SHA256: Final = _pattern(r"[0-9a-f]{64}")
@@ -78,8 +80,15 @@ class SharedFolder:
             parse: reads its bytes; raises ValueError for what is not ours.
             at_most: bytes that such an object may have.
         """
+        return self._read(key, lambda: parse(self.objects.read(key, at_most)))
+
+    def read_dated_if_there(self, key: str, parse: Callable[[Dated], _Parsed], at_most: int) -> _Parsed | None:
+        """The same, and `parse` is also told when the object was written, by the store's clock."""
+        return self._read(key, lambda: parse(self.objects.read_dated(key, at_most)))
+
+    def _read(self, key: str, read: Callable[[], _Parsed]) -> _Parsed | None:
         try:
-            return parse(self.objects.read(key, at_most))
+            return read()
         except NotFound:
             return None
         except (ValueError, VerificationFailed) as error:

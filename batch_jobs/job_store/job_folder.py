@@ -7,6 +7,7 @@
     jobs/<job>/alone/<shard>/<line>/<n>     a row of a shard that has killed its workers is being tried alone
     jobs/<job>/workers/<worker>.json        a worker's journal, rewritten every few seconds while it lives
     jobs/<job>/plan/<plan>/<number>         a part of the job's plan, so that it is not made again (`plan_parts`)
+    jobs/<job>/journals.json                the journals of workers that have long been settled, in one
     jobs/<job>/partials/<track id>          codes of a long piece whose node went away (`partial_pieces`)
     jobs/<job>/stops/<run>.json             a run that is to take nothing new
     jobs/<job>/ended/<run>                  a run whose workers are gone, however fresh their journals are
@@ -33,7 +34,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeA
 
 from batch_jobs.ledger.tables import ENDINGS, SHARD_KINDS, SHARD_SCHEMA
 from batch_jobs.shared_folder import JOB_ID, ROUND, RUN_ID, SHARD, WORKER_ID, SharedFolder, whole_numbers
-from orchestrion.storage.object_store import Objects
+from orchestrion.storage.object_store import Dated, Objects
 from orchestrion.tracks.record import utc_timestamp
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ MAX_ROUND_BYTES: Final = 256 * 1024 * 1024
 MAX_CLAIM_BYTES: Final = 4096
 MAX_STOP_BYTES: Final = 4096
 MAX_JOURNAL_BYTES: Final = 16 * 1024 * 1024
+MAX_JOURNALS_BYTES: Final = 64 * 1024 * 1024
 MAX_SHARD_BYTES: Final = 128 * 1024 * 1024
 #: The same of a shard, unpacked.
 MAX_SHARD_ROWS: Final = 100_000
@@ -157,6 +159,9 @@ class WorkerJournal:
     is_ready: bool = True
     #: What it waits for, in words; None if it does not.
     waiting: _Words | None = None
+    #: How old what is read here was when it was read, by the clock of the folder or bucket; None where that does not
+    #: tell. Not part of what is written: a journal cannot say it of itself.
+    age_s: float | None = None
 
     @property
     def renders(self) -> bool:
@@ -164,8 +169,31 @@ class WorkerJournal:
         return not self.worker_id.startswith(DRIVER_PREFIX)
 
     def is_alive(self, now: datetime) -> bool:
-        """Whether it was seen within the lease and has not said good-bye. A time in the future does not count."""
-        return not self.left and abs((now - self.seen_at).total_seconds()) <= LEASE_S
+        """Whether it was seen within the lease and has not said good-bye.
+
+        By the clock of the folder or bucket, where that tells: the worker's own may be hours ahead or behind. A time
+        in the future does not count.
+        """
+        age_s = (now - self.seen_at).total_seconds() if self.age_s is None else self.age_s
+        return not self.left and abs(age_s) <= LEASE_S
+
+    def dated(self, written_at: datetime | None, read_at: datetime | None) -> WorkerJournal:
+        """The same with its age, and with the times of a clock that is ahead put back to those of the store's.
+
+        Args:
+            written_at: when it was written, by the store's clock; later than it says where it was copied since.
+            read_at: when it was read, by the same clock.
+        """
+        if written_at is None or read_at is None:
+            return replace(self, age_s=None)
+        age_s = (read_at - written_at).total_seconds()
+        ahead = self.seen_at - written_at
+        if ahead.total_seconds() <= LEASE_S:
+            return replace(self, age_s=age_s)
+        attempts = tuple(
+            replace(one, started_at=one.started_at - ahead, ended_at=one.ended_at - ahead) for one in self.attempts
+        )
+        return replace(self, age_s=age_s, up_from=self.up_from - ahead, seen_at=self.seen_at - ahead, attempts=attempts)
 
     def within(self, begun_at: datetime, now: datetime) -> WorkerJournal:
         """The same, in the time that the job has had so far; a warning says what was beyond it.
@@ -229,6 +257,7 @@ class _StopNote:
 
 
 _JOURNAL: Final = TypeAdapter(WorkerJournal)
+_JOURNALS: Final = TypeAdapter(tuple[WorkerJournal, ...])
 _STOP: Final = TypeAdapter(_StopNote)
 _DESCRIPTION: Final = TypeAdapter(_Description)
 _CLAIM: Final = TypeAdapter(_Claim)
@@ -245,6 +274,8 @@ class JobFolder:
         self._shared = SharedFolder(objects)
         self.job_id = job_id
         self._root = f"jobs/{job_id}"
+        #: Those in one object, once they were looked for: they change only in a job that has rested for days.
+        self._old_journals: tuple[WorkerJournal, ...] | None = None
 
     @property
     def objects(self) -> Objects:
@@ -375,23 +406,52 @@ class JobFolder:
         """A worker's journal; None if it never wrote one."""
         key = f"{self._root}/workers/{worker_id}.json"
 
-        def read(data: bytes) -> WorkerJournal:
+        def read(dated: Dated) -> WorkerJournal:
+            data = dated.data
             journal = _JOURNAL.validate_json(data)
+            if journal.age_s is not None:
+                raise ValueError("it says how old it is")
             if journal.worker_id != worker_id:
                 raise ValueError(f"it says that it is of {journal.worker_id}")
             if more := sorted(json.loads(data)["node"].keys() - _NODE_FIELDS):
                 self._shared.tell(
                     key, f"says more of its machine than which it is ({', '.join(more)}); that is not read"
                 )
-            return journal
+            return self._by_the_stores_clock(key, journal, dated)
 
-        return self._shared.read_if_there(key, read, MAX_JOURNAL_BYTES)
+        return self._shared.read_dated_if_there(key, read, MAX_JOURNAL_BYTES)
+
+    def _by_the_stores_clock(self, key: str, journal: WorkerJournal, dated: Dated) -> WorkerJournal:
+        try:
+            put_right = journal.dated(dated.written_at, dated.read_at)
+        except OverflowError:
+            raise ValueError("it speaks of no moment of our time") from None
+        if put_right.seen_at != journal.seen_at:
+            ahead_s = (journal.seen_at - put_right.seen_at).total_seconds()
+            self._shared.tell(key, f"is of a machine whose clock is {ahead_s:.0f} s ahead; its times are put back")
+        return put_right
 
     def journals(self) -> list[WorkerJournal]:
-        """Every worker's journal, by worker id."""
+        """Every worker's journal."""
         names = self._shared.names(f"{self._root}/workers", WORKER_ID, ".json")
         with ThreadPoolExecutor(_READERS, thread_name_prefix="journals") as pool:
-            return [journal for journal in pool.map(self.journal, names) if journal is not None]
+            of_their_own = [journal for journal in pool.map(self.journal, names) if journal is not None]
+        return [*(each for each in self._in_one() if each.worker_id not in names), *of_their_own]
+
+    def _in_one(self) -> tuple[WorkerJournal, ...]:
+        if self._old_journals is None:
+            key = f"{self._root}/journals.json"
+            self._old_journals = self._shared.read_if_there(key, _JOURNALS.validate_json, MAX_JOURNALS_BYTES) or ()
+        return self._old_journals
+
+    def put_journals_in_one(self, journals: Sequence[WorkerJournal]) -> bool:
+        """Write these beside those of living workers; False, and nothing is written, where they are too long."""
+        data = b"[" + b",".join(map(_journal_bytes, journals)) + b"]"
+        if len(data) > MAX_JOURNALS_BYTES:
+            return False
+        self._objects.replace(f"{self._root}/journals.json", data)
+        self._old_journals = None
+        return True
 
     # Stopping
 
@@ -437,6 +497,7 @@ class JobFolder:
 
 def _journal_bytes(journal: WorkerJournal) -> bytes:
     values = asdict(journal)
+    del values["age_s"]
     for name in ("up_from", "seen_at"):
         values[name] = utc_timestamp(values[name])
     for attempt in values["attempts"]:

@@ -22,6 +22,7 @@ from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.machine import machine_id
 from cluster.guardian import Guardian, Will
 from orchestrion.clock import Clock
+from orchestrion.resilience.store_retry import NOTE, StoreRetry
 from orchestrion.storage.object_store import Objects
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def driver_journal(
-    folder: JobFolder, run_id: str, node_type: str, market: str, up_from: datetime, clock: Clock
+    folder: JobFolder, run_id: str, node_type: str, market: str, up_from: datetime, clock: Clock, ledger: StoreRetry
 ) -> Iterator[Guardian]:
     """While entered, note every few seconds that this machine is up for the run. It has no device to itself.
 
@@ -40,6 +41,7 @@ def driver_journal(
         market: how it was bought.
         up_from: since when it is up for this run.
         clock: the time.
+        ledger: is told whether the ledger takes the notes.
 
     Yields:
         The guardian of the Ray that is started meanwhile. It ends the journal if this process cannot.
@@ -59,7 +61,7 @@ def driver_journal(
 
     def write(left: bool = False) -> None:
         try:
-            journal.write(left)
+            ledger.try_once("the driver's journal", lambda: journal.write(left), size=NOTE)
         except Exception:
             # A beat that is missed shortens the bill by seconds, and ends no run.
             logger.warning("the driver's journal could not be written", exc_info=True)

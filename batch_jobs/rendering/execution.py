@@ -89,18 +89,21 @@ def execute(
         shards = plan.open_shards()
         while not is_stopping() and (some := _some(shards)):
             is_open = True
-            commits_before, reason = commits, None
+            reason = None
             for report in _stream(some, assignment, options):
                 if report.state == COMMITTED:
                     plan.note_committed([report.shard])
                     commits += 1
+                    if report.totals.tracks > report.totals.cache_hits:
+                        # What somebody has given up takes audio again.
+                        reason = None
                     yield report
                 elif report.state == ELSEWHERE:
                     elsewhere.append(report.shard)
                 reason = report.reason or reason
             release_free_memory()
-            if reason is not None and commits == commits_before:
-                # The workers have waited; others would only wait again.
+            if reason is not None:
+                # The workers have waited; others would only wait again, and render what cannot be kept.
                 raise StoreUnavailable(reason)
         if is_stopping() or not is_open:
             return
@@ -173,6 +176,7 @@ def _wait_for_others(
         alive = {one.worker_id for one in others if folder.is_at_work(one, now)}
         return {shard for shard in waiting - set(folder.committed()) if alive & folder.claims(shard).keys()}
 
+    standing.elsewhere_since = clock.now()
     while waiting and not is_stopping():
         standing.shards_elsewhere = len(waiting)
         time.sleep(OTHERS_S)

@@ -28,11 +28,12 @@ from batch_jobs.rendering.machine import machine_id, process_began_at
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 from batch_jobs.rendering.worker import LEFT, ShardWorker
 from batch_jobs.settlement.prices import JobPrices
-from batch_jobs.standing import store_is_away
+from batch_jobs.standing import is_away
 from orchestrion.accounting.cost import Node, describe_node
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.rendering.admission import Pool
 from orchestrion.rendering.config import RenderConfig
+from orchestrion.resilience.store_retry import NOTE, STORE_RETRY_S, StoreCalls
 from orchestrion.telemetry.metrics import RayMetrics, RayRecorder
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Assignment:
     reserved_gpus: float
     #: When the run began, by the driver's clock.
     begun_at: datetime
+    #: How long a store or a ledger that is away is waited for.
+    patience_s: float = STORE_RETRY_S
 
 
 class RenderStage:
@@ -99,6 +102,9 @@ class RenderStage:
         self._changed = threading.Condition()
         self._in_hand = 0
         self._executor: Executor | None = None
+        self._ledger = StoreCalls(
+            clock, time.sleep, lambda: self._executor is not None and self._executor.is_over, assignment.patience_s
+        )
         # Before models and signal processing are loaded: that time is paid for too, also where it ends in a kill.
         self._write_journal()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
@@ -120,10 +126,13 @@ class RenderStage:
             clock,
             checkpoints=PartialPieces(assignment.folder.objects, assignment.folder.job_id, renderer.signer),
             sleep=time.sleep,
+            patience_s=assignment.patience_s,
+            probe=renderer.store.probe,
+            refused_elsewhere=lambda: self._ledger.refused,
         )
         executor.start()
         self._worker = ShardWorker(
-            assignment.folder, assignment.prices, renderer, executor, self._journal, clock, time.sleep
+            assignment.folder, assignment.prices, renderer, executor, self._journal, self._ledger, clock, time.sleep
         )
         self._executor = executor
         threading.Thread(target=self._note_attempts, name="noting", daemon=True).start()
@@ -165,15 +174,21 @@ class RenderStage:
 
     def _write_journal(self, left: bool = False) -> None:
         try:
-            self._journal.write(left, is_ready=self._executor is not None, waiting=self._waiting())
+            self._ledger.writing.try_once(
+                "journal",
+                lambda: self._journal.write(left, is_ready=self._executor is not None, waiting=self._waiting()),
+                size=NOTE,
+            )
         except Exception:
             # Also an unforeseen error: without its beat a process counts as dead.
             logger.warning("the journal could not be written", exc_info=True)
 
     def _waiting(self) -> str | None:
-        executor = self._executor
-        away = None if executor is None else executor.store_away or self._worker.ledger_away
-        return None if away is None else store_is_away(self._clock.now(), away)
+        store = None if self._executor is None else self._executor.store_away
+        if store is not None:
+            return is_away("store", self._clock.now(), store)
+        ledger = self._ledger.away
+        return None if ledger is None else is_away("ledger", self._clock.now(), ledger)
 
     def _stop_if_asked(self) -> None:
         try:

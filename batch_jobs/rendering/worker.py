@@ -28,7 +28,7 @@ from batch_jobs.settlement.settlement import shard_totals
 from orchestrion.clock import Clock
 from orchestrion.errors import ModelFailed, StoreUnavailable
 from orchestrion.resilience.retry_budget import RetryBudget, pause_s
-from orchestrion.resilience.store_retry import Away, StoreRetry
+from orchestrion.resilience.store_retry import NOTE, StoreCalls
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.tracks.spec import TrackSpec
@@ -109,9 +109,22 @@ class ShardWorker:
         renderer: Renderer,
         executor: Executor,
         journal: Journal,
+        ledger: StoreCalls,
         clock: Clock,
         sleep: Callable[[float], None],
     ) -> None:
+        """A worker that takes nothing yet.
+
+        Args:
+            folder: of the job.
+            prices: of its machines.
+            renderer: knows the ids of tracks.
+            executor: makes them.
+            journal: says what is being made.
+            ledger: how the job's folder is called.
+            clock: the time.
+            sleep: waits between the tries of a row.
+        """
         self._folder = folder
         self._prices = prices
         self._renderer = renderer
@@ -119,17 +132,9 @@ class ShardWorker:
         self._journal = journal
         self._clock = clock
         self._sleep = sleep
-        #: Of the ledger.
-        self._reading = StoreRetry(clock, sleep, lambda: executor.is_over)
-        self._writing = StoreRetry(clock, sleep, lambda: executor.is_over)
+        self._reading, self._writing = ledger.reading, ledger.writing
         self._budget = RetryBudget()
         self._lock = SharedExclusiveLock()
-
-    @property
-    def ledger_away(self) -> Away | None:
-        """For how long the ledger has not answered, reading or writing; None if it answers. Any thread may ask."""
-        found = [away for retry in (self._reading, self._writing) if (away := retry.away)]
-        return max(found, key=lambda away: away.for_s, default=None)
 
     def take(self, block: pa.Table) -> pa.Table:
         """Take a shard (a table of `plan.WORK_SCHEMA`) as far as it goes; one row of `SUMMARY_SCHEMA`."""
@@ -150,7 +155,10 @@ class ShardWorker:
         previous = self._reading(lambda: self._previous(shard))
         if previous is None:
             return _summary(shard, ELSEWHERE)
-        self._writing(lambda: self._folder.claim(shard, self._journal.identity.worker_id, self._clock.now()))
+        if (refused := self._executor.refused) is not None and refused.is_given_up:
+            # Others may take the shard on.
+            raise StoreUnavailable(refused.error)
+        self._writing(lambda: self._folder.claim(shard, self._journal.identity.worker_id, self._clock.now()), size=NOTE)
         rows = [self._row(row) for row in block.to_pylist()]
         if previous.deaths < DEATHS_BEFORE_EXCLUSIVE:
             with self._lock.shared():
@@ -161,11 +169,11 @@ class ShardWorker:
         if settled is None:
             return _summary(shard, LEFT)
         table = self._table(shard, rows, settled, previous)
-        ours = self._writing(lambda: self._folder.commit(shard, table))
+        ours = self._writing(lambda: self._folder.commit(shard, table), size=table.nbytes)
         theirs = None if ours else self._committed(shard)
         if not ours and theirs is None:
             # What had the name was no shard, and is gone.
-            ours = self._writing(lambda: self._folder.commit(shard, table))
+            ours = self._writing(lambda: self._folder.commit(shard, table), size=table.nbytes)
         self._journal.settle(shard, ours)
         return _summary(shard, COMMITTED, table if theirs is None else theirs)
 
@@ -212,7 +220,7 @@ class ShardWorker:
             if deaths >= DEATHS_ALONE:
                 settled[track_id] = _Settled(_deadly(row, track_id, deaths), deaths + previous.deaths, paid=False)
                 continue
-            self._writing(partial(self._folder.begin_alone, shard, line, worker_id))
+            self._writing(partial(self._folder.begin_alone, shard, line, worker_id), size=NOTE)
             try:
                 one = self._render(shard, {track_id: row}, previous)
             finally:
@@ -245,7 +253,7 @@ class ShardWorker:
             failures = {track_id: one for track_id, one in outcomes.items() if isinstance(one, Failure)}
             # The executor has already waited for the store as long as it may.
             unstored = [one for one in failures.values() if one.code == StoreUnavailable.code]
-            if unstored and self._executor.store_is_lost:
+            if unstored and (refused := self._executor.refused) is not None and refused.is_given_up:
                 raise StoreUnavailable(unstored[0].message)
             again = [track_id for track_id, one in failures.items() if one.retryable and one not in unstored]
             if not again or not self._budget.can_retry(number, len(again)):

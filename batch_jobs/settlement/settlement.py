@@ -37,6 +37,7 @@ from batch_jobs.settlement.prices import JobPrices
 from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest
 from orchestrion.resilience.store_retry import Retry, no_retry
+from orchestrion.storage.object_store import Objects
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def settle(
         StoreUnavailable: the folder or bucket did not answer.
     """
     settlement = _Settlement(ledger, folder, job, prices, run_id, state, rows, clock)
-    entry = retrying(lambda: ledger.commit(settlement.build)).jobs[folder.job_id]
+    entry = retrying(lambda: ledger.commit(settlement.build), works=True).jobs[folder.job_id]
     for shard in settlement.unreadable:
         retrying(partial(folder.discard, shard))
     return entry
@@ -115,6 +116,18 @@ def charged_usd(folder: JobFolder) -> float:
         for value in rows_of(shard, "track")["charged_usd"].to_numpy()
         if 0.0 <= value < math.inf
     )
+
+
+def settled_workers(objects: Objects, closings: Sequence[str]) -> set[str]:
+    """The workers that these settlements have counted.
+
+    Raises:
+        InvalidRequest: one of them is damaged.
+    """
+    accounted = _Accounted()
+    for key in closings:
+        accounted.include(key, objects.read(key))
+    return accounted.workers
 
 
 def rows_of(shard: pa.Table, kind: str) -> pa.Table:

@@ -30,7 +30,7 @@ from orchestrion.rendering.checkpoints import Checkpoints, Keeper
 from orchestrion.rendering.policy import Policy, RenderingSource
 from orchestrion.rendering.stall import Stage, StallWatch
 from orchestrion.rendering.task import Listener, Task, tell
-from orchestrion.resilience.store_retry import Away, Retry, StoreRetry, no_retry
+from orchestrion.resilience.store_retry import STORE_RETRY_S, Away, Retry, StoreCalls, StoreRetry, longest, no_retry
 from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.request import TrackRequest
 
@@ -53,6 +53,9 @@ class Executor:
         *,
         checkpoints: Checkpoints | None = None,
         sleep: Callable[[float], None] | None = None,
+        patience_s: float = STORE_RETRY_S,
+        probe: Callable[[int], None] | None = None,
+        refused_elsewhere: Callable[[], Away | None] = lambda: None,
         threads: Mapping[Stage, Threads] | None = None,
         on_queue_change: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -64,6 +67,10 @@ class Executor:
             clock: monotonic seconds, and the moments of tasks.
             checkpoints: where unfinished pieces are kept and looked for.
             sleep: waits for a store that is away; None: it is not waited for.
+            patience_s: how long it is waited for.
+            probe: writes so many bytes to the store and removes them again: whether a refusal is about one piece.
+            refused_elsewhere: for how long another place, without which nothing is worth making, has refused what it
+                is given.
             threads: run preparing, mastering and storing; made here as the policy says if not given.
             on_queue_change: told the number of waiting tasks whenever it changes.
         """
@@ -71,10 +78,10 @@ class Executor:
         self.policy = policy
         self._clock = clock
         self._keeper = Keeper(checkpoints)
-        self._reading = self._retry(sleep)
-        self._writing = self._retry(sleep)
-        self._read: Retry = self._reading or no_retry
-        self._write: Retry = self._writing or no_retry
+        self._calls = None if sleep is None else StoreCalls(clock, sleep, lambda: self.is_over, patience_s, probe)
+        self._read: Retry = no_retry if self._calls is None else self._calls.reading
+        self._write: Retry = no_retry if self._calls is None else self._calls.writing
+        self._refused_elsewhere = refused_elsewhere
         self._threads = threads if threads is not None else _thread_pools(policy.threads)
         watched = {stage: count for stage, count in policy.threads.items() if count}
         self._watch: StallWatch[Task] = StallWatch(watched, policy.stall_s, clock)
@@ -85,9 +92,6 @@ class Executor:
         self._ended_by: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
         self._watcher = threading.Thread(target=self._run_watch, name="watch", daemon=True)
-
-    def _retry(self, sleep: Callable[[float], None] | None) -> StoreRetry | None:
-        return None if sleep is None else StoreRetry(self._clock, sleep, lambda: self.is_over)
 
     # ---- its life ----------------------------------------------------------------------------------------------
 
@@ -138,13 +142,15 @@ class Executor:
     @property
     def store_away(self) -> Away | None:
         """For how long the store has not answered, reading or writing; None if it answers. Any thread may ask."""
-        found = [away for retry in (self._reading, self._writing) if retry is not None and (away := retry.away)]
-        return max(found, key=lambda away: away.for_s, default=None)
+        return None if self._calls is None else self._calls.away
 
     @property
-    def store_is_lost(self) -> bool:
-        """Whether the store has not answered for so long that it is not waited for any more."""
-        return any(retry is not None and retry.is_lost for retry in (self._reading, self._writing))
+    def refused(self) -> Away | None:
+        """For how long what is made here has had no place to be kept in; None if it has one. Any thread may ask.
+
+        Nothing new is begun meanwhile, and what is finished stays in memory.
+        """
+        return longest(None if self._calls is None else self._calls.refused, self._refused_elsewhere())
 
     # ---- listeners ---------------------------------------------------------------------------------------------
 
@@ -206,7 +212,7 @@ class Executor:
     def _prepare(self, task: Task) -> None:
         try:
             work = partial(self._find_or_prepare, task)
-            self._guarded(task, Stage.PREPARE, work, self._attempts_of(self._reading), "request")
+            self._guarded(task, Stage.PREPARE, work, self._attempts_of(self._read), "request")
         finally:
             self._board.prepared(task)
         self._prepare_next()
@@ -220,7 +226,7 @@ class Executor:
         task.resume = self._keeper.find(task, self._read)
         if self._source.needs_preparing(task.request):
             try:
-                task.preparation = self._read(lambda: self._source.prepare(task.request))
+                task.preparation = self._read(lambda: self._source.prepare(task.request), works=True)
             except (ModelFailed, OutOfMemory) as error:
                 # What breaks a model is a failure to generate, also where it shows before the first chunk.
                 self._fail(task, error, "generate")
@@ -234,7 +240,7 @@ class Executor:
         opened = board.opened()
         stopped = [task for task in board.inside() if task.rendering is None] if self.is_stopped else []
         over = opened if self.is_over else []
-        begun = board.begin()
+        begun, given_up = self._begin()
         for task in to_close:
             self._close(task)
         for task in over:
@@ -246,7 +252,7 @@ class Executor:
         newcomer = board.to_open()
         chosen = newcomer or board.to_advance()
         if chosen is None:
-            return bool(to_close or stopped or over)
+            return bool(to_close or stopped or over or given_up)
         if chosen.rendering is None:
             self._open(chosen)
         if newcomer is None and chosen.outcome is None:
@@ -255,6 +261,18 @@ class Executor:
             for other in self._made_beside():
                 self._advance(other)
         return True
+
+    def _begin(self) -> tuple[list[Task], list[Task]]:
+        """Give the free slots to the next tasks, unless what they make could not be kept: those, and those given up."""
+        refused = self.refused
+        if refused is None:
+            return self._board.begin(), []
+        if not refused.is_given_up:
+            return [], []
+        given_up = [task for task in self._board.inside() if task.rendering is None and task.outcome is None]
+        for task in given_up:
+            self._fail(task, StoreUnavailable(refused.error), "store")
+        return [], given_up
 
     def _made_beside(self) -> list[Task]:
         return [task for task in self._board.opened() if not task.state().paused and self._is_ready(task)]
@@ -279,10 +297,12 @@ class Executor:
             raise
 
     def _left_s(self) -> float | None:
-        """How long what is open may go on after a stop; None: nothing has to be looked at before there is news."""
-        if self._stop_at_s is None or not self._board.active:
-            return None
-        return max(0.0, self._stop_at_s - self._clock.monotonic_s())
+        """When to look again, in seconds; None: nothing has to be looked at before there is news."""
+        # Nobody tells when the store takes something again, or is given up.
+        look_s = [WATCH_PERIOD_S] if self.refused is not None else []
+        if self._stop_at_s is not None and self._board.active:
+            look_s.append(max(0.0, self._stop_at_s - self._clock.monotonic_s()))
+        return min(look_s, default=None)
 
     def _open(self, task: Task) -> None:
         started_s = self._clock.monotonic_s()
@@ -302,7 +322,8 @@ class Executor:
             task.rendering = self._read(
                 lambda: self._source.open(
                     task.request, interactive=task.interactive, resume=resume, preparation=preparation
-                )
+                ),
+                works=True,
             )
         except (ModelFailed, OutOfMemory) as error:
             # As while it is prepared.
@@ -360,7 +381,7 @@ class Executor:
             self._hand_on(Stage.STORE, partial(self._store, task))
 
     def _store(self, task: Task) -> None:
-        progress = self._attempts_of(self._writing) or (lambda: task.opened.progress)
+        progress = self._attempts_of(self._write) or (lambda: task.opened.progress)
         self._guarded(task, Stage.STORE, partial(self._publish, task), progress, "store")
 
     def _publish(self, task: Task) -> None:
@@ -463,9 +484,9 @@ class Executor:
             self._fail(task, Stalled(message), "generate")
 
     @staticmethod
-    def _attempts_of(retry: StoreRetry | None) -> Callable[[], float] | None:
+    def _attempts_of(retry: Retry) -> Callable[[], float] | None:
         """Progress of a call that may wait for the store: each attempt counts."""
-        return None if retry is None else lambda: float(retry.attempts)
+        return (lambda: float(retry.attempts)) if isinstance(retry, StoreRetry) else None
 
     def _run_watch(self) -> None:
         while not self._closed.wait(WATCH_PERIOD_S):

@@ -30,7 +30,7 @@ from orchestrion.rendering.pipeline import Pipeline, Work, run
 from orchestrion.rendering.record_of import Place, record_of
 from orchestrion.rendering.stopwatch import Stopwatch
 from orchestrion.rendering.suitability import named_model, refuse_unsuitable
-from orchestrion.resilience.store_retry import Retry, no_retry
+from orchestrion.resilience.store_retry import NOTE, Retry, no_retry
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.storage.verified_tracks import VerifiedTracks
 from orchestrion.telemetry.metrics import (
@@ -380,13 +380,14 @@ class Rendering:
         """
         tracks, signer = self._renderer.tracks, self._renderer.signer
         with self._watch.stage("store"):
-            audio_key, midi_key = retrying(self._put)
+            audio_key, midi_key = retrying(self._put, size=len(self._work.data) + len(self._work.midi or b""))
         place = Place(self._renderer.node, self._renderer.pool, audio_key, midi_key)
         record = record_of(self._work, self._held_s(), place)
         version = retrying(
             lambda: tracks.publish(
                 self.track_id, lambda version: signer.sign(replace(record, version=version)).to_bytes()
-            )
+            ),
+            size=NOTE,
         )
         self._account()
         # A listener may keep the rendering for as long as it reads the answer.

@@ -10,9 +10,12 @@ import errno
 import hashlib
 import io
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import chain
 from typing import Any, Final, Protocol
@@ -24,6 +27,7 @@ from botocore.model import OperationModel
 from botocore.session import Session
 
 from orchestrion.errors import InvalidRequest
+from orchestrion.storage.folder import ASIDE
 
 #: Seconds to connect, and seconds in which an upload must move on.
 S3_CONNECT_TIMEOUT_S: Final = 10
@@ -162,6 +166,16 @@ class Bucket:
         except _BeyondTheEndError:
             return b""
 
+    def read_dated(self, key: str, at_most: int) -> tuple[bytes, datetime | None, datetime | None]:
+        """GET the first bytes of an object; the answer says when it was written and what time it is there."""
+        try:
+            with self._s3() as s3:
+                answer = s3.get_object(**self._at(key), Range=f"bytes=0-{at_most - 1}")
+                body: _Body = answer["Body"]
+                return body.read(), answer.get("LastModified"), _date(answer)
+        except _BeyondTheEndError:
+            return b"", None, None
+
     def size(self, key: str) -> int:
         """Bytes of an object, by a HEAD."""
         with self._s3() as s3:
@@ -205,6 +219,25 @@ class Bucket:
     def _keys_of(self, page: Mapping[str, Any]) -> list[str]:
         return [entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", ())]
 
+    def ages(self, folder: str) -> dict[str, float]:
+        """Seconds since each object below `folder` was written, by the server's clock."""
+        found = {}
+        with self._s3() as s3:
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/")
+            for page in pages:
+                if (now := _date(page)) is None:
+                    continue
+                for entry in page.get("Contents", ()):
+                    found[entry["Key"].removeprefix(self._prefix)] = (now - entry["LastModified"]).total_seconds()
+        return found
+
+    def probe(self, size: int) -> None:
+        """PUT and DELETE an object of so many bytes; a DELETE that is refused leaves it to the sweep."""
+        key = f"{ASIDE}/{uuid.uuid4().hex}.part"
+        self.replace(key, os.urandom(size))
+        with suppress(OSError):
+            self.delete(key)
+
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
@@ -219,6 +252,14 @@ class Bucket:
             raise _in_terms_of_files(error) from error
         except BotoCoreError as error:
             raise OSError(str(error)) from error
+
+
+def _date(answer: Mapping[str, Any]) -> datetime | None:
+    """The server's clock, from its answer."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
 
 
 class _BeyondTheEndError(OSError):

@@ -12,6 +12,7 @@ import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -100,6 +101,25 @@ class Folder:
             file.seek(start)
             return file.read(end - start)
 
+    def read_dated(self, key: str, at_most: int) -> tuple[bytes, datetime | None, datetime | None]:
+        """The first bytes of a file, when it was last written, and what time its file system says it is now."""
+        with self._place(key) as place, _opened(*place) as file:
+            written_at = _moment(os.fstat(file.fileno()).st_mtime)
+            return file.read(at_most), written_at, self._now()
+
+    def _now(self) -> datetime | None:
+        """The time of the file system, which may be another machine's; None where no file can be made to ask it."""
+        try:
+            with self._place(f"{self._aside_folder}/{uuid.uuid4().hex}.part", make=True) as (folder, name):
+                descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+                try:
+                    return _moment(os.fstat(descriptor).st_mtime)
+                finally:
+                    os.close(descriptor)
+                    os.unlink(name, dir_fd=folder)
+        except OSError:
+            return None
+
     def size(self, key: str) -> int:
         """Bytes of a file."""
         with self._place(key) as place, _opened(*place) as file:
@@ -127,6 +147,23 @@ class Folder:
         except FileNotFoundError as error:
             self._cannot_list(error)
         return found
+
+    def ages(self, folder: str) -> dict[str, float]:
+        """Seconds since each plain file below `folder` was written, by the clock of the file system."""
+        if (now := self._now()) is None:
+            return {}
+        found = {}
+        for key in self.keys(folder):
+            with suppress(FileNotFoundError, NotPlainError), self._place(key) as (place, name):
+                status = os.stat(name, dir_fd=place, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    found[key] = (now - _moment(status.st_mtime)).total_seconds()
+        return found
+
+    def probe(self, size: int) -> None:
+        """Write an unfinished file of so many bytes and leave it unfinished."""
+        with self._aside(os.urandom(size)):
+            pass
 
     def _cannot_list(self, error: OSError) -> None:
         """A folder that was never made holds no keys; any other reason must be told."""
@@ -180,6 +217,10 @@ def _opened(folder: int, name: str) -> Iterator[BinaryIO]:
         raise NotPlainError(errno.EINVAL, "not a plain file", name)
     with os.fdopen(descriptor, "rb") as file:
         yield file
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _make_folders(folder: Path) -> None:

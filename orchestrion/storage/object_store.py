@@ -11,6 +11,8 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -24,6 +26,20 @@ _BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<
 _WORD = re.compile(r"(?!\.{1,2}$)[!-.0-\[\]-~]{1,255}")
 _MAX_WORD_BYTES: Final = 255
 MAX_KEY_BYTES: Final = 900
+#: What a file is called while it is written.
+UNFINISHED: Final = re.compile(r"[0-9a-f]{32}\.part")
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """The bytes of an object, when it was written, and when they were read: both by the store's own clock.
+
+    The moments are None where the store does not tell.
+    """
+
+    data: bytes
+    written_at: datetime | None = None
+    read_at: datetime | None = None
 
 
 class Objects:
@@ -59,8 +75,8 @@ class Objects:
         self.storage_options = dict(storage_options or {})
         self._readable_names = readable_names
         self._read_only = read_only
-        aside = HIDDEN_ASIDE if readable_names else ASIDE
-        self._backend = _backend_for(url, self.storage_options, aside, make_folder=not read_only)
+        self._aside = HIDDEN_ASIDE if readable_names else ASIDE
+        self._backend = _backend_for(url, self.storage_options, self._aside, make_folder=not read_only)
         #: The address in its one spelling, absolute.
         self.url = self._backend.url
 
@@ -97,6 +113,19 @@ class Objects:
         """
         with self._errors(key):
             data = self._backend.read(key) if at_most is None else self._backend.read_range(key, 0, at_most + 1)
+        return self._checked_length(key, data, at_most)
+
+    def read_dated(self, key: str, at_most: int) -> Dated:
+        """All bytes of an object, and when they were written by the store's clock: those of its writers may be wrong.
+
+        Raises:
+            VerificationFailed: it has more than `at_most` bytes.
+        """
+        with self._errors(key):
+            data, written_at, read_at = self._backend.read_dated(key, at_most + 1)
+        return Dated(self._checked_length(key, data, at_most), written_at, read_at)
+
+    def _checked_length(self, key: str, data: bytes, at_most: int | None) -> bytes:
         if at_most is not None and len(data) > at_most:
             raise VerificationFailed(f"{key} in {self.url} has more than {at_most} bytes; it is not what was written")
         return data
@@ -130,6 +159,34 @@ class Objects:
     def _check_writable(self) -> None:
         if self._read_only:
             raise OSError(errno.EROFS, "it was opened to be read only")
+
+    def ages(self, folder: str) -> dict[str, float]:
+        """Seconds since each object below `folder` was written, by the store's clock; those it tells of, by name."""
+        with self._errors(folder):
+            ages = self._backend.ages(folder)
+        return {key: age_s for key, age_s in ages.items() if is_key(key, self._readable_names)}
+
+    def sweep_unfinished(self, kept: timedelta, below: str = "") -> list[str]:
+        """Delete the unfinished files of writers that have died; returns their names.
+
+        Args:
+            kept: what is younger is left: its writer may be at work.
+            below: in this folder, which is a store of its own, and not here.
+        """
+        aside = f"{below}/{self._aside}" if below else self._aside
+        dead = [
+            key
+            for key, age_s in self.ages(aside).items()
+            if UNFINISHED.fullmatch(key.removeprefix(f"{aside}/")) and age_s >= kept.total_seconds()
+        ]
+        for key in dead:
+            self.delete(key)
+        return dead
+
+    def probe(self, size: int) -> None:
+        """Write so many bytes where unfinished files lie, and remove them: whether there is room, and permission."""
+        with self._errors(self._aside):
+            self._backend.probe(size)
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -192,12 +249,24 @@ class _Backend(Protocol):
 
     def read_range(self, key: str, start: int, end: int) -> bytes: ...
 
+    def read_dated(self, key: str, at_most: int) -> tuple[bytes, datetime | None, datetime | None]:
+        """The first `at_most` bytes, when the object was written, and what the store's clock says now."""
+        ...
+
     def size(self, key: str) -> int: ...
 
     def exists(self, key: str) -> bool: ...
 
     def keys(self, folder: str, cuts: Sequence[str] = ()) -> list[str]:
         """Every key below `folder`; empty if there is none. Between the cuts a listing may be made side by side."""
+        ...
+
+    def ages(self, folder: str) -> dict[str, float]:
+        """Seconds since each object below `folder` was written, by the clock of the place."""
+        ...
+
+    def probe(self, size: int) -> None:
+        """Write so many bytes that nothing compresses, and remove them."""
         ...
 
 

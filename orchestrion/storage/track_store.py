@@ -149,6 +149,10 @@ class TrackStore:
             raise InvalidRequest.of("range", f"{start}-{end}", "a range needs 0 <= start <= end")
         return self._digests.read_range(key, sha256, start, end)
 
+    def probe(self, size: int) -> None:
+        """Write so many bytes and remove them: raises StoreUnavailable where that is refused."""
+        self._objects.probe(size)
+
     def put_theme(self, data: bytes) -> str:
         """Keep a theme or a continuation; returns the reference that a request names it by, "sha256:<hex>"."""
         return "sha256:" + _blob_sha256(self._put(data, "theme"))

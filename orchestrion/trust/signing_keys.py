@@ -5,14 +5,24 @@ Never a replica or a worker, which would each make one of its own, and never ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion.trust.signature import load_trusted_keys
 from orchestrion.trust.signing import Signer
+
+#: So far below a folder private keys are looked for, through so many names: somebody may name their home folder.
+KEY_DEPTH: Final = 2
+MAX_NAMES: Final = 10_000
+#: No key is longer. Its first line says what it is.
+MAX_KEY_BYTES: Final = 16 * 1024
+#: Folders of stores and ledgers, in which everything has a name that its writer checks.
+_OURS: Final = frozenset({"attempts", "blobs", "failures", "jobs", "manifests", "nodes", "tmp", "tracks", "uploads"})
 
 #: The environment's name for the key's file, for every command.
 KEY_VARIABLE: Final = "ORCHESTRION_SIGNING_KEY"
@@ -52,3 +62,32 @@ def trusted_keys(signer: Signer, path: str | Path | None) -> dict[str, Ed25519Pu
         InvalidRequest: there are no keys at `path`.
     """
     return {signer.key_id: signer.public_key} | (load_trusted_keys(path) if path is not None else {})
+
+
+def private_keys_in(place: str) -> list[Path]:
+    """Private keys that lie in a folder that is handed on, or in those below it; none are looked for in a bucket."""
+    if "://" in place and not place.startswith("file://"):
+        return []
+    root = Path(unquote(place.removeprefix("file://")))
+    return [path for path in _files_near(root) if _is_private_key(path)]
+
+
+def _files_near(root: Path) -> Iterator[Path]:
+    names = 0
+    for folder, folders, files in os.walk(root):
+        depth = len(Path(folder).relative_to(root).parts)
+        folders[:] = sorted(set(folders) - _OURS) if depth < KEY_DEPTH else []
+        names += len(folders) + len(files)
+        if names > MAX_NAMES:
+            return
+        yield from (Path(folder) / name for name in files)
+
+
+def _is_private_key(path: Path) -> bool:
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_KEY_BYTES:
+            return False
+        first = path.read_bytes().lstrip().partition(b"\n")[0]
+    except OSError:
+        return False
+    return first.startswith(b"-----BEGIN ") and b"PRIVATE KEY-----" in first

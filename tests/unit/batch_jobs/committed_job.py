@@ -13,7 +13,7 @@ from batch_jobs.settlement.outcomes import shard_table
 from batch_jobs.settlement.prices import JobPrices
 from batch_jobs.settlement.settlement import settle
 from orchestrion.accounting.cost import NodeType, Price, PriceTable
-from orchestrion.storage.object_store import Objects
+from orchestrion.storage.object_store import Dated, Objects
 from orchestrion.tracks.record import SCHEMA_VERSION
 from tests.unit.batch_jobs.sample_ledger import any_row
 
@@ -99,11 +99,21 @@ def assert_readable(place):
                 assert hashlib.sha256((place / file["path"]).read_bytes()).hexdigest() == file["sha256"]
 
 
+class TimelessObjects(Objects):
+    """A folder that does not tell when its files were written: then the times count that journals say of themselves.
+
+    Journals of these tests tell of a day of their own; by the file system's clock all are of today.
+    """
+
+    def read_dated(self, key, at_most):
+        return Dated(self.read(key, at_most))
+
+
 class CommittedJob:
     """One job in one ledger."""
 
     def __init__(self, url, clock, job_id="job-1", objects=None):
-        self.objects = objects or Objects(str(url))
+        self.objects = objects or TimelessObjects(str(url))
         self.clock = clock
         self.folder = JobFolder(self.objects, job_id)
         self.ledger = Ledger(self.objects, clock)

@@ -307,3 +307,15 @@ def test_a_run_that_ran_out_of_money_is_exit_code_4_and_says_what_is_left():
 def test_a_refused_option_is_an_invalid_request():
     with pytest.raises(InvalidRequest):
         RenderOptions(catalog="c.csv", out="out", batch_size=0).render_config()
+
+
+def test_a_run_goes_on_whose_json_nobody_reads_any_more():
+    class Gone(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    lines = JsonLines(Gone(), lambda: 0.0)
+
+    lines.say("waiting")
+    lines(JobProgress(2, 0, Totals(tracks=1), 1.0))
+    lines.end(Ending(0, "complete", "done"))

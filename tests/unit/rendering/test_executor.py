@@ -199,11 +199,14 @@ class Bench:
         self.log, self.opened, self.depths, self.failures, self.prepared = [], {}, [], [], []
         self.prepares, self.prepare_fails = prepares, {}
         self.length_s, self.fails, self.break_on_close = length_s, fails or {}, set()
+        #: What the place says where the audio is to be kept.
+        self.refused = None
         self.executor = Executor(
             self,
             Policy(slots, queue_limit, long_limit, MAX_QUEUE_S, STALL_S),
             self.clock,
             threads={stage: threads or InlineThreads() for stage in Stage},
+            refused_elsewhere=lambda: self.refused,
             on_queue_change=self.depths.append,
         )
 

@@ -24,10 +24,9 @@ from orchestrion.errors import Overloaded, StoreUnavailable
 from orchestrion.rendering.executor import Executor
 from orchestrion.rendering.policy import catalog_policy
 from orchestrion.resilience.retry_budget import MAX_ATTEMPTS, pause_s
-from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_RETRY_S
-from orchestrion.storage.object_store import Objects
+from orchestrion.resilience.store_retry import LONGEST_PAUSE_S, STORE_RETRY_S, StoreCalls
 from orchestrion.tracks.spec import TrackSpec
-from tests.unit.batch_jobs.committed_job import node, prices
+from tests.unit.batch_jobs.committed_job import TimelessObjects, node, prices
 
 
 class HeldClock:
@@ -56,16 +55,25 @@ class Workplace:
         self.renderer = renderer
         self.clock = clock
         self.pauses = []
-        self.folder = JobFolder(Objects(str(tmp_path / "ledger")), "job-1")
+        self.folder = JobFolder(TimelessObjects(str(tmp_path / "ledger")), "job-1")
         identity = WorkerJournal(worker_id, run_id, node(node_id), 1.0, clock.now(), clock.now())
         self.journal = Journal(self.folder, identity, clock)
         self.journal.write()
         self.partials = PartialPieces(self.folder.objects, self.folder.job_id, renderer.signer)
+        self.ledger = StoreCalls(clock, self.sleep, lambda: self.executor.is_over)
         self.executor = Executor(
-            renderer, catalog_policy(2, mastering_threads), clock, checkpoints=self.partials, sleep=self.sleep
+            renderer,
+            catalog_policy(2, mastering_threads),
+            clock,
+            checkpoints=self.partials,
+            sleep=self.sleep,
+            probe=renderer.store.probe,
+            refused_elsewhere=lambda: self.ledger.refused,
         )
         self.executor.start()
-        self.worker = ShardWorker(self.folder, prices(), renderer, self.executor, self.journal, clock, self.sleep)
+        self.worker = ShardWorker(
+            self.folder, prices(), renderer, self.executor, self.journal, self.ledger, clock, self.sleep
+        )
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
@@ -378,7 +386,10 @@ def test_a_permanent_failure_is_never_tried_again(plan_of, workplace):
 
 
 class FailingStore:
-    """A store that does not answer one kind of call: `is_away` is asked with its number, from 0."""
+    """A store that does not answer one kind of call: `is_away` is asked with its number, from 0.
+
+    One that never takes a blob takes no other bytes either.
+    """
 
     def __init__(self, store, name, is_away):
         self.store = store
@@ -389,6 +400,8 @@ class FailingStore:
     def __getattr__(self, name):
         def call(*arguments):
             if name == self.name and self.is_away(next(self.calls)):
+                raise StoreUnavailable("the store is away")
+            if name == "probe" and self.name == "put_blob":
                 raise StoreUnavailable("the store is away")
             return getattr(self.store, name)(*arguments)
 
@@ -445,9 +458,7 @@ def test_what_the_store_never_takes_of_one_row_is_that_rows_failure(plan_of, wor
 
     def refuse_wav(data, suffix):
         if suffix == ".wav":
-            # Another call is answered in the meantime.
-            here.executor._writing(lambda: None)
-            raise StoreUnavailable("too large")
+            raise StoreUnavailable("a filter on the way does not like it")
         return put_blob(data, suffix)
 
     monkeypatch.setattr(renderer.store, "put_blob", refuse_wav)
