@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from orchestrion.storage.purged import Purged
+
 #: Where unfinished files lie, below the folder; and where they lie in one that people look into.
 ASIDE: Final = "tmp"
 HIDDEN_ASIDE: Final = ".orchestrion/tmp"
@@ -85,6 +87,12 @@ class Folder:
         with suppress(FileNotFoundError), self._place(key) as (folder, name):
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
+
+    def purge(self, key: str) -> Purged:
+        """The same; a folder keeps no versions."""
+        was_there = self.exists(key)
+        self.delete(key)
+        return Purged(was_there)
 
     def read(self, key: str) -> bytes:
         """All of a file."""

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, shown
 from orchestrion.storage.folder import ASIDE, HIDDEN_ASIDE, Folder, NotPlainError
+from orchestrion.storage.purged import Purged
 
 _BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/(?!\.\.)[A-Za-z0-9._=-]*)*)")
 
@@ -77,6 +78,14 @@ class Objects:
         """Remove an object; one that is not there is removed already."""
         with self._errors(key):
             self._backend.delete(key)
+
+    def purge(self, key: str) -> Purged:
+        """Remove an object for good: in a bucket that keeps versions, every version of it, as far as that is allowed.
+
+        An object that was deleted before may have versions still; they are removed, too.
+        """
+        with self._errors(key):
+            return self._backend.purge(key)
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
         """All bytes of an object.
@@ -166,6 +175,8 @@ class _Backend(Protocol):
     def replace(self, key: str, data: bytes) -> None: ...
 
     def delete(self, key: str) -> None: ...
+
+    def purge(self, key: str) -> Purged: ...
 
     def read(self, key: str) -> bytes: ...
 
