@@ -1,7 +1,7 @@
 """The ledger of catalog jobs: Parquet files, and numbered manifests that say which of them count.
 
     <out>/tracks/2026-11-22/part-<moment>-<hash>.parquet   rows of one day (and model), with both as columns
-    <out>/tracks/schema-4/part-<moment>-<hash>.parquet     no rows, all columns: an empty table is one, too
+    <out>/tracks/schema-5/part-<moment>-<hash>.parquet     no rows, all columns: an empty table is one, too
     <out>/failures/…  attempts/…  nodes/…
     <out>/manifests/00000007.json   the seventh state of all four tables: created once, never changed
     <out>/manifest.json             a copy of the newest, for recipes that want one name
