@@ -50,9 +50,21 @@ class Folder:
 
     def create(self, key: str, data: bytes) -> bool:
         """Link the finished file to its name, which fails if there is one."""
+        if not data:
+            return self._create_empty(key)
         with self._aside(data) as (tmp, aside), self._place(key, make=True) as (folder, name):
             try:
                 os.link(aside, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            except FileExistsError:
+                return False
+            os.fsync(folder)
+        return True
+
+    def _create_empty(self, key: str) -> bool:
+        """The same of a file that is whole as soon as it has its name."""
+        with self._place(key, make=True) as (folder, name):
+            try:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder))
             except FileExistsError:
                 return False
             os.fsync(folder)
