@@ -22,15 +22,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import Any, Final, get_args
 
 from batch_jobs.export.copying import Summary, export
 from batch_jobs.export.destination import Destination
 from batch_jobs.export.names import DEFAULT_TEMPLATE, Template, name_tracks
 from batch_jobs.export.progress import Counts, ExportProgress, ProgressForm
-from batch_jobs.export.selection import selected_rows, stores_of
+from batch_jobs.export.selection import selected_rows
 from batch_jobs.in_order import AHEAD
 from batch_jobs.ledger.manifests import read_snapshot
+from batch_jobs.ledger.stores import stores_of, verifying_keys
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import lies_in
@@ -38,12 +39,7 @@ from orchestrion.storage.object_store import Objects
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.storage.verified_tracks import VerifiedTracks
 from orchestrion.telemetry.metrics import Uncounted
-from orchestrion.trust.signature import load_trusted_keys, public_key_path
-from orchestrion.trust.signing import Signer
-from orchestrion.trust.signing_keys import default_signing_key, trusted_keys
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from orchestrion.trust.signing_keys import default_signing_key
 
 EXIT_OK: Final = 0
 EXIT_UNUSABLE: Final = 2
@@ -145,13 +141,9 @@ def _export(arguments: argparse.Namespace, on_progress: Callable[[Counts], None]
     signing_key = Path(arguments.signing_key or default_signing_key(os.environ)).absolute()
     ledger_url, to = _absolute(arguments.ledger), _absolute(arguments.to)
     snapshot = read_snapshot(ledger_url, options)
-    keys = _keys(signing_key, arguments.trusted_keys)
+    keys = verifying_keys(signing_key, arguments.trusted_keys)
     rows = selected_rows(ledger_url, options, snapshot, template.columns, arguments.job, arguments.limit)
-    if arguments.store:
-        stores = dict.fromkeys({row["job_id"] for row in rows}, _store_there(arguments.store))
-    else:
-        moved = () if "://" in ledger_url else (f"{ledger_url}/store",)
-        stores = {job: _store_there(url, *moved) for job, url in stores_of(rows, snapshot, ledger_url).items()}
+    stores = stores_of({row["job_id"] for row in rows}, snapshot, ledger_url, arguments.store)
     _refuse_places(to, ledger_url, stores.values(), str(signing_key))
     opened = {
         url: VerifiedTracks(TrackStore.open(url, options), keys, Uncounted()) for url in sorted(set(stores.values()))
@@ -167,31 +159,6 @@ def _export(arguments: argparse.Namespace, on_progress: Callable[[Counts], None]
         workers=arguments.workers,
         on_progress=on_progress,
     )
-
-
-def _keys(signing_key: Path, trusted: str | None) -> dict[str, Ed25519PublicKey]:
-    """Whose records count. Who only exports needs no private key."""
-    if signing_key.exists():
-        return trusted_keys(Signer.load(signing_key), trusted)
-    own = public_key_path(signing_key)
-    if trusted is None and not own.exists():
-        raise InvalidRequest.of(
-            "trusted_keys", str(signing_key), "is not there; name the keys whose records count with --trusted-keys"
-        )
-    mine = load_trusted_keys(own) if own.exists() else {}
-    return mine | (load_trusted_keys(trusted) if trusted is not None else {})
-
-
-def _store_there(*places: str) -> str:
-    """The first place where there is a store: one that is opened where there is none would be made.
-
-    Raises:
-        InvalidRequest: there is none in any of them.
-    """
-    for place in places:
-        if "://" in place or Path(place).is_dir():
-            return _absolute(place)
-    raise InvalidRequest.of("store", places[0], "is not there; name the folder or URL of the audio with --store")
 
 
 def _refuse_places(to: str, ledger_url: str, stores: Iterable[str], signing_key: str) -> None:

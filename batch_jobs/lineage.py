@@ -4,15 +4,15 @@ Answers from Parquet alone which tracks a model revision, a prompt, a theme or c
 to; `--format ids` prints what `orchestrion takedown --from -` reads. A requester's tracks are those that were made for
 them and those that they were given out of the store: they have both.
 
-Exit codes: 0 tracks were found · 1 none were · 2 the arguments or the ledger cannot be used.
+Exit codes: 0 tracks were found · 1 none were · 2 the arguments or the ledger cannot be used, or no track has that
+model revision · 141 whoever reads the output has enough (`| head`).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import re
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from functools import reduce
 from operator import and_
 from typing import Any, Final, TextIO
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -31,20 +31,20 @@ from rich.text import Text
 from batch_jobs.ledger.dataset import ledger_dataset
 from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import InvalidRequest, OrchestrionError
+from orchestrion.storage.selection import check_hashes, prompt_sha256, revision_forms, revisions_meant
 from orchestrion.tracks.record import utc_timestamp
-from orchestrion.tracks.spec import TrackSpec
 
 EXIT_FOUND: Final = 0
 EXIT_NOTHING: Final = 1
 EXIT_UNUSABLE: Final = 2
+#: As of a program that SIGPIPE ends.
+EXIT_BROKEN_PIPE: Final = 141
 
 #: What is told of each delivery of a track.
 COLUMNS: Final = (
     "track_id", "job_id", "line", "row_id", "title", "settled_at", "requested_by", "requester", "cache_hit", "prompt",
     "prompt_sha256", "theme", "continuation", "seed", "model", "model_revision", "recipe_version", "audio_key",
 )  # fmt: skip
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_REFERENCE: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Origin:
         InvalidRequest: there is no condition, or one cannot be met by any track.
     """
 
+    #: With or without its "sha256:".
     model_revision: str | None = None
     #: SHA-256 of the prompt, hex; see `prompt_sha256`.
     prompt_sha256: str | None = None
@@ -73,10 +74,7 @@ class Origin:
             raise InvalidRequest.of(
                 "conditions", "none", "name what the tracks came from, for example --model-revision, --prompt or --job"
             )
-        if self.prompt_sha256 is not None and not _SHA256.fullmatch(self.prompt_sha256):
-            raise InvalidRequest.of("prompt_sha256", self.prompt_sha256, "is not 64 lower-case hex digits")
-        if self.reference is not None and not _REFERENCE.fullmatch(self.reference):
-            raise InvalidRequest.of("reference", self.reference, "is not sha256: and 64 lower-case hex digits")
+        check_hashes(self.prompt_sha256, self.reference)
         if self.since and self.until and self.since > self.until:
             raise InvalidRequest.of("until", self.until.isoformat(), f"is before --since {self.since.isoformat()}")
 
@@ -84,9 +82,11 @@ class Origin:
         """The conditions as pyarrow pushes them into a scan: days and jobs skip files, the others row groups."""
         conditions = [
             ds.field(name) == value
-            for name in ("model_revision", "prompt_sha256", "job_id", "track_id")
+            for name in ("prompt_sha256", "job_id", "track_id")
             if (value := getattr(self, name)) is not None
         ]
+        if self.model_revision is not None:
+            conditions.append(ds.field("model_revision").isin(list(revision_forms(self.model_revision))))
         if self.reference is not None:
             conditions.append((ds.field("theme") == self.reference) | (ds.field("continuation") == self.reference))
         if self.requester is not None:
@@ -96,19 +96,6 @@ class Origin:
         if self.until is not None:
             conditions.append(ds.field("day") <= self.until)
         return reduce(and_, conditions)
-
-
-def prompt_sha256(prompt: str) -> str:
-    """The hash that records have of this prompt, whichever way its accents and line ends are written.
-
-    Raises:
-        InvalidRequest: no track can have this prompt.
-    """
-    try:
-        spec = TrackSpec(prompt=prompt)
-    except ValidationError as error:
-        raise InvalidRequest.of("prompt", prompt, error.errors()[0]["msg"]) from None
-    return hashlib.sha256(spec.prompt.encode()).hexdigest()
 
 
 def deliveries(
@@ -126,6 +113,14 @@ def deliveries(
     tracks = ledger_dataset(ledger_url, storage_options or {}, "tracks")
     for batch in tracks.scanner(columns=list(columns), filter=origin.filter()).to_batches():
         yield from batch.to_pylist()
+
+
+def _revisions(ledger_url: str, storage_options: Mapping[str, Any]) -> set[str]:
+    """The model revisions that any track of a ledger has."""
+    found: set[str] = set()
+    for batch in ledger_dataset(ledger_url, storage_options, "tracks").scanner(["model_revision"]).to_batches():
+        found.update(pc.unique(batch["model_revision"]).to_pylist())
+    return found
 
 
 def _print_ids(found: Iterator[dict[str, Any]], out: TextIO) -> int:
@@ -157,8 +152,15 @@ def _print_table(found: Iterator[dict[str, Any]], out: TextIO) -> int:
             _on_terminal(row["title"] or row["prompt"]),
         )
     if rows:
-        Console(file=out).print(table)
+        _Console(file=out).print(table)
     return len(rows)
+
+
+class _Console(Console):
+    """A console that leaves a broken pipe to who prints."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 def _on_terminal(text: str) -> Text:
@@ -186,6 +188,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         columns = ("track_id",) if arguments.format == "ids" else COLUMNS
         found = deliveries(arguments.ledger, origin, arguments.storage_options, columns)
         count = _PRINT[arguments.format](found, sys.stdout)
+        sys.stdout.flush()
+        if count == 0 and origin.model_revision is not None:
+            revisions_meant(origin.model_revision, _revisions(arguments.ledger, arguments.storage_options))
+    except BrokenPipeError:
+        # Or the interpreter tries again at its end, and says so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except OrchestrionError as error:
         sys.stderr.write(f"lineage: {error}\n")
         return EXIT_UNUSABLE
@@ -198,10 +207,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m batch_jobs.lineage",
         description="Find the tracks that came from something. All conditions must hold; give at least one.",
-        epilog="Exit codes: 0 found, 1 nothing found, 2 unusable arguments or ledger.",
+        epilog="Exit codes: 0 found, 1 nothing found, 2 unusable arguments or ledger, or no track has that revision.",
     )
     parser.add_argument("--ledger", required=True, help="the --out of render_catalog; a folder or fsspec URL")
-    parser.add_argument("--model-revision", metavar="R", help="as records have it")
+    parser.add_argument("--model-revision", metavar="R", help="as records have it, with or without sha256:")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="the whole prompt")
     prompt.add_argument("--prompt-sha256", metavar="H", help="the hash of the prompt, for those who may not read it")

@@ -41,7 +41,7 @@ EARLY_END_SEAMS = ("model.close", "model.checkpoint")
 #: The stages of the pipeline, whatever they are, and the stage that their failures are told of.
 STAGE_SEAMS = {f"stage.{stage.name}": stage.counts_to or "request" for stage in (*ADMISSION, *FINISHING)}
 #: Methods of what the renderer holds.
-STORE_SEAMS = ("store.listing", "store.tombstone", "store.put_blob", "store.publish")
+STORE_SEAMS = ("store.listing", "store.tombstone", "store.announce", "store.put_blob", "store.publish")
 OTHER_SEAMS = ("signer.sign", "recorder.count", "recorder.observe")
 #: Every call that making one track takes, from the look-up to the last count.
 SEAMS = (*MODEL_SEAMS, *STAGE_SEAMS, *STORE_SEAMS, *OTHER_SEAMS)

@@ -102,7 +102,7 @@ class Service:
         self.recorder = PrometheusRecorder(self.registry)
         self.renderer = Renderer(
             models={model.info.name: model},
-            store=TrackStore.open(self.config.store_url),
+            store=TrackStore.open(self.config.store_url, self.config.storage_options),
             signer=signer,
             node=Node("node-1", "local-cpu", "cpu-core", "on-demand", 0.36, "a test"),
             pool="test",

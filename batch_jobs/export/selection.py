@@ -12,7 +12,7 @@ from batch_jobs.export.names import Row
 from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.snapshot import Snapshot
 from orchestrion.errors import InvalidRequest, NotFound
-from orchestrion.storage.track_store import is_track_id
+from orchestrion.tracks.identity import is_track_id
 from orchestrion.tracks.request import AudioFormat
 
 #: What every export needs of a row, beside what its names are made of.
@@ -72,17 +72,3 @@ def selected_rows(
     rows = [row for row in rows if newest[row["track_id"]][1] == row["job_id"]]
     rows.sort(key=lambda row: (row["job_id"], row["line"]))
     return rows[:limit]
-
-
-def stores_of(rows: Iterable[Row], snapshot: Snapshot, ledger_url: str) -> dict[str, str]:
-    """Where the tracks of each job are, as its ledger says it.
-
-    Raises:
-        InvalidRequest: the ledger does not say it of a job.
-    """
-    found = {}
-    for job_id in {row["job_id"] for row in rows}:
-        if job_id not in snapshot.jobs:
-            raise InvalidRequest.of("store", job_id, f"{ledger_url} does not say where this job's tracks are; name it")
-        found[job_id] = snapshot.jobs[job_id].store
-    return found

@@ -72,6 +72,13 @@ TRACKS_SCHEMA: Final = pa.schema(
         _field("waste_usd", pa.float64(), "Its share of the attempts that gave no track.", nullable=True),
         _field("idle_usd", pa.float64(), "Its share of the time that workers were not rendering.", nullable=True),
         _field("total_usd", pa.float64(), "charged_usd + waste_usd + idle_usd.", nullable=True),
+        _field(
+            "withdrawn_at",
+            _MOMENT,
+            "When the track was withdrawn, as its tombstone says; null: it stands, or was not looked for since.",
+            nullable=True,
+        ),
+        _field("withdrawn_reason", pa.string(), "Why, as its tombstone says.", nullable=True),
         *RECORD_SCHEMA,
     ]
 )

@@ -115,6 +115,18 @@ SELECT fsum(cost_usd) AS paid_usd, fsum(cost_usd * dearer) AS on_demand_usd, any
        fsum(cost_usd * dearer) - fsum(cost_usd) - any_value(lost.usd) AS net_saving_usd
 FROM spot, lost;
 
+-- Tracks that were not withdrawn, as far as python -m batch_jobs.mark_withdrawn has marked those that were. The empty
+-- part is for ledgers whose files are all of releases that did not know the column.
+CREATE OR REPLACE TEMP VIEW standing_tracks AS
+FROM (FROM tracks UNION ALL BY NAME SELECT NULL::TIMESTAMPTZ AS withdrawn_at, NULL::VARCHAR AS withdrawn_reason WHERE false)
+WHERE withdrawn_at IS NULL;
+
+-- The others, by reason.
+CREATE OR REPLACE TEMP VIEW withdrawn_by_reason AS
+SELECT withdrawn_reason AS reason, count(DISTINCT track_id) AS tracks, fsum(coalesce(total_usd, charged_usd)) AS usd
+FROM (FROM tracks UNION ALL BY NAME SELECT NULL::TIMESTAMPTZ AS withdrawn_at, NULL::VARCHAR AS withdrawn_reason WHERE false)
+WHERE withdrawn_at IS NOT NULL GROUP BY ALL ORDER BY usd DESC, reason;
+
 -- Rows that failed, as their catalog has them.
 CREATE OR REPLACE TEMP VIEW failed_rows AS
 SELECT job_id, line, row_id, title, reason, stage, transient, message FROM failures ORDER BY job_id, line;

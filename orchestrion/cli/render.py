@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrion.cli.arguments import add_keys, add_store, read, render_config, tell
+from orchestrion.cli.arguments import add_keys, add_storage_options, add_store, read, render_config, tell
 from orchestrion.tracks.spec import TrackSpec
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--" + name, type=Path, metavar="FILE", help=what)
     place = parser.add_mutually_exclusive_group()
     add_store(place)
+    add_storage_options(parser)
     place.add_argument(
         "--server",
         metavar="URL",

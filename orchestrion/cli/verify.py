@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from orchestrion.cli.arguments import absolute, add_store, own_signing_key, read
+from orchestrion.cli.arguments import absolute, add_storage_options, add_store, own_signing_key, read
 from orchestrion.errors import InvalidRequest, NotFound, shown
 from orchestrion.trust.signature import load_trusted_keys, public_key_path
 from orchestrion.trust.signed_record import SignedRecord, verify, verify_record
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     signing_key = own_signing_key()
     parser.add_argument("track", nargs="?", help="Track id in --store.")
     add_store(parser)
+    add_storage_options(parser)
     parser.add_argument("--audio", type=Path, help="Audio file to verify instead of the store's.")
     parser.add_argument("--record", type=Path, help="Signed record (JSON) to verify instead of the store's.")
     parser.add_argument(
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         signed = SignedRecord.from_bytes(read(arguments.record, "record"))
         verify_record(signed, track_id or signed.record.track_id, signed.record.version or 1, keys)
     else:
-        tracks = _stored_tracks(arguments.store, keys)
+        tracks = _stored_tracks(arguments, keys)
         if tombstone := tracks.tombstone(track_id):
             withdrawal = tombstone.withdrawal
             print(f"{track_id}: {withdrawal.describe()} (key {tombstone.signature.key_id})", file=sys.stderr)
@@ -60,18 +61,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.audio is not None:
         audio = read(arguments.audio, "audio")
     else:
-        audio = _stored_tracks(arguments.store, keys).store.get_blob(signed.record.audio_key)
+        audio = _stored_tracks(arguments, keys).store.get_blob(signed.record.audio_key)
     verify(signed, audio, keys)
     print(f"{signed.record.track_id}: audio, record and signature belong together (key {signed.signature.key_id})")
     return 0
 
 
-def _stored_tracks(store: str, keys: dict[str, Ed25519PublicKey]) -> VerifiedTracks:
+def _stored_tracks(arguments: argparse.Namespace, keys: dict[str, Ed25519PublicKey]) -> VerifiedTracks:
     from orchestrion.storage.track_store import TrackStore
     from orchestrion.storage.verified_tracks import VerifiedTracks
     from orchestrion.telemetry.metrics import Uncounted
 
-    return VerifiedTracks(TrackStore.open(absolute(store)), keys, Uncounted())
+    store = TrackStore.open(absolute(arguments.store), arguments.storage_options)
+    return VerifiedTracks(store, keys, Uncounted())
 
 
 def _keys_to_verify_with(arguments: argparse.Namespace) -> dict[str, Ed25519PublicKey]:

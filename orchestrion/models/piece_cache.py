@@ -58,6 +58,11 @@ class PieceCache:
             self._in_progress[piece_id] = piece
         return piece.performance(), False
 
+    def forget(self, piece_id: str) -> None:
+        """Keep a piece no more, because it is given to nobody any more. Any thread may ask."""
+        with self._lock:
+            self._whole.pop(piece_id, None)
+
     def _ended(self, piece_id: str, piece: _Piece) -> None:
         """A piece is whole, broke or was given up."""
         with self._lock:

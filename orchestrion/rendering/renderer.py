@@ -9,6 +9,7 @@ alone, and `Renderer.failed` says what it means.
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from orchestrion.audio.encode import FILE_SUFFIXES
 from orchestrion.audio.mastering import RECIPE_VERSION
 from orchestrion.audio.pcm import Pcm
 from orchestrion.clock import Clock, SystemClock
-from orchestrion.errors import ModelFailed, OnHold, OrchestrionError, as_ours, is_lack_of_memory
+from orchestrion.errors import ModelFailed, OnHold, OrchestrionError, Withdrawn, as_ours, is_lack_of_memory
 from orchestrion.models.piece_cache import PieceCache
 from orchestrion.models.protocol import Conditioning, Generation, MusicModel, Performance, Prepared
 from orchestrion.models.registry import load_models
@@ -48,6 +49,7 @@ from orchestrion.telemetry.metrics import (
 from orchestrion.tracks.identity import piece_id, track_id
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import TrackRequest
+from orchestrion.trust.index_entry import IndexEntry, SignedEntry
 from orchestrion.trust.signing import Signer
 from orchestrion.trust.signing_keys import trusted_keys
 
@@ -184,12 +186,16 @@ class Renderer:
         Raises:
             InvalidRequest: the model is not loaded here, or cannot use a field of the request.
             RightsRefused: the weights' licence forbids the purpose, also for a track that somebody else may have.
-            Withdrawn: the track was taken down.
+            Withdrawn: the track was taken down, or its piece was.
             OnHold: it is made, and a person is to decide about it first.
         """
-        self._suitable_model(request)
-        track_id = self.track_id(request)
-        stored = self.tracks.reusable(track_id)
+        model = self._suitable_model(request)
+        track_id, piece = self.track_id(request), piece_id(request.composition, model.info.revision)
+        try:
+            stored = self.tracks.reusable(track_id, piece)
+        except Withdrawn:
+            self.pieces.forget(piece)
+            raise
         return None if stored is None else Track(track_id, stored.record, stored.version, cache_hit=True)
 
     def track_id(self, request: TrackRequest) -> str:
@@ -375,7 +381,7 @@ class Rendering:
             The track; the failure `on-hold` where it is stored, and a stage wants a person to decide about it first.
 
         Raises:
-            Withdrawn: the track was taken down meanwhile.
+            Withdrawn: the track was taken down meanwhile, or its piece was.
             StoreUnavailable: the store did not take it.
         """
         tracks, signer = self._renderer.tracks, self._renderer.signer
@@ -397,18 +403,31 @@ class Rendering:
         return Track(self.track_id, replace(record, version=version), version, cache_hit=False)
 
     def _put(self) -> tuple[str, str | None]:
-        """Put audio and MIDI into the store, unless the track was taken down; their keys."""
-        # Asked here, before anything is written, and by `publish` once more when all is.
-        self._renderer.tracks.refuse_withdrawn(self.track_id)
-        store, work = self._renderer.store, self._work
-        audio_key = store.put_blob(work.data, FILE_SUFFIXES[self.request.delivery.format])
-        return audio_key, store.put_blob(work.midi, ".mid") if work.midi else None
+        """Put audio and MIDI into the store, unless the track or its piece was taken down; their keys."""
+        renderer, work, composition = self._renderer, self._work, self.request.composition
+        blobs = [(work.data, FILE_SUFFIXES[self.request.delivery.format])]
+        if work.midi:
+            blobs.append((work.midi, ".mid"))
+        entry = IndexEntry(
+            track_id=self.track_id,
+            piece_id=work.piece_id,
+            prompt_sha256=hashlib.sha256(composition.prompt.encode()).hexdigest(),
+            model_revision=self.info.revision,
+            theme=composition.theme,
+            continuation=composition.continuation,
+            blobs=tuple(renderer.store.key_of(data, suffix) for data, suffix in blobs),
+        )
+        renderer.tracks.announce(SignedEntry.sign(entry, renderer.signer))
+        audio_key, *midi_key = (renderer.store.put_blob(data, suffix) for data, suffix in blobs)
+        return audio_key, midi_key[0] if midi_key else None
 
     # ---- its end -----------------------------------------------------------------------------------------------
 
     def fail(self, error: Exception) -> Failure:
         """What `error`, whatever it is, means to those who wait for the track: counted, logged and accounted for."""
         self._account()
+        if isinstance(error, Withdrawn):
+            self._renderer.pieces.forget(self._work.piece_id)
         return self._renderer.failed(error, self._watch.stage_now, self.track_id, self.request.composition.model)
 
     def _account(self) -> None:

@@ -26,8 +26,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import OperationModel
 from botocore.session import Session
 
-from orchestrion.errors import InvalidRequest
+from orchestrion.errors import InvalidRequest, shown
 from orchestrion.storage.folder import ASIDE
+from orchestrion.storage.purged import Purged
 
 #: Seconds to connect, and seconds in which an upload must move on.
 S3_CONNECT_TIMEOUT_S: Final = 10
@@ -94,6 +95,7 @@ class _S3(Protocol):
     def delete_object(self, **arguments: object) -> Mapping[str, Any]: ...
 
     def list_objects_v2(self, **arguments: object) -> Mapping[str, Any]: ...
+    def get_bucket_versioning(self, **arguments: object) -> Mapping[str, Any]: ...
 
     def get_paginator(self, operation_name: str) -> _Pages: ...
 
@@ -147,6 +149,51 @@ class Bucket:
         """DELETE an object; S3 says the same when there was none."""
         with self._s3() as s3:
             s3.delete_object(**self._at(key))
+
+    def purge(self, key: str) -> Purged:
+        """DELETE an object, then every version of it and every mark of its deletion, as far as that is allowed."""
+        was_there = self.exists(key)
+        # First of all nobody finds it any more who does not know a version's id.
+        self.delete(key)
+        try:
+            versions, marks = self._versions(key)
+        except NoSuchBucketError:
+            raise
+        except OSError as error:
+            return Purged(was_there, unknown=self._why_unknown(error))
+        left = []
+        for version in versions:
+            try:
+                self._delete_version(key, version)
+            except OSError as error:
+                left.append(f"{key}?versionId={version} ({shown(str(error))})")
+        if not left:
+            for mark in marks:
+                self._delete_version(key, mark)
+        return Purged(was_there or bool(versions), tuple(left))
+
+    def _versions(self, key: str) -> tuple[list[str], list[str]]:
+        """Ids of all versions of an object, and of the marks of its deletion."""
+        versions: list[str] = []
+        marks: list[str] = []
+        with self._s3() as s3:
+            pages = s3.get_paginator("list_object_versions")
+            # A prefix: other objects' names may begin with this one's.
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + key):
+                for kind, found in (("Versions", versions), ("DeleteMarkers", marks)):
+                    found += [each["VersionId"] for each in page.get(kind, ()) if each["Key"] == self._prefix + key]
+        return versions, marks
+
+    def _delete_version(self, key: str, version: str) -> None:
+        with self._s3() as s3:
+            s3.delete_object(**self._at(key), VersionId=version)
+
+    def _why_unknown(self, error: OSError) -> str:
+        """Why it is not known what is left, where `error` is why versions cannot be listed; "" if there are none."""
+        with suppress(OSError), self._s3() as s3:
+            if "Status" not in s3.get_bucket_versioning(Bucket=self._bucket):
+                return ""
+        return f"versions of the bucket's objects cannot be listed: {shown(str(error))}"
 
     def read(self, key: str) -> bytes:
         """GET an object."""

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from orchestrion.storage.purged import Purged
+
 #: Where unfinished files lie, below the folder; and where they lie in one that people look into.
 ASIDE: Final = "tmp"
 HIDDEN_ASIDE: Final = ".orchestrion/tmp"
@@ -52,9 +54,21 @@ class Folder:
 
     def create(self, key: str, data: bytes) -> bool:
         """Link the finished file to its name, which fails if there is one."""
+        if not data:
+            return self._create_empty(key)
         with self._aside(data) as (tmp, aside), self._place(key, make=True) as (folder, name):
             try:
                 os.link(aside, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            except FileExistsError:
+                return False
+            os.fsync(folder)
+        return True
+
+    def _create_empty(self, key: str) -> bool:
+        """The same of a file that is whole as soon as it has its name."""
+        with self._place(key, make=True) as (folder, name):
+            try:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder))
             except FileExistsError:
                 return False
             os.fsync(folder)
@@ -89,6 +103,12 @@ class Folder:
         with suppress(FileNotFoundError), self._place(key) as (folder, name):
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
+
+    def purge(self, key: str) -> Purged:
+        """The same; a folder keeps no versions."""
+        was_there = self.exists(key)
+        self.delete(key)
+        return Purged(was_there)
 
     def read(self, key: str) -> bytes:
         """All of a file."""

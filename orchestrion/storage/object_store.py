@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed, shown
 from orchestrion.storage.folder import ASIDE, HIDDEN_ASIDE, Folder, NotPlainError
+from orchestrion.storage.purged import Purged
 
 _BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/(?!\.\.)[A-Za-z0-9._=-]*)*)")
 
@@ -104,6 +105,14 @@ class Objects:
         with self._errors(key):
             self._check_writable()
             self._backend.delete(key)
+
+    def purge(self, key: str) -> Purged:
+        """Remove an object for good: in a bucket that keeps versions, every version of it, as far as that is allowed.
+
+        An object that was deleted before may have versions still; they are removed, too.
+        """
+        with self._errors(key):
+            return self._backend.purge(key)
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
         """All bytes of an object.
@@ -244,6 +253,8 @@ class _Backend(Protocol):
     def replace(self, key: str, data: bytes) -> None: ...
 
     def delete(self, key: str) -> None: ...
+
+    def purge(self, key: str) -> Purged: ...
 
     def read(self, key: str) -> bytes: ...
 

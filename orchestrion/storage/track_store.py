@@ -3,6 +3,8 @@
     blobs/<2 hex>/<sha256>.<suffix>                audio, MIDI and uploads, named by what is in them
     tracks/<2 characters>/<track id>/<version>.json  a track exists once its record does
     tracks/<2 characters>/<track id>/withdrawn.json  and is gone once its tombstone is there; the records stay
+    pieces/<2 characters>/<piece id>/withdrawn.json  no track is made of a piece whose tombstone is there
+    index/…                                        which tracks a piece has and a blob is of (`track_index`)
     uploads/<day>/<sha256>-<bytes>                   marks of uploads that expire (`upload_retention`)
     tmp/                                             (folders only) files being written; old ones may be deleted
 
@@ -26,6 +28,10 @@ from typing import Any, Final
 from orchestrion.errors import InvalidRequest, NotFound, VerificationFailed, shown
 from orchestrion.storage.block_digests import BlockDigests
 from orchestrion.storage.object_store import Objects
+from orchestrion.storage.purged import Purged
+from orchestrion.storage.track_index import IndexedTrack, TrackIndex
+from orchestrion.tracks.identity import is_piece_id, is_track_id
+from orchestrion.trust.index_entry import IndexEntry
 from orchestrion.trust.signature import MAX_ENVELOPE_BYTES
 
 logger = logging.getLogger(__name__)
@@ -35,7 +41,6 @@ MAX_VERSION: Final = 999_999
 
 _BLOB_KEY = re.compile(r"blobs/(?P<shard>[0-9a-f]{2})/(?P<sha256>(?P=shard)[0-9a-f]{62})\.[a-z0-9]{1,8}")
 _SUFFIX = re.compile(r"\.?([a-z0-9]{1,8})")
-_TRACK_ID = re.compile(r"trk_[a-z2-7]{32}")
 _TRACK_FILE = re.compile(
     r"tracks/[a-z2-7]{2}/(?P<track_id>trk_[a-z2-7]{32})/((?P<version>[0-9]{6})|(?P<tombstone>withdrawn))\.json"
 )
@@ -58,6 +63,7 @@ class TrackStore:
         self.url = objects.url
         self._objects = objects
         self._digests = BlockDigests(objects)
+        self.index = TrackIndex(objects)
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> TrackStore:
@@ -85,10 +91,15 @@ class TrackStore:
             data: the whole content.
             suffix: of the file name, "flac" or ".flac": 1 to 8 lower-case letters and digits.
         """
+        return self._put(data, self.key_of(data, suffix))
+
+    @staticmethod
+    def key_of(data: bytes, suffix: str) -> str:
+        """The key that `put_blob` would give."""
         match = _SUFFIX.fullmatch(suffix)
         if match is None:
             raise InvalidRequest.of("suffix", suffix, "must be 1 to 8 lower-case letters or digits, e.g. 'flac'")
-        return self._put(data, match[1])
+        return _blob_key(hashlib.sha256(data).hexdigest(), match[1])
 
     def get_blob(self, key: str) -> bytes:
         """The bytes under `key`, checked against the hash in it.
@@ -119,11 +130,10 @@ class TrackStore:
         _blob_sha256(key)
         return self._objects.exists(key)
 
-    def delete_blob(self, key: str) -> bool:
-        """Remove a blob, whatever names it: `takedown` is where that is looked at. Returns whether it was there."""
-        was_there = self.has_blob(key)
-        self._objects.delete(key)
-        return was_there
+    def delete_blob(self, key: str) -> Purged:
+        """Remove a blob with all its versions, whatever names it: `takedown` is where that is looked at."""
+        _blob_sha256(key)
+        return self._objects.purge(key)
 
     def check_blob(self, key: str) -> int:
         """The size of a blob in bytes, once all of it is known to be what was written.
@@ -155,7 +165,7 @@ class TrackStore:
 
     def put_theme(self, data: bytes) -> str:
         """Keep a theme or a continuation; returns the reference that a request names it by, "sha256:<hex>"."""
-        return "sha256:" + _blob_sha256(self._put(data, "theme"))
+        return "sha256:" + _blob_sha256(self._put(data, self.key_of(data, "theme")))
 
     def theme(self, ref: str) -> bytes:
         """The bytes of a theme or a continuation.
@@ -176,7 +186,25 @@ class TrackStore:
     def delete_theme(self, ref: str) -> bool:
         """Remove a theme or a continuation. Returns whether it was there."""
         match = _THEME_REF.fullmatch(ref)
-        return match is not None and self.delete_blob(_blob_key(match["sha256"], "theme"))
+        if match is None:
+            return False
+        key = _blob_key(match["sha256"], "theme")
+        was_there = self.has_blob(key)
+        self._objects.delete(key)
+        return was_there
+
+    def announce(self, entry: IndexEntry, envelope: bytes) -> None:
+        """Put a track into the index, which comes before its record; one that is there stays as it is."""
+        self.index.add(entry, envelope)
+
+    def tracks_of_piece(self, piece_id: str) -> list[IndexedTrack]:
+        """The tracks that the index has of a piece."""
+        return self.index.of_piece(piece_id)
+
+    def tracks_with_blob(self, key: str) -> set[str]:
+        """Ids of the tracks that the index has of a blob."""
+        _blob_sha256(key)
+        return self.index.with_blob(key)
 
     def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:
         """Add a record to a track. Its blobs must be in the store.
@@ -243,28 +271,27 @@ class TrackStore:
         """Remove one record, so that the track is rendered again: only for a record whose audio is lost."""
         self._objects.delete(_record_key(track_id, version))
 
-    def tombstone(self, track_id: str) -> bytes | None:
-        """What lies in the place of a track's tombstone; None if nothing does.
+    def tombstone(self, subject: str) -> bytes | None:
+        """What lies in the place of the tombstone of a track or of a piece; None if nothing does.
 
         Raises:
             VerificationFailed: it is larger than a tombstone can be, or no plain file.
         """
-        key = _tombstone_key(track_id)
+        key = _tombstone_key(subject)
         try:
             return self._objects.read(key, at_most=MAX_ENVELOPE_BYTES)
         except NotFound:
             return None
 
-    def create_tombstone(self, track_id: str, tombstone: bytes) -> bool:
+    def create_tombstone(self, subject: str, tombstone: bytes) -> bool:
         """Put a tombstone there unless something is; returns whether it was put there."""
-        return self._objects.create(_tombstone_key(track_id), tombstone)
+        return self._objects.create(_tombstone_key(subject), tombstone)
 
-    def replace_tombstone(self, track_id: str, tombstone: bytes) -> None:
+    def replace_tombstone(self, subject: str, tombstone: bytes) -> None:
         """Put a tombstone in the place of something that is none."""
-        self._objects.replace(_tombstone_key(track_id), tombstone)
+        self._objects.replace(_tombstone_key(subject), tombstone)
 
-    def _put(self, data: bytes, suffix: str) -> str:
-        key = _blob_key(hashlib.sha256(data).hexdigest(), suffix)
+    def _put(self, data: bytes, key: str) -> str:
         if self._objects.exists(key) or not self._objects.create(key, data):
             try:
                 is_whole = self._objects.read(key, at_most=len(data)) == data
@@ -274,11 +301,6 @@ class TrackStore:
                 logger.warning("%s: %s was not what its name says; it is written anew", self.url, key)
                 self._objects.replace(key, data)
         return key
-
-
-def is_track_id(text: str) -> bool:
-    """Whether a track could have this id."""
-    return _TRACK_ID.fullmatch(text) is not None
 
 
 def _blob_key(sha256: str, suffix: str) -> str:
@@ -303,8 +325,9 @@ def _record_key(track_id: str, version: int) -> str:
     return f"{_track_folder(track_id)}/{version:06d}.json"
 
 
-def _tombstone_key(track_id: str) -> str:
-    return f"{_track_folder(track_id)}/withdrawn.json"
+def _tombstone_key(subject: str) -> str:
+    folder = f"pieces/{subject[4:6]}/{subject}" if is_piece_id(subject) else _track_folder(subject)
+    return f"{folder}/withdrawn.json"
 
 
 def _track_files(keys: list[str]) -> Iterator[re.Match[str]]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion.errors import NotFound, OnHold, VerificationFailed, Withdrawn
+from orchestrion.storage.track_index import IndexedTrack
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import UNVERIFIED, Recorder
+from orchestrion.tracks.identity import is_piece_id
 from orchestrion.tracks.record import TrackRecord
+from orchestrion.trust.index_entry import SignedEntry, verify_whole_index
 from orchestrion.trust.signed_record import SignedRecord, verify_record
 from orchestrion.trust.tombstone import Tombstone
 
@@ -82,18 +84,21 @@ class VerifiedTracks:
             raise OnHold.of(track_id)
         return found
 
-    def reusable(self, track_id: str) -> StoredTrack | None:
+    def reusable(self, track_id: str, piece_id: str) -> StoredTrack | None:
         """The newest record of a track that would be rendered otherwise; None also if it does not verify.
 
         Raises:
-            Withdrawn: the track was taken down.
+            Withdrawn: the track was taken down, or it is not there and the piece that it would be made of was.
             OnHold: it is made, and a person is to decide about it first.
         """
-        try:
-            return self.newest(track_id)
-        except (NotFound, VerificationFailed):
-            # Gone since it was listed, or not signed by a trusted key, which is in the log by now.
-            return None
+        found = None
+        # Gone since it was listed, or not signed by a trusted key, which is in the log by now.
+        with suppress(NotFound, VerificationFailed):
+            found = self.newest(track_id)
+        if found is None:
+            # What is there of a withdrawn piece has a tombstone of its own: only here is another request made.
+            self.refuse_withdrawn(piece_id)
+        return found
 
     def version(self, track_id: str, version: int) -> StoredTrack:
         """One record of a track, also if the track was taken down or is on hold: the record is evidence.
@@ -123,8 +128,23 @@ class VerifiedTracks:
             logger.warning("%s, version %d, does not count: %s", track_id, version, error)
             raise VerificationFailed(f"{track_id}, version {version}: {error}") from error
 
+    def announce(self, signed: SignedEntry) -> None:
+        """Say in the index that a track is about to be stored, unless it is withdrawn: before its blobs and its record.
+
+        Raises:
+            Withdrawn: the track or its piece was taken down.
+        """
+        entry = signed.entry
+        self.store.announce(entry, signed.to_bytes())
+        # A takedown of the piece writes its tombstone and then lists the piece's tracks. Looking here only after the
+        # track can be listed, at least one of the two sees the other; and so again in `publish`, for the track's own.
+        self.refuse_withdrawn(entry.track_id)
+        self.refuse_withdrawn(entry.piece_id)
+
     def publish(self, track_id: str, record_for: Callable[[int], bytes]) -> int:
         """Make a record the newest of its track, which makes the track visible; see `TrackStore.publish`.
+
+        The track must have been announced: one that is not in the index is out of reach of a takedown of its piece.
 
         Raises:
             Withdrawn: the track was taken down, maybe while this call ran. The record is kept: by it a takedown that is
@@ -136,55 +156,72 @@ class VerifiedTracks:
         self.refuse_withdrawn(track_id)
         return version
 
-    def refuse_withdrawn(self, track_id: str) -> None:
-        """Do nothing, unless the track was taken down.
+    def refuse_withdrawn(self, subject: str) -> None:
+        """Do nothing, unless this track, or this piece, was taken down.
 
         Raises:
             Withdrawn: it was.
         """
-        if self.tombstone(track_id) is not None:
-            raise Withdrawn(f"{track_id} was withdrawn and is not made again; ask for another, e.g. with another seed")
+        if self.tombstone(subject) is not None:
+            every_form = " in every form" if is_piece_id(subject) else ""
+            raise Withdrawn(
+                f"{subject} was withdrawn{every_form} and is not made again; ask for another, e.g. with another seed"
+            )
 
-    def tombstone(self, track_id: str) -> Tombstone | None:
-        """The tombstone of a track that was taken down; None of any other, and if what lies there does not verify."""
+    def tombstone(self, subject: str) -> Tombstone | None:
+        """The tombstone of a track or piece that was taken down; None of any other, and if what lies there is none."""
         try:
-            envelope = self.store.tombstone(track_id)
+            envelope = self.store.tombstone(subject)
             if envelope is None:
                 return None
             tombstone = Tombstone.from_bytes(envelope)
-            tombstone.verify(track_id, self.trusted_keys)
+            tombstone.verify(subject, self.trusted_keys)
         except VerificationFailed as error:
             self._recorder.count(UNVERIFIED, kind="tombstone")
-            logger.warning("%s is not withdrawn by what lies in its tombstone's place: %s", track_id, error)
+            logger.warning("%s is not withdrawn by what lies in its tombstone's place: %s", subject, error)
             return None
         return tombstone
 
-    def withdraw(self, track_id: str, tombstone: Tombstone) -> Tombstone:
-        """Take a track down for good, there or not: from now on every way to it raises Withdrawn. Its blobs stay.
+    def withdraw(self, tombstone: Tombstone) -> Tombstone:
+        """Take a track or a piece down for good, there or not.
+
+        From now on every way to the track raises Withdrawn, and so does each request that would make another of the
+        piece. What tracks a piece has already, and what blobs, `takedown` knows.
 
         Returns:
             The tombstone that stands: the first one that verifies.
         """
-        data = tombstone.to_bytes()
-        if self.store.create_tombstone(track_id, data):
+        subject, data = tombstone.withdrawal.subject, tombstone.to_bytes()
+        if self.store.create_tombstone(subject, data):
             return tombstone
-        standing = self.tombstone(track_id)
+        standing = self.tombstone(subject)
         if standing is None:
-            self.store.replace_tombstone(track_id, data)
+            self.store.replace_tombstone(subject, data)
         return standing or tombstone
 
-    def standing(self, executor: Executor) -> list[RecordId]:
-        """Every record of every track that was not taken down, by one listing. The records are not verified.
+    def entry(self, track: IndexedTrack) -> SignedEntry | None:
+        """The signed entry of a track that the index lists; None if what lies there does not verify."""
+        try:
+            signed = SignedEntry.from_bytes(self.store.index.envelope(track))
+            signed.verify(track.track_id, track.piece_id, self.trusted_keys)
+        except NotFound:
+            return None
+        except VerificationFailed as error:
+            self._recorder.count(UNVERIFIED, kind="index")
+            logger.warning("the index does not count for %s of %s: %s", track.track_id, track.piece_id, error)
+            return None
+        return signed
 
-        `executor` reads the tombstones.
-        """
-        listings = self.store.listings()
-        suspects = [track_id for track_id, listing in listings.items() if listing.has_tombstone]
-        tombstones = executor.map(self.tombstone, suspects)
-        withdrawn = {track_id for track_id, found in zip(suspects, tombstones, strict=True) if found is not None}
-        return [
-            (track_id, version)
-            for track_id, listing in listings.items()
-            if track_id not in withdrawn
-            for version in listing.versions
-        ]
+    @property
+    def index_is_whole(self) -> bool:
+        """Whether a trusted key says that every track of the store is in its index."""
+        statement = self.store.index.whole()
+        if statement is None:
+            return False
+        try:
+            verify_whole_index(statement, self.trusted_keys)
+        except VerificationFailed as error:
+            self._recorder.count(UNVERIFIED, kind="index")
+            logger.warning("the index of %s is not taken for whole: %s", self.store.url, error)
+            return False
+        return True

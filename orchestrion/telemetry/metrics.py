@@ -100,7 +100,7 @@ UNVERIFIED: Final = Metric(
     "orchestrion_unverified_total",
     "counter",
     "objects",
-    "Records and tombstones in the store that no trusted key has signed for their track: somebody else writes there.",
+    "Records, tombstones and index entries in the store that no trusted key has signed: somebody else writes there.",
     ("kind",),
 )
 

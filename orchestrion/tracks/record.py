@@ -353,7 +353,7 @@ def _read_optional_float(value: object, name: str) -> float | None:
     return None if value is None else _read_float(value, name)
 
 
-def _read_list(read: Callable[[object, str], _Item]) -> Callable[[object, str], tuple[_Item, ...]]:
+def read_list(read: Callable[[object, str], _Item]) -> Callable[[object, str], tuple[_Item, ...]]:
     """The reader of a list each of whose items `read` reads."""
 
     def read_all(value: object, name: str) -> tuple[_Item, ...]:
@@ -393,8 +393,8 @@ _READERS: Final[dict[object, Callable[[object, str], object]]] = {
     float: _read_float,
     bool: _read_bool,
     Mapping[str, str]: _read_choices,
-    tuple[Finding, ...]: _read_list(_read_finding),
-    tuple[Attestation, ...]: _read_list(_read_attestation),
+    tuple[Finding, ...]: read_list(_read_finding),
+    tuple[Attestation, ...]: read_list(_read_attestation),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
@@ -89,8 +90,7 @@ class Composition:
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide what the model makes, as JSON values."""
-        values = self.values()
-        return {name: value for name, value in values.items() if value is not None or name not in _LATER_CONTROLS}
+        return determining(self.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,11 @@ class TrackRequest:
     def determinants(self) -> dict[str, Any]:
         """The fields that decide how the audio sounds, as JSON values."""
         return self.composition.determinants() | self.delivery.values()
+
+
+def determining(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a composition's values that are part of an identity."""
+    return {name: value for name, value in values.items() if value is not None or name not in _LATER_CONTROLS}
 
 
 COMPOSITION_FIELDS: Final = tuple(field.name for field in fields(Composition))

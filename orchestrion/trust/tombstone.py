@@ -1,4 +1,4 @@
-"""A tombstone: a track is withdrawn, by whom and why, signed like a record. `takedown` writes them."""
+"""A tombstone: a track or a piece is withdrawn, by whom and why, signed like a record. `takedown` writes them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrion.errors import VerificationFailed, shown
+from orchestrion.tracks.identity import is_piece_id
 from orchestrion.tracks.record import exactly
 from orchestrion.trust.signature import Signature, read_envelope
 from orchestrion.trust.signing import Signer
@@ -21,7 +22,8 @@ SCHEMA_VERSION: Final = 1
 class Withdrawal:
     """What a tombstone says. An answer to a request for the track tells neither the reason nor the actor."""
 
-    track_id: str
+    #: Of a track; or of a piece, and so of every track that is made of it or would be.
+    subject: str
     #: Why, in one line.
     reason: str
     #: Who decided it.
@@ -62,24 +64,29 @@ class Tombstone:
     @classmethod
     def _parse(cls, value: object) -> Tombstone:
         envelope = exactly(value, {"withdrawal", "signature"}, "the envelope")
-        names = {"schema_version", "track_id", "reason", "actor", "withdrawn_at"}
+        of_a_piece = isinstance(envelope["withdrawal"], dict) and "piece_id" in envelope["withdrawal"]
+        kind = "piece_id" if of_a_piece else "track_id"
+        names = {"schema_version", kind, "reason", "actor", "withdrawn_at"}
         values = dict(exactly(envelope["withdrawal"], names, "the withdrawal"))
         if (version := values.pop("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {shown(version)}, this release knows {SCHEMA_VERSION}")
         if wrong := sorted(name for name, text in values.items() if not isinstance(text, str)):
             raise ValueError(f"{', '.join(wrong)} is not text")
-        return cls(Withdrawal(**values), Signature.from_json(envelope["signature"]))
+        return cls(Withdrawal(subject=values.pop(kind), **values), Signature.from_json(envelope["signature"]))
 
-    def verify(self, track_id: str, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
-        """Check that a trusted key signed it, and for this track; see `signature.load_trusted_keys`.
+    def verify(self, subject: str, trusted_keys: Mapping[str, Ed25519PublicKey]) -> None:
+        """Check that a trusted key signed it, and for this track or piece; see `signature.load_trusted_keys`.
 
         Raises:
-            VerificationFailed: saying which of track, key and signature does not fit.
+            VerificationFailed: saying which of subject, key and signature does not fit.
         """
-        if self.withdrawal.track_id != track_id:
-            raise VerificationFailed(f"the tombstone of {track_id} is that of {shown(self.withdrawal.track_id)}")
+        if self.withdrawal.subject != subject:
+            raise VerificationFailed(f"the tombstone of {subject} is that of {shown(self.withdrawal.subject)}")
         self.signature.check(rfc8785.dumps(_signed_values(self.withdrawal)), trusted_keys)
 
 
 def _signed_values(withdrawal: Withdrawal) -> dict[str, Any]:
-    return asdict(withdrawal) | {"schema_version": SCHEMA_VERSION}
+    values = asdict(withdrawal) | {"schema_version": SCHEMA_VERSION}
+    # The name tells the kinds apart. What is signed of a track is what earlier releases sign.
+    values["piece_id" if is_piece_id(withdrawal.subject) else "track_id"] = values.pop("subject")
+    return values

@@ -25,7 +25,7 @@ from orchestrion.models.protocol import ModelInfo
 from orchestrion.models.registry import public_name
 from orchestrion.rendering.admission import Pool, Priority, batch_is_warm, pools_for
 from orchestrion.rendering.suitability import named_model, refuse_unsuitable
-from orchestrion.storage.track_store import TrackStore, is_track_id
+from orchestrion.storage.track_store import TrackStore
 from orchestrion.storage.verified_tracks import StoredTrack, VerifiedTracks
 from orchestrion.telemetry.metrics import (
     CACHE_HITS,
@@ -38,7 +38,7 @@ from orchestrion.telemetry.metrics import (
     TolerantRecorder,
     model_label,
 )
-from orchestrion.tracks.identity import track_id
+from orchestrion.tracks.identity import is_track_id, piece_id, track_id
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.record import TrackRecord
 from orchestrion.tracks.request import TrackRequest
@@ -229,7 +229,8 @@ class Ingress:
             info = named_model(request, models)
             refuse_unsuitable(request, info)
             wanted = track_id(request, info.revision, RECIPE_VERSION)
-            found = await self.reading(partial(self.tracks.reusable, wanted))
+            piece = piece_id(request.composition, info.revision)
+            found = await self.reading(partial(self.tracks.reusable, wanted, piece))
         except OrchestrionError as error:
             self._count(FAILURES, request, pool, reason=code_of(error))
             self._count(REQUESTS, request, pool, outcome="failed")

@@ -45,8 +45,9 @@ def test_a_track_that_is_taken_down_is_not_made_again_and_verify_says_why(here, 
     why = ("--reason", "claim 17", "--actor", "ann")
 
     assert main(["takedown", track_id, *why]) == 0
-    [line] = capsys.readouterr().out.splitlines()
+    line, piece = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{track_id}: withdrawn on 2") and line.endswith("by ann: claim 17; 2 files deleted")
+    assert piece.startswith("pce_") and piece.endswith("claim 17; with 1 track, and no other is made of it")
     assert list((here / "out" / "store" / "blobs").glob("*/*")) == []
 
     code, complaint = render(capsys)
@@ -55,7 +56,7 @@ def test_a_track_that_is_taken_down_is_not_made_again_and_verify_says_why(here, 
     assert "by ann: claim 17 (key " in capsys.readouterr().err
 
     assert main(["takedown", "--from", "ids.txt", "--reason", "another", "--actor", "bob"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, _ = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{absent}: withdrawn on ") and first.endswith(
         "another; there was no such track, and there will be none"
     )
@@ -71,7 +72,12 @@ def test_a_track_that_is_taken_down_is_not_made_again_and_verify_says_why(here, 
         (["render", "piano", "--theme", "no-such.mid"], "theme: cannot be read"),
         (["render", "piano", "--continuation", "no-such.wav"], "continuation: cannot be read"),
         (["render", "piano", "--guidance", "4"], "guidance: composer cannot follow this"),
-        (["takedown", "--reason", "x", "--actor", "y"], "TRACK_ID: give track ids"),
+        (["takedown", "--reason", "x", "--actor", "y"], "ID: give ids"),
+        (["takedown", "--actor", "y", "trk_" + "a" * 32], "--reason: is needed"),
+        (["takedown", "--requester", "ann", "trk_" + "a" * 32], "--requester: give ids or conditions"),
+        (["takedown", "--reindex", "trk_" + "a" * 32], "--reindex: withdraws nothing"),
+        (["takedown", "--dry-run", "--reference", "theme.mid"], "reference: is not sha256:"),
+        (["takedown", "--dry-run", "--model-revision", "4f1c"], "model_revision: is the revision of no track"),
         (["takedown", "--reason", "", "--actor", "y", "trk_1"], "reason: must be one line"),
         (["takedown", "--reason", "x", "--actor", "y", "--from", "no-such.txt"], "--from: cannot be read"),
         (["takedown", "--reason", "x", "--actor", "y", "trk_" + "a" * 32], "make a key with: orchestrion signing init"),

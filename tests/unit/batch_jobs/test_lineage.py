@@ -1,14 +1,18 @@
 """Which tracks came from what, against a plain search of the same rows; and the command as another command reads it."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import date
 
 import pyarrow.dataset as ds
 import pytest
 
 from batch_jobs.ledger.dataset import ledger_dataset
-from batch_jobs.lineage import Origin, deliveries, main, prompt_sha256
+from batch_jobs.lineage import Origin, deliveries, main
 from orchestrion.errors import InvalidRequest
+from orchestrion.storage.selection import prompt_sha256
 from tests.unit.batch_jobs.sample_ledger import HOSTILE, REFERENCES, sample  # noqa: F401 (fixture)
 
 THEME, CONTINUATION = REFERENCES
@@ -22,6 +26,7 @@ def day(row):
     "origin, matches",
     [
         (Origin(model_revision="r1"), lambda row: row["model_revision"] == "r1"),
+        (Origin(model_revision="sha256:r1"), lambda row: row["model_revision"] == "r1"),
         (Origin(prompt_sha256=prompt_sha256(HOSTILE)), lambda row: row["prompt"] == HOSTILE),
         (Origin(reference=THEME), lambda row: row["theme"] == THEME),
         (Origin(reference=CONTINUATION), lambda row: row["continuation"] == CONTINUATION),
@@ -100,6 +105,17 @@ def test_nothing_found_is_exit_code_1_and_prints_nothing(sample, capsys):  # noq
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("form", ["ids", "jsonl", "table"])
+def test_whoever_reads_only_the_head_ends_it_quietly(sample, form):  # noqa: F811
+    command = [sys.executable, "-m", "batch_jobs.lineage", "--ledger", sample.url, "--since", "2000-01-01"]
+    reader, writer = os.pipe()
+    os.close(reader)  # As of `head`, which has ended.
+    with os.fdopen(writer, "wb") as out:
+        done = subprocess.run([*command, "--format", form], stdout=out, stderr=subprocess.PIPE, text=True)
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -108,6 +124,7 @@ def test_nothing_found_is_exit_code_1_and_prints_nothing(sample, capsys):  # noq
         (["--reference", "theme.mid"], "sha256:"),
         (["--since", "2026-02-01", "--until", "2026-01-01"], "is before --since"),
         (["--prompt", " "], "prompt"),
+        (["--model-revision", "r3"], "is the revision of no track; the nearest are r2, r1"),
     ],
 )
 def test_what_no_track_can_have_come_from_is_exit_code_2(sample, capsys, arguments, said):  # noqa: F811

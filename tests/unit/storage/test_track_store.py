@@ -14,6 +14,7 @@ import pytest
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.storage.block_digests import BLOCK_BYTES, BLOCKS_AT_ONCE
 from orchestrion.storage.object_store import Objects
+from orchestrion.storage.purged import Purged
 from orchestrion.storage.track_store import MAX_VERSION, Listing, TrackStore
 
 TRACK = "trk_" + "ab2" * 10 + "cd"
@@ -113,7 +114,7 @@ class StoreContract:
     def test_no_key_or_id_is_a_way_out_of_the_store(self, store, trick):
         reads = (
             store.get_blob, store.blob_size, store.check_blob, lambda key: store.read_range(key, 0, 1), store.theme,
-            store.has_blob,
+            store.has_blob, store.tracks_with_blob,
         )  # fmt: skip
         tracks = (
             store.listing,
@@ -198,7 +199,9 @@ class StoreContract:
     def test_a_deleted_blob_is_gone_and_can_be_put_again(self, store):
         key = store.put_blob(b"music", "flac")
 
-        assert (store.delete_blob(key), store.has_blob(key), store.delete_blob(key)) == (True, False, False)
+        assert (store.delete_blob(key), store.has_blob(key), store.delete_blob(key)) == (
+            Purged(was_there=True), False, Purged(was_there=False),
+        )  # fmt: skip
 
         assert store.put_blob(b"music", "flac") == key
         assert store.get_blob(key) == b"music"
