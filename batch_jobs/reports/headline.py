@@ -73,9 +73,14 @@ def headline(report: CostReport) -> Headline:
     """The headline of a report."""
     totals = report.totals
     if not totals["machines"]:
-        unknown = "no job has been settled"
-        words = ("bill", "carried", "unallocated", "per audio minute", "per kept track")
-        return Headline(*(Figure(word, "–", unknown) for word in words), _dearest_style(report))
+        return Headline(
+            bill=_not_settled("bill"),
+            carried=_not_settled("carried"),
+            unallocated=_not_settled("unallocated"),
+            per_audio_minute=_not_settled("per audio minute"),
+            per_kept_track=_not_settled("per kept track"),
+            dearest_style=_dearest_style(report),
+        )
     bill, carried, unallocated = column_of_usd([totals[n] for n in ("bill_usd", "billed_usd", "unallocated_usd")])
     kept = f"bill ÷ {counted(totals['kept_tracks'], 'rendered track')}"
     if totals["withdrawn_tracks"]:
@@ -119,6 +124,10 @@ def dearest_style(report: CostReport) -> Mapping[str, Any] | None:
 def hours(count: float) -> str:
     """Hours of machines: "51.2 hours", "0.034 hours"."""
     return f"{count:,.1f} hours" if count >= 10 else f"{count:.3g} hours"
+
+
+def _not_settled(word: str) -> Figure:
+    return Figure(word, "–", "no job has been settled")
 
 
 def _dearest_style(report: CostReport) -> Figure:

@@ -282,7 +282,7 @@ def _spot(report: CostReport) -> Table:
         "net saving": "net_saving_usd",
     }
     amounts = column_of_usd([spot[name] for name in names.values()])
-    rows = list(zip(names, amounts, strict=True))
+    rows: list[tuple[str, ...]] = list(zip(names, amounts, strict=True))
     return Table("spot", "Spot savings", f"{spot_line(spot)}.", ("", "USD"), rows)
 
 

@@ -154,8 +154,8 @@ def test_names_of_any_kind_and_idle_time_below_nothing_break_nothing(browser, tm
 @pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["1280", "390"])
 def test_one_track_with_endless_names_is_a_page_too(browser, tmp_path, size):
     endless = "Donaudampfschifffahrtsgesellschaft" * 40
-    names = dict.fromkeys(("title", "prompt", "style", "model", "requested_by", "job_id", "pool", "market"), endless)
-    one = any_row(TRACKS_SCHEMA, **names, line=1, duration_s=3.0, charged_usd=3e-6, cost_usd=3e-6)
+    names = dict.fromkeys(("title", "prompt", "style", "model", "requested_by", "pool", "market"), endless)
+    one = any_row(TRACKS_SCHEMA, **names, job_id="job-1", line=1, duration_s=3.0, charged_usd=3e-6, cost_usd=3e-6)
     write(tmp_path / "ledger", {"tracks": [one]})
     page = write_report(str(tmp_path / "ledger"), tmp_path / "report", Console(quiet=True))
 

@@ -170,7 +170,8 @@ def changed(url, tracks):
 def test_tracks_that_were_withdrawn_are_not_kept(tmp_path, tables):
     url = realistic_ledger(tmp_path / "ledger")
     marked = """
-        SELECT COLUMNS(lambda name: name NOT LIKE 'withdrawn%'), CASE WHEN line % 10 = 0 THEN settled_at END AS withdrawn_at,
+        SELECT COLUMNS(lambda name: name NOT LIKE 'withdrawn%'),
+               CASE WHEN line % 10 = 0 THEN settled_at END AS withdrawn_at,
                CASE WHEN line % 20 = 0 THEN 'a claim' WHEN line % 10 = 0 THEN 'a mistake' END AS withdrawn_reason
         FROM all_tracks
     """
