@@ -1,7 +1,7 @@
 """What a ledger cost: `python -m batch_jobs.cost_report --ledger out/catalog --report out/report`.
 
-Reads the Parquet of catalog jobs with DuckDB and writes tables to the terminal, to CSV and Parquet, and one HTML page
-that needs nothing else. `reports/costs.py` says what the figures mean.
+Reads the Parquet of catalog jobs with DuckDB and writes the same figures to the terminal, to CSV and Parquet, and to
+one HTML page that needs nothing else. `reports/costs.py` says what the figures mean.
 
 Exit codes: 0 the report is written · 2 there is nothing to report on, or a price is missing.
 """
@@ -22,14 +22,26 @@ from rich.console import Console
 from rich.text import Text
 
 from batch_jobs.ledger.manifests import read_snapshot
-from batch_jobs.reports.costs import FAILED_ROWS_SCHEMA, MONEY, WhatIf, cost_report, failed_rows
+from batch_jobs.reports.costs import BILL, FAILED_ROWS_SCHEMA, MONEY, WhatIf, cost_report, failed_rows
 from batch_jobs.reports.csv_files import write_csv
-from batch_jobs.reports.page import report_page
+from batch_jobs.reports.headline import SUMMARY_SCHEMA, summary_row
 from batch_jobs.reports.terminal import print_report
 from orchestrion.accounting.cost import PriceTable
 from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import OrchestrionError
 
+#: What is written beside the page.
+FILES: Final = (
+    "summary.csv",
+    "summary.parquet",
+    "costs.csv",
+    "costs.parquet",
+    "bill_over_time.csv",
+    "waste.csv",
+    "waste_over_time.csv",
+    "nodes.csv",
+    "failures.csv",
+)
 _INTEGERS: Final = ("tracks", "rendered", "cache_hits", "failures")
 _BREAKDOWN_SCHEMA: Final = pa.schema(
     [
@@ -40,10 +52,11 @@ _BREAKDOWN_SCHEMA: Final = pa.schema(
             (name, pa.float64())
             for name in (
                 "audio_minutes",
+                "rendered_minutes",
                 "device_seconds",
                 *MONEY,
-                "cost_per_track_usd",
-                "cost_per_audio_minute_usd",
+                "carried_per_track_usd",
+                "carried_per_audio_minute_usd",
                 "saved_usd",
             )
         ),
@@ -59,6 +72,16 @@ _WASTE_SCHEMA: Final = pa.schema(
     ]
 )
 _MOMENT: Final = pa.timestamp("us", tz="UTC")
+_BILL_OVER_TIME_SCHEMA: Final = pa.schema([("period", _MOMENT), *((name, pa.float64()) for name in BILL)])
+_WASTE_OVER_TIME_SCHEMA: Final = pa.schema(
+    [
+        ("period", _MOMENT),
+        ("ended", pa.string()),
+        ("reason", pa.string()),
+        ("tries", pa.int64()),
+        ("cost_usd", pa.float64()),
+    ]
+)
 _NODES_SCHEMA: Final = pa.schema(
     [
         *((name, pa.string()) for name in ("job_id", "run_id", "node_id", "node_type", "market", "device")),
@@ -83,7 +106,7 @@ def write_report(
 ) -> Path:
     """Query a ledger, print the tables and write the files of the report to `folder`.
 
-    These are costs.csv, costs.parquet, waste.csv, nodes.csv, failures.csv (every row that failed) and index.html.
+    These are index.html and what `FILES` names.
 
     Returns:
         The path of the page.
@@ -96,16 +119,23 @@ def write_report(
     report = cost_report(url, storage_options, job_id, what_if, snapshot)
     print_report(report, console)
     folder.mkdir(parents=True, exist_ok=True)
-    breakdown = pa.Table.from_pylist(report.breakdown, schema=_BREAKDOWN_SCHEMA)
-    pq.write_table(breakdown, folder / "costs.parquet")
     for name, rows, schema in (
+        ("summary", [summary_row(report)], SUMMARY_SCHEMA),
         ("costs", report.breakdown, _BREAKDOWN_SCHEMA),
+        ("bill_over_time", report.trends.bill, _BILL_OVER_TIME_SCHEMA),
         ("waste", report.waste, _WASTE_SCHEMA),
+        ("waste_over_time", report.trends.waste, _WASTE_OVER_TIME_SCHEMA),
         ("nodes", report.nodes, _NODES_SCHEMA),
     ):
-        write_csv(folder / f"{name}.csv", schema, pa.Table.from_pylist(rows, schema=schema).to_batches())
+        table = pa.Table.from_pylist(rows, schema=schema)
+        write_csv(folder / f"{name}.csv", schema, table.to_batches())
+        if f"{name}.parquet" in FILES:
+            pq.write_table(table, folder / f"{name}.parquet")
     failed = failed_rows(url, storage_options or {}, job_id, snapshot)
     write_csv(folder / "failures.csv", FAILED_ROWS_SCHEMA, failed, for_people=True)
+    # What draws the charts takes longer to load than the ledger to be read.
+    from batch_jobs.reports.page import report_page
+
     page = folder / "index.html"
     page.write_text(report_page(report), encoding="utf-8")
     return page
@@ -142,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OrchestrionError as error:
         sys.stderr.write(f"cost_report: {error}\n")
         return 2
-    written = f"written: {page}, costs.csv, costs.parquet, waste.csv, nodes.csv, failures.csv"
+    written = f"written: {page}, {', '.join(FILES)}"
     console.print(Text(written), soft_wrap=True)
     return 0
 

@@ -26,3 +26,13 @@ def chromium() -> Iterator[webdriver.Chrome]:
         yield browser
     finally:
         browser.quit()
+
+
+def on_device(
+    browser: webdriver.Chrome, width: int, height: int, scheme: str = "light", medium: str = "screen"
+) -> None:
+    """From now on pages are shown in a window of this size in CSS pixels, in these colours, on a screen or in print."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    colours = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": colours})

@@ -1,7 +1,8 @@
 """What a ledger cost, asked of its Parquet with DuckDB: figures by dimension, the bill, waste, spot, other prices.
 
-A track that was stored already is delivered but not paid for. So the cost per track is what everything cost, divided by
-the tracks that were rendered, not by those that were delivered.
+Three words have one meaning in all forms of the report. The **bill** is what the machines cost; it is what tracks
+**carry** (their own render, and their shares of waste and idle time) and what stays **unallocated**. A track that was
+stored already is delivered but not paid for: every cost per track or minute is divided by what was rendered.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from batch_jobs.ledger.dataset import ledger_dataset
-from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import Snapshot
 from batch_jobs.ledger.tables import PREEMPTED, STOPPED, TRACK
+from batch_jobs.reports.query import fetch, open_ledger
+from batch_jobs.reports.trends import Trends, read_trends
 from orchestrion.errors import InvalidRequest, NotFound, Problem
 
 #: What the money can be split by → the columns of `tracks` and of `failures` that say it (None: failures do not know).
@@ -30,12 +31,18 @@ DIMENSIONS: Final[dict[str, tuple[str, str | None]]] = {
     "requester": ("requested_by", "requested_by"),
     "day": ("CAST(day AS VARCHAR)", "CAST(day AS VARCHAR)"),
     "job": ("job_id", "job_id"),
+    "run": ("run_id", "run_id"),
 }
+#: A value of a dimension that the ledger does not say.
+NOT_GIVEN: Final = "(not given)"
 #: What a row's money is made of, and its sum.
-MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "total_usd")
-#: Points in the page's plots: more would make it slow to open and no clearer.
-MAX_POINTS: Final = 1500
+MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "carried_usd")
+#: The bill and its two parts.
+BILL: Final = ("bill_usd", "carried_usd", "unallocated_usd")
 DEAREST_TRACKS: Final = 12
+#: Columns of `tracks` that are not null where a track was withdrawn, in ledgers that say so: when, and why.
+WITHDRAWN_COLUMN: Final = "withdrawn_at"
+WITHDRAWN_REASON: Final = "withdrawn_reason"
 #: Of failures, what somebody needs who mends a catalog.
 FAILED_ROWS_SCHEMA: Final = pa.schema(
     [
@@ -50,8 +57,9 @@ ROWS_AT_A_TIME: Final = 8_192
 _CHOSEN_TRACKS: Final = """
     SELECT job_id, track_id, title, prompt, style, model, pool, market, requested_by, day, cache_hit, duration_s,
            device_seconds, cost_usd, charged_usd AS render_usd, coalesce(waste_usd, 0) AS waste_usd,
-           coalesce(idle_usd, 0) AS idle_usd, coalesce(total_usd, charged_usd) AS total_usd,
-           total_usd IS NOT NULL AS has_shares
+           coalesce(idle_usd, 0) AS idle_usd, coalesce(total_usd, charged_usd) AS carried_usd,
+           total_usd IS NOT NULL AS has_shares, {withdrawn} AS withdrawn, {reason} AS withdrawn_reason,
+           run_id, settled_at
     FROM tracks
 """
 # fsum is DuckDB's Kahan sum: a plain one drifts with the order in which threads finish.
@@ -60,27 +68,33 @@ _FIGURES: Final = """
     count(*) FILTER (NOT cache_hit) AS rendered,
     count(*) FILTER (cache_hit) AS cache_hits,
     coalesce(fsum(duration_s), 0) / 60 AS audio_minutes,
+    coalesce(fsum(duration_s) FILTER (NOT cache_hit), 0) / 60 AS rendered_minutes,
     coalesce(fsum(device_seconds) FILTER (NOT cache_hit), 0) AS device_seconds,
     coalesce(fsum(render_usd), 0) AS render_usd,
     coalesce(fsum(waste_usd), 0) AS waste_usd,
     coalesce(fsum(idle_usd), 0) AS idle_usd,
-    coalesce(fsum(total_usd), 0) AS total_usd,
-    fsum(total_usd) / nullif(count(*) FILTER (NOT cache_hit), 0) AS cost_per_track_usd,
-    fsum(total_usd) / nullif(fsum(duration_s / 60) FILTER (NOT cache_hit), 0) AS cost_per_audio_minute_usd,
+    coalesce(fsum(carried_usd), 0) AS carried_usd,
+    fsum(carried_usd) / nullif(count(*) FILTER (NOT cache_hit), 0) AS carried_per_track_usd,
+    fsum(carried_usd) / nullif(fsum(duration_s / 60) FILTER (NOT cache_hit), 0) AS carried_per_audio_minute_usd,
     coalesce(fsum(cost_usd) FILTER (cache_hit), 0) AS saved_usd
 """
 _TOTALS: Final = f"""
     SELECT {_FIGURES}, count(*) FILTER (NOT has_shares AND NOT cache_hit) AS unshared_tracks,
-           coalesce(fsum(render_usd) FILTER (NOT has_shares), 0) AS unshared_usd
+           coalesce(fsum(render_usd) FILTER (NOT has_shares), 0) AS unshared_usd,
+           count(*) FILTER (has_shares AND NOT cache_hit) AS billed_tracks,
+           coalesce(fsum(duration_s) FILTER (has_shares AND NOT cache_hit), 0) / 60 AS billed_minutes,
+           count(*) FILTER (withdrawn AND NOT cache_hit) AS withdrawn_tracks,
+           coalesce(fsum(carried_usd) FILTER (withdrawn), 0) AS withdrawn_usd,
+           count(*) FILTER (has_shares AND NOT cache_hit AND NOT withdrawn) AS kept_tracks
     FROM chosen_tracks
 """  # noqa: S608
 _RECONCILIATION: Final = """
-    WITH shared AS (SELECT job_id, fsum(total_usd) AS tracks_usd FROM chosen_tracks WHERE has_shares GROUP BY 1),
-         bill AS (SELECT job_id, fsum(cost_usd) AS nodes_usd, fsum(unallocated_usd) AS unallocated_usd
+    WITH shared AS (SELECT job_id, fsum(carried_usd) AS carried_usd FROM chosen_tracks WHERE has_shares GROUP BY 1),
+         bill AS (SELECT job_id, fsum(cost_usd) AS bill_usd, fsum(unallocated_usd) AS unallocated_usd
                   FROM chosen_nodes GROUP BY 1)
-    SELECT job_id, coalesce(tracks_usd, 0) AS tracks_usd, coalesce(unallocated_usd, 0) AS unallocated_usd,
-           coalesce(nodes_usd, 0) AS nodes_usd
-    FROM shared FULL JOIN bill USING (job_id) ORDER BY nodes_usd DESC, job_id
+    SELECT job_id, coalesce(bill_usd, 0) AS bill_usd, coalesce(carried_usd, 0) AS carried_usd,
+           coalesce(unallocated_usd, 0) AS unallocated_usd
+    FROM shared FULL JOIN bill USING (job_id) ORDER BY bill_usd DESC, job_id
 """
 _WASTE: Final = f"""
     SELECT ended, reason, count(*) AS tries, coalesce(fsum(device_seconds), 0) AS device_seconds,
@@ -97,12 +111,38 @@ _NODES: Final = """
     FROM chosen_nodes ORDER BY cost_usd DESC, job_id, run_id, node_id
 """
 _NODE_TYPES: Final = """
-    SELECT node_type, market, count(DISTINCT node_id) AS nodes, fsum(cost_usd / usd_per_node_hour) AS node_hours,
-           fsum(cost_usd) AS cost_usd, fsum(unallocated_usd) AS unallocated_usd
-    FROM chosen_nodes GROUP BY ALL ORDER BY cost_usd DESC, node_type, market
+    SELECT node_type, market, count(DISTINCT node_id) AS machines, fsum(cost_usd / usd_per_node_hour) AS node_hours,
+           fsum(cost_usd) AS bill_usd, fsum(cost_usd - unallocated_usd) AS carried_usd,
+           fsum(unallocated_usd) AS unallocated_usd
+    FROM chosen_nodes GROUP BY ALL ORDER BY bill_usd DESC, node_type, market
+"""
+# A machine is one however many runs, jobs and processes it has worked for.
+_MACHINES: Final = f"""
+    WITH tried AS (SELECT node_id, count(*) FILTER (ended = '{TRACK}') AS tracks,
+                          coalesce(fsum(cost_usd) FILTER (ended <> '{TRACK}'), 0) AS lost_usd
+                   FROM chosen_attempts GROUP BY 1),
+         machine AS (SELECT node_id, string_agg(DISTINCT node_type, ', ' ORDER BY node_type) AS node_type,
+                            string_agg(DISTINCT market, ', ' ORDER BY market) AS market,
+                            count(DISTINCT run_id) AS runs, min(up_from AT TIME ZONE 'UTC') AS up_from,
+                            max(up_to AT TIME ZONE 'UTC') AS up_to,
+                            fsum(cost_usd / usd_per_node_hour) AS node_hours, fsum(cost_usd) AS bill_usd,
+                            fsum(cost_usd - unallocated_usd) AS carried_usd, fsum(unallocated_usd) AS unallocated_usd
+                     FROM chosen_nodes GROUP BY 1)
+    SELECT machine.*, coalesce(tracks, 0) AS tracks, coalesce(lost_usd, 0) AS lost_usd
+    FROM machine LEFT JOIN tried USING (node_id) ORDER BY bill_usd DESC, node_id
+"""  # noqa: S608
+_RUNS: Final = """
+    WITH settled AS (SELECT run_id, count(*) FILTER (NOT cache_hit) AS rendered FROM chosen_tracks GROUP BY 1),
+         run AS (SELECT run_id, any_value(job_id) AS job_id, count(DISTINCT node_id) AS machines,
+                        min(up_from AT TIME ZONE 'UTC') AS up_from, max(up_to AT TIME ZONE 'UTC') AS up_to,
+                        fsum(cost_usd / usd_per_node_hour) AS node_hours, fsum(cost_usd) AS bill_usd,
+                        fsum(cost_usd - unallocated_usd) AS carried_usd, fsum(unallocated_usd) AS unallocated_usd
+                 FROM chosen_nodes GROUP BY 1)
+    SELECT run.*, coalesce(rendered, 0) AS rendered
+    FROM run LEFT JOIN settled USING (run_id) ORDER BY up_from DESC, run_id
 """
 _SPOT: Final = """
-    SELECT count(DISTINCT node_id) AS nodes, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours,
+    SELECT count(DISTINCT node_id) AS machines, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours,
            coalesce(fsum(cost_usd), 0) AS paid_usd,
            coalesce(fsum(cost_usd) FILTER (on_demand_usd_per_node_hour IS NULL), 0) AS unknown_paid_usd,
            fsum(cost_usd / usd_per_node_hour * on_demand_usd_per_node_hour) AS on_demand_usd
@@ -135,56 +175,44 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """The answers, as rows. Money is in USD; a cost per track or minute is None where nothing was rendered."""
+    """The answers, as rows. Money is in USD; a cost per track or minute is None where nothing was rendered.
+
+    `totals` has the sums over all tracks (`carried_usd` counts tracks without shares by their own render), the bill and
+    its two parts over the tracks with shares (`bill_usd` = `billed_usd` + `unallocated_usd`, but for `difference_usd`),
+    and the costs that everything is divided into.
+    """
 
     ledger: str
     jobs: int
     totals: dict[str, Any]
     #: One row for each value of each dimension: dimension, value, failures and the figures of `totals`.
     breakdown: list[dict[str, Any]]
-    #: job_id, tracks_usd, unallocated_usd, nodes_usd, difference_usd; a job that was never settled is not in it.
+    #: job_id, bill_usd, carried_usd, unallocated_usd, difference_usd; a job that was never settled is not in it.
     reconciliation: list[dict[str, Any]]
     #: ended, reason, tries, device_seconds, cost_usd; dearest first.
     waste: list[dict[str, Any]]
     #: Each machine of each run, with its hours, its bill and what it would have cost on demand (None: not known).
     nodes: list[dict[str, Any]]
-    #: The same machines summed by node type and market.
+    #: The same by machine, by node type and market, and by run.
+    machines: list[dict[str, Any]]
     node_types: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
     #: What spot machines saved; None if there were none. A figure of it is None if no price on demand is known.
     spot: dict[str, Any] | None
     #: The node types at other prices; empty if not asked for.
     what_if: list[dict[str, Any]]
     #: reason, stage, transient, rows; most frequent first.
     failures: list[dict[str, Any]]
-    #: A sample of rendered tracks: style, duration_s, device_seconds, total_usd.
-    points: list[dict[str, Any]]
-    #: Tracks that cost most: title, prompt, style, model, duration_s, device_seconds, total_usd.
+    #: Tracks that were withdrawn, also those from the cache: reason, tracks, rendered, carried_usd; dearest first.
+    withdrawn: list[dict[str, Any]]
+    #: Tracks that cost most: title, prompt, style, model, duration_s, device_seconds, carried_usd.
     dearest: list[dict[str, Any]]
+    #: The same money over time, and against the length of tracks.
+    trends: Trends
 
     def by(self, dimension: str) -> list[dict[str, Any]]:
         """The rows of one dimension, dearest first."""
         return [row for row in self.breakdown if row["dimension"] == dimension]
-
-
-def open_ledger(
-    url: str, storage_options: Mapping[str, Any], snapshot: Snapshot | None = None
-) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with the views `tracks`, `failures`, `attempts` and `nodes` over a ledger's Parquet.
-
-    Args:
-        url: the `out` of catalog jobs.
-        storage_options: for fsspec.
-        snapshot: the state to read; the newest if None.
-
-    Raises:
-        NotFound: there is no ledger at `url`.
-    """
-    snapshot = snapshot or read_snapshot(url, storage_options)
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    for name in snapshot.tables:
-        connection.register(name, ledger_dataset(url, storage_options, name, snapshot))
-    return connection
 
 
 def cost_report(
@@ -208,58 +236,97 @@ def cost_report(
         InvalidRequest: `what_if` lacks a price of a machine in the ledger, or names one that is not in it.
     """
     with open_ledger(url, storage_options or {}, snapshot) as connection:
-        wanted = "true" if job_id is None else "job_id = $job"
-        for name, rows in (("tracks", _CHOSEN_TRACKS), *((n, f"FROM {n}") for n in ("failures", "attempts", "nodes"))):
-            connection.execute(
-                f"CREATE TEMP TABLE chosen_{name} AS {rows} WHERE {wanted}",
-                {} if job_id is None else {"job": job_id},
-            )
-        jobs = _rows(
+        return report_of(connection, url, job_id, what_if)
+
+
+def report_of(
+    connection: duckdb.DuckDBPyConnection, url: str, job_id: str | None = None, what_if: WhatIf | None = None
+) -> CostReport:
+    """The report of a connection that has the four tables; the arguments and errors are those of `cost_report`."""
+    _choose(connection, job_id)
+    jobs = fetch(
+        connection,
+        "SELECT count(*) AS jobs FROM (SELECT job_id FROM chosen_tracks UNION SELECT job_id FROM chosen_failures "
+        "UNION SELECT job_id FROM chosen_nodes)",
+    )[0]["jobs"]
+    if job_id is not None and jobs == 0:
+        raise NotFound(f"there is no job {job_id} in the ledger {url}")
+    reconciliation = fetch(connection, _RECONCILIATION)
+    for row in reconciliation:
+        row["difference_usd"] = row["carried_usd"] + row["unallocated_usd"] - row["bill_usd"]
+    nodes = fetch(connection, _NODES)
+    return CostReport(
+        ledger=url,
+        jobs=jobs,
+        totals=_totals(connection, reconciliation),
+        breakdown=[row for name in DIMENSIONS for row in _breakdown(connection, name)],
+        reconciliation=reconciliation,
+        waste=fetch(connection, _WASTE),
+        nodes=nodes,
+        machines=fetch(connection, _MACHINES),
+        node_types=fetch(connection, _NODE_TYPES),
+        runs=fetch(connection, _RUNS),
+        spot=spot_savings(fetch(connection, _SPOT)[0], fetch(connection, _LOST_ON_SPOT)[0]),
+        what_if=repriced(nodes, what_if) if what_if else [],
+        failures=fetch(
             connection,
-            "SELECT count(*) AS jobs FROM (SELECT job_id FROM chosen_tracks UNION SELECT job_id FROM chosen_failures "
-            "UNION SELECT job_id FROM chosen_nodes)",
-        )[0]["jobs"]
-        if job_id is not None and jobs == 0:
-            raise NotFound(f"there is no job {job_id} in the ledger {url}")
-        failed = _rows(connection, "SELECT count(*) AS failures FROM chosen_failures")[0]
-        reconciliation = _rows(connection, _RECONCILIATION)
-        for row in reconciliation:
-            row["difference_usd"] = row["tracks_usd"] + row["unallocated_usd"] - row["nodes_usd"]
-        bill = {
-            name: math.fsum(row[name] for row in reconciliation)
-            for name in ("tracks_usd", "unallocated_usd", "nodes_usd")
-        }
-        bill["difference_usd"] = bill["tracks_usd"] + bill["unallocated_usd"] - bill["nodes_usd"]
-        nodes = _rows(connection, _NODES)
-        return CostReport(
-            ledger=url,
-            jobs=jobs,
-            totals=_rows(connection, _TOTALS)[0] | failed | bill,
-            breakdown=[row for name in DIMENSIONS for row in _breakdown(connection, name)],
-            reconciliation=reconciliation,
-            waste=_rows(connection, _WASTE),
-            nodes=nodes,
-            node_types=_rows(connection, _NODE_TYPES),
-            spot=spot_savings(_rows(connection, _SPOT)[0], _rows(connection, _LOST_ON_SPOT)[0]),
-            what_if=repriced(nodes, what_if) if what_if else [],
-            failures=_rows(
-                connection,
-                "SELECT reason, stage, transient, count(*) AS rows, min(message) AS example FROM chosen_failures "
-                "GROUP BY ALL ORDER BY rows DESC, reason, stage",
-            ),
-            points=_rows(
-                connection,
-                "SELECT coalesce(style, '(model chose)') AS style, duration_s, device_seconds, total_usd "
-                "FROM chosen_tracks WHERE NOT cache_hit ORDER BY hash(track_id) LIMIT $limit",
-                limit=MAX_POINTS,
-            ),
-            dearest=_rows(
-                connection,
-                "SELECT title, prompt, style, model, duration_s, device_seconds, total_usd FROM chosen_tracks "
-                "WHERE NOT cache_hit ORDER BY total_usd DESC, track_id LIMIT $limit",
-                limit=DEAREST_TRACKS,
-            ),
+            "SELECT reason, stage, transient, count(*) AS rows, min(message) AS example FROM chosen_failures "
+            "GROUP BY ALL ORDER BY rows DESC, reason, stage",
+        ),
+        withdrawn=fetch(
+            connection,
+            f"SELECT coalesce(withdrawn_reason, '{NOT_GIVEN}') AS reason, count(*) AS tracks, "  # noqa: S608
+            "count(*) FILTER (NOT cache_hit) AS rendered, fsum(carried_usd) AS carried_usd "
+            "FROM chosen_tracks WHERE withdrawn GROUP BY 1 ORDER BY carried_usd DESC, reason",
+        ),
+        dearest=fetch(
+            connection,
+            "SELECT title, prompt, style, model, duration_s, device_seconds, carried_usd FROM chosen_tracks "
+            "WHERE NOT cache_hit ORDER BY carried_usd DESC, track_id LIMIT $limit",
+            limit=DEAREST_TRACKS,
+        ),
+        trends=read_trends(connection),
+    )
+
+
+def _choose(connection: duckdb.DuckDBPyConnection, job_id: str | None) -> None:
+    """Make the tables `chosen_…`: the rows of one job, or all."""
+    columns = {row[0] for row in connection.execute("DESCRIBE tracks").fetchall()}
+    withdrawn = f"{WITHDRAWN_COLUMN} IS NOT NULL" if WITHDRAWN_COLUMN in columns else "false"
+    rows_of = {name: f"FROM {name}" for name in ("failures", "attempts", "nodes")}
+    reason = WITHDRAWN_REASON if WITHDRAWN_REASON in columns else "NULL::VARCHAR"
+    rows_of["tracks"] = _CHOSEN_TRACKS.format(withdrawn=withdrawn, reason=reason)
+    for name, rows in rows_of.items():
+        connection.execute(
+            f"CREATE TEMP TABLE chosen_{name} AS {rows} WHERE $job IS NULL OR job_id = $job", {"job": job_id}
         )
+
+
+def _totals(connection: duckdb.DuckDBPyConnection, reconciliation: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    totals = fetch(connection, _TOTALS)[0] | fetch(connection, "SELECT count(*) AS failures FROM chosen_failures")[0]
+    machines = fetch(
+        connection,
+        "SELECT count(DISTINCT node_id) AS machines, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours "
+        "FROM chosen_nodes",
+    )[0]
+    bill, billed, unallocated = (
+        math.fsum(row[name] for row in reconciliation) for name in ("bill_usd", "carried_usd", "unallocated_usd")
+    )
+    known = bill if machines["machines"] else None
+    return {
+        **totals,
+        **machines,
+        "bill_usd": bill,
+        "billed_usd": billed,
+        "unallocated_usd": unallocated,
+        "difference_usd": billed + unallocated - bill,
+        "bill_per_audio_minute_usd": _ratio(known, totals["billed_minutes"]),
+        "bill_per_kept_track_usd": _ratio(known, totals["kept_tracks"]),
+    }
+
+
+def _ratio(amount_usd: float | None, parts: float) -> float | None:
+    return amount_usd / parts if amount_usd is not None and parts else None
 
 
 def failed_rows(
@@ -278,7 +345,7 @@ def failed_rows(
 
 def _breakdown(connection: duckdb.DuckDBPyConnection, dimension: str) -> list[dict[str, Any]]:
     in_tracks, in_failures = DIMENSIONS[dimension]
-    unknown = "(not given)"
+    unknown = NOT_GIVEN
     failed = "SELECT NULL::VARCHAR AS value, NULL::BIGINT AS failures WHERE false"
     if in_failures is not None:
         failed = f"SELECT coalesce({in_failures}, '{unknown}') AS value, count(*) AS failures FROM chosen_failures GROUP BY 1"  # noqa: E501, S608
@@ -288,20 +355,15 @@ def _breakdown(connection: duckdb.DuckDBPyConnection, dimension: str) -> list[di
              failed AS ({failed})
         SELECT '{dimension}' AS dimension, value, coalesce(tracks, 0) AS tracks, coalesce(rendered, 0) AS rendered,
                coalesce(cache_hits, 0) AS cache_hits, {"coalesce(failures, 0)" if in_failures else "NULL"} AS failures,
-               coalesce(audio_minutes, 0) AS audio_minutes, coalesce(device_seconds, 0) AS device_seconds,
-               coalesce(render_usd, 0) AS render_usd, coalesce(waste_usd, 0) AS waste_usd,
-               coalesce(idle_usd, 0) AS idle_usd, coalesce(total_usd, 0) AS total_usd,
-               cost_per_track_usd, cost_per_audio_minute_usd, coalesce(saved_usd, 0) AS saved_usd
+               coalesce(audio_minutes, 0) AS audio_minutes, coalesce(rendered_minutes, 0) AS rendered_minutes,
+               coalesce(device_seconds, 0) AS device_seconds, coalesce(render_usd, 0) AS render_usd,
+               coalesce(waste_usd, 0) AS waste_usd, coalesce(idle_usd, 0) AS idle_usd,
+               coalesce(carried_usd, 0) AS carried_usd, carried_per_track_usd, carried_per_audio_minute_usd,
+               coalesce(saved_usd, 0) AS saved_usd
         FROM paid FULL JOIN failed USING (value)
-        ORDER BY total_usd DESC, value
+        ORDER BY carried_usd DESC, value
         """  # noqa: S608
-    return _rows(connection, query)
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, query: str, **parameters: object) -> list[dict[str, Any]]:
-    result = connection.execute(query, parameters)
-    names = [column[0] for column in result.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    return fetch(connection, query)
 
 
 def spot_savings(nodes: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -313,7 +375,7 @@ def spot_savings(nodes: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str,
     Returns:
         None without spot machines; sums of money that need an unknown price are None.
     """
-    if not nodes["nodes"]:
+    if not nodes["machines"]:
         return None
     savings = {**nodes, **lost, "saving_usd": None, "net_saving_usd": None}
     if nodes["on_demand_usd"] is not None:
@@ -360,8 +422,8 @@ def repriced(nodes: Sequence[Mapping[str, Any]], what_if: WhatIf) -> list[dict[s
                 "node_hours": math.fsum(row["node_hours"] for row in same),
                 "now_usd": math.fsum(paid),
                 "then_usd": math.fsum(map(operator.mul, paid, factors)),
-                "now_tracks_usd": math.fsum(of_tracks),
-                "then_tracks_usd": math.fsum(map(operator.mul, of_tracks, factors)),
+                "now_carried_usd": math.fsum(of_tracks),
+                "then_carried_usd": math.fsum(map(operator.mul, of_tracks, factors)),
             }
         )
     return sorted(rows, key=lambda row: -row["now_usd"])

@@ -19,7 +19,7 @@ def test_a_ledger_in_a_bucket_adds_up_and_is_searched(s3_server, capsys):
     totals = cost_report(url, options).totals
 
     assert totals["tracks"] == len(made.tracks) and totals["failures"] == len(made.failures)
-    assert totals["nodes_usd"] == pytest.approx(math.fsum(row["cost_usd"] for row in made.nodes), rel=1e-12)
+    assert totals["bill_usd"] == pytest.approx(math.fsum(row["cost_usd"] for row in made.nodes), rel=1e-12)
     assert abs(totals["difference_usd"]) < 1e-9
     command = ["--ledger", url, "--storage-options", json.dumps(options), "--job", "job-1", "--format", "ids"]
     assert main(command) == 0

@@ -75,7 +75,7 @@ def test_cost_per_track_is_that_of_the_report_and_of_a_plain_sum(told, sample, r
         same, plain = in_report[str(value or "(not given)")], of(rows, **{column: value})
         assert (tracks, total_usd) == (same["tracks"], pytest.approx(usd(plain), rel=1e-12))
         assert usd_per_track == pytest.approx(usd(plain) / len(of(plain, cache_hit=False)), rel=1e-12)
-        names = ("total_usd", "cost_per_track_usd", "render_usd", "waste_usd", "idle_usd")
+        names = ("carried_usd", "carried_per_track_usd", "render_usd", "waste_usd", "idle_usd")
         assert [same[name] for name in names] == pytest.approx(
             [total_usd, usd_per_track, render_usd, waste_usd, idle_usd], rel=1e-12
         )
@@ -122,7 +122,7 @@ def test_the_bill_of_each_job_adds_up(told, sample, report):  # noqa: F811
         assert tracks_usd == pytest.approx(usd(of(sample.tracks, job_id=job_id)), rel=1e-12)
         assert abs(difference_cents) < 1e-6
         same = in_report[job_id]
-        assert (same["tracks_usd"], same["unallocated_usd"]) == pytest.approx((tracks_usd, unallocated_usd), rel=1e-12)
+        assert (same["carried_usd"], same["unallocated_usd"]) == pytest.approx((tracks_usd, unallocated_usd), rel=1e-12)
 
 
 def test_spot_is_compared_as_in_the_report(told, report):
@@ -174,8 +174,8 @@ def test_what_the_cache_saved_what_a_job_cost_and_what_a_day_cost(told, sample, 
     assert saved == pytest.approx(math.fsum(row["cost_usd"] for row in of(sample.tracks, cache_hit=True)), rel=1e-12)
     assert saved == pytest.approx(report.totals["saved_usd"], rel=1e-12)
     assert told["job_usd"] == pytest.approx(usd(of(sample.tracks, job_id="job-2")), rel=1e-12)
-    assert float(told["cost"].sum().sum()) == pytest.approx(report.totals["total_usd"], rel=1e-12)
-    days = {row["value"]: row["total_usd"] for row in report.by("day")}
+    assert float(told["cost"].sum().sum()) == pytest.approx(report.totals["carried_usd"], rel=1e-12)
+    days = {row["value"]: row["carried_usd"] for row in report.by("day")}
     assert {str(day): total for day, total in told["cost"].sum(axis=1).items()} == pytest.approx(days, rel=1e-12)
 
 
