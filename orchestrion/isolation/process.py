@@ -46,6 +46,8 @@ class IsolatedProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            # Ctrl-C in a terminal is for the process that asks; this one ends when its pipes are closed.
+            start_new_session=True,
             env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | _ONE_THREAD | dict(environment),
         )
         self._stdin = cast("IO[bytes]", self._process.stdin)

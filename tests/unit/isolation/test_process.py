@@ -1,11 +1,16 @@
 """A process that reads strangers' files: whatever becomes of it is said in words, and it has nothing of ours."""
 
 import json
+import os
+import select
+import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from orchestrion.isolation.process import IsolatedProcess, ProcessEndedError, ProcessLostError
+from tests.test_imports import ROOT
 
 LIMITED = """
 import json, os, socket, sys
@@ -74,6 +79,30 @@ def test_how_it_ended_is_said(start, does, said):
     with pytest.raises(ProcessEndedError, match=said):
         ask(process, "go")
     assert process.has_ended
+
+
+def test_ctrl_c_in_a_terminal_is_for_the_one_who_asks(start):
+    process = start("import sys\nfor line in sys.stdin: print('here', flush=True)")
+    assert ask(process, "a") == b"here"
+
+    assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells of the end of a stranger's process")
+def test_it_ends_with_the_one_who_asks(tmp_path):
+    """Whatever ended that one: nobody is left to kill it."""
+    script = (
+        "import os, sys\nfrom orchestrion.isolation.process import IsolatedProcess\n"
+        "process = IsolatedProcess((sys.executable, '-c', 'import sys; sys.stdin.read()'))\n"
+        "print(process.pid, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    pid = int(told.stdout)
+
+    with suppress(ProcessLookupError):
+        ended = select.poll()
+        ended.register(os.pidfd_open(pid), select.POLLIN)
+        assert ended.poll(20_000)
 
 
 def test_one_that_does_not_answer_or_does_not_listen_or_says_too_much_is_lost(start):
