@@ -50,7 +50,7 @@ def dry_run(options: RenderOptions) -> str:
     )
     begun = "begun" if known else "not begun"
     return (
-        f"catalog: {how_read(options.catalog, options.storage_options, options.column_map)}\n"
+        f"catalog: {how_read(options.catalog, options.storage_options, options.column_map, options.keep_columns)}\n"
         f"job {folder.job_id} ({begun}): {rows} rows, {bad} of them cannot be rendered, {to_do} to do\n"
         f"{said.describe()}\n"
         "nothing was rendered or written"

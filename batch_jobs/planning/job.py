@@ -68,13 +68,19 @@ def job_id_of(options: RenderOptions, sha256: str) -> str:
 def _settings(options: RenderOptions) -> dict[str, Any]:
     # A map says which column is the prompt, so it decides what is rendered; in which order it was given does not.
     mapped = {"map": dict(sorted(options.column_map.items()))} if options.column_map else {}
-    return {
-        "models": [public_name(entry) for entry in options.models],
-        "precision": options.precision,
-        "limit": options.limit,
-        "sample": options.sample,
-        "job_name": options.job_name,
-    } | mapped
+    # Without it a row with a column that is none of ours is refused, so it decides which rows are rendered.
+    kept = {"keep": sorted(options.keep_columns)} if options.keep_columns else {}
+    return (
+        {
+            "models": [public_name(entry) for entry in options.models],
+            "precision": options.precision,
+            "limit": options.limit,
+            "sample": options.sample,
+            "job_name": options.job_name,
+        }
+        | mapped
+        | kept
+    )
 
 
 def prices_of(options: RenderOptions) -> JobPrices:
@@ -177,7 +183,13 @@ def catalog_into(plan: Plan, options: RenderOptions, put_theme: Callable[[bytes]
     """
     default_model = public_name(options.models[0])
     rows = read_catalog(
-        options.catalog, options.storage_options, put_theme, default_model, plan.first_line_of, options.column_map
+        options.catalog,
+        options.storage_options,
+        put_theme,
+        default_model,
+        plan.first_line_of,
+        options.column_map,
+        options.keep_columns,
     )
     for number, row in enumerate(rows, start=1):
         if isinstance(row, RefusedRow):

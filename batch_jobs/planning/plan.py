@@ -13,7 +13,7 @@ import json
 import sqlite3
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
@@ -33,6 +33,8 @@ WORK_SCHEMA: Final = pa.schema(
         pa.field("row_id", pa.string()),
         pa.field("title", pa.string()),
         pa.field("spec", pa.string(), nullable=False),
+        #: A JSON object of the columns that are kept; null where there is none.
+        pa.field("kept", pa.string()),
     ]
 )
 #: Upper bounds of the lengths that stand together, in seconds; each about twice the one before.
@@ -48,17 +50,27 @@ SHARD_ROWS: Final = 1000
 _TABLES = """
 CREATE TABLE work (
     line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, spec TEXT NOT NULL, model TEXT NOT NULL,
-    duration_s REAL NOT NULL, length INTEGER NOT NULL, content BLOB NOT NULL, first_line INTEGER NOT NULL
+    duration_s REAL NOT NULL, length INTEGER NOT NULL, content BLOB NOT NULL, first_line INTEGER NOT NULL, kept TEXT
 );
 CREATE INDEX by_content ON work (content);
 CREATE INDEX by_shard ON work (model, length DESC, first_line, line);
 CREATE TABLE refused (
-    line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, message TEXT NOT NULL, requester TEXT, model TEXT, style TEXT
+    line INTEGER PRIMARY KEY, row_id TEXT, title TEXT, message TEXT NOT NULL, requester TEXT, model TEXT, style TEXT,
+    kept TEXT
 );
 CREATE TABLE row_ids (row_id TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE again (line INTEGER PRIMARY KEY);
 CREATE TABLE committed (shard TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+
+
+def kept_of(column: str | None) -> dict[str, str]:
+    """What the column `kept` says."""
+    return json.loads(column) if column else {}
+
+
+def _as_json(kept: Mapping[str, str]) -> str | None:
+    return json.dumps(dict(kept), separators=(",", ":")) if kept else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,7 @@ class Plan:
         content = hashlib.sha256(track_id(row.request, model_revision="", recipe_version="").encode()).digest()[:16]
         found = self._database.execute("SELECT first_line FROM work WHERE content = ? LIMIT 1", (content,)).fetchone()
         self._database.execute(
-            "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.line,
                 row.row_id,
@@ -125,13 +137,15 @@ class Plan:
                 bisect_left(LENGTHS_S, row.request.composition.duration_s),
                 content,
                 found[0] if found else row.line,
+                _as_json(row.kept),
             ),
         )
 
     def refuse(self, row: RefusedRow) -> None:
         """Put a row into the plan that can only fail."""
-        values = (row.line, row.row_id, row.title, row.message, row.requester, row.model, row.style)
-        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        asked = (row.requester, row.model, row.style, _as_json(row.kept))
+        values = (row.line, row.row_id, row.title, row.message, *asked)
+        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def first_line_of(self, row_id: str, line: int) -> int:
         """The line that this id was seen in first, which is `line` if it is new."""
@@ -189,14 +203,14 @@ class Plan:
     def open_refused(self) -> Iterator[RefusedShard]:
         """The same, of rows that can only fail."""
         read = self._database.execute("SELECT * FROM refused ORDER BY line")
-        while rows := tuple(RefusedRow(*row) for row in read.fetchmany(SHARD_ROWS)):
+        while rows := tuple(RefusedRow(*(*row[:-1], kept_of(row[-1]))) for row in read.fetchmany(SHARD_ROWS)):
             name = self._name([[row.line, row.row_id, row.title, row.message] for row in rows])
             if not self._is_committed(name):
                 yield RefusedShard(name, rows)
 
     def _shards(self) -> Iterator[Shard]:
         read = self._database.execute(
-            "SELECT model, first_line, line, row_id, title, spec, duration_s FROM work "
+            "SELECT model, first_line, line, row_id, title, spec, kept, duration_s FROM work "
             "ORDER BY model, length DESC, first_line, line"
         )
         left = dict(self._database.execute("SELECT model, count(*) FROM work WHERE line = first_line GROUP BY model"))
@@ -205,7 +219,7 @@ class Plan:
             requests, audio_s = 0, 0.0
             most = self._most_requests(left[model])
             for _, same in groupby(of_model, key=lambda row: row[1]):
-                for number, (*_, line, row_id, title, spec, duration_s) in enumerate(same):
+                for number, (*_, line, row_id, title, spec, kept, duration_s) in enumerate(same):
                     is_new = number == 0
                     is_full = requests == most or audio_s + duration_s > SHARD_AUDIO_S
                     if rows and ((is_new and is_full) or len(rows) == SHARD_ROWS):
@@ -213,7 +227,7 @@ class Plan:
                         left[model] -= requests
                         most = self._most_requests(left[model])
                         rows, requests, audio_s = [], 0, 0.0
-                    rows.append({"line": line, "row_id": row_id, "title": title, "spec": spec})
+                    rows.append({"line": line, "row_id": row_id, "title": title, "spec": spec, "kept": kept})
                     requests += is_new
                     audio_s += duration_s * is_new
             yield self._shard(model, requests, audio_s, rows)
@@ -223,7 +237,9 @@ class Plan:
         return max(self.requests_in_the_last, min(self.requests_per_shard, left // TAIL_SHARDS))
 
     def _shard(self, model: str, requests: int, audio_s: float, rows: list[dict[str, Any]]) -> Shard:
-        return Shard(self._name([list(row.values()) for row in rows]), model, requests, audio_s, tuple(rows))
+        # What is kept is no part of the name: the job's own name says which columns, and the catalog's hash the rest.
+        content = [[row["line"], row["row_id"], row["title"], row["spec"]] for row in rows]
+        return Shard(self._name(content), model, requests, audio_s, tuple(rows))
 
     def _name(self, content: list[list[Any]]) -> str:
         """The round and a hash of what is in the rows: the same catalog gives the same names, on any machine."""

@@ -68,12 +68,15 @@ def renderer(tmp_path, clock):
 def plan_of(tmp_path):
     """A plan of these rows; each is a tone of two seconds unless it says otherwise."""
 
-    def make(*rows, requests_per_shard=10, requests_in_the_last=None):
+    def make(*rows, requests_per_shard=10, requests_in_the_last=None, keep=()):
         path = tmp_path / "catalog.jsonl"
         tone = {"prompt": "a tone", "model": "tone", "duration_s": 2.0, "format": "flac"}
         path.write_text("".join(json.dumps(tone | row) + "\n" for row in rows), encoding="utf-8")
         plan = Plan()
-        for row in read_catalog(str(path), {}, lambda _: pytest.fail("no themes here"), "tone", plan.first_line_of):
+        rows = read_catalog(
+            str(path), {}, lambda _: pytest.fail("no themes here"), "tone", plan.first_line_of, keep_columns=keep
+        )
+        for row in rows:
             if isinstance(row, RefusedRow):
                 plan.refuse(row)
             else:
