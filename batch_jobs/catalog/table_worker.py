@@ -288,7 +288,8 @@ def _why(error: Exception) -> str:
 
 
 def _too_large() -> str:
-    return f"needs more than {MAX_MEMORY_BYTES >> 20} MiB to be read; write pages of about 1 MB, and smaller groups"
+    at_most = MAX_MEMORY_BYTES >> 20
+    return f"needs more than {at_most} MiB to be read; write pages of about 1 MB, and smaller row groups or batches"
 
 
 if __name__ == "__main__":
