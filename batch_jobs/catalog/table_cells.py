@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,8 +45,8 @@ def cells_of(column: pa.Array, as_text: bool) -> list[Any]:
         return list(column.to_pylist())
     if pa.types.is_floating(kind):
         # The number that its author wrote, 3.3 and not 3.299999952316284: the shortest that is this one in its width.
-        digits = column.cast(pa.float32()).cast(pa.string()).to_pylist()
-        return [None if text is None else float(text) for text in digits]
+        width = np.float16 if pa.types.is_float16(kind) else np.float32
+        return [None if cell is None else float(str(width(cell))) for cell in column.to_pylist()]
     return [_cell(scalar, as_text) if scalar.is_valid else None for scalar in _in_utc(column)]
 
 

@@ -109,8 +109,7 @@ def test_a_number_of_few_bits_is_the_one_that_was_written(reader, width):
 
     found = [row["tempo_bpm"] for _, row in read(reader, "arrow", arrow(table))]
 
-    assert found[0] == (3.3 if width == pa.float32() else pytest.approx(3.3, abs=1e-3)) and found[1] == 90.5
-    assert repr(found[0]) == ("3.3" if width == pa.float32() else "3.3007812") and found[2] != found[2]
+    assert found[:2] == [3.3, 90.5] and found[2] != found[2]
 
 
 def test_the_ids_that_a_database_makes_are_text(tmp_path):
