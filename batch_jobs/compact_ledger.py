@@ -18,7 +18,7 @@ from datetime import timedelta
 import pyarrow as pa
 
 from batch_jobs.housekeeping import sweep
-from batch_jobs.ledger.ledger import ABANDONED_AFTER, MAX_ROWS_PER_FILE, Ledger
+from batch_jobs.ledger.ledger import ABANDONED_AFTER, MAX_ROWS_PER_FILE, Ledger, tables_without_schema
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import TABLES, Change, LedgerFile, Snapshot
 from orchestrion.clock import Clock, SystemClock
@@ -74,7 +74,8 @@ def compact(ledger: Ledger, keep: timedelta = ABANDONED_AFTER) -> Compaction:
                 joined[files] = _join(ledger, table, files)
             added[table] += joined[files]
             removed += [file.path for file in files]
-        return Change(added=added, removed=removed) if removed else None
+        # A commit brings each table the schema of this release, also where no file is to be joined.
+        return Change(added=added, removed=removed) if removed or tables_without_schema(newest) else None
 
     before = _count(ledger.snapshot().tables)
     after = _count(ledger.commit(build).tables)

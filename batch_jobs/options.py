@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import ValidationError
 
-from batch_jobs.catalog.columns import ColumnNames
+from batch_jobs.catalog.columns import KEEP_ALL, ColumnNames
 from batch_jobs.catalog.location import folder_above
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.registry import absolute_entry
@@ -51,6 +51,8 @@ class RenderOptions:
     job_name: str = ""
     #: Of our columns, those that the catalog calls otherwise, and how: {"prompt": "Beschreibung"}.
     column_map: Mapping[str, str] = field(default_factory=dict)
+    #: Columns that are none of ours and go to the ledger as they are; `columns.KEEP_ALL` for all of them.
+    keep_columns: Sequence[str] = ()
     #: Only the first so many rows; of those, this share, the same rows each time.
     limit: int | None = None
     sample: float = 1.0
@@ -152,6 +154,7 @@ def parse(argv: Sequence[str] | None) -> Command:
     min_workers, max_workers = arguments.workers
     if arguments.bad_rows is not None and not arguments.dry_run:
         command_line.error("argument --bad-rows: give it with --dry-run; after a run, cost_report writes failures.csv")
+    column_map = _column_map(command_line, arguments.column_map)
     options = RenderOptions(
         catalog=arguments.catalog,
         out=arguments.out,
@@ -159,7 +162,8 @@ def parse(argv: Sequence[str] | None) -> Command:
         signing_key_path=arguments.signing_key,
         trusted_keys_path=arguments.trusted_keys,
         storage_options=arguments.storage_options,
-        column_map=_column_map(command_line, arguments.column_map),
+        column_map=column_map,
+        keep_columns=_keep_columns(command_line, arguments.keep_columns, column_map),
         job_name=arguments.job_name,
         limit=arguments.limit,
         sample=arguments.sample,
@@ -191,7 +195,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     what = made.add_argument_group("what")
-    what.add_argument("--catalog", required=True, help="CSV, JSON or Parquet, or a folder of it; a path or fsspec URL")
+    what.add_argument(
+        "--catalog", required=True, help="CSV, JSON, Parquet or Arrow, or a folder of Parquet; a path or fsspec URL"
+    )
     what.add_argument(
         "--map",
         action="append",
@@ -199,6 +205,13 @@ def parser() -> argparse.ArgumentParser:
         dest="column_map",
         metavar="OURS=THEIRS",
         help="the catalog calls our column so, e.g. prompt=Beschreibung; repeat for more",
+    )
+    what.add_argument(
+        "--keep-columns",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help=f"columns of the catalog's own to carry into the ledger, or {KEEP_ALL} (default: they are refused)",
     )
     what.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N rows")
     what.add_argument(
@@ -291,6 +304,18 @@ def _column_map(command_line: argparse.ArgumentParser, pairs: Sequence[str]) -> 
     except InvalidRequest as error:
         command_line.error(f"argument --map: {error}")
     return mapped
+
+
+def _keep_columns(
+    command_line: argparse.ArgumentParser, given: Sequence[str], column_map: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What `--keep-columns` says, in one order whatever the order was."""
+    names = {name for part in given for name in map(str.strip, part.split(",")) if name}
+    try:
+        ColumnNames(column_map, names)
+    except InvalidRequest as error:
+        command_line.error(f"argument --keep-columns: {error}")
+    return tuple(sorted(names))
 
 
 def _workers(text: str) -> tuple[int, int]:

@@ -349,7 +349,8 @@ def _run(options: RenderOptions, view: ProgressView, clock: Clock) -> tuple[Endi
         share_one_arena()
         with _signals_stop(stop), ticking(standing, clock, view.say):
             # Before anything is spent: a dialect that was recognised wrongly shows here.
-            view.say("catalog: " + how_read(options.catalog, options.storage_options, options.column_map))
+            names = (options.column_map, options.keep_columns)
+            view.say("catalog: " + how_read(options.catalog, options.storage_options, *names))
             up_from = process_began_at(clock.now())
             summary = render_catalog(options, view, clock, stop, standing=standing, up_from=up_from)
     except _FAILURES as error:

@@ -116,6 +116,7 @@ def test_help_is_shown_before_anything_is_loaded():
 CORE_ROOMS = {
     "telemetry": set(),
     "resilience": set(),
+    "isolation": set(),
     "accounting": set(),
     "tracks": set(),
     "audio": {"tracks"},

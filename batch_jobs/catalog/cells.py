@@ -6,14 +6,16 @@ readings, as 1.000 may be one or a thousand, it is refused.
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import IO, Any, Final, get_args
 
-from batch_jobs.catalog.columns import ColumnNames
-from orchestrion.errors import InvalidRequest
+from batch_jobs.catalog.columns import MAX_KEPT_COLUMNS, ColumnNames, Name
+from orchestrion.errors import InvalidRequest, Problem
 from orchestrion.tracks.spec import TrackSpec
 
 
@@ -21,7 +23,7 @@ from orchestrion.tracks.spec import TrackSpec
 class TextCells:
     """Cells of a CSV row: text, empty where nothing is given."""
 
-    cells: dict[str, str]
+    cells: dict[Name, str]
     #: Whether a number may have a decimal comma: not where commas separate cells.
     decimal_comma: bool = False
 
@@ -34,8 +36,10 @@ class BadCell:
     reason: str
 
 
-#: What a reader makes of one row: typed cells (some perhaps a `BadCell`), text cells, or what is wrong with the row.
-Read = dict[str, Any] | TextCells | str
+#: Typed cells of a row, some perhaps a `BadCell`.
+Row = dict[Name, Any]
+#: What a reader makes of one row: typed cells, text cells, or what is wrong with the row.
+Read = Row | TextCells | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Opened:
 
     said: tuple[str, ...]
     rows: Iterator[tuple[int, Read]]
+    #: Ends what reads it, whether all rows were taken or none.
+    close: Callable[[], None] = lambda: None
 
 
 #: Reads a file of one kind. Raises `InvalidRequest` where the file as a whole cannot be used, now or at a later row.
@@ -59,6 +65,9 @@ WHOLE_NUMBERS: Final = _columns_of(int)
 NUMBERS: Final = WHOLE_NUMBERS | _columns_of(float)
 #: Beyond it a float is not every whole number.
 _MAX_WHOLE_FLOAT: Final = 2**53
+#: Of the text of one kept cell, and of all kept cells of a row with their names; both in UTF-8.
+MAX_KEPT_BYTES: Final = 4096
+MAX_KEPT_ROW_BYTES: Final = 16 * 1024
 #: From here on Excel shows and saves a number as 1.23457E+11.
 _ROUNDED_FROM: Final = 10**11
 #: An exponent of more digits leads nowhere, and `Decimal` raises for it.
@@ -148,3 +157,49 @@ def label_text(value: object) -> object:
     if isinstance(value, float) and abs(value) < _MAX_WHOLE_FLOAT:
         return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
     return value
+
+
+# Columns that are kept
+
+
+def kept_text(cells: Mapping[str, Any]) -> dict[str, str]:
+    """The given cells of the columns that are kept, each as text that is the same in every format.
+
+    Text stays as it stands, a number has its shortest digits, and true and false are these words.
+
+    Raises:
+        InvalidRequest: one is no such value or too long, or there are too many.
+    """
+    kept = {name: _kept_cell(name, cell) for name, cell in cells.items() if is_given(cell)}
+    size = sum(len(name.encode()) + len(text.encode()) for name, text in kept.items())
+    if size > MAX_KEPT_ROW_BYTES or len(kept) > MAX_KEPT_COLUMNS:
+        what = f"{len(kept)} cells of {size} bytes"
+        remedy = f"are more than a row can keep, {MAX_KEPT_COLUMNS} of {MAX_KEPT_ROW_BYTES} bytes; keep fewer columns"
+        raise InvalidRequest.of("keep_columns", what, remedy)
+    return kept
+
+
+def _kept_cell(name: str, cell: object) -> str:
+    if isinstance(cell, BadCell):
+        raise InvalidRequest([Problem(name, cell.value, cell.reason)])
+    match cell:
+        case bool():
+            return str(cell).lower()
+        case int():
+            text = str(cell)
+        case float() if math.isfinite(cell):
+            text = str(int(cell)) if cell.is_integer() else format(Decimal(repr(cell)), "f")
+        case str():
+            text = cell
+        case _:
+            remedy = "must be text, a number, true or false to be kept; write it as text, or do not keep its column"
+            raise InvalidRequest.of(name, cell, remedy)
+    # A surrogate has no UTF-8, so it is looked for before the text is measured.
+    if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\t\r\n" for letter in text):
+        raise InvalidRequest.of(
+            name, text, "contains control characters; use printable text, or do not keep its column"
+        )
+    if len(text.encode()) > MAX_KEPT_BYTES:
+        remedy = f"is longer than {MAX_KEPT_BYTES} bytes; shorten it, or do not keep its column"
+        raise InvalidRequest.of(name, text, remedy)
+    return text

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Final
 
 from batch_jobs.catalog.cells import Opened, Read, TextCells
-from batch_jobs.catalog.columns import COLUMNS, ColumnNames, Header
+from batch_jobs.catalog.columns import COLUMNS, ColumnNames, Header, Name
 from batch_jobs.catalog.lines import AS_UTF8, MAX_LINE_BYTES, Line, Lines, TextFile
 from orchestrion.errors import InvalidRequest
 
@@ -98,8 +98,8 @@ def _rows(lines: Lines, separator: str, header: Header) -> Iterator[tuple[int, R
             yield first.number, str(error)
 
 
-def _named(cells: list[str], header: Header) -> dict[str, str]:
-    named: dict[str, str] = {}
+def _named(cells: list[str], header: Header) -> dict[Name, str]:
+    named: dict[Name, str] = {}
     for at, (name, cell) in enumerate(zip(header.names, cells, strict=True), start=1):
         if name:
             named[name] = cell

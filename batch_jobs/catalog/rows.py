@@ -1,4 +1,4 @@
-"""A catalog (CSV, JSON or Parquet) as a stream of rows: each one a request, or the reason why it is not.
+"""A catalog (CSV, JSON, Parquet or Arrow) as a stream of rows: each one a request, or the reason why it is not.
 
 `files` has the readers of bytes; here cells become requests, and files beside the catalog become uploads. A row id that
 was there before costs the row: it is the caller's key, and the ledger would hold two tracks under it.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -25,12 +25,13 @@ from batch_jobs.catalog.cells import (
     from_types,
     is_blank,
     is_given,
+    kept_text,
     label_text,
 )
-from batch_jobs.catalog.columns import LABELS, ColumnNames
-from batch_jobs.catalog.files import READERS
+from batch_jobs.catalog.columns import LABELS, ColumnNames, Kept
+from batch_jobs.catalog.files import READERS, TABLES
 from batch_jobs.catalog.location import CatalogFile, catalog_files, open_beside, open_catalog
-from batch_jobs.catalog.parquet_rows import open_parquet
+from batch_jobs.catalog.tables import TableReader, open_table
 from orchestrion.errors import InvalidRequest, Problem, StoreUnavailable, shown
 from orchestrion.tracks.prompt import read_prompt
 from orchestrion.tracks.request import TrackRequest
@@ -57,7 +58,7 @@ class ReadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CatalogRow:
-    """A row that can be rendered. `line` counts lines of the file from 1 (rows, in Parquet)."""
+    """A row that can be rendered. `line` counts lines of the file from 1 (rows, in Parquet and Arrow)."""
 
     line: int
     row_id: str | None
@@ -66,6 +67,8 @@ class CatalogRow:
     request: TrackRequest
     #: Names of files beside the catalog that are to be its uploads, by column; `spec` has neither of these columns yet.
     files: Mapping[str, str] = field(default_factory=dict)
+    #: What of it is carried into the ledger, by the catalog's own names.
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class RefusedRow:
     requester: str | None = None
     model: str | None = None
     style: str | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 def catalog_sha256(url: str, storage_options: Mapping[str, Any]) -> str:
@@ -104,7 +108,12 @@ def _sha256(url: str, storage_options: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def how_read(url: str, storage_options: Mapping[str, Any], column_map: Mapping[str, str] = OWN_NAMES) -> str:
+def how_read(
+    url: str,
+    storage_options: Mapping[str, Any],
+    column_map: Mapping[str, str] = OWN_NAMES,
+    keep_columns: Collection[str] = (),
+) -> str:
     """One line that says how the catalog is understood, e.g. "CSV in UTF-8, separated by semicolons".
 
     Raises:
@@ -113,7 +122,8 @@ def how_read(url: str, storage_options: Mapping[str, Any], column_map: Mapping[s
         StoreUnavailable: it was there but could not be read.
     """
     files = catalog_files(url, storage_options)
-    with _opened(url, files[0], storage_options, ColumnNames(column_map)) as opened:
+    columns = ColumnNames(column_map, keep_columns)
+    with TableReader() as tables, _opened(url, files[0], storage_options, columns, tables) as opened:
         said = list(opened.said)
     if files[0].name:
         first, last = shown(files[0].name), shown(files[-1].name)
@@ -129,6 +139,8 @@ def read_catalog(
     default_model: str,
     first_line_of: Callable[[str, int], int],
     column_map: Mapping[str, str] = OWN_NAMES,
+    keep_columns: Collection[str] = (),
+    tables: TableReader | None = None,
 ) -> Iterator[CatalogRow | RefusedRow]:
     """Each row of the catalog, in order; a row in which nothing is given is none.
 
@@ -142,6 +154,8 @@ def read_catalog(
         first_line_of: Given a row id and the line it stands in, returns the line in which it was seen first, which is
             this one if it is new.
         column_map: Of our columns, those that the catalog calls otherwise, and how.
+        keep_columns: Columns that are none of ours and go to the ledger as they are; `columns.KEEP_ALL` for all.
+        tables: Reads Parquet and Arrow, for callers with many catalogs; by default one for this catalog.
 
     Raises:
         InvalidRequest: the catalog as a whole cannot be used (kind, header, columns; JSON that ends in the middle).
@@ -149,13 +163,17 @@ def read_catalog(
         StoreUnavailable: the file was there but could not be read to its end.
     """
     folder = CatalogFolder(url, storage_options, put_theme)
-    for read in catalog_reads(url, storage_options, column_map):
+    for read in catalog_reads(url, storage_options, column_map, keep_columns, tables):
         row = row_of(read, default_model, first_line_of)
         yield with_files(row, folder.reference, read.place) if isinstance(row, CatalogRow) else row
 
 
 def catalog_reads(
-    url: str, storage_options: Mapping[str, Any], column_map: Mapping[str, str] = OWN_NAMES
+    url: str,
+    storage_options: Mapping[str, Any],
+    column_map: Mapping[str, str] = OWN_NAMES,
+    keep_columns: Collection[str] = (),
+    tables: TableReader | None = None,
 ) -> Iterator[ReadRow]:
     """The cells of each row of the catalog, in order, not looked at yet; a row in which nothing is given is none.
 
@@ -164,33 +182,38 @@ def catalog_reads(
         NotFound: there is no such file.
         StoreUnavailable: the file was there but could not be read to its end.
     """
-    columns = ColumnNames(column_map)
+    columns = ColumnNames(column_map, keep_columns)
     before = 0
-    for file in catalog_files(url, storage_options):
-        line, name = 0, shown(file.name) if file.name else None
-        with _opened(url, file, storage_options, columns) as opened:
-            for line, read in opened.rows:
-                if not is_blank(read):
-                    yield ReadRow(before + line, read, f"it is row {line} of {name}" if name else None)
-        before += line
+    with TableReader() if tables is None else nullcontext(tables) as reader:
+        for file in catalog_files(url, storage_options):
+            line, name = 0, shown(file.name) if file.name else None
+            with _opened(url, file, storage_options, columns, reader) as opened:
+                for line, read in opened.rows:
+                    if not is_blank(read):
+                        yield ReadRow(before + line, read, f"it is row {line} of {name}" if name else None)
+            before += line
 
 
 @contextmanager
-def _opened(url: str, file: CatalogFile, storage_options: Mapping[str, Any], columns: ColumnNames) -> Iterator[Opened]:
+def _opened(
+    url: str, file: CatalogFile, storage_options: Mapping[str, Any], columns: ColumnNames, tables: TableReader
+) -> Iterator[Opened]:
     suffix = PurePosixPath(file.url.partition("?")[0]).suffix.lower()
     if suffix not in READERS:
         remedy = "is no catalog; its name must end in " + ", ".join(READERS) + ", or it is a folder of .parquet files"
         raise InvalidRequest.of("catalog", url, remedy)
     with open_catalog(file.url, storage_options) as bytes_:
         try:
-            yield open_parquet(bytes_, columns, file.partition) if file.name else READERS[suffix](bytes_, columns)
+            if suffix in TABLES:
+                yield open_table(TABLES[suffix], bytes_, columns, file.partition, tables)
+            else:
+                yield READERS[suffix](bytes_, columns)
         except OSError as error:
             raise StoreUnavailable(f"the catalog {shown(url)} could not be read to its end: {error}") from None
         except InvalidRequest as error:
-            if not file.name:
-                raise
+            name = file.name or PurePosixPath(file.url.partition("?")[0]).name
             raise InvalidRequest(
-                [Problem(f"{p.field} {shown(file.name)}", p.value, p.message) for p in error.problems]
+                [Problem(f"{p.field} {shown(name)}", p.value, p.message) for p in error.problems]
             ) from None
 
 
@@ -210,16 +233,24 @@ def row_of(read: ReadRow, default_model: str, first_line_of: Callable[[str, int]
     """What a row asks for, or why it asks for nothing; the files that it names are not looked at yet."""
     if isinstance(read.read, str):
         return _refused(read, read.read)
-    cells: dict[str, Any] = dict(read.read.cells) if isinstance(read.read, TextCells) else dict(read.read)
+    cells: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, cell in (read.read.cells if isinstance(read.read, TextCells) else read.read).items():
+        if isinstance(name, Kept):
+            unknown[name.name] = cell
+        else:
+            cells[name] = cell
     if not is_given(cells.get("model")):
         cells["model"] = default_model
     labels: dict[str, str | None] = {"row_id": None, "title": None}
+    kept: dict[str, str] = {}
     asked = dict(cells)
     try:
         # All labels first: a row that is refused for another reason can still be found by its id.
         given = {name: cells.pop(name, None) for name in LABELS}
         for name, value in given.items():
             labels[name] = _label(name, value)
+        kept = kept_text(unknown)
         _check_new(labels["row_id"], read.line, first_line_of)
         if bad := [Problem(name, cell.value, cell.reason) for name, cell in cells.items() if isinstance(cell, BadCell)]:
             raise InvalidRequest(bad)
@@ -231,8 +262,8 @@ def row_of(read: ReadRow, default_model: str, first_line_of: Callable[[str, int]
         request = spec.resolve()
     except InvalidRequest as error:
         who = {name: _readable(name, asked) for name in ("requester", "model", "style")}
-        return _refused(read, str(error), **labels, **who)
-    return CatalogRow(read.line, labels["row_id"], labels["title"], spec, request, files)
+        return _refused(read, str(error), labels["row_id"], labels["title"], kept, **who)
+    return CatalogRow(read.line, labels["row_id"], labels["title"], spec, request, files, kept)
 
 
 def with_files(row: CatalogRow, reference: Callable[[str, str], str], place: str | None) -> CatalogRow | RefusedRow:
@@ -254,7 +285,7 @@ def refused_after_all(row: CatalogRow, message: str, place: str | None) -> Refus
     asked = row.request
     read = ReadRow(row.line, "", place)
     who = {"requester": asked.requester, "model": asked.composition.model, "style": asked.composition.style}
-    return _refused(read, message, row.row_id, row.title, **who)
+    return _refused(read, message, row.row_id, row.title, row.kept, **who)
 
 
 def repeated_id(row_id: str, first: int) -> InvalidRequest:
@@ -263,9 +294,14 @@ def repeated_id(row_id: str, first: int) -> InvalidRequest:
 
 
 def _refused(
-    read: ReadRow, message: str, row_id: str | None = None, title: str | None = None, **who: str | None
+    read: ReadRow,
+    message: str,
+    row_id: str | None = None,
+    title: str | None = None,
+    kept: Mapping[str, str] = OWN_NAMES,
+    **who: str | None,
 ) -> RefusedRow:
-    return RefusedRow(read.line, row_id, title, placed(message, read.place), **who)
+    return RefusedRow(read.line, row_id, title, placed(message, read.place), **who, kept=kept)
 
 
 def placed(message: str, place: str | None) -> str:

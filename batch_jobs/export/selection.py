@@ -17,7 +17,7 @@ from orchestrion.tracks.request import AudioFormat
 
 #: What every export needs of a row, beside what its names are made of.
 _COLUMNS: Final = frozenset(
-    {"job_id", "line", "row_id", "title", "settled_at", "requested_by", "track_id", "format"}
+    {"job_id", "line", "row_id", "title", "settled_at", "requested_by", "track_id", "format", "kept"}
     | {"audio_sha256", "midi_sha256"}
 )
 _FORMATS: Final = frozenset(AudioFormat)

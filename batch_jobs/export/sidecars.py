@@ -34,6 +34,11 @@ class Delivered:
         given = (one_line(self.row[name] or "") for name in ("title", "row_id"))
         return next(filter(None, given), self.record.track_id)
 
+    @property
+    def kept(self) -> dict[str, str]:
+        """The catalog's own columns, as far as they were kept."""
+        return dict(self.row["kept"] or ())
+
     def chosen(self, field: str) -> str:
         """What was asked for, or what the model chose; empty if nobody knows."""
         asked = getattr(self.record, field)
@@ -50,6 +55,7 @@ def sidecar(name: str, row: Row, signed: SignedRecord) -> bytes:
         "file": name.rpartition("/")[2],
         "title": row["title"],
         "row_id": row["row_id"],
+        "kept": dict(row["kept"] or ()),
         # What its `to_bytes` writes, without making it canonical only to read it again.
         "signed": {"record": signed_values(public.record), "signature": public.signature.to_json()},
     }
@@ -75,7 +81,7 @@ CSV_COLUMNS: Final = {
     "key": "asked for, or chosen by the model",
     "genre": "the style asked for, or chosen by the model",
     "language": "`zxx`: no words in it (ISO 639-2)",
-    "isrc": "empty: yours to give",
+    "isrc": "what the catalog has in a kept column `isrc`; else empty: yours to give",
     "ai_generated": "`yes`",
     "ai_model": "the model that made it",
     "ai_model_revision": "hash of its code, weights and sound font",
@@ -94,12 +100,22 @@ CSV_COLUMNS: Final = {
 }
 
 
-def tracks_csv(tracks: Iterable[Delivered]) -> bytes:
-    """The table of all tracks. No cell of it is a formula to a spreadsheet; UTF-8, which Excel sees by the mark."""
+#: Before the names of kept columns, which may be any.
+KEPT_PREFIX: Final = "kept: "
+
+
+def tracks_csv(tracks: Sequence[Delivered]) -> bytes:
+    """The table of all tracks. No cell of it is a formula to a spreadsheet; UTF-8, which Excel sees by the mark.
+
+    Behind its own columns stands each column that any of the tracks has kept.
+    """
     out = io.StringIO(newline="")
     table = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    table.writerow(CSV_COLUMNS)
-    table.writerows(_cells(track) for track in tracks)
+    kept = sorted({name for track in tracks for name in track.kept})
+    table.writerow([*CSV_COLUMNS, *(safe_cell(f"{KEPT_PREFIX}{name}") for name in kept)])
+    for track in tracks:
+        of_track = track.kept
+        table.writerow([*_cells(track), *(safe_cell(of_track.get(name, "")) for name in kept)])
     return out.getvalue().encode("utf-8-sig", "replace")
 
 
@@ -115,7 +131,7 @@ def _cells(track: Delivered) -> Sequence[str]:
         "key": track.chosen("key"),
         "genre": track.chosen("style"),
         "language": NO_LANGUAGE,
-        "isrc": "",
+        "isrc": next((text for name, text in track.kept.items() if name.casefold() == "isrc"), ""),
         "ai_generated": "yes",
         "ai_model": record.model,
         "ai_model_revision": record.model_revision,

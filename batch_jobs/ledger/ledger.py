@@ -105,7 +105,7 @@ class Ledger:
                 return newest
             now = self._clock.now()
             self._refuse_what_may_be_swept(change, now)
-            wanted = _without_schema(newest)
+            wanted = tables_without_schema(newest)
             for name in wanted:
                 if name not in schemas:
                     schemas[name] = self._write_schema(name)
@@ -239,7 +239,7 @@ class Ledger:
             newest, taken = self._manifests.newest()
 
 
-def _without_schema(snapshot: Snapshot) -> list[str]:
+def tables_without_schema(snapshot: Snapshot) -> list[str]:
     """The tables that have no schema yet, or that of an older release. A newer one stays: it has more columns."""
     known = {name: file.schema_version for name, file in snapshot.schemas.items()}
     return [name for name in TABLES if known.get(name, 0) < LEDGER_SCHEMA_VERSION]

@@ -53,9 +53,16 @@ _ROW_FIELDS: Final = (
         "nor the one whose settlement published the row. Null in rows of older releases.",
         nullable=True,
     ),
-    _field("line", pa.int64(), "Line of the catalog, from 1 (in Parquet and `.json`: row)."),
+    _field("line", pa.int64(), "Line of the catalog, from 1 (in Parquet, Arrow and `.json`: row)."),
     _field("row_id", pa.string(), "The catalog's own id of the row, as given.", nullable=True),
     _field("title", pa.string(), "The catalog's own title of the row, as given.", nullable=True),
+    _field(
+        "kept",
+        pa.map_(pa.string(), pa.string()),
+        "Columns of the catalog's own that `--keep-columns` names, by their names; null where none has a value, and in "
+        "rows of older releases.",
+        nullable=True,
+    ),
     _field("settled_at", _MOMENT, "When this job knew the row's outcome."),
     _field("attempts", pa.int64(), "Attempts that this job made; 0 for a row that could not be read."),
 )

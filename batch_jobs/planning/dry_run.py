@@ -96,7 +96,7 @@ def dry_run(options: RenderOptions, bad_rows_file: Path | None = None) -> DryRun
     workers = _workers(options, node, known.run)
     return DryRun(
         job_id=folder.job_id,
-        how_read=how_read(options.catalog, options.storage_options, options.column_map),
+        how_read=how_read(options.catalog, options.storage_options, options.column_map, options.keep_columns),
         rows=rows,
         bad=bad,
         bad_rows_file=bad_rows_file,

@@ -74,13 +74,19 @@ def job_id_of(options: RenderOptions, sha256: str) -> str:
 def _settings(options: RenderOptions) -> dict[str, Any]:
     # A map says which column is the prompt, so it decides what is rendered; in which order it was given does not.
     mapped = {"map": dict(sorted(options.column_map.items()))} if options.column_map else {}
-    return {
-        "models": [public_name(entry) for entry in options.models],
-        "precision": options.precision,
-        "limit": options.limit,
-        "sample": options.sample,
-        "job_name": options.job_name,
-    } | mapped
+    # Without it a row with a column that is none of ours is refused, so it decides which rows are rendered.
+    kept = {"keep": sorted(options.keep_columns)} if options.keep_columns else {}
+    return (
+        {
+            "models": [public_name(entry) for entry in options.models],
+            "precision": options.precision,
+            "limit": options.limit,
+            "sample": options.sample,
+            "job_name": options.job_name,
+        }
+        | mapped
+        | kept
+    )
 
 
 def prices_of(options: RenderOptions) -> JobPrices:
@@ -193,7 +199,8 @@ def catalog_into(
     """
 
     def read() -> Iterator[ReadRow]:
-        return islice(catalog_reads(options.catalog, options.storage_options, options.column_map), options.limit)
+        names = (options.column_map, options.keep_columns)
+        return islice(catalog_reads(options.catalog, options.storage_options, *names), options.limit)
 
     settings = RowSettings(public_name(options.models[0]), options.sample)
     for part in planned_parts(read, settings, kept):

@@ -32,6 +32,8 @@ WORK_SCHEMA: Final = pa.schema(
         pa.field("row_id", pa.string()),
         pa.field("title", pa.string()),
         pa.field("spec", pa.string(), nullable=False),
+        #: A JSON object of the columns that are kept; null where there is none.
+        pa.field("kept", pa.string()),
     ]
 )
 #: Upper bounds of the lengths that stand together, in seconds; each about twice the one before.
@@ -49,7 +51,8 @@ SHARD_ROWS: Final = 1000
 _TABLES: Final = """
 CREATE TABLE planned (
     line INTEGER PRIMARY KEY, place TEXT, row_id TEXT, title TEXT, takes_id INTEGER NOT NULL, message TEXT,
-    requester TEXT, model TEXT, style TEXT, spec TEXT, duration_s REAL, content BLOB, files TEXT
+    requester TEXT, model TEXT, style TEXT, spec TEXT, duration_s REAL, content BLOB, files TEXT,
+    kept TEXT
 );
 CREATE INDEX refused ON planned (line) WHERE message IS NOT NULL;
 CREATE INDEX with_files ON planned (line) WHERE files IS NOT NULL;
@@ -66,7 +69,7 @@ CREATE TABLE committed (shard TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE settled (line INTEGER PRIMARY KEY);
 CREATE VIEW open_shards AS SELECT * FROM shards WHERE NOT EXISTS (SELECT 1 FROM committed WHERE shard = name);
 """
-_ADD: Final = "INSERT OR REPLACE INTO planned VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD: Final = "INSERT OR REPLACE INTO planned VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REPEATED: Final = """
 INSERT INTO repeated
 SELECT line, first_line
@@ -89,9 +92,14 @@ _WORK: Final = """
 SELECT {columns} FROM in_order CROSS JOIN planned ON planned.line = in_order.line {where} ORDER BY position
 """
 _REFUSED: Final = """
-SELECT line, row_id, title, message, requester, model, style FROM planned INDEXED BY refused
+SELECT line, row_id, title, message, requester, model, style, kept FROM planned INDEXED BY refused
 WHERE message IS NOT NULL AND line >= ? ORDER BY line LIMIT ?
 """
+
+
+def kept_of(column: str | None) -> dict[str, str]:
+    """What the column `kept` says."""
+    return json.loads(column) if column else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +249,7 @@ class Plan:
         """The rows that can only fail, in order."""
         line = 0
         while found := self._database.execute(_REFUSED, (line, SHARD_ROWS)).fetchall():
-            yield from (RefusedRow(*row) for row in found)
+            yield from map(_refused_row, found)
             line = found[-1][0] + 1
 
     def rows_of_other_models(self, models: Collection[str]) -> Iterator[tuple[int, str | None, str | None, str]]:
@@ -261,7 +269,7 @@ class Plan:
 
     def open_shards(self) -> Iterator[Shard]:
         """The shards that are not done, in order. They may be noted as done meanwhile."""
-        columns = ("line", "row_id", "title", "spec")
+        columns = ("line", "row_id", "title", "spec", "kept")
         query = _WORK.format(
             columns="first_line, " + ", ".join(f"planned.{name}" for name in columns),
             where="WHERE position BETWEEN ? AND ?",
@@ -277,7 +285,7 @@ class Plan:
     def open_refused(self) -> Iterator[RefusedShard]:
         """The same, of rows that can only fail."""
         for name, rows, start, *_ in self._open(is_refused=True):
-            found = [RefusedRow(*row) for row in self._database.execute(_REFUSED, (start, rows)).fetchall()]
+            found = [_refused_row(row) for row in self._database.execute(_REFUSED, (start, rows)).fetchall()]
             if open_rows := self._not_settled(found):
                 yield RefusedShard(name, open_rows)
 
@@ -319,6 +327,7 @@ class Plan:
         self._cut_for = wanted
 
     def _shards(self) -> Iterator[tuple[str, int, int, str, int, float]]:
+        # What is kept is no part of a name: the job's own name says which columns, and the catalog's hash the rest.
         columns = "in_order.model, first_line, duration_s, planned.line, row_id, title, spec"
         read = self._database.execute(_WORK.format(columns=columns, where=""))
         left = dict(self._database.execute("SELECT model, count(*) FROM in_order WHERE line = first_line GROUP BY 1"))
@@ -357,3 +366,9 @@ class Plan:
         """The round and a hash of what is in the rows: the same catalog gives the same names, on any machine."""
         digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
         return f"{self.round_number:02d}-{digest[:24]}"
+
+
+def _refused_row(row: Sequence[Any]) -> RefusedRow:
+    """Of the columns that `_REFUSED` asks for."""
+    *values, kept = row
+    return RefusedRow(*values, kept_of(kept))

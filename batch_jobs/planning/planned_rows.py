@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -53,6 +53,8 @@ class PlannedRow(NamedTuple):
     content: bytes | None = None
     #: Names of files that are to be its uploads, by column, as JSON; they are not in `spec` and `content` yet.
     files: str | None = None
+    #: Columns that go to the ledger as they are, as JSON.
+    kept: str | None = None
 
 
 #: The same as a table.
@@ -71,6 +73,7 @@ PART_SCHEMA: Final = pa.schema(
         pa.field("duration_s", pa.float64()),
         pa.field("content", pa.binary()),
         pa.field("files", pa.string()),
+        pa.field("kept", pa.string()),
     ]
 )
 
@@ -92,7 +95,7 @@ class RowSettings:
 def planned_row(row: CatalogRow | RefusedRow, place: str | None, takes_id: bool, sample: float) -> PlannedRow:
     """What the plan keeps of a row."""
     if isinstance(row, RefusedRow):
-        refused = PlannedRow(row.line, place, row.row_id, row.title, takes_id)
+        refused = PlannedRow(row.line, place, row.row_id, row.title, takes_id, kept=_as_json(row.kept))
         if sample < 1.0:
             # What cannot be read belongs to no sample.
             return refused
@@ -113,8 +116,13 @@ def planned_row(row: CatalogRow | RefusedRow, place: str | None, takes_id: bool,
         spec=row.spec.model_dump_json(exclude_defaults=True),
         duration_s=asked.duration_s,
         content=_content(row.request),
-        files=json.dumps(dict(row.files)) if row.files else None,
+        files=_as_json(row.files),
+        kept=_as_json(row.kept),
     )
+
+
+def _as_json(texts: Mapping[str, str]) -> str | None:
+    return json.dumps(dict(texts), separators=(",", ":")) if texts else None
 
 
 def _content(request: TrackRequest) -> bytes:
@@ -129,7 +137,8 @@ def _content(request: TrackRequest) -> bytes:
 def with_uploads(row: PlannedRow, reference: Callable[[str, str], str], sample: float) -> PlannedRow:
     """A row that names files with what `reference` makes of them: given a column and a name, an upload's reference."""
     spec = TrackSpec.model_validate_json(row.spec or "")
-    asked = CatalogRow(row.line, row.row_id, row.title, spec, spec.resolve(), json.loads(row.files or "{}"))
+    files, kept = (json.loads(texts or "{}") for texts in (row.files, row.kept))
+    asked = CatalogRow(row.line, row.row_id, row.title, spec, spec.resolve(), files, kept)
     return planned_row(with_files(asked, reference, row.place), row.place, row.takes_id, sample)
 
 

@@ -7,7 +7,8 @@ what the track cost when it was made, by any job; `charged_usd` is what this job
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,6 +37,14 @@ class RowContext:
     line: int
     row_id: str | None
     title: str | None
+    #: Columns of the catalog's own.
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, Any]:
+        """As every row of `tracks` and `failures` begins."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {
+            "kept": list(self.kept.items()) or None
+        }
 
 
 def track_row(
@@ -47,7 +56,7 @@ def track_row(
     """
     is_own = track.record.is_of(request.requester, request.purpose.value)
     return (
-        asdict(at)
+        at.columns()
         | to_row(track.record if is_own else track.record.without_caller())
         | {
             "settled_at": now,
@@ -67,7 +76,7 @@ def failure_row(
     at: RowContext, request: TrackRequest | None, failure: Failure, attempts: int, now: datetime
 ) -> dict[str, Any]:
     """A row of `failures`; `request` is None when the row is no valid request."""
-    return asdict(at) | {
+    return at.columns() | {
         "settled_at": now,
         "attempts": attempts,
         "requested_by": request.requester if request else None,
@@ -91,7 +100,7 @@ def refused_row(job_id: str, run_id: str, row: RefusedRow, now: datetime) -> dic
     """A row of `failures` for a catalog row that is no valid request."""
     failure = Failure(InvalidRequest.code, row.message, "catalog")
     asked = {"requested_by": row.requester, "model": row.model, "style": row.style}
-    at = RowContext(job_id, run_id, row.line, row.row_id, row.title)
+    at = RowContext(job_id, run_id, row.line, row.row_id, row.title, row.kept)
     return failure_row(at, None, failure, 0, now) | asked
 
 

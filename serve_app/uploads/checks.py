@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import select
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, TextIO, cast
+from typing import Final
 
 from orchestrion.errors import InvalidRequest, Overloaded, Problem
+from orchestrion.isolation.process import IsolatedProcess, ProcessEndedError, ProcessLostError
 
 #: What to suggest when the queue is full: about what a check of a large file takes.
 RETRY_AFTER_S: Final = 5.0
 COMMAND: Final = (sys.executable, "-m", "serve_app.uploads.worker")
+#: Problems of one file take some hundred.
+MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
 class UploadChecks:
@@ -78,57 +78,37 @@ class _Checker:
     def __init__(self, command: Sequence[str], timeout_s: float) -> None:
         self._command = command
         self._timeout_s = timeout_s
-        self._process: subprocess.Popen[str] | None = None
+        self._process: IsolatedProcess | None = None
 
     def problems_of(self, path: Path) -> list[Problem]:
         """What is wrong with a file."""
-        answer = self._ask(path)
-        if answer == "":
-            # It may have ended for lack of work just when this was sent: a second one says more.
-            self.kill()
-            answer = self._ask(path)
-        if answer is None or answer == "":
-            self.kill()
-            complaint = (
-                f"reading it took more than {self._timeout_s:g} s"
-                if answer is None
-                else "it breaks what reads it, or needs too much memory"
-            )
-            return [Problem("theme", f"{path.stat().st_size} bytes", f"{complaint}; send a shorter or simpler file")]
+        try:
+            try:
+                answer = self._ask(path)
+            except ProcessEndedError:
+                # It may have ended for lack of work just when this was sent: a second one says more.
+                self.kill()
+                answer = self._ask(path)
+        except ProcessEndedError:
+            return [self._broken(path, "it breaks what reads it, or needs too much memory")]
+        except ProcessLostError as error:
+            return [self._broken(path, f"reading it {error}")]
         return [Problem(*found) for found in json.loads(answer)]
 
     def kill(self) -> None:
         """End the process, if there is one."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
             self._process = None
 
-    def _ask(self, path: Path) -> str | None:
-        """A line of its answer; empty when the process has ended, None when it is late."""
-        process = self._started()
-        requests, answers = cast("TextIO", process.stdin), cast("TextIO", process.stdout)
-        try:
-            requests.write(f"{path}\n")
-            requests.flush()
-        except BrokenPipeError:
-            return ""
-        ready, _, _ = select.select([answers], [], [], self._timeout_s)
-        return answers.readline() if ready else None
-
-    def _started(self) -> subprocess.Popen[str]:
-        if self._process is not None and self._process.poll() is not None:
+    def _ask(self, path: Path) -> bytes:
+        if self._process is not None and self._process.has_ended:
             self.kill()
         if self._process is None:
-            # What reads strangers' files gets none of this process's environment: tokens and credentials are in it.
-            environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-            environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(  # noqa: S603
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=environment,
-            )
-        return self._process
+            self._process = IsolatedProcess(self._command)
+        self._process.write(f"{path}\n".encode(), self._timeout_s)
+        return self._process.read_line(self._timeout_s, MAX_ANSWER_BYTES)
+
+    def _broken(self, path: Path, complaint: str) -> Problem:
+        self.kill()
+        return Problem("theme", f"{path.stat().st_size} bytes", f"{complaint}; send a shorter or simpler file")

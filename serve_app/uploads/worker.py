@@ -9,22 +9,19 @@ Ends with its standard input, after a quiet minute, and when a file has made it 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import select
 import sys
-from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
 from orchestrion.audio.uploads import check_upload
 from orchestrion.errors import InvalidRequest
+from orchestrion.isolation.limits import limit_memory, step_back
 
-#: Address space, libraries included: some 400 MB are mapped before the first file.
-MAX_ADDRESS_SPACE_BYTES: Final = 2 << 30
-#: Renders and readers come first.
-NICENESS: Final = 10
+#: Addresses beyond those of its libraries.
+MAX_MEMORY_BYTES: Final = 1600 << 20
 IDLE_S: Final = 60.0
 #: A process that has ever been larger is replaced: what Python has freed it seldom gives back.
 MAX_RESIDENT_KB: Final = 160 * 1024
@@ -32,9 +29,8 @@ MAX_RESIDENT_KB: Final = 160 * 1024
 
 def main() -> None:
     """Check files until there are no more."""
-    os.nice(NICENESS)
-    with suppress(OSError, ValueError):  # macOS knows the limit and refuses to set it.
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE_BYTES, MAX_ADDRESS_SPACE_BYTES))
+    step_back()
+    limit_memory(MAX_MEMORY_BYTES)
     while select.select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.readline()):
         sys.stdout.write(json.dumps(problems_of(Path(line.removesuffix("\n")))) + "\n")
         sys.stdout.flush()

@@ -55,7 +55,7 @@ def test_files_are_read_in_another_process_that_has_none_of_our_secrets(melody, 
         assert "neither MIDI nor audio" in str(refused)
         (worker,) = [c for c in psutil.Process().children() if "serve_app.uploads.worker" in c.cmdline()]
         assert "RAY_AUTH_TOKEN" not in worker.environ()
-        assert worker.nice() == 10 or worker.nice() > psutil.Process().nice()
+        assert worker.nice() == min(19, psutil.Process().nice() + 10)
     finally:
         under_test.close()
     assert not worker.is_running()

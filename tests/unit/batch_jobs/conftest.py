@@ -70,12 +70,12 @@ def renderer(tmp_path, clock):
 def plan_of(tmp_path):
     """A plan of these rows; each is a tone of two seconds unless it says otherwise."""
 
-    def make(*rows, requests_per_shard=10, requests_in_the_last=None):
+    def make(*rows, requests_per_shard=10, requests_in_the_last=None, keep=()):
         path = tmp_path / "catalog.jsonl"
         tone = {"prompt": "a tone", "model": "tone", "duration_s": 2.0, "format": "flac"}
         path.write_text("".join(json.dumps(tone | row) + "\n" for row in rows), encoding="utf-8")
         plan = Plan()
-        for part in planned_parts(lambda: catalog_reads(str(path), {}), RowSettings("tone", 1.0), None):
+        for part in planned_parts(lambda: catalog_reads(str(path), {}, {}, keep), RowSettings("tone", 1.0), None):
             plan.add(part)
         plan.refuse_repeated_ids(1.0)
         plan.requests_per_shard = requests_per_shard

@@ -20,6 +20,8 @@ HOSTILE = '<script>alert("1")</script> & <img src=http://example.com/x onerror=a
 START = datetime(2026, 1, 1, tzinfo=UTC)
 #: A theme and a continuation.
 REFERENCES = ("sha256:" + "aa" * 32, "sha256:" + "bb" * 32)
+#: Of the catalog's own columns.
+KEPT = ([("label", "Blue"), ("isrc", "DE-1")], [("label", "=Red")], [("isrc", "DE-2")], None)
 PROMPTS = [HOSTILE, "slow sad piano", "[bold]funky disco[/x]", "ein Lied für Ægir"]
 
 
@@ -59,7 +61,7 @@ def track(dice, job, line, machine, earlier):
     cost = 10.0 ** dice.uniform(-7, 1)
     row = any_row(
         TRACKS_SCHEMA, schema_version=2, job_id=job, run_id=None if job == "job-0" else f"run-{job}", line=line,
-        title=f"Take {line}", attempts=1, prompt=prompt,
+        title=f"Take {line}", attempts=1, prompt=prompt, kept=KEPT[line % len(KEPT)] if job == "job-2" else None,
         settled_at=START + timedelta(days=dice.randrange(3), seconds=line), created_at=START,
         prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), track_id=f"trk_{job}{line}",
         requester=dice.choice(["a", "b"]), requested_by=dice.choice(["a", "b", "<i>c</i>", "[/red]\x1b[2J"]),

@@ -13,8 +13,10 @@ import duckdb
 import pytest
 
 from batch_jobs.compact_ledger import main as compact_ledger
+from batch_jobs.ledger.dataset import ledger_dataset
+from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.reports.costs import WhatIf, cost_report
-from tests.unit.batch_jobs.older_ledger import make_older
+from tests.unit.batch_jobs.older_ledger import make_older, make_schema_4
 from tests.unit.batch_jobs.sample_ledger import REFERENCES, sample, write  # noqa: F401 (fixture)
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -198,6 +200,20 @@ def test_rows_are_told_by_run_and_failures_by_reason_in_every_reader(told, sampl
     assert told["failed_most"].to_dict() == expected
 
 
+def test_the_catalog_s_own_columns_are_told_by_every_reader(told, sample):  # noqa: F811
+    expected = Counter(dict(row["kept"] or ()).get("label") for row in sample.tracks)
+    assert expected.keys() == {"Blue", "=Red", None}
+
+    assert {label: tracks for label, tracks, _ in told["by_label"]} == expected
+    for label, _, found in told["by_label"]:
+        plain = [row for row in sample.tracks if dict(row["kept"] or ()).get("label") == label]
+        assert found == pytest.approx(usd(plain), rel=1e-12)
+    assert Counter(told["labels"].to_pylist()) == expected
+    own = told["own"]
+    assert {*own.columns} == {"label", "isrc"}
+    assert Counter(own.label[own.label.notna()]) + Counter({None: int(own.label.isna().sum())}) == expected
+
+
 def test_polars_gives_the_figures_of_duckdb(told):
     of_polars = with_polars(told)
 
@@ -212,7 +228,7 @@ def test_polars_gives_the_figures_of_duckdb(told):
     for column, expected in told["cost_per_track"].items():
         found = [(None if row[0] is None else str(row[0]), *row[1:]) for row in of_polars["pl_cost_per_track"][column]]
         same(found, expected)
-    for name in ("waste", "reconciliation", "what_if", "to_mend"):
+    for name in ("waste", "reconciliation", "what_if", "to_mend", "by_label"):
         assert told[name]
         same(of_polars[f"pl_{name}"], told[name])
     same([of_polars["pl_week"], of_polars["pl_spot"]], [told["week"], told["spot"]])
@@ -264,6 +280,31 @@ def test_the_views_say_what_an_older_ledger_needs_and_are_right_after_it(sample,
 
     days = {row[0]: row[1] for row in without_polars(place)["cost_per_track"]["day"]}
     assert days == Counter(str(row["settled_at"].date()) for row in sample.tracks)
+
+
+def test_a_ledger_from_before_kept_columns_is_read_and_has_them_after_a_compaction(sample, tmp_path):  # noqa: F811
+    place = tmp_path / "ledger"
+    shutil.copytree(sample.url, place)
+    make_schema_4(place)
+    tracks = ledger_dataset(str(place), {}, "tracks").to_table()
+    assert tracks.num_rows == len(sample.tracks) == tracks["kept"].null_count
+    with pytest.raises(duckdb.BinderException, match="kept"):
+        without_polars(place)
+
+    assert compact_ledger(["--ledger", str(place)]) == 0
+
+    assert [row[:2] for row in without_polars(place)["by_label"]] == [(None, len(sample.tracks))]
+    number = read_snapshot(str(place), {}).number
+    assert compact_ledger(["--ledger", str(place)]) == 0 and read_snapshot(str(place), {}).number == number
+
+
+def test_a_compaction_brings_new_columns_where_no_file_is_to_be_joined(sample, tmp_path):  # noqa: F811
+    write(tmp_path / "ledger", {"tracks": sample.tracks[:1]})
+    make_schema_4(tmp_path / "ledger")
+
+    assert compact_ledger(["--ledger", str(tmp_path / "ledger")]) == 0
+
+    assert [row[:2] for row in without_polars(tmp_path / "ledger")["by_label"]] == [(None, 1)]
 
 
 def test_the_views_need_no_more_than_the_folder_they_are_run_in(sample, monkeypatch):  # noqa: F811

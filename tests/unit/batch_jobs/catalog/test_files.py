@@ -369,12 +369,12 @@ def test_no_damage_to_a_footer_ends_the_process_or_the_count_of_rows(tmp_path, b
     "options, said",
     [
         ({}, "is longer than 65536 bytes"),
-        ({"use_dictionary": False}, "unpack to 2"),
+        ({"use_dictionary": False}, "is longer than 65536 bytes"),
         ({"use_dictionary": False, "column_encoding": {"prompt": "DELTA_BYTE_ARRAY"}}, "is longer than 65536 bytes"),
     ],
     ids=["dictionary", "page", "prefixes"],
 )
-def test_a_parquet_file_that_unpacks_to_200_mb_is_not_unpacked(tmp_path, options, said):
+def test_a_parquet_file_that_unpacks_to_200_mb_is_not_unpacked_in_the_driver(tmp_path, options, said):
     table = pa.table({"prompt": ["x" * 1_000_000] * 200})
     pq.write_table(table, tmp_path / "c.parquet", compression="zstd", **options)
     assert (tmp_path / "c.parquet").stat().st_size < 20_000
@@ -386,7 +386,7 @@ def test_a_parquet_file_that_unpacks_to_200_mb_is_not_unpacked(tmp_path, options
         pa.set_memory_pool(default)
 
     assert kinds(rows) == "R" * 200 and said in rows[-1].message
-    assert ours.max_memory() < 100_000_000
+    assert ours.max_memory() == 0
 
 
 def test_a_forged_count_of_rows_is_refused_and_not_counted_up_to(tmp_path):
@@ -398,7 +398,7 @@ def test_a_forged_count_of_rows_is_refused_and_not_counted_up_to(tmp_path):
     size = int.from_bytes(data[-8:-4], "little") + added
 
     assert added == 5
-    with pytest.raises(InvalidRequest, match="row group of so many rows"):
+    with pytest.raises(InvalidRequest, match="row group of 2199023255551 rows; write groups of at most 10000000"):
         rows_of(write(tmp_path / "c.parquet", forged[:-8] + size.to_bytes(4, "little") + b"PAR1"))
 
 

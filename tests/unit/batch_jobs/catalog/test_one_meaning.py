@@ -1,7 +1,5 @@
-"""The same value means the same in CSV, JSON lines, JSON and Parquet."""
+"""The same value means the same in CSV, JSON lines, JSON, Parquet and Arrow."""
 
-import csv
-import io
 import json
 from decimal import Decimal
 
@@ -11,30 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import feather
 
-from batch_jobs.catalog.rows import CatalogRow
-from tests.unit.batch_jobs.catalog.catalogs import kinds, rows_of, write
-
-FORMATS = ("csv", "jsonl", "json", "parquet")
+from batch_jobs.catalog.rows import CatalogRow, how_read
+from tests.unit.batch_jobs.catalog.catalogs import FORMATS, kinds, rows_of, write, written
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("catalogs")
-
-
-def written(folder, row):
-    """The same row as a catalog of each format; the file's path by its format."""
-    paths = {name: folder / f"c.{name}" for name in FORMATS}
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(row)
-    table.writerow("" if cell is None else cell for cell in row.values())
-    write(paths["csv"], text.getvalue())
-    write(paths["jsonl"], json.dumps(row) + "\n")
-    write(paths["json"], json.dumps([row], indent=2))
-    pq.write_table(pa.Table.from_pylist([row]), paths["parquet"])
-    return paths
 
 
 def meaning(path):
@@ -97,6 +80,8 @@ def test_what_pandas_makes_of_whole_numbers_with_a_gap_is_read_as_they_were_mean
             frame.to_json(path, orient="records")
         case "parquet":
             frame.to_parquet(path)
+        case "arrow":
+            frame.to_feather(path)
 
     rows = rows_of(path)
 
@@ -122,7 +107,7 @@ def test_a_number_that_is_none_costs_its_row_in_every_format(tmp_path, name, dat
     assert kinds(rows_of(tmp_path / name)) == "R."
 
 
-@pytest.mark.parametrize("name", ["csv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_row_id_stays_as_it_is_written_in_every_format(folder, name):
     ids = []
     for row_id in ("007", "7", "7.0", " 7"):
@@ -132,7 +117,7 @@ def test_a_row_id_stays_as_it_is_written_in_every_format(folder, name):
     assert ids == ["007", "7", "7.0", " 7"]
 
 
-@pytest.mark.parametrize("name", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("name", ["jsonl", "json", "parquet", "arrow"])
 @pytest.mark.parametrize("number, said", [(7, "7"), (7.0, "7"), (7.5, "7.5"), (1e-7, "0.0000001"), (-3.0, "-3")])
 def test_a_row_id_that_is_a_number_has_its_shortest_digits(folder, name, number, said):
     [row] = rows_of(written(folder, {"prompt": "calm piano", "row_id": number, "title": number})[name])
@@ -196,10 +181,27 @@ def test_a_row_of_nothing_but_nulls_is_no_row_in_every_format(tmp_path, name):
             write(path, json.dumps(rows))
         case "parquet":
             pq.write_table(pa.Table.from_pylist(rows), path)
+        case "arrow":
+            feather.write_feather(pa.Table.from_pylist(rows), path)
 
     assert [row.line for row in rows_of(path)] == ([2, 4] if name == "csv" else [1, 3])
 
 
-@pytest.mark.parametrize("name", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("name", ["jsonl", "json", "parquet", "arrow"])
 def test_an_empty_text_that_somebody_wrote_is_a_row(tmp_path, name):
     assert kinds(rows_of(written(tmp_path, {"prompt": ""})[name])) == "R"
+
+
+@pytest.mark.parametrize("name", ["c.parquet", "c.feather"])
+def test_the_index_that_pandas_keeps_of_filtered_rows_is_ignored_and_said(tmp_path, name):
+    frame = pd.DataFrame({"row_id": list("abcde"), "prompt": [f"calm piano {n}" for n in range(5)]})
+    frame = frame[[True, True, False, False, True]]
+    if name == "c.parquet":
+        frame.to_parquet(tmp_path / name)
+    else:
+        feather.write_feather(pa.Table.from_pandas(frame), tmp_path / name)
+
+    assert how_read(str(tmp_path / name), {}).endswith("; ignored columns: '__index_level_0__'")
+    assert [(row.row_id, row.spec.prompt) for row in rows_of(tmp_path / name)] == [
+        ("a", "calm piano 0"), ("b", "calm piano 1"), ("e", "calm piano 4"),
+    ]  # fmt: skip

@@ -35,7 +35,9 @@ class RenderedCatalog:
         job_id, made, table = f"job-{self.jobs}", [], []
         for line, row in enumerate(rows, start=2):
             asked = {"prompt": "a tone", "model": "tone", "duration_s": "2", "format": "flac"} | row
-            context = RowContext(job_id, "run-1", line, asked.pop("row_id", None), asked.pop("title", None))
+            context = RowContext(
+                job_id, "run-1", line, asked.pop("row_id", None), asked.pop("title", None), asked.pop("kept", {})
+            )
             request = TrackSpec.from_text({name: str(value) for name, value in asked.items()}).resolve()
             track = self.renderer.render(request)
             assert isinstance(track, Track), track

@@ -298,13 +298,17 @@ def test_without_its_manifest_an_export_knows_its_tracks_by_their_bytes(catalog,
 
 
 def test_the_sidecar_is_a_record_that_verifies_and_tells_nothing_of_its_caller(catalog, tmp_path):
-    catalog.add({"title": "A \u202e title", "row_id": "7", "seed": 1, "requester": "studio-3"})
+    kept = {"isrc": "DE-A01-26-00001", "note": "=1\n2"}
+    catalog.add({"title": "A \u202e title", "row_id": "7", "seed": 1, "requester": "studio-3", "kept": kept})
 
     assert catalog.export("--sidecars", "json", "--name", "{model}/{seed}.{format}") == 0
 
     text = files_in(tmp_path / "files")["tone/1.flac.json"]
     told = json.loads(text)
-    assert {name: told[name] for name in ("file", "title", "row_id")} == {
+    [listed] = table(files_in(tmp_path / "files"))
+    assert (listed["isrc"], listed["kept: note"]) == ("DE-A01-26-00001", "'=1 2")
+    assert {name: told[name] for name in ("file", "title", "row_id", "kept")} == {
+        "kept": kept,
         "file": "1.flac",
         "title": "A \u202e title",
         "row_id": "7",

@@ -39,7 +39,7 @@ def test_a_cell_is_text_and_no_formula(text, cell):
 def test_no_cell_begins_a_formula_whichever_separator_a_spreadsheet_takes(catalog, separator):
     [track] = catalog.add({"seed": 1})
     hostile = ["=1", ";=1", ',"=1', "a;\t=1", "|@x", '";"=1', "\t;+1", "x\r\n=1,2;=3", '","=1', "' ; ' -1"]
-    row = {"title": None, "row_id": None, "requested_by": "+ann", "job_id": "job-1", "line": 1}
+    row = {"title": None, "row_id": None, "requested_by": "+ann", "job_id": "job-1", "line": 1, "kept": None}
     rows = [Delivered("a.flac", row | {"title": text, "row_id": text}, track.record) for text in hostile]
 
     text = tracks_csv(rows).decode("utf-8-sig")
@@ -59,7 +59,7 @@ def test_a_duration_is_that_of_iso_8601(seconds, duration):
 
 def test_the_table_discloses_what_made_a_track(catalog):
     [track] = catalog.add({"seed": 1, "requester": "studio-3"})
-    row = {"title": "Für Elise", "row_id": "7", "requested_by": "studio-3", "job_id": "job-1", "line": 2}
+    row = {"title": "Für Elise", "row_id": "7", "requested_by": "studio-3", "job_id": "job-1", "line": 2, "kept": None}
     asked = replace(track.record, tempo_bpm=92.5, style="jazz", key="D minor")
     rows = [Delivered("Für Elise.flac", row, record) for record in (track.record, asked)]
     rows.append(Delivered("x.flac", row | {"title": None, "requested_by": "anonymous"}, track.record))
@@ -77,6 +77,22 @@ def test_the_table_discloses_what_made_a_track(catalog):
     }  # fmt: skip
     assert (told_asked["tempo_bpm"], told_asked["key"], told_asked["genre"]) == ("92.5", "D minor", "jazz")
     assert (nameless["title"], nameless["display_artist"]) == ("7", "")
+
+
+def test_kept_columns_stand_behind_the_others_and_fill_the_isrc(catalog):
+    [track] = catalog.add({"seed": 1})
+    row = {"title": "T", "row_id": None, "requested_by": "ann", "job_id": "job-1", "line": 2}
+    kept = [[("ISRC", "DE-A01-26-00001"), ("=label", "=1+1")], None, [("note", "two\nlines"), ("title", "other")]]
+    rows = [Delivered(f"{n}.flac", row | {"kept": cell}, track.record) for n, cell in enumerate(kept)]
+
+    table = list(csv.reader(io.StringIO(tracks_csv(rows).decode("utf-8-sig"), newline="")))
+    told = [dict(zip(table[0], cells, strict=True)) for cells in table[1:]]
+
+    assert table[0][len(CSV_COLUMNS) :] == ["kept: =label", "kept: ISRC", "kept: note", "kept: title"]
+    assert [line["isrc"] for line in told] == ["DE-A01-26-00001", "", ""]
+    assert [line["kept: =label"] for line in told] == ["'=1+1", "", ""]
+    assert (told[2]["kept: note"], told[2]["kept: title"], told[2]["title"]) == ("two lines", "other", "T")
+    assert not any(cell.startswith(FORMULA) for cells in table for cell in cells)
 
 
 def test_the_document_s_table_of_columns_is_that_of_the_code():

@@ -126,6 +126,23 @@ def test_every_row_of_a_shard_ends_as_a_track_or_a_failure_with_its_line_and_its
     assert {row["run_id"] for kind in ("track", "failure", "attempt") for row in here.rows(shard, kind)} == {"run-1"}
 
 
+def test_what_a_catalog_keeps_stands_in_its_tracks_and_failures(plan_of, workplace):
+    rows = [
+        {"seed": 1, "isrc": "DE-1", "label": 7.0}, {"prompt": "fail", "isrc": "DE-2"}, {"seed": 1, "isrc": "DE-3"},
+        {"seed": 4},
+    ]  # fmt: skip
+    [shard] = plan_of(*rows, keep=("isrc", "label")).open_shards()
+    here = workplace()
+
+    here.take(shard)
+
+    # Rows that ask for the same audio keep their own.
+    assert {row["line"]: row["kept"] for row in here.rows(shard, "track")} == {
+        1: [("isrc", "DE-1"), ("label", "7")], 3: [("isrc", "DE-3")], 4: None,
+    }  # fmt: skip
+    assert [row["kept"] for row in here.rows(shard, "failure")] == [[("isrc", "DE-2")]]
+
+
 def test_a_model_that_is_not_there_fails_its_rows_and_costs_no_try(plan_of, workplace):
     [shard] = plan_of({"model": "other"}).open_shards()
     here = workplace()
