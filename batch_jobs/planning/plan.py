@@ -370,5 +370,4 @@ class Plan:
 
 def _refused_row(row: Sequence[Any]) -> RefusedRow:
     """Of the columns that `_REFUSED` asks for."""
-    *values, kept = row
-    return RefusedRow(*values, kept_of(kept))
+    return RefusedRow(*(*row[:-1], kept_of(row[-1])))

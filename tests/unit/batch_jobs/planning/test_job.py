@@ -58,7 +58,7 @@ def test_kept_columns_make_another_job_whose_shards_are_called_the_same(options,
         shards, refused = list(plan.open_shards()), list(plan.open_refused())
 
     assert [shard.name for shard in [*shards, *refused]] == [
-        "01-ca49b8e1942bddf110859540", "01-9a9bca0ad8bed036d33a2c15",
+        "01-ca49b8e1942bddf110859540", "01-1ae3592f8248c3f879b56afe",
     ]  # fmt: skip
     [block] = [shard.block().to_pylist() for shard in shards]
     assert {row["row_id"]: kept_of(row["kept"]) for row in block} == {
