@@ -74,6 +74,8 @@ def track(dice, job, line, machine, earlier):
         duration_s=dice.uniform(1, 600), device_seconds=dice.uniform(0.1, 9), generate_s=dice.uniform(0.1, 5),
         finish_s=dice.uniform(0.1, 2), cost_usd=cost, charged_usd=cost, cache_hit=False,
     )  # fmt: skip
+    if line % 7 == 0:
+        row |= {"withdrawn_at": START + timedelta(days=9), "withdrawn_reason": f"claim {line % 2}"}
     if earlier and dice.random() < 0.3:
         first = dice.choice(earlier)
         same = ("track_id", "model", "model_revision", "prompt", "prompt_sha256", "theme", "continuation", "requester")

@@ -307,6 +307,17 @@ def test_a_compaction_brings_new_columns_where_no_file_is_to_be_joined(sample, t
     assert [row[:2] for row in without_polars(tmp_path / "ledger")["by_label"]] == [(None, 1)]
 
 
+def test_what_stands_and_what_was_withdrawn_is_told_apart(told, sample):  # noqa: F811
+    withdrawn = [row for row in sample.tracks if row["withdrawn_at"] is not None]
+
+    assert told["standing"] == len(sample.tracks) - len(withdrawn) > 0
+    for reason, tracks, total_usd in told["withdrawn"]:
+        plain = of(withdrawn, withdrawn_reason=reason)
+        assert tracks == len({row["track_id"] for row in plain})
+        assert total_usd == pytest.approx(usd(plain), rel=1e-12)
+    assert {row[0] for row in told["withdrawn"]} == {row["withdrawn_reason"] for row in withdrawn} != set()
+
+
 def test_the_views_need_no_more_than_the_folder_they_are_run_in(sample, monkeypatch):  # noqa: F811
     """As `duckdb -init views.sql` does in the ledger's folder."""
     monkeypatch.chdir(sample.url)

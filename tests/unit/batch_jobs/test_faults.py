@@ -68,13 +68,13 @@ def reason(seam, error):
 
 
 def stages(seam):
-    """Where the fault is told to have been; the store is listed for the look-up and again for publishing."""
+    """Where the fault is told to have been; a look-up lists a track and asks for a tombstone, as does publishing."""
     if seam in STAGE_SEAMS:
         # A stage that says before anything is made that the model failed is told of as the model is.
         return {STAGE_SEAMS[seam], *(["generate"] if seam == "stage.admit" else [])}
     if seam in MODEL_SEAMS:
         return {"generate"}
-    return {"request", "store"} if seam == "store.listing" else {"store"}
+    return {"request", "store"} if seam in ("store.listing", "store.tombstone") else {"store"}
 
 
 def check_books(here, shard, tracks, failures):

@@ -1,9 +1,11 @@
 """`orchestrion takedown` as an operator meets it: by what tracks came from, first without doing it."""
 
+import argparse
 import json
 
 import pytest
 
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.cli.main import main
 from orchestrion.storage.selection import prompt_sha256
 from orchestrion.tracks.identity import piece_id_of
@@ -108,12 +110,13 @@ def test_a_secret_is_named_and_never_shown(command, capsys, options, said):
 
 
 def test_a_secret_is_taken_from_where_it_is(monkeypatch, tmp_path):
-    from orchestrion.cli.arguments import _storage_options
-
     monkeypatch.setenv("STORE_SECRET", "from the environment")
     (tmp_path / "token").write_text("from a file\n")
     options = {"key": "k", "secret": {"env": "STORE_SECRET"}, "token": {"file": str(tmp_path / "token")}}
 
-    assert _storage_options(json.dumps(options)) == {
+    parser = argparse.ArgumentParser()
+    add_storage_options(parser)
+    given = parser.parse_args(["--storage-options", json.dumps(options)])
+    assert given.storage_options == {
         "key": "k", "secret": "from the environment", "token": "from a file",
     }  # fmt: skip

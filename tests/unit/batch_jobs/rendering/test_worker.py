@@ -425,7 +425,7 @@ class FailingStore:
         return call
 
 
-@pytest.mark.parametrize("call", ["listing", "tombstone", "put_blob", "publish"])
+@pytest.mark.parametrize("call", ["listing", "tombstone", "announce", "put_blob", "publish"])
 def test_a_store_that_is_away_again_and_again_costs_no_row_and_nothing_is_rendered_twice(
     plan_of, workplace, renderer, call
 ):
