@@ -42,7 +42,7 @@ def _of_other_model(row: tuple[int, str | None, str | None, str], models: Sequen
         named_model(request, dict.fromkeys(models, True))
     except InvalidRequest as error:
         # The words that the run itself would have for it.
-        message = f"{error}, or load it with --model"
+        message = f"{error}; or load it with --model"
     asked = request.composition
     return RefusedRow(line, row_id, title, message, request.requester, asked.model, asked.style)
 

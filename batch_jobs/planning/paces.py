@@ -31,7 +31,7 @@ TRACKS_READ: Final = 20_000
 FILES_READ: Final = 20
 #: How far the mean of one run is from that of another on the same machines, where there are too few to tell: standard
 #: deviation of the logarithm.
-RUN_TO_RUN: Final = 0.08
+RUN_TO_RUN: Final = 0.10
 
 
 @dataclass(frozen=True, slots=True)

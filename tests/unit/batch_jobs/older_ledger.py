@@ -18,7 +18,12 @@ OF_SCHEMA_4 = {
     "attempts": ["day"],
     "nodes": ["day"],
 }
-LATER = {"tracks": ["kept"], "failures": ["kept"], "attempts": [], "nodes": []}
+LATER = {
+    "tracks": ["kept", "withdrawn_at", "withdrawn_reason"],
+    "failures": ["kept"],
+    "attempts": [],
+    "nodes": ["machine_id"],
+}
 
 
 def make_older(root: Path) -> None:
