@@ -18,7 +18,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -176,13 +176,12 @@ def render_catalog(
     _check_key(options, config)
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
-    # What is up for the run until it is settled: this machine, where Ray is started on it.
-    with Plan() as plan, ExitStack() as machine:
+    with Plan() as plan, ExitStack() as here:
         job = read_job(options, config, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         devices = options.cpus_per_worker, options.gpus_per_worker
-        assignment = Assignment(config, job.folder, prices, run_id, *devices, begun_at=clock.now())
+        assignment = Assignment(config, job.folder, prices, run_id, clock.now(), *devices)
         close = partial(settle, ledger, job.folder, job.description, prices, run_id)
         if options.retry_failures and not job.open_rows():
             close("complete", job.rows, clock, retrying)
@@ -193,11 +192,9 @@ def render_catalog(
         state: JobState = "failed"
         try:
             budget = _budget(job, options, prices, clock, run_totals, retrying)
-            reports = _reports(job, assignment, options, clock, stop, budget, up_from, standing, retrying, machine)
-            with closing(reports):
-                for reported in reports:
-                    run_totals.add(reported)
-                    on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
+            for reported in _reports(job, assignment, options, clock, stop, budget, up_from, standing, retrying, here):
+                run_totals.add(reported)
+                on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
         except (KeyboardInterrupt, SystemExit):
             state = "interrupted"
@@ -230,9 +227,12 @@ def _reports(
     up_from: datetime,
     standing: Standing,
     retrying: Retry,
-    machine: ExitStack,
-) -> Generator[Totals]:
-    """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
+    here: ExitStack,
+) -> Iterator[Totals]:
+    """Sums over each shard, as it is committed: first those that only say what is wrong with their rows.
+
+    Where Ray is started on this machine, the bill has it from `up_from` on, until `here` is closed.
+    """
     for shard in job.plan.open_refused():
         rows = [refused_row(job.folder.job_id, assignment.run_id, row, clock.now()) for row in shard.rows]
         retrying(partial(job.folder.commit, shard.name, shard_table(rows, [])))
@@ -248,7 +248,7 @@ def _reports(
     guardian = None
     if needs_own_ray():
         own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, up_from, clock)
-        guardian = machine.enter_context(own)
+        guardian = here.enter_context(own)
     with ray_running(guardian), watch(stop, job.folder, assignment.run_id, budget, clock):
         refuse_spot_driver()
         standing.phase = RENDERING

@@ -63,10 +63,10 @@ class Assignment:
     folder: JobFolder
     prices: JobPrices
     run_id: str
-    reserved_cpus: float
-    reserved_gpus: float
     #: When the run began, by the driver's clock.
     begun_at: datetime
+    reserved_cpus: float
+    reserved_gpus: float
 
 
 class RenderStage:
