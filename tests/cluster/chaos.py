@@ -279,6 +279,7 @@ class _Run:
         audit.problems = [*self._problems, *audit.problems]
         if finished:
             audit.figures |= self._bill_from_outside()
+            audit.expect(audit.figures["measured_s"] > 0.0, "no render process was seen from outside")
         audit.expect(finished, f"the job was not done after {len(self._exit_codes)} runs and {wall_s:.0f} s")
         words = self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
         return Outcome(finished, wall_s, self._events, self._exit_codes, self._job, audit, words)
@@ -297,7 +298,7 @@ class _Run:
         return {
             "billed_s": round(billed_s, 2),
             "measured_s": round(measured_s, 2),
-            "bill_differs_by": round((billed_s - measured_s) / measured_s, 4),
+            "bill_differs_by": round((billed_s - measured_s) / max(measured_s, 1e-9), 4),
         }
 
     def _render_processes(self) -> list[tuple[str, psutil.Process, float]]:
