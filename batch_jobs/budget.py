@@ -35,6 +35,8 @@ MOST_READ_S: Final = 15.0
 TOLERANCE: Final = 0.01
 #: From the moment at which the limit is seen to be near until every worker has read that it is to stop.
 STOPPING_S: Final = LOOK_S + BEAT_S
+#: From then on, where Ray was started for the job, until it has ended and the run is settled.
+ENDING_S: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -102,11 +104,12 @@ class Meter:
         usd_per_s = math.fsum(node.usd_per_node_hour / 3600.0 for node in machines.values())
         is_open = any(attempt.ended is None for each in living for attempt in each.attempts)
         took_s, _ = self._means()
+        stopping_s = STOPPING_S if all(each.renders for each in living) else STOPPING_S + ENDING_S
         return Spent(
             # As if no other job had paid for a machine: the limit holds whoever settles first.
             math.fsum(bill.cost_usd for bill in node_bills(until_now, self.prices)),
             usd_per_s,
-            usd_per_s * (STOPPING_S + (took_s if is_open else 0.0)),
+            usd_per_s * (stopping_s + (took_s if is_open else 0.0)),
         )
 
     def _renders(

@@ -12,19 +12,20 @@ goes on where it stopped.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from ray.exceptions import RayError
 
@@ -180,7 +181,7 @@ def render_catalog(
     objects = Objects(options.ledger_url, options.storage_options)
     ledger = Ledger(objects, clock)
     # What is up for the run until it is settled: this machine, where Ray is started on it.
-    with Plan() as plan, ExitStack() as machine:
+    with Plan() as plan, ExitStack() as here:
         job = read_job(options, config, signer, objects, plan, clock)
         standing.folder = job.folder
         run_id = standing.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -195,11 +196,9 @@ def render_catalog(
         settling: Retry = retrying
         try:
             budget = _budget(job, options, prices, clock, run_totals, retrying)
-            reports = _reports(job, assignment, options, clock, stop, budget, up_from, standing, retrying, machine)
-            with closing(reports):
-                for reported in reports:
-                    run_totals.add(reported)
-                    on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
+            for reported in _reports(job, assignment, options, clock, stop, budget, up_from, standing, retrying, here):
+                run_totals.add(reported)
+                on_progress(JobProgress(job.rows, done_before, run_totals, clock.monotonic_s() - started_s))
             state = _state(job, stop)
         except (KeyboardInterrupt, SystemExit):
             state = "interrupted"
@@ -229,7 +228,7 @@ def _assignment(
     options: RenderOptions, config: RenderConfig, folder: JobFolder, prices: JobPrices, run_id: str, begun_at: datetime
 ) -> Assignment:
     devices = options.cpus_per_worker, options.gpus_per_worker
-    return Assignment(config, folder, prices, run_id, *devices, begun_at, options.patience_s)
+    return Assignment(config, folder, prices, run_id, begun_at, *devices, options.patience_s)
 
 
 def _reports(
@@ -242,9 +241,12 @@ def _reports(
     up_from: datetime,
     standing: Standing,
     retrying: StoreRetry,
-    machine: ExitStack,
-) -> Generator[Totals]:
-    """Sums over each shard, as it is committed: first those that only say what is wrong with their rows."""
+    here: ExitStack,
+) -> Iterator[Totals]:
+    """Sums over each shard, as it is committed: first those that only say what is wrong with their rows.
+
+    Where Ray is started on this machine, the bill has it from `up_from` on, until `here` is closed.
+    """
     for shard in job.plan.open_refused():
         rows = [refused_row(job.folder.job_id, assignment.run_id, row, clock.now()) for row in shard.rows]
         retrying(partial(job.folder.commit, shard.name, shard_table(rows, [])))
@@ -260,7 +262,7 @@ def _reports(
     guardian = None
     if needs_own_ray():
         own = driver_journal(job.folder, assignment.run_id, options.node_type, options.market, up_from, clock, retrying)
-        guardian = machine.enter_context(own)
+        guardian = here.enter_context(own)
     with ray_running(guardian), watch(stop, job.folder, assignment.run_id, budget, clock):
         refuse_spot_driver()
         standing.phase = RENDERING
@@ -396,5 +398,17 @@ def _signals_stop(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _leave(exit_code: int) -> NoReturn:
+    """End the process at once.
+
+    Taking all of Ray and Arrow apart takes seconds, and what comes after the settlement is on no bill.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(ending_quietly(main))
+    _leave(ending_quietly(main))

@@ -52,7 +52,9 @@ class Attempt:
             attempt.outcome.set_result(None)
             return attempt
         try:
-            attempt._listener = executor.join(request, track_id, wake=attempt._note, priority=Priority.BATCH)
+            attempt._listener = executor.join(
+                request, track_id, wake=attempt._note, priority=Priority.BATCH, on_start=attempt._note_start
+            )
         except Exception as error:
             is_stopped = executor.is_stopped
             attempt._settle(None if is_stopped else executor.failed(error, "request", request, track_id))
@@ -62,11 +64,8 @@ class Attempt:
         return attempt
 
     def _note(self) -> None:
-        """Hand on that the task has begun, and what became of it once it is over."""
-        on_start = self._on_start
-        if on_start is not None and self.started_at is not None:
-            self._on_start = None
-            on_start()
+        """Hand on what became of the task, once it is over."""
+        self._note_start()
         if self._listener is None or self._listener.task.outcome is None:
             return
         task = self._listener.task
@@ -78,6 +77,13 @@ class Attempt:
             self._settle(replace(task.outcome, cache_hit=True))
         else:
             self._settle(task.outcome)
+
+    def _note_start(self) -> None:
+        """Hand on that the model has begun, once it has."""
+        on_start = self._on_start
+        if on_start is not None and self.started_at is not None:
+            self._on_start = None
+            on_start()
 
     def _settle(self, outcome: Track | Failure | None) -> None:
         # The task may be over before `join` has come back, and both see it.

@@ -47,9 +47,9 @@ class Journal:
         """A model has begun with an attempt, which may have been noted long before."""
         self._news.set()
 
-    def wait_for_news(self) -> None:
-        """Return when an attempt has begun that no write of the journal has told of."""
-        self._news.wait()
+    def wait_for_news(self, timeout_s: float | None = None) -> bool:
+        """Return when an attempt has begun that no write of the journal has told of; False if none has in this time."""
+        return self._news.wait(timeout_s)
 
     def attempts(self, shard: str) -> list[AttemptRecord]:
         """The attempts of one shard that have ended."""

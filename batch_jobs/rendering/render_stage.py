@@ -64,10 +64,10 @@ class Assignment:
     folder: JobFolder
     prices: JobPrices
     run_id: str
-    reserved_cpus: float
-    reserved_gpus: float
     #: When the run began, by the driver's clock.
     begun_at: datetime
+    reserved_cpus: float
+    reserved_gpus: float
     #: How long a store or a ledger that is away is waited for.
     patience_s: float = STORE_RETRY_S
 

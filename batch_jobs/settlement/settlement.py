@@ -297,6 +297,7 @@ class _Settlement:
         lost_rows = self._rows_of_lost(lost)
         sums.wasted += [row["cost_usd"] for row in lost_rows]
         sums.totals.charged_usd = math.fsum(sums.charged)
+        workers = [self._until_now(each) for each in workers]
         asked = _MachineDays.of(workers)
         hours = self._known_hours(newest, asked)
         bill = split_bill(sums.totals.charged_usd, math.fsum(sums.wasted), node_bills(workers, self._prices, hours))
@@ -323,15 +324,15 @@ class _Settlement:
             if each.run_id != self._run_id and self._folder.is_at_work(each, now)
         }
         return [
-            self._until_now(each, now).within(begun_at, now)
+            each.within(begun_at, now)
             for each in journals
             if each.worker_id not in accounted.workers and (each.run_id, each.node.machine) not in at_work
         ]
 
-    def _until_now(self, worker: WorkerJournal, now: datetime) -> WorkerJournal:
+    def _until_now(self, worker: WorkerJournal) -> WorkerJournal:
         """The driver that settles its own run is there until now, and not until its last beat."""
         is_here = worker.run_id == self._run_id and not worker.renders and not worker.left
-        return replace(worker, seen_at=max(worker.seen_at, now)) if is_here else worker
+        return replace(worker, seen_at=max(worker.seen_at, self._clock.now())) if is_here else worker
 
     def _tries_in_journals(
         self, workers: Iterable[WorkerJournal], published: set[str]

@@ -29,7 +29,7 @@ from orchestrion.rendering.board import STOPPED, TaskBoard
 from orchestrion.rendering.checkpoints import Checkpoints, Keeper
 from orchestrion.rendering.policy import Policy, RenderingSource
 from orchestrion.rendering.stall import Stage, StallWatch
-from orchestrion.rendering.task import Listener, Task, tell
+from orchestrion.rendering.task import Listener, Task, tell_begun
 from orchestrion.resilience.store_retry import STORE_RETRY_S, Away, Retry, StoreCalls, StoreRetry, longest, no_retry
 from orchestrion.tracks.outcome import Failure
 from orchestrion.tracks.request import TrackRequest
@@ -162,8 +162,17 @@ class Executor:
         wake: Callable[[], None],
         streaming: bool = False,
         priority: Priority = Priority.INTERACTIVE,
+        on_start: Callable[[], None] | None = None,
     ) -> Listener:
         """Join the task of this track if there is one, or put one in the queue.
+
+        Args:
+            request: what to render.
+            track_id: of the request.
+            wake: called, from any thread, when the task has news.
+            streaming: whether the chunks are wanted, or only the outcome.
+            priority: of the request.
+            on_start: called, from any thread, when the model begins, unless it has begun when this returns.
 
         Raises:
             Overloaded: the queue is full, or too many wait for this track.
@@ -183,6 +192,7 @@ class Executor:
             ready=not needs_preparing,
         )
         listener = self._board.join(task, wake, streaming, priority)
+        listener.on_start = on_start
         self._prepare_next()
         return listener
 
@@ -308,7 +318,7 @@ class Executor:
         started_s = self._clock.monotonic_s()
         task.began_at = self._clock.now()
         task.kept_at_s = started_s
-        tell(list(task.listeners))
+        tell_begun(task.listeners)
         self._guarded(task, Stage.RENDER, partial(self._open_rendering, task), self._progress, "request")
         task.device_s += self._clock.monotonic_s() - started_s
         if task.outcome is not None:  # It was given up meanwhile.

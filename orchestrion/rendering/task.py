@@ -156,6 +156,8 @@ class Listener:
     priority: Priority
     #: Whether the task was begun for it; others found it under way.
     is_first: bool = True
+    #: Called, from any thread, when the task's model begins.
+    on_start: Callable[[], None] | None = None
     sent_s: float = 0.0
     #: Of a stream: chunks that it has not taken yet.
     untaken: deque[Pcm] = field(default_factory=deque)
@@ -164,8 +166,19 @@ class Listener:
 def tell(listeners: list[Listener]) -> None:
     """Tell each that there is news."""
     for listener in listeners:
-        try:
-            listener.wake()
-        except Exception:
-            # Its event loop is closed, for example. The others have news all the same.
-            logger.exception("a listener of %s could not be told", listener.task.track_id)
+        _call(listener, listener.wake)
+
+
+def tell_begun(listeners: list[Listener]) -> None:
+    """Tell those who want to know it that the model has begun."""
+    for listener in list(listeners):
+        if listener.on_start is not None:
+            _call(listener, listener.on_start)
+
+
+def _call(listener: Listener, told: Callable[[], None]) -> None:
+    try:
+        told()
+    except Exception:
+        # Its event loop is closed, for example. The others have news all the same.
+        logger.exception("a listener of %s could not be told", listener.task.track_id)

@@ -29,7 +29,8 @@ from orchestrion.errors import StoreUnavailable
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.tracks.vocabulary import STYLES
 from orchestrion.trust.signing import Signer
-from tests.cluster.job_audit import Audit, Job, audit_job
+from tests.cluster.job_audit import Audit, Job, audit_job, paid_hours
+from tests.cluster.lifetimes import Lifetimes
 from tests.cluster.slow_proxy import SlowProxy
 from tests.cluster.spot_cluster import RayNode, SpotCluster, environment
 from tests.servers.seaweedfs import SeaweedFS
@@ -196,6 +197,7 @@ def run_chaos(chaos: Chaos, folder: Path, on_s3: bool, say: Callable[[str], None
             proxy = stack.enter_context(SlowProxy(port, chaos.store_delay_s))
         cluster = stack.enter_context(SpotCluster())
         run = _Run(chaos, folder, cluster, server, proxy, say)
+        stack.enter_context(run.lifetimes)
         stack.callback(run.stop)
         return run.through()
 
@@ -256,6 +258,8 @@ class _Run:
             deaths=self._deaths,
         )
         self._store = TrackStore.open(self._job.store_url, self._job.storage_options)
+        #: Of the render processes. The driver stands on the head, which is not the job's.
+        self.lifetimes = Lifetimes(self._render_processes)
 
     # The loop
 
@@ -273,6 +277,9 @@ class _Run:
             self._problems.append(f"the job was over before {fault.kind} at {fault.at_tracks} tracks")
         audit = audit_job(self._job, self._chaos.compared, self._chaos.seed) if finished else Audit()
         audit.problems = [*self._problems, *audit.problems]
+        if finished:
+            audit.figures |= self._bill_from_outside()
+            audit.expect(audit.figures["measured_s"] > 0.0, "no render process was seen from outside")
         audit.expect(finished, f"the job was not done after {len(self._exit_codes)} runs and {wall_s:.0f} s")
         words = self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
         return Outcome(finished, wall_s, self._events, self._exit_codes, self._job, audit, words)
@@ -283,6 +290,26 @@ class _Run:
             self._kill_driver()
         self._later.clear()
         self._cluster.kill_head()
+
+    def _bill_from_outside(self) -> dict[str, float]:
+        """What the machines are billed for, beside how long their render processes lived."""
+        billed_s = 3600.0 * sum(paid_hours(self._job).values())
+        measured_s = sum(self.lifetimes.seconds().values())
+        return {
+            "billed_s": round(billed_s, 2),
+            "measured_s": round(measured_s, 2),
+            "bill_differs_by": round((billed_s - measured_s) / max(measured_s, 1e-9), 4),
+        }
+
+    def _render_processes(self) -> list[tuple[str, psutil.Process, float]]:
+        """Those of the run that goes on, since they were created: or since they are there, if they were before it."""
+        driver, found = self._driver, []
+        with suppress(psutil.NoSuchProcess):
+            run_began = psutil.Process(driver.pid).create_time() if driver is not None else time.time()
+            for machine, process in self._cluster.processes_named("RenderStage"):
+                created = process.create_time()
+                found.append((machine, process, created if created >= run_began else time.time()))
+        return found
 
     def _watch(self) -> int | None:
         """Until the driver ends or is killed; returns its exit code, None for one that died of a fault."""

@@ -191,6 +191,17 @@ class SpotCluster:
         self.nodes.append(node)
         return node
 
+    def processes_named(self, part: str) -> list[tuple[str, psutil.Process]]:
+        """The processes of nodes that have this in their title, each with its node's machine."""
+        machines = {node.starter.pid: node.machine for node in list(self.nodes)}
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                machine = machines.get(os.getsid(process.pid))
+                if machine is not None and part in " ".join(process.cmdline()):
+                    found.append((machine, process))
+        return found
+
     def drain(self, node: RayNode, deadline_s: int) -> subprocess.Popen[bytes]:
         """Give notice, as a cloud does some time before it takes a spot machine away; it is given when this ends."""
         return subprocess.Popen(

@@ -214,6 +214,37 @@ def test_a_job_that_may_cost_no_more_stops_in_order_and_goes_on_with_more_money(
     assert ended == {"track"}, "something that was in progress was thrown away"
 
 
+#: One machine of two devices, for a dollar a second.
+DOLLAR_A_SECOND = """
+node_types:
+  local-cpu:
+    device: cpu-core
+    devices: 2
+    markets:
+      on-demand: {usd_per_node_hour: 3600, as_of: 2026-11-29, source: for this test}
+"""
+
+
+def test_a_limit_holds_for_the_bill_and_over_five_more_runs(cluster, tmp_path):
+    rows = [GOOD[0] | {"duration_s": 60.0, "seed": seed, "row_id": None} for seed in range(60)]
+    (tmp_path / "prices.yaml").write_text(DOLLAR_A_SECOND)
+    limit_usd = 30.0
+    options = RenderOptions(
+        catalog=catalog(tmp_path, rows), out=str(tmp_path / "out"), batch_size=1, max_workers=1,
+        prices_path=str(tmp_path / "prices.yaml"), max_cost_usd=limit_usd,
+    )  # fmt: skip
+
+    first = render_catalog(options)
+    attempts = rows_of(tmp_path / "out", "attempts", first.job_id)
+    again = [render_catalog(options) for _ in range(5)]
+
+    assert first.state == "budget" and first.totals.tracks < len(rows)
+    a_track_usd = max(((row["ended_at"] - row["started_at"]).total_seconds() for row in attempts), default=0.0)
+    assert first.totals.node_usd <= limit_usd + max(0.02 * limit_usd, a_track_usd)
+    assert [run.totals.node_usd for run in again] == [first.totals.node_usd] * 5, "nothing is begun"
+    assert {run.state for run in again} == {"budget"}
+
+
 class StageWithoutStore(RenderStage):
     def __init__(self, *arguments):
         # As it is, this takes ten minutes.

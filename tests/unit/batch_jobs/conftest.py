@@ -117,8 +117,10 @@ def ledger(tmp_path, clock):
                     wasted = {"ended": "preempted", "job_id": job_id}
                     tries.append(attempt(f"{job_id}/{line}/lost", shard, line, dice.uniform(0, 1), **wasted))
             job.folder.commit(shard, shard_table(rows, tries))
-        job.folder.write_journal(worker("w1", "run-1", node("n1", 2), to_s=2000.0))
-        job.folder.write_journal(worker("w2", "run-1", node("n2", 4), to_s=1500.0, devices=4))
+        # Each job has machines of its own.
+        n1, n2 = node("n1", 2, machine_id=f"{job_id}-n1"), node("n2", 4, machine_id=f"{job_id}-n2")
+        job.folder.write_journal(worker("w1", "run-1", n1, to_s=2000.0))
+        job.folder.write_journal(worker("w2", "run-1", n2, to_s=1500.0, devices=4))
         job.close(rows=300)
     tracks, failures = (
         job.ledger.dataset(name).to_table().sort_by([("job_id", "ascending"), ("line", "ascending")]).to_pylist()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_jobs.budget import STOPPING_S, Budget, Meter, nothing_left
+from batch_jobs.budget import ENDING_S, STOPPING_S, Budget, Meter, nothing_left
 from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.tables import TRACK
@@ -50,6 +50,12 @@ def test_the_machine_of_a_driver_counts_and_is_no_render_process():
     [bill] = node_bills(journals, prices())
 
     assert (bill.cost_usd, bill.workers, bill.reserved_device_seconds) == (100.0, 1, 50.0)
+
+
+def test_a_ray_that_was_started_for_the_job_has_to_end_too():
+    journals = [worker("driver-1", to_s=100, devices=0.0), worker("a", to_s=100)]
+
+    assert spent("bill", journals).to_finish_usd == STOPPING_S + ENDING_S
 
 
 def test_two_runs_on_a_machine_cost_one_machine():

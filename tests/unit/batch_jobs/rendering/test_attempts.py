@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from batch_jobs.job_store.job_folder import JobFolder, WorkerJournal
 from batch_jobs.job_store.partial_pieces import PartialPieces
 from batch_jobs.rendering.attempt import Attempt
+from batch_jobs.rendering.journal import Journal
 from orchestrion.errors import StoreUnavailable
 from orchestrion.models.protocol import Performance
 from orchestrion.rendering.checkpoints import KEEP_EVERY_S
@@ -18,6 +20,7 @@ from orchestrion.storage.object_store import Objects
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.spec import TrackSpec
 from tests.fake_model import ToneModel
+from tests.unit.batch_jobs.committed_job import node
 from tests.unit.batch_jobs.rendering.test_worker import HeldClock
 
 
@@ -112,6 +115,38 @@ def test_a_model_with_shared_steps_has_its_slots_full_and_no_more_open_than_one_
 
     assert all(isinstance(one.outcome.result(), Track) for one in attempts)
     assert shared.most_open == 2 + OPEN_AHEAD
+
+
+def test_an_attempt_is_news_for_the_journal_when_its_model_begins_and_is_noted_before_it_ends(
+    executor, renderer, shared, tmp_path, clock
+):
+    folder = JobFolder(Objects(str(tmp_path / "ledger")), "job-1")
+    journal = Journal(folder, WorkerJournal("w-1", "run-1", node(), 1.0, clock.now(), clock.now()), clock)
+    attempts = [
+        Attempt.begin(executor, one, renderer.track_id(one), journal.tell_begun) for one in (request(1), request(2))
+    ]
+    for line, one in enumerate(attempts, 1):
+        journal.note("01-a", line, one)
+
+    assert shared.waits.wait(10), "the model is at work"
+    assert journal.wait_for_news(10)
+    journal.write()
+
+    begun = folder.journal("w-1").attempts
+    assert begun and {(one.shard, one.ended) for one in begun} == {("01-a", None)}
+    shared.go_on()
+    assert all(isinstance(one.outcome.result(), Track) for one in attempts)
+
+
+def test_many_attempts_that_begin_are_one_piece_of_news(tmp_path, clock):
+    folder = JobFolder(Objects(str(tmp_path / "ledger")), "job-1")
+    journal = Journal(folder, WorkerJournal("w-1", "run-1", node(), 1.0, clock.now(), clock.now()), clock)
+    for _ in range(32):
+        journal.tell_begun()
+
+    assert journal.wait_for_news(0.0)
+    journal.write()
+    assert not journal.wait_for_news(0.0)
 
 
 def test_a_short_piece_makes_room_for_the_next_while_a_long_one_goes_on(executor, renderer, shared):
