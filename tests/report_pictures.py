@@ -7,6 +7,7 @@ import base64
 import io
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from PIL import Image
@@ -28,8 +29,11 @@ COLOURS = 128
 
 
 def main(folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as place, chromium() as browser:
-        page = write_report(realistic_ledger(Path(place) / "ledger"), Path(place) / "report", Console(quiet=True))
+    folder = folder.resolve()
+    # The page says where its ledger is.
+    with tempfile.TemporaryDirectory() as place, chdir(place), chromium() as browser:
+        page = write_report(realistic_ledger("out/catalog"), Path("out/report"), Console(quiet=True)).resolve()
+        browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
         for name, (width, height, medium) in PICTURES.items():
             on_device(browser, width, height, medium=medium)
             browser.get(page.as_uri())

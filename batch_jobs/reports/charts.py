@@ -252,7 +252,7 @@ def cost_against_length(report: CostReport) -> Chart | None:
         "scale": {"domain": [0, max(row["to_s"] for row in bins)]},
         "axis": {"title": "length of the track, s", "grid": False, "tickCount": 6},
     }
-    spec = _frame(HEIGHT, beside=12) | {
+    spec = _frame(HEIGHT, beside=10) | {
         "data": {"values": rows},
         "encoding": {"x": length, "color": _colour()},
         "layer": [
@@ -301,7 +301,7 @@ def _columns(stacks: Iterable[tuple[datetime, Sequence[tuple[str, float]]]], uni
     first, last = min(row["begins"] for row in rows), max(row["ends"] for row in rows)
     every = max(1, math.ceil((last - first) / _LENGTHS_MS[unit] / MAX_DATES))
     half = _LENGTHS_MS[unit] // 2
-    return _frame(HEIGHT, beside=12) | {
+    return _frame(HEIGHT, beside=10) | {
         "data": {"values": rows},
         "mark": {"type": "bar", "stroke": "var(--card)", "strokeWidth": 0.75},
         "encoding": {
@@ -331,18 +331,20 @@ def _bars(rows: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any]]) 
     """Bars from left to right in the order of `ends`, each with its amount behind it."""
     highest = max(row["to"] for row in ends)
     lowest = min(0.0, *(row["from"] for row in ends))
-    longest = max(len(row["label"]) for row in ends)
+    labels, behind = (CHARACTER_PIXELS * max(len(row[name]) for row in ends) + 6 for name in ("label", "said"))
+    labels = min(LABEL_PIXELS, labels)
     axis = {
         "title": None,
         "labelLimit": LABEL_PIXELS - 16,
-        "minExtent": min(LABEL_PIXELS, CHARACTER_PIXELS * longest + 6),
+        "minExtent": labels,
         "ticks": False,
         "domain": False,
         "labelPadding": 6,
     }
     label = {"field": "label", "type": "nominal", "sort": None, "axis": axis}
     # Room behind the longest bar for its amount.
-    scale = {"domain": [lowest, lowest + (highest - lowest) * 1.42 or 1.0], "nice": False}
+    room = (WIDTH - labels) / (WIDTH - labels - behind)
+    scale = {"domain": [lowest, lowest + (highest - lowest) * room or 1.0], "nice": False}
     return _frame(ROW_HEIGHT * len(ends)) | {
         "encoding": {"y": label},
         "layer": [
@@ -365,8 +367,11 @@ def _bars(rows: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any]]) 
 
 
 def _frame(height: int, beside: int = 1) -> Spec:
-    """A chart of `WIDTH` whose plot has this height; `beside`: room for labels that reach over the ends of an axis."""
-    padding = {"left": beside, "right": beside, "top": 4, "bottom": 1}
+    """A chart of `WIDTH` whose plot has this height.
+
+    `beside` is room for labels at the ends of the axes: the reader's font may be wider than the one measured here.
+    """
+    padding = {"left": 2 * beside, "right": beside, "top": 4, "bottom": 1}
     return {"width": WIDTH, "height": height, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": padding}
 
 

@@ -29,7 +29,7 @@ OPEN: Final = "by-style"
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Card:
     """A chart with its words, and the table that has its figures."""
 
     title: str
@@ -102,46 +102,46 @@ def _sentences(report: CostReport) -> list[str]:
     return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said]
 
 
-def _figures(report: CostReport, found: list[Table]) -> list[Figure]:
+def _figures(report: CostReport, found: list[Table]) -> list[Card]:
     unit = report.trends.unit
     table = {one.key: one for one in found}.get
     return [
-        Figure(
+        Card(
             f"Bill by {unit}",
             "What the machines cost, UTC.",
             "No job has been settled.",
             charts.bill_over_time(report),
             table("over-time"),
         ),
-        Figure(
+        Card(
             "Carried by style",
             "What tracks carry of the bill, dearest first.",
             "Nothing was rendered.",
             charts.carried_by_style(report),
             table("by-style"),
         ),
-        Figure(
+        Card(
             "Per audio minute, by style",
             "Carried ÷ minutes rendered of the style.",
             "Nothing was rendered.",
             charts.minute_by_style(report),
             table("by-style"),
         ),
-        Figure(
+        Card(
             "Cost of a track against its length",
             "A dot is the middle of the tracks of that length, its line from their lowest to their highest tenth.",
             "Nothing was rendered.",
             charts.cost_against_length(report),
             table("lengths"),
         ),
-        Figure(
+        Card(
             f"Waste by {unit}",
             "Attempts that gave no track, by cause.",
             "No attempt was in vain.",
             charts.waste_over_time(report),
             table("waste-by-time"),
         ),
-        Figure(
+        Card(
             "Spot savings",
             "The same hours on demand, what was paid, and what was lost with machines that went away.",
             "No spot machine whose price on demand is known.",

@@ -36,6 +36,13 @@ BOTTOMS = """
 return [...document.querySelectorAll(".headline .shown")].map(
   (figure) => [figure.innerText, figure.getBoundingClientRect().bottom]);
 """
+#: Tables that paper would cut off: it does not scroll.
+WIDE_TABLES = """
+const width = document.documentElement.clientWidth;
+return [...document.querySelectorAll(".scroll table")].filter(
+  (table) => table.getBoundingClientRect().right > width + 1
+).map((table) => table.closest("details").querySelector("h3").textContent);
+"""
 LOADED = "return performance.getEntriesByType('resource').map((entry) => entry.name);"
 
 
@@ -120,6 +127,7 @@ def test_paper_is_white_and_has_every_table(browser, realistic):
     # As wide as A4 with its margins, in CSS pixels.
     show(browser, page, (688, 1000), scheme="dark", medium="print")
     assert browser.execute_script(OVERFLOW) == [0, [], []]
+    assert browser.execute_script(WIDE_TABLES) == []
     assert base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"]).startswith(b"%PDF")
     assert browser.get_log("browser") == []
 

@@ -13,6 +13,7 @@ from batch_jobs.formatting import column_of_usd, usd
 from batch_jobs.ledger.tables import TRACKS_SCHEMA
 from batch_jobs.reports.costs import WhatIf, cost_report
 from batch_jobs.reports.headline import headline
+from tests.test_imports import packages_loaded_by
 from tests.unit.batch_jobs.realistic_ledger import realistic_ledger
 from tests.unit.batch_jobs.sample_ledger import (  # noqa: F401 (fixture)
     HOSTILE,
@@ -171,3 +172,7 @@ def test_a_page_of_many_values_is_small_and_says_what_it_left_out(tmp_path):
 
     assert (tmp_path / "report" / "index.html").stat().st_size < MOST_BYTES
     assert "650 more in costs.csv" in page.words and "691 other styles" in page.words
+
+
+def test_what_draws_the_page_is_loaded_when_a_page_is_written():
+    assert {"vl_convert", "jinja2"} & packages_loaded_by(["batch_jobs.cost_report"]) == set()
