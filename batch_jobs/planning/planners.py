@@ -34,7 +34,8 @@ class Planners:
     """As many processes as this one may use cores. They end with this one, however it ends."""
 
     def __init__(self, settings: RowSettings) -> None:
-        self.count = min(MAX_PLANNERS, len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.count = min(MAX_PLANNERS, cores)
         self._settings = settings
         self._idle: SimpleQueue[_Planner] = SimpleQueue()
         for _ in range(self.count):

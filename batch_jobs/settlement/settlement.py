@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +40,8 @@ from orchestrion.resilience.store_retry import Retry, no_retry
 from orchestrion.storage.object_store import Objects
 
 logger = logging.getLogger(__name__)
+
+_Shard = TypeVar("_Shard", pa.Table, pa.Table | None)
 
 #: Rows that wait for their file: what a settlement holds in memory, whatever the size of the job.
 ROWS_AT_A_TIME: Final = 8_192
@@ -108,10 +110,10 @@ def shard_totals(shard: pa.Table) -> Totals:
 
 def charged_usd(folder: JobFolder) -> float:
     """What the renders of all tracks in a job's shards cost, settled or not."""
-    shards = (folder.shard(name, ["track.charged_usd"]) for name in folder.committed())
+    shards = _read_ahead(lambda name: folder.shard(name, ["track.charged_usd"]), folder.committed())
     return math.fsum(
         value
-        for shard in shards
+        for _, shard in shards
         if shard is not None
         for value in rows_of(shard, "track")["charged_usd"].to_numpy()
         if 0.0 <= value < math.inf
@@ -556,10 +558,10 @@ def _round(shard: str) -> int:
     return int(shard.partition("-")[0])
 
 
-def _read_ahead(read: Callable[[str], pa.Table], names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+def _read_ahead(read: Callable[[str], _Shard], names: Sequence[str]) -> Iterator[tuple[str, _Shard]]:
     """Each name with its shard, in order; a few are read before they are asked for."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="shards") as pool:
-        under_way: deque[tuple[str, Future[pa.Table]]] = deque()
+        under_way: deque[tuple[str, Future[_Shard]]] = deque()
         for name in names:
             under_way.append((name, pool.submit(read, name)))
             if len(under_way) > 2 * READERS:

@@ -45,7 +45,7 @@ _HOURS = rf"(?P<hours>{_FIGURE})[\s-]*hours?\b"
 #: "1:30" is a length; "10:30 pm" and "16:9" are not.
 _CLOCK = r"(?<![\d:])(?P<clock_minutes>\d{1,2}):(?P<clock_seconds>[0-5]\d)(?![\d:])(?!\s*[ap]\.?m\b)"
 #: Where any of them can begin: most of a prompt is passed over without four of them being tried at each letter.
-_AN_AMOUNT = rf"(?:(?=\d)|\b(?=[{''.join(sorted({word[0] for word in NUMBER_WORDS}))}]))"
+_AN_AMOUNT = rf"(?=\d|{_WORD}\b)"
 _DURATION = re.compile(rf"{_AN_AMOUNT}(?:{_CLOCK}|{_HOURS}|{_MINUTES}|(?P<seconds>{_SECONDS}))", re.IGNORECASE)
 
 #: What goes before a word that is not wanted: "no jazz", "without any piano", "not rock or metal".
@@ -170,7 +170,10 @@ def _best_match(text: str, letters: Iterable[str], vocabulary: Mapping[str, Sequ
 
 
 def _first_wanted(pattern: re.Pattern[str], text: str) -> int | None:
-    return next((match.start() for match in pattern.finditer(text) if not _is_negated(text, match.start())), None)
+    for match in pattern.finditer(text):
+        if not _is_negated(text, match.start()):
+            return match.start()
+    return None
 
 
 def _is_negated(text: str, start: int) -> bool:
@@ -183,7 +186,10 @@ def _tempo(prompt: str) -> float | None:
         high = _figure(match["number"])
         low = match.groupdict().get("low")
         return (_figure(low) + high) / 2 if low else high
-    words = re.findall(r"[a-z]+", prompt.casefold())
+    folded = prompt.casefold()
+    if not any(word in folded for word in TEMPO_WORDS):
+        return None
+    words = re.findall(r"[a-z]+", folded)
     return next((TEMPO_WORDS[word] for word in words if word in TEMPO_WORDS), None)
 
 

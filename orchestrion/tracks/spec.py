@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -247,10 +248,12 @@ class TrackSpec(BaseModel):
             "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
         }
         # 14 and 14.0 are the same request: JSON does not tell them apart, and ids must not either.
-        values |= {name: float(values[name]) for name in _FLOATS if values[name] is not None}
+        for name in _FLOATS:
+            if values[name] is not None:
+                values[name] = float(values[name])
         return TrackRequest(
-            composition=Composition(**{name: values[name] for name in COMPOSITION_FIELDS}),
-            delivery=Delivery(**{name: values[name] for name in DELIVERY_FIELDS}),
+            composition=Composition(*_COMPOSITION(values)),
+            delivery=Delivery(*_DELIVERY(values)),
             requester=self.requester,
             purpose=self.purpose,
         )
@@ -260,6 +263,10 @@ _FLOATS: Final = (
     *("tempo_bpm", "duration_s", "guidance", "temperature", "top_p"),
     *("loudness_lufs", "fade_in_s", "fade_out_s"),
 )
+
+
+_COMPOSITION: Final = itemgetter(*COMPOSITION_FIELDS)
+_DELIVERY: Final = itemgetter(*DELIVERY_FIELDS)
 
 
 def _in_range(field: str, value: float | None, low: float, high: float) -> None:

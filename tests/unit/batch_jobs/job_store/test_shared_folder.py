@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+import threading
 from dataclasses import asdict, replace
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from batch_jobs.job_store.partial_pieces import PartialPieces
 from batch_jobs.ledger.tables import SHARD_SCHEMA
 from batch_jobs.rendering.worker import COMMITTED
 from batch_jobs.settlement.outcomes import shard_table
+from batch_jobs.settlement.settlement import charged_usd
 from orchestrion.errors import InvalidRequest
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing_keys import have_signing_key
@@ -479,3 +481,21 @@ def test_a_partial_piece_without_our_seal_is_begun_anew(job, partials, signer, t
 
     partials.keep_partial(TRACK, CODES)
     assert partials.partial(TRACK) == CODES
+
+
+def test_journals_and_what_shards_were_charged_are_read_side_by_side(job, monkeypatch):
+    for number in range(8):
+        job.folder.write_journal(worker(f"w{number}"))
+        job.commit(f"01-{number}", (number + 1, 2.0))
+    # Nobody comes past it before four are there.
+    together, real = threading.Barrier(4), Objects.read
+
+    def read(self, key, *arguments):
+        if "/workers/" in key or "/shards/" in key:
+            together.wait(timeout=20)
+        return real(self, key, *arguments)
+
+    monkeypatch.setattr(Objects, "read", read)
+
+    assert [each.worker_id for each in job.folder.journals()] == [f"w{number}" for number in range(8)]
+    assert charged_usd(job.folder) == 16.0
