@@ -21,7 +21,7 @@ from batch_jobs.reports.costs import cost_report
 from cluster.ray_internals import start_private_ray
 from orchestrion.errors import StoreUnavailable
 from orchestrion.rendering.renderer import build_renderer
-from orchestrion.resilience import store_retry
+from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signed_record import verify
@@ -247,20 +247,20 @@ def test_a_limit_holds_for_the_bill_and_over_five_more_runs(cluster, tmp_path):
 
 class StageWithoutStore(RenderStage):
     def __init__(self, *arguments):
-        # As it is, this takes ten minutes.
-        store_retry.STORE_RETRY_S = 3.0
-        super().__init__(*arguments)
-
         def away(*_):
             raise StoreUnavailable("store s3://songs: nobody answers; check the endpoint")
 
-        self._executor._source.store.put_blob = away
+        # In this process alone, which is the only one that stores.
+        TrackStore.put_blob = TrackStore.probe = away
+        super().__init__(*arguments)
 
 
 def test_a_store_that_goes_away_for_good_ends_the_run_and_no_row_and_the_next_run_goes_on(
     cluster, tmp_path, monkeypatch
 ):
-    options = RenderOptions(catalog=catalog(tmp_path, GOOD), out=str(tmp_path / "out"), batch_size=2, max_workers=1)
+    options = RenderOptions(
+        catalog=catalog(tmp_path, GOOD), out=str(tmp_path / "out"), batch_size=2, max_workers=1, patience_s=3.0
+    )
     with monkeypatch.context() as patched:
         patched.setattr("batch_jobs.rendering.execution.RenderStage", StageWithoutStore)
         with pytest.raises(StoreUnavailable, match="s3://songs: nobody answers; check the endpoint"):
