@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ from orchestrion.tracks.record import utc_timestamp
 EXIT_FOUND: Final = 0
 EXIT_NOTHING: Final = 1
 EXIT_UNUSABLE: Final = 2
-#: As of a program that SIGPIPE ends.
-EXIT_BROKEN_PIPE: Final = 141
 
 #: What is told of each delivery of a track.
 COLUMNS: Final = (
@@ -191,10 +188,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         if count == 0 and origin.model_revision is not None:
             revisions_meant(origin.model_revision, _revisions(arguments.ledger, arguments.storage_options))
-    except BrokenPipeError:
-        # Or the interpreter tries again at its end, and says so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     except OrchestrionError as error:
         sys.stderr.write(f"lineage: {error}\n")
         return EXIT_UNUSABLE

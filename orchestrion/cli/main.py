@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
+from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import InvalidRequest, OrchestrionError
 
 #: Every command, a module of this folder, and what it is for. Its `add_arguments(parser)` says what it takes, and that
@@ -52,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when it did what was asked; 1 when a track failed or does not verify; 2 for bad input, or where something
-        that the command needs is not installed.
+        that the command needs is not installed; 141 where nobody reads on.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    return ending_quietly(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         arguments = _parser(argv[0] if argv else "").parse_args(argv)
         return int(arguments.run(arguments))
