@@ -256,6 +256,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--progress", default="auto", choices=get_args(ProgressForm), help="auto: a bar on a terminal, else lines"
     )
+    _add_money(made)
+    return made
+
+
+def _add_money(made: argparse.ArgumentParser) -> None:
     money = made.add_argument_group("money")
     money.add_argument("--dry-run", action="store_true", help="read the catalog, estimate time and cost, and stop")
     money.add_argument(
@@ -273,7 +278,6 @@ def parser() -> argparse.ArgumentParser:
         "--market", default="on-demand", choices=("on-demand", "spot"), help="spot: only on nodes that may vanish"
     )
     money.add_argument("--prices", help="price table in YAML (default: the one that ships with the project)")
-    return made
 
 
 def _rows_may_name(path: str, catalog: str) -> bool:

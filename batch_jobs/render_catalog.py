@@ -29,7 +29,6 @@ from typing import Final, NoReturn
 
 from ray.exceptions import RayError
 
-from batch_jobs.budget import STOPPED_AT_MAX_COST, Budget, Meter, Spent, Stop, nothing_left, watch
 from batch_jobs.catalog.rows import how_read
 from batch_jobs.housekeeping import sweep_after_a_job
 from batch_jobs.job_store.job_folder import JobFolder
@@ -39,16 +38,17 @@ from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
 from batch_jobs.planning.job import Job, begin_next_round, prices_of, read_job
 from batch_jobs.planning.plan import Plan
-from batch_jobs.progress import Ending, JobProgress, ProgressView, progress_view
 from batch_jobs.rendering.driver_journal import driver_journal
 from batch_jobs.rendering.execution import execute, needs_own_ray, ray_running, refuse_spot_driver
 from batch_jobs.rendering.machine import process_began_at
 from batch_jobs.rendering.malloc_tuning import share_one_arena
 from batch_jobs.rendering.render_stage import Assignment
+from batch_jobs.run.budget import STOPPED_AT_MAX_COST, Budget, Meter, Spent, Stop, nothing_left, watch
+from batch_jobs.run.progress import Ending, JobProgress, ProgressView, progress_view
+from batch_jobs.run.standing import RENDERING, Standing, ticking
 from batch_jobs.settlement.outcomes import refused_row, shard_table
 from batch_jobs.settlement.prices import JobPrices
 from batch_jobs.settlement.settlement import charged_usd, settle
-from batch_jobs.standing import RENDERING, Standing, ticking
 from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
@@ -212,16 +212,9 @@ def render_catalog(
             settling(lambda: job.folder.end_run(run_id))
         if entry.state == "complete":
             sweep_after_a_job(ledger, Objects(config.store_url, options.storage_options))
-    return Summary(
-        job_id=job.folder.job_id,
-        run_id=run_id,
-        state=entry.state,
-        row_count=job.rows,
-        totals=entry.totals,
-        run_totals=run_totals,
-        elapsed_s=clock.monotonic_s() - started_s,
-        manifest_path=f"{options.out}/manifest.json",
-    )
+    elapsed_s = clock.monotonic_s() - started_s
+    manifest = f"{options.out}/manifest.json"
+    return Summary(job.folder.job_id, run_id, entry.state, job.rows, entry.totals, run_totals, elapsed_s, manifest)
 
 
 def _assignment(

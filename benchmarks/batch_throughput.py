@@ -48,8 +48,8 @@ from prometheus_client import CollectorRegistry
 from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.tables import TRACK
 from batch_jobs.options import RenderOptions
-from batch_jobs.progress import JobProgress
 from batch_jobs.render_catalog import render_catalog
+from batch_jobs.run.progress import JobProgress
 from benchmarks.document import machine_now, publish
 from cluster.ray_internals import start_private_ray
 from orchestrion.rendering.config import RenderConfig

@@ -40,8 +40,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from batch_jobs.cost_report import write_report
 from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.options import RenderOptions
-from batch_jobs.progress import progress_view
 from batch_jobs.render_catalog import Summary, render_catalog
+from batch_jobs.run.progress import progress_view
 from cluster.ray_internals import start_private_ray
 from cluster.serve.front_proxy import haproxy, start_front_proxy
 from cluster.supervision import OwnProcesses, await_death

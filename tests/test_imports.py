@@ -134,7 +134,8 @@ JOB_ROOMS = {
     "job_store": {"ledger"},
     "settlement": {"catalog", "ledger", "job_store"},
     "planning": {"catalog", "ledger", "job_store", "settlement"},
-    "rendering": {"ledger", "job_store", "settlement", "planning"},
+    "run": {"ledger", "job_store", "settlement"},
+    "rendering": {"ledger", "job_store", "settlement", "planning", "run"},
     "reports": {"ledger"},
     "export": {"ledger"},
 }

@@ -28,7 +28,7 @@ from batch_jobs.rendering.malloc_tuning import release_free_memory
 from batch_jobs.rendering.preemption import node_of_this_process
 from batch_jobs.rendering.render_stage import SHARDS_IN_HAND, Assignment, RenderStage
 from batch_jobs.rendering.worker import COMMITTED, ELSEWHERE
-from batch_jobs.standing import Standing
+from batch_jobs.run.standing import Standing
 from cluster.guardian import Guardian
 from cluster.ray_internals import start_private_ray
 from orchestrion.clock import Clock

@@ -27,8 +27,8 @@ from batch_jobs.rendering.journal import Journal
 from batch_jobs.rendering.machine import machine_id, process_began_at
 from batch_jobs.rendering.preemption import NodeDrain, node_of_this_process
 from batch_jobs.rendering.worker import LEFT, ShardWorker
+from batch_jobs.run.standing import is_away
 from batch_jobs.settlement.prices import JobPrices
-from batch_jobs.standing import is_away
 from orchestrion.accounting.cost import Node, describe_node
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.rendering.admission import Pool

@@ -11,8 +11,8 @@ from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.dry_run import dry_run
-from batch_jobs.progress import Ending, JobProgress, JsonLines, ProgressLines
 from batch_jobs.render_catalog import Summary, main
+from batch_jobs.run.progress import Ending, JobProgress, JsonLines, ProgressLines
 from batch_jobs.shared_folder import RUN_ID
 from orchestrion.errors import InvalidRequest
 

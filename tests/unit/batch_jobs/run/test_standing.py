@@ -9,7 +9,7 @@ import pytest
 
 from batch_jobs.job_store.job_folder import JobFolder
 from batch_jobs.rendering.journal import MAX_WAITING_CHARACTERS
-from batch_jobs.standing import RENDERING, TICK_S, Standing, is_away, ticking
+from batch_jobs.run.standing import RENDERING, TICK_S, Standing, is_away, ticking
 from orchestrion.clock import SystemClock
 from orchestrion.errors import StoreUnavailable
 from orchestrion.resilience.store_retry import UNANSWERED_S, Away, StoreRetry
@@ -141,7 +141,7 @@ def test_news_is_told_at_once_and_the_same_again_only_every_few_seconds(monkeypa
             told.append((clock.at_s, what))
             heard.notify_all()
 
-    monkeypatch.setattr("batch_jobs.standing.LOOK_S", 0.001)
+    monkeypatch.setattr("batch_jobs.run.standing.LOOK_S", 0.001)
     with ticking(standing, clock, tick), heard:
         assert heard.wait_for(lambda: told, 10)
         standing.phase = "another"

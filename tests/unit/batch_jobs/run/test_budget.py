@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_jobs.budget import ENDING_S, STOPPING_S, Budget, Meter, nothing_left
 from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.tables import TRACK
@@ -16,6 +15,7 @@ from batch_jobs.options import RenderOptions, parse
 from batch_jobs.planning.job import read_job
 from batch_jobs.planning.plan import Plan
 from batch_jobs.render_catalog import main, render_catalog
+from batch_jobs.run.budget import ENDING_S, STOPPING_S, Budget, Meter, nothing_left
 from batch_jobs.settlement.billing import node_bills
 from orchestrion.storage.object_store import Objects
 from orchestrion.trust.signing import Signer
