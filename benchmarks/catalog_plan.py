@@ -3,9 +3,9 @@
 Both sides read the same catalog, each step in a process of its own, up to the moment at which the first shard could be
 given to a worker: the bytes are hashed, rows are read and validated, shards are cut and named, what is committed is
 listed and what is open is counted. "first" finds an empty folder; for "resumed" nine of ten shards lie there under
-their names. The baseline is the release before plans were kept, in a worktree; its figures are of `--baseline-rows`
-(default: as many rows) and what they are for all rows is said to be scaled. Shards must have the same names on both
-sides, or the program fails. The driver's peak memory is its own, and that of its largest planning process beside it.
+their names. The baseline is the release before plans were kept, in a worktree, with `--baseline-rows` of the same rows
+(default: all); seconds are given for a million rows of either. Shards must have the same names on both sides, or the
+program fails. The driver's peak memory is its own; that of its largest planning process stands beside it.
 
 The ceilings: reading and hashing the bytes alone, and parsing each line as JSON and doing nothing with it.
 

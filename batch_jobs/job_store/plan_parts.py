@@ -19,8 +19,8 @@ from orchestrion.trust.signing import Signer
 _HEAD: Final = b"plan part 1\n"
 #: Rows of the catalog that the part is of, and whether there are none after it.
 _COUNTS: Final = struct.Struct(">Q?")
-#: A few thousand rows; the longest valid one takes some 15 kB.
-MAX_BYTES: Final = 256 * 1024 * 1024
+#: A part is made of some 8 MiB of the catalog at most, and is compressed.
+MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,16 +79,16 @@ def _in_parts(reads: Iterable[ReadRow], number: int) -> Iterator[_Unplanned]:
     """Cut rows into parts; `number` is that of the first."""
     rows = iter(reads)
     blocks: list[bytes] = []
-    count, size = 0, 0
+    taken, size = 0, 0
     block = list(islice(rows, _BLOCK_ROWS))
     while block:
         blocks.append(pack_rows(block))
-        count, size = count + len(block), size + len(blocks[-1])
+        taken, size = taken + len(block), size + len(blocks[-1])
         block = list(islice(rows, _BLOCK_ROWS))
-        if block and (count >= PART_ROWS or size >= PART_BYTES):
-            yield _Unplanned(number, count, False, tuple(blocks))
-            number, blocks, count, size = number + 1, [], 0, 0
-    yield _Unplanned(number, count, True, tuple(blocks))
+        if block and (taken >= PART_ROWS or size >= PART_BYTES):
+            yield _Unplanned(number, taken, False, tuple(blocks))
+            number, blocks, taken, size = number + 1, [], 0, 0
+    yield _Unplanned(number, taken, True, tuple(blocks))
 
 
 def _planned(parts: Iterator[_Unplanned], settings: RowSettings, kept: PlanParts | None) -> Iterator[bytes]:

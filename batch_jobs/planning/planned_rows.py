@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import batch_jobs.catalog
+import orchestrion.errors
 import orchestrion.tracks
 from batch_jobs.catalog.rows import CatalogRow, ReadRow, RefusedRow, is_sampled, row_of, with_files
 from orchestrion.tracks.request import COMPOSITION_FIELDS, DELIVERY_FIELDS, TrackRequest
@@ -180,11 +182,12 @@ def unpacked(part: bytes) -> Iterator[tuple[Any, ...]]:
 def reader_version() -> str:
     """A hash of the code and the libraries that decide what is read of a row: with others, rows are planned anew."""
     digest = hashlib.sha256()
-    for package in (batch_jobs.catalog, orchestrion.tracks):
-        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
-            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    digest.update(hashlib.sha256(Path(__file__).read_bytes()).digest())
+    folders = (Path(str(package.__file__)).parent for package in (batch_jobs.catalog, orchestrion.tracks))
+    of_folders = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    for path in (*of_folders, Path(str(orchestrion.errors.__file__)), Path(__file__)):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     # Which characters are printable and what a number means is the interpreter's and the libraries' to say.
+    digest.update(f"Python {platform.python_version()}\0".encode())
     for library in ("pydantic", "pydantic_core", "pyarrow"):
         digest.update(f"{library} {version(library)}\0".encode())
     return digest.hexdigest()

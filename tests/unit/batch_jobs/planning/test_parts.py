@@ -262,15 +262,18 @@ def test_a_plan_is_of_one_catalog_one_way_to_read_it_and_one_share_of_it(options
     assert len(plans) == len(others) + 2
 
 
-def test_parts_of_a_job_are_sealed_for_that_job(options, signer, clock):
+def test_parts_are_sealed_for_their_job_and_their_plan(options, signer, clock):
     job, *_ = read(options, signer, clock)
     sha256 = catalog_sha256(options.catalog, {})
     objects = Objects(options.out)
     [first, *_] = kept_files(options)
-    elsewhere = Path(str(first).replace(job.folder.job_id, "another-job"))
-    elsewhere.parent.mkdir(parents=True)
-    elsewhere.write_bytes(first.read_bytes())
+    of_another_job = Path(str(first).replace(job.folder.job_id, "another-job"))
+    of_another_plan = first.parents[1] / ("f" * 16) / first.name
+    for elsewhere in (of_another_job, of_another_plan):
+        elsewhere.parent.mkdir(parents=True)
+        elsewhere.write_bytes(first.read_bytes())
 
     assert job.folder.job_id == job_id_of(options, sha256)
     assert PlanParts(objects, job.folder.job_id, plan_sha256(options, sha256), signer).part(0) is not None
     assert PlanParts(objects, "another-job", plan_sha256(options, sha256), signer).part(0) is None
+    assert PlanParts(objects, job.folder.job_id, "f" * 64, signer).part(0) is None
