@@ -40,9 +40,6 @@ MONEY: Final = ("render_usd", "waste_usd", "idle_usd", "carried_usd")
 #: The bill and its two parts.
 BILL: Final = ("bill_usd", "carried_usd", "unallocated_usd")
 DEAREST_TRACKS: Final = 12
-#: Columns of `tracks` that are not null where a track was withdrawn, in ledgers that say so: when, and why.
-WITHDRAWN_COLUMN: Final = "withdrawn_at"
-WITHDRAWN_REASON: Final = "withdrawn_reason"
 #: Of failures, what somebody needs who mends a catalog.
 FAILED_ROWS_SCHEMA: Final = pa.schema(
     [
@@ -58,7 +55,7 @@ _CHOSEN_TRACKS: Final = """
     SELECT job_id, track_id, title, prompt, style, model, pool, market, requested_by, day, cache_hit, duration_s,
            device_seconds, cost_usd, charged_usd AS render_usd, coalesce(waste_usd, 0) AS waste_usd,
            coalesce(idle_usd, 0) AS idle_usd, coalesce(total_usd, charged_usd) AS carried_usd,
-           total_usd IS NOT NULL AS has_shares, {withdrawn} AS withdrawn, {reason} AS withdrawn_reason,
+           total_usd IS NOT NULL AS has_shares, withdrawn_at IS NOT NULL AS withdrawn, withdrawn_reason,
            run_id, settled_at
     FROM tracks
 """
@@ -103,7 +100,7 @@ _WASTE: Final = f"""
 """  # noqa: S608
 # The bill divided by the price is the hours that were paid, whatever the clocks say.
 _NODES: Final = """
-    SELECT job_id, run_id, node_id, node_type, market, device, devices, workers,
+    SELECT job_id, run_id, machine, node_id, node_type, market, device, devices, workers,
            up_from AT TIME ZONE 'UTC' AS up_from, up_to AT TIME ZONE 'UTC' AS up_to,
            cost_usd / usd_per_node_hour AS node_hours, usd_per_node_hour, on_demand_usd_per_node_hour, price_source,
            reserved_device_seconds, cost_usd, unallocated_usd,
@@ -111,29 +108,30 @@ _NODES: Final = """
     FROM chosen_nodes ORDER BY cost_usd DESC, job_id, run_id, node_id
 """
 _NODE_TYPES: Final = """
-    SELECT node_type, market, count(DISTINCT node_id) AS machines, fsum(cost_usd / usd_per_node_hour) AS node_hours,
+    SELECT node_type, market, count(DISTINCT machine) AS machines, fsum(cost_usd / usd_per_node_hour) AS node_hours,
            fsum(cost_usd) AS bill_usd, fsum(cost_usd - unallocated_usd) AS carried_usd,
            fsum(unallocated_usd) AS unallocated_usd
     FROM chosen_nodes GROUP BY ALL ORDER BY bill_usd DESC, node_type, market
 """
 # A machine is one however many runs, jobs and processes it has worked for.
 _MACHINES: Final = f"""
-    WITH tried AS (SELECT node_id, count(*) FILTER (ended = '{TRACK}') AS tracks,
+    WITH name AS (SELECT node_id, any_value(machine) AS machine FROM chosen_nodes GROUP BY 1),
+         tried AS (SELECT machine, count(*) FILTER (ended = '{TRACK}') AS tracks,
                           coalesce(fsum(cost_usd) FILTER (ended <> '{TRACK}'), 0) AS lost_usd
-                   FROM chosen_attempts GROUP BY 1),
-         machine AS (SELECT node_id, string_agg(DISTINCT node_type, ', ' ORDER BY node_type) AS node_type,
+                   FROM chosen_attempts JOIN name USING (node_id) GROUP BY 1),
+         billed AS (SELECT machine, string_agg(DISTINCT node_type, ', ' ORDER BY node_type) AS node_type,
                             string_agg(DISTINCT market, ', ' ORDER BY market) AS market,
                             count(DISTINCT run_id) AS runs, min(up_from AT TIME ZONE 'UTC') AS up_from,
                             max(up_to AT TIME ZONE 'UTC') AS up_to,
                             fsum(cost_usd / usd_per_node_hour) AS node_hours, fsum(cost_usd) AS bill_usd,
                             fsum(cost_usd - unallocated_usd) AS carried_usd, fsum(unallocated_usd) AS unallocated_usd
                      FROM chosen_nodes GROUP BY 1)
-    SELECT machine.*, coalesce(tracks, 0) AS tracks, coalesce(lost_usd, 0) AS lost_usd
-    FROM machine LEFT JOIN tried USING (node_id) ORDER BY bill_usd DESC, node_id
+    SELECT billed.*, coalesce(tracks, 0) AS tracks, coalesce(lost_usd, 0) AS lost_usd
+    FROM billed LEFT JOIN tried USING (machine) ORDER BY bill_usd DESC, machine
 """  # noqa: S608
 _RUNS: Final = """
     WITH settled AS (SELECT run_id, count(*) FILTER (NOT cache_hit) AS rendered FROM chosen_tracks GROUP BY 1),
-         run AS (SELECT run_id, any_value(job_id) AS job_id, count(DISTINCT node_id) AS machines,
+         run AS (SELECT run_id, any_value(job_id) AS job_id, count(DISTINCT machine) AS machines,
                         min(up_from AT TIME ZONE 'UTC') AS up_from, max(up_to AT TIME ZONE 'UTC') AS up_to,
                         fsum(cost_usd / usd_per_node_hour) AS node_hours, fsum(cost_usd) AS bill_usd,
                         fsum(cost_usd - unallocated_usd) AS carried_usd, fsum(unallocated_usd) AS unallocated_usd
@@ -142,7 +140,7 @@ _RUNS: Final = """
     FROM run LEFT JOIN settled USING (run_id) ORDER BY up_from DESC, run_id
 """
 _SPOT: Final = """
-    SELECT count(DISTINCT node_id) AS machines, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours,
+    SELECT count(DISTINCT machine) AS machines, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours,
            coalesce(fsum(cost_usd), 0) AS paid_usd,
            coalesce(fsum(cost_usd) FILTER (on_demand_usd_per_node_hour IS NULL), 0) AS unknown_paid_usd,
            fsum(cost_usd / usd_per_node_hour * on_demand_usd_per_node_hour) AS on_demand_usd
@@ -291,11 +289,13 @@ def report_of(
 
 def _choose(connection: duckdb.DuckDBPyConnection, job_id: str | None) -> None:
     """Make the tables `chosen_…`: the rows of one job, or all."""
-    columns = {row[0] for row in connection.execute("DESCRIBE tracks").fetchall()}
-    withdrawn = f"{WITHDRAWN_COLUMN} IS NOT NULL" if WITHDRAWN_COLUMN in columns else "false"
-    rows_of = {name: f"FROM {name}" for name in ("failures", "attempts", "nodes")}
-    reason = WITHDRAWN_REASON if WITHDRAWN_REASON in columns else "NULL::VARCHAR"
-    rows_of["tracks"] = _CHOSEN_TRACKS.format(withdrawn=withdrawn, reason=reason)
+    rows_of = {
+        "tracks": _CHOSEN_TRACKS,
+        "failures": "FROM failures",
+        "attempts": "FROM attempts",
+        # A Ray that a command starts has another node id each time, on the same machine.
+        "nodes": "SELECT *, coalesce(machine_id, node_id) AS machine FROM nodes",
+    }
     for name, rows in rows_of.items():
         connection.execute(
             f"CREATE TEMP TABLE chosen_{name} AS {rows} WHERE $job IS NULL OR job_id = $job", {"job": job_id}
@@ -306,7 +306,7 @@ def _totals(connection: duckdb.DuckDBPyConnection, reconciliation: Sequence[Mapp
     totals = fetch(connection, _TOTALS)[0] | fetch(connection, "SELECT count(*) AS failures FROM chosen_failures")[0]
     machines = fetch(
         connection,
-        "SELECT count(DISTINCT node_id) AS machines, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours "
+        "SELECT count(DISTINCT machine) AS machines, coalesce(fsum(cost_usd / usd_per_node_hour), 0) AS node_hours "
         "FROM chosen_nodes",
     )[0]
     bill, billed, unallocated = (

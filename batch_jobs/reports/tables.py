@@ -150,12 +150,12 @@ def _machines(report: CostReport) -> Table:
     shown, more = _cut(report.machines, "nodes.csv")
     return Table(
         "by-node",
-        "Bill by node",
+        "Bill by machine",
         "Each machine once, however many runs and processes it had; lost is what attempts without a track cost on it.",
-        ("node", "type", "market", "runs", "hours", "tracks", "bill", "carried", "unallocated", "lost"),
+        ("machine", "type", "market", "runs", "hours", "tracks", "bill", "carried", "unallocated", "lost"),
         [
             (
-                _name(row["node_id"]),
+                _name(row["machine"]),
                 _name(row["node_type"]),
                 _name(row["market"]),
                 f"{row['runs']:,}",

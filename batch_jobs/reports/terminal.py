@@ -57,7 +57,7 @@ def print_report(report: CostReport, console: Console) -> None:
     if len(report.reconciliation) > 1:
         console.print(_bill_table("the bill of each job", "job", "job_id", report.reconciliation, console.width))
     if len(report.machines) > 1:
-        console.print(_bill_table("the bill of each machine", "node", "node_id", report.machines, console.width))
+        console.print(_bill_table("the bill of each machine", "machine", "machine", report.machines, console.width))
     if report.waste:
         console.print(_waste_table(report, console.width))
     if report.spot:

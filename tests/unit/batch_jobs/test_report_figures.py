@@ -116,8 +116,8 @@ def test_a_machine_is_one_however_many_runs_and_processes_it_had(report, tables)
     names = {row["node_id"] for row in tables["nodes"]}
 
     assert len(report.nodes) == 9 and report.totals["machines"] == len(names) == 5
-    assert {row["node_id"] for row in report.machines} == names
-    busy = next(row for row in report.machines if row["node_id"] == "i-0a51")
+    assert {row["machine"] for row in report.machines} == names
+    busy = next(row for row in report.machines if row["machine"] == "i-0a51")
     of_it = [row for row in tables["nodes"] if row["node_id"] == "i-0a51"]
     assert busy["runs"] == len(of_it) == 3
     assert busy["bill_usd"] == pytest.approx(total(of_it, "cost_usd"), rel=1e-12)
@@ -151,7 +151,8 @@ def test_what_older_releases_wrote_is_in_no_cost_of_a_minute(sample):  # noqa: F
 
     totals = cost_report(sample.url).totals
 
-    assert totals["bill_per_kept_track_usd"] == pytest.approx(bill / len(shared), rel=1e-12)
+    kept = [row for row in shared if row["withdrawn_at"] is None]
+    assert totals["bill_per_kept_track_usd"] == pytest.approx(bill / len(kept), rel=1e-12)
     assert totals["bill_per_audio_minute_usd"] == pytest.approx(bill / (total(shared, "duration_s") / 60), rel=1e-12)
 
 
@@ -165,6 +166,17 @@ def changed(url, tracks):
             connection.register("all_tracks" if name == "tracks" else name, table)
     connection.execute(f"CREATE VIEW tracks AS {tracks}")
     return connection
+
+
+def test_a_machine_is_one_whatever_its_node_is_called_in_each_run(tmp_path):
+    first = node("job-1", "ray-1", "box", "spot", 4.0, 4.0) | {"cost_usd": 4.0, "machine_id": "desk"}
+    later = node("job-2", "ray-2", "box", "spot", 4.0, 4.0) | {"cost_usd": 2.0, "machine_id": "desk"}
+    write(tmp_path / "ledger", {"nodes": [first, later]})
+
+    report = cost_report(str(tmp_path / "ledger"))
+
+    assert report.totals["machines"] == 1
+    assert [(row["machine"], row["bill_usd"]) for row in report.machines] == [("desk", 6.0)]
 
 
 def test_tracks_that_were_withdrawn_are_not_kept(tmp_path, tables):
