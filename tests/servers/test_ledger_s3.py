@@ -28,9 +28,9 @@ def job_in(s3_server):
 def test_closings_at_the_same_time_publish_everything_once(s3_server, job_in, tmp_path):
     url, options = s3_server.new_url(), s3_server.storage_options
     jobs = [job_in(url, job_id) for job_id in ("job-1", "job-1", "job-2")]
-    for job in jobs[1:]:
+    for name, job in (("n1", jobs[1]), ("n2", jobs[2])):
         job.commit("01-a", (1, 1.0), (2, 3.0))
-        job.folder.write_journal(worker("w1", on=node("n1")))
+        job.folder.write_journal(worker("w1", on=node(name)))
 
     # Two drivers of one job, and one of another.
     closings = [threading.Thread(target=job.close, kwargs={"rows": 2}) for job in jobs]

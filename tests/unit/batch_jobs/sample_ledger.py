@@ -56,6 +56,10 @@ def node(job, node_id, node_type, market, hourly, on_demand):
     )  # fmt: skip
 
 
+#: What a ledger says of tracks that were withdrawn.
+WITHDRAWN = ("withdrawn_at", "withdrawn_reason")
+
+
 def track(dice, job, line, machine, earlier):
     prompt = dice.choice(PROMPTS)
     cost = 10.0 ** dice.uniform(-7, 1)
@@ -120,7 +124,7 @@ def write(root, tables: dict[str, list[dict]], storage_options=None, rows_per_fi
     ledger.commit(lambda _: Change(added=added))
 
 
-def sample_ledger(root, storage_options=None, rows_per_job=120) -> SampleLedger:
+def sample_ledger(root, storage_options=None, rows_per_job=120, withdrawn=True) -> SampleLedger:
     dice = random.Random(7)
     machines = {
         "job-0": [node("job-0", "old", "local-cpu", "on-demand", 0.16, 0.16)],
@@ -165,6 +169,8 @@ def sample_ledger(root, storage_options=None, rows_per_job=120) -> SampleLedger:
             share_out(dice, rows, wasted, machines[job])
             tables["attempts"] += tries + wasted
             tables["nodes"] += machines[job]
+    if not withdrawn:
+        tables["tracks"] = [row | dict.fromkeys(WITHDRAWN) for row in tables["tracks"]]
     write(root, tables, storage_options)
     return SampleLedger(str(root), **tables)
 

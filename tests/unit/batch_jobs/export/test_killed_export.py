@@ -195,9 +195,14 @@ def test_a_signal_ends_an_export_in_order(catalog, tmp_path, monkeypatch, number
 
     catalog.add(*({"title": f"t{seed}", "seed": seed} for seed in range(3)))
     before = signal.getsignal(signal.SIGTERM)
-    with monkeypatch.context() as patched:
-        patched.setattr(sys, "stderr", told := Stderr())
-        assert catalog.export() == exit_code
+    # A shell that starts tests in the background has them ignore Ctrl-C.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", told := Stderr())
+            assert catalog.export() == exit_code
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
 
     assert signal.getsignal(signal.SIGTERM) is before
     assert "Run the same command again to go on." in told.getvalue()
