@@ -29,7 +29,7 @@ FEW = ("jazz", "ambient")
 QUIET = 0.2
 
 
-def skip_unless_quiet():
+def expect_nothing_unless_quiet():
     """Look for two seconds at what others take of the machine; Ray's processes are children of this one."""
     (busy_s, own), start_s = busy(), time.monotonic()
     time.sleep(2.0)
@@ -37,7 +37,7 @@ def skip_unless_quiet():
     ours_s = sum(seconds - own.get(pid, 0.0) for pid, seconds in own_later.items())
     others = (later_s - busy_s - ours_s) / (wall_s * psutil.cpu_count())
     if others > QUIET:
-        pytest.skip(f"other programs take {others:.0%} of this machine; what a run costs then says nothing")
+        pytest.xfail(f"other programs take {others:.0%} of this machine; what a run costs then says nothing")
 
 
 def busy():
@@ -52,7 +52,7 @@ def busy():
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
     """One Ray, and a ledger of a job that has rendered a little of everything: what estimates are calibrated by."""
-    skip_unless_quiet()
+    expect_nothing_unless_quiet()
     start_private_ray(num_cpus=2)
     folder = tmp_path_factory.mktemp("estimates")
     lengths = (3.0, 5.0, 10.0, 20.0, 45.0)
@@ -97,9 +97,9 @@ def test_tracks_and_the_bill_cost_what_was_said(ledger, make):
     before = stopped_half_way(options) if make is half_done else Totals()
 
     said = dry_run(options)
-    skip_unless_quiet()
+    expect_nothing_unless_quiet()
     summary = render_catalog(options)
-    skip_unless_quiet()
+    expect_nothing_unless_quiet()
 
     paid = {
         "render": (said.estimate.render_usd, summary.totals.charged_usd - before.charged_usd),
