@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 from batch_jobs.planning.planned_rows import RowSettings, plan_rows
+from orchestrion.isolation.process import bare_environment
 
 #: One process reads a catalog for about four that plan it.
 MAX_PLANNERS: Final = 4
@@ -62,13 +63,11 @@ class _Planner:
 
     def __init__(self, settings: RowSettings) -> None:
         self._settings = settings
-        # Where our code is; it needs neither tokens nor credentials.
-        environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "batch_jobs.planning.planners"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=bare_environment(),
         )
         self._requests = cast("BinaryIO", self._process.stdin)
         self._answers = cast("BinaryIO", self._process.stdout)

@@ -196,7 +196,6 @@ class JsonLines:
         self._began_s = monotonic_s()
         self._newest: JobProgress | None = None
         self._newest_s = self._began_s
-        self._waiting: str | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -208,13 +207,12 @@ class JsonLines:
     def __call__(self, progress: JobProgress) -> None:
         """Write it."""
         with self._lock:
-            self._newest, self._newest_s, self._waiting = progress, self._monotonic_s(), None
+            self._newest, self._newest_s = progress, self._monotonic_s()
             self._write("progress", progress.to_values() | {"waiting": None})
 
     def say(self, what: str | None) -> None:
         """Write it, with the figures as they are by now."""
         with self._lock:
-            self._waiting = what
             if self._newest is None:
                 self._write("phase", {"waiting": what, "elapsed_s": round(self._monotonic_s() - self._began_s, 3)})
                 return

@@ -23,6 +23,11 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _BLOCK_BYTES: Final = 1 << 20
 
 
+def bare_environment() -> dict[str, str]:
+    """What a Python of ours needs to find our code, and nothing else of this process's environment."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | _ONE_THREAD
+
+
 class ProcessLostError(Exception):
     """The process ended, or did not do in time what it was asked for; the message says which."""
 
@@ -48,7 +53,7 @@ class IsolatedProcess:
             bufsize=0,
             # Ctrl-C in a terminal is for the process that asks; this one ends when its pipes are closed.
             start_new_session=True,
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | _ONE_THREAD | dict(environment),
+            env=bare_environment() | dict(environment),
         )
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
