@@ -8,7 +8,6 @@ counts. Jobs may go on committing meanwhile, and a reader of an older manifest f
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from batch_jobs.housekeeping import sweep
 from batch_jobs.ledger.ledger import ABANDONED_AFTER, MAX_ROWS_PER_FILE, Ledger, tables_without_schema
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import TABLES, Change, LedgerFile, Snapshot
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.storage.object_store import Objects
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         default=ABANDONED_AFTER,
         help="how long replaced files stay for those that still read them (default: 24)",
     )
-    parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
+    add_storage_options(parser)
     arguments = parser.parse_args(argv)
     try:
         # Not to make a folder where the name is mistyped.

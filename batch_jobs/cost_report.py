@@ -9,7 +9,6 @@ Exit codes: 0 the report is written · 2 there is nothing to report on, or a pri
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from batch_jobs.reports.csv_files import write_csv
 from batch_jobs.reports.headline import SUMMARY_SCHEMA, summary_row
 from batch_jobs.reports.terminal import print_report
 from orchestrion.accounting.cost import PriceTable
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import OrchestrionError
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="show the bill with another price per node-hour, e.g. g5.xlarge=spot:0.30; repeat for more",
     )
     parser.add_argument("--prices", help="show the bill with the prices of this table (YAML, like prices.yaml)")
-    parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
+    add_storage_options(parser)
     arguments = parser.parse_args(argv)
     console = Console()
     try:

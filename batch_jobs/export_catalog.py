@@ -13,7 +13,6 @@ command goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from batch_jobs.export.copying import Summary, export
 from batch_jobs.export.destination import Destination
@@ -32,6 +31,7 @@ from batch_jobs.export.selection import selected_rows
 from batch_jobs.in_order import AHEAD
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.stores import stores_of, verifying_keys
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.config import lies_in
@@ -85,9 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its public key verifies records (default: $ORCHESTRION_SIGNING_KEY or ~/.orchestrion/…)",
     )
     parser.add_argument("--trusted-keys", help="more public keys (PEM file or folder) whose records count")
-    parser.add_argument(
-        "--storage-options", type=_json_object, default={}, help="JSON for fsspec, e.g. an endpoint_url"
-    )
+    add_storage_options(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -255,13 +253,6 @@ def _at_least_one(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
     return int(text)
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batch_jobs.ledger.dataset import ledger_dataset
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.cli.reader_gone import ending_quietly
 from orchestrion.errors import InvalidRequest, OrchestrionError
 from orchestrion.storage.selection import check_hashes, prompt_sha256, revision_forms, revisions_meant
@@ -216,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format", choices=tuple(_PRINT), default="table", help="ids: one track id a line (default: %(default)s)"
     )
-    parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
+    add_storage_options(parser)
     return parser
 
 

@@ -9,7 +9,6 @@ Exit codes: 0 done · 2 arguments or ledger cannot be used · 3 ledger or store 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections import defaultdict
@@ -24,6 +23,7 @@ from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import Snapshot
 from batch_jobs.ledger.stores import stores_of, verifying_keys
 from batch_jobs.ledger.withdrawals import JobTrack, Mark, mark_withdrawn
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable
 from orchestrion.storage.object_store import Objects
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="its public key verifies tombstones (default: $ORCHESTRION_SIGNING_KEY or ~/.orchestrion/…)",
     )
     parser.add_argument("--trusted-keys", help="more public keys (PEM file or folder) whose tombstones count")
-    parser.add_argument("--storage-options", type=json.loads, default={}, help="JSON for fsspec")
+    add_storage_options(parser)
     return parser
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from batch_jobs.catalog.columns import KEEP_ALL, ColumnNames
 from batch_jobs.catalog.location import folder_above
+from orchestrion.cli.arguments import add_storage_options
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.registry import absolute_entry
 from orchestrion.rendering.config import PrecisionName, RenderConfig, lies_in
@@ -232,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
         help="Ed25519 key in PEM, on every node (default: $ORCHESTRION_SIGNING_KEY or ~/.orchestrion/…)",
     )
     where.add_argument("--trusted-keys", help="more public keys (PEM file or folder) whose records in the store count")
-    where.add_argument("--storage-options", type=_json_object, default={}, help="JSON for fsspec, e.g. an endpoint_url")
+    add_storage_options(where)
     how = made.add_argument_group("how")
     how.add_argument("--model", action="append", dest="models", help="model to load; repeat for more (composer)")
     how.add_argument(

@@ -4,7 +4,6 @@ Subclasses give a fixture `place`: the settings of a service whose store is empt
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -22,6 +21,7 @@ from orchestrion.tracks.record import TrackRecord
 from orchestrion.tracks.spec import TrackSpec
 from tests.fake_model import MIDI, ToneModel
 from tests.ingress_app import BODY, Service
+from tests.servers.seaweedfs import options_argument
 from tests.unit.batch_jobs.export.exported import RenderedCatalog
 from tests.unit.rendering.test_executor import InlineThreads
 
@@ -85,12 +85,9 @@ class WithdrawnPieces:
 
     def have_withdrawn(self, made: Made, folder) -> None:
         """By the command, as an operator does, by the id of one track of each."""
-        options = {name: value for name, value in made.service.config.storage_options.items() if name != "secret"}
-        if "secret" in made.service.config.storage_options:
-            (folder / "secret").write_text(made.service.config.storage_options["secret"])
-            options["secret"] = {"file": str(folder / "secret")}
+        options = options_argument(made.service.config.storage_options, folder)
         arguments = ["--store", made.service.config.store_url, "--signing-key", str(folder / "key.pem")]
-        why = ["--reason", "claim 17", "--actor", "ann", "--storage-options", json.dumps(options)]
+        why = ["--reason", "claim 17", "--actor", "ann", "--storage-options", options]
         assert main(["takedown", *arguments, "--from", str(folder / "ids.txt"), *why]) == 0
 
     @staticmethod
@@ -150,7 +147,7 @@ class WithdrawnPieces:
 
     def test_in_no_export(self, made):
         to = made.catalog.root / "files"
-        options = json.dumps(made.service.config.storage_options)
+        options = options_argument(made.service.config.storage_options, made.catalog.root)
 
         assert made.catalog.export("--midi", "--storage-options", options, to=to) == 0
 

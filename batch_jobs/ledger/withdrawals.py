@@ -1,4 +1,4 @@
-"""Which tracks of a ledger are withdrawn: marked in its rows, and summed.
+"""Which tracks of a ledger are withdrawn, marked in its rows.
 
 Rows are never edited: files that have withdrawn tracks are written anew with the mark, and replace the others in one
 commit, as when a ledger is compacted.
@@ -6,12 +6,9 @@ commit, as when a ledger is compacted.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -30,17 +27,6 @@ class Mark:
 
     withdrawn_at: datetime
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class WithdrawnSum:
-    """What was withdrawn for one reason."""
-
-    reason: str
-    #: Different ones; several jobs may have been given the same.
-    tracks: int
-    #: What the rows of all jobs carry for them.
-    usd: float
 
 
 def mark_withdrawn(ledger: Ledger, marks_of: Callable[[Snapshot, set[JobTrack]], Mapping[JobTrack, Mark]]) -> int:
@@ -75,36 +61,6 @@ def mark_withdrawn(ledger: Ledger, marks_of: Callable[[Snapshot, set[JobTrack]],
 
     ledger.commit(build)
     return sum(marked.values())
-
-
-def withdrawn_by_reason(
-    url: str, storage_options: Mapping[str, Any], job_id: str | None = None, snapshot: Snapshot | None = None
-) -> list[WithdrawnSum]:
-    """The withdrawn tracks of a ledger, as far as they are marked, by reason; the reason of most money first.
-
-    Args:
-        url: the `--out` of render_catalog.
-        storage_options: for fsspec.
-        job_id: only of this job.
-        snapshot: the state to read; the newest if None.
-
-    Raises:
-        NotFound: there is no ledger at `url`.
-        StoreUnavailable: the bucket does not answer.
-    """
-    wanted = ds.field("withdrawn_at").is_valid()
-    if job_id is not None:
-        wanted &= ds.field("job_id") == job_id
-    columns = ["track_id", "withdrawn_reason", "total_usd", "charged_usd"]
-    rows = ledger_dataset(url, storage_options, "tracks", snapshot).to_table(columns=columns, filter=wanted)
-    tracks: defaultdict[str, set[str]] = defaultdict(set)
-    usd: defaultdict[str, list[float]] = defaultdict(list)
-    for row in rows.to_pylist():
-        reason = row["withdrawn_reason"] or ""
-        tracks[reason].add(row["track_id"])
-        usd[reason].append(row["charged_usd"] if row["total_usd"] is None else row["total_usd"])
-    sums = [WithdrawnSum(reason, len(ids), math.fsum(usd[reason])) for reason, ids in tracks.items()]
-    return sorted(sums, key=lambda one: (-one.usd, one.reason))
 
 
 def _unmarked(ledger: Ledger, snapshot: Snapshot, file: LedgerFile) -> set[JobTrack]:

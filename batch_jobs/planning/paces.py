@@ -79,8 +79,8 @@ class Pace:
         return Pace(self.track_s * factor, self.per_audio_s * factor, self.tracks, self.variance * factor**2)
 
 
-#: Which tracks are measured together, the nearest kind first, and whether their time is a line over their length or, as
-#: they are of one length, a share of it.
+#: Which tracks are measured together, the nearest kind first, and whether their time is a line of its own over their
+#: length or, as they are of about one length, that of their format, so many times as high.
 LEVELS: Final[tuple[tuple[tuple[str, ...], bool], ...]] = (
     (("format", "style", "length"), False),
     (("format", "length"), False),
@@ -89,8 +89,9 @@ LEVELS: Final[tuple[tuple[tuple[str, ...], bool], ...]] = (
 )
 #: What of a level is said to people.
 SAID: Final = ("format, style and length", "format and length", "format", "model")
-#: A style's own tracks count as much as the others when there are so many of them.
-TRACKS_OF_A_STYLE: Final = 3.0
+#: A style's own tracks count as much as the others when there are so many of them: at least, at most, and (the middle)
+#: where too few styles have several tracks to tell.
+TRACKS_OF_A_STYLE: Final = Span(0.5, 3.0, 12.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +161,14 @@ class _Sums:
         self.one_by_s += 1.0 / s
         self.d_by_s += d / s
 
-    def pace(self, is_line: bool) -> Pace:
-        """A line, or a share of the length: both give the sum of the tracks measured.
+    def line(self) -> Pace:
+        """A line over the length that gives the sum of the tracks measured; a share of it where all have one.
 
-        The line is that of least squares with weights of 1 / s: long tracks vary more, and would decide alone.
+        That of least squares with weights of 1 / s: long tracks vary more, and would decide alone.
         """
         track_s, per_audio_s = 0.0, self.d / self.s
         spread = self.one_by_s * self.s - self.n * self.n
-        if is_line and spread > 1e-9 * self.n * self.n:
+        if spread > 1e-9 * self.n * self.n:
             begins = (self.d_by_s * self.s - self.d * self.n) / spread
             slope = (self.one_by_s * self.d - self.n * self.d_by_s) / spread
             # Neither part of a time is less than nothing.
@@ -175,6 +176,15 @@ class _Sums:
                 track_s, per_audio_s = self.d / self.n, 0.0
             elif begins > 0:
                 track_s, per_audio_s = begins, slope
+        return self._pace(track_s, per_audio_s)
+
+    def beside(self, other: Pace) -> Pace:
+        """The other line, so many times as high that it gives the sum of the tracks measured."""
+        said = other.device_seconds(self.n, self.s)
+        times = self.d / said if said > 0 else 1.0
+        return self._pace(other.track_s * times, other.per_audio_s * times)
+
+    def _pace(self, track_s: float, per_audio_s: float) -> Pace:
         squares = (
             self.dd
             + self.n * track_s**2
@@ -230,10 +240,7 @@ def paces_of(rows: Sequence[Mapping[str, Any]], model: str, source: str) -> Pace
         for (names, _), known in zip(LEVELS, sums, strict=True):
             key = tuple(getattr(kind, name) for name in names)
             known.setdefault(key, _Sums()).add(row["duration_s"], row["device_seconds"])
-    levels = [
-        {key: each.pace(is_line) for key, each in known.items() if each.n >= ENOUGH_OF_A_KIND}
-        for (_, is_line), known in zip(LEVELS, sums, strict=True)
-    ]
+    levels = [_paces_by(names, is_line, known, sums) for (names, is_line), known in zip(LEVELS, sums, strict=True)]
     paces = Paces(levels, Span(1.0, 1.0, 1.0), source, _styles(rows, kinds, levels))
     runs: dict[tuple[str, str | None], list[float]] = {}
     for row, kind in zip(rows, kinds, strict=True):
@@ -245,18 +252,55 @@ def paces_of(rows: Sequence[Mapping[str, Any]], model: str, source: str) -> Pace
     return replace(paces, off=around(1.0, ratios, [said for _, said in known_runs], usually=RUN_TO_RUN))
 
 
+def _paces_by(
+    names: tuple[str, ...],
+    is_line: bool,
+    known: Mapping[tuple[object, ...], _Sums],
+    sums: Sequence[Mapping[Any, _Sums]],
+) -> dict[tuple[object, ...], Pace]:
+    """The paces of one level, where there are enough tracks."""
+    enough = {key: each for key, each in known.items() if each.n >= ENOUGH_OF_A_KIND}
+    if is_line:
+        return {key: each.line() for key, each in enough.items()}
+    of_formats = sums[LEVELS.index((("format",), True))]
+    return {key: each.beside(of_formats[(key[names.index("format")],)].line()) for key, each in enough.items()}
+
+
 def _styles(
     rows: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], levels: Sequence[Mapping[tuple[object, ...], Pace]]
 ) -> dict[str | None, float]:
     """What each style takes beside what is said of all of them; a few tracks of a style are half believed."""
     of_any_style = Paces([{}, *levels[1:]], Span(1.0, 1.0, 1.0), "")
-    sums: dict[str | None, list[float]] = {}
+    tracks: dict[str | None, list[tuple[float, float]]] = {}
     for row, kind in zip(rows, kinds, strict=True):
-        of_style = sums.setdefault(kind.style, [0.0, 0.0])
-        of_style[0] += row["device_seconds"]
-        of_style[1] += of_any_style.pace(kind)[1].device_seconds(1, row["duration_s"])
-    usual = TRACKS_OF_A_STYLE * math.fsum(said for _, said in sums.values()) / len(rows)
+        said = of_any_style.pace(kind)[1].device_seconds(1, row["duration_s"])
+        tracks.setdefault(kind.style, []).append((row["device_seconds"], said))
+    sums = {
+        style: (math.fsum(took for took, _ in of), math.fsum(said for _, said in of)) for style, of in tracks.items()
+    }
+    ratios = [[took / said for took, said in of if said > 0] for of in tracks.values()]
+    usual = _tracks_that_tell(ratios) * math.fsum(said for _, said in sums.values()) / len(rows)
     return {style: (took + usual) / (said + usual) if said else 1.0 for style, (took, said) in sums.items()}
+
+
+def _tracks_that_tell(ratios: Sequence[Sequence[float]]) -> float:
+    """How many tracks of a style tell as much as all others do: the variance within styles by that between them.
+
+    One-way random effects, by the method of moments.
+    """
+    count, groups = sum(map(len, ratios)), sum(map(bool, ratios))
+    if groups < 2 or count - groups < groups:
+        return TRACKS_OF_A_STYLE.middle
+    means = [math.fsum(of) / len(of) if of else 0.0 for of in ratios]
+    mean = math.fsum(map(math.fsum, ratios)) / count
+    within = math.fsum((each - own) ** 2 for of, own in zip(ratios, means, strict=True) for each in of)
+    between = math.fsum(len(of) * (own - mean) ** 2 for of, own in zip(ratios, means, strict=True))
+    within /= count - groups
+    tracks_a_style = (count - math.fsum(len(of) ** 2 for of in ratios) / count) / (groups - 1)
+    between = (between / (groups - 1) - within) / tracks_a_style
+    if between <= 0:
+        return TRACKS_OF_A_STYLE.high
+    return min(max(within / between, TRACKS_OF_A_STYLE.low), TRACKS_OF_A_STYLE.high)
 
 
 def shipped_paces(speed: ShippedSpeed) -> Paces:

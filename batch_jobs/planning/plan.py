@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from batch_jobs.catalog.rows import RefusedRow, placed, repeated_id
-from batch_jobs.planning.planned_rows import PlannedRow
+from batch_jobs.planning.planned_rows import PlannedRow, texts_of
 
 #: One row of work. `spec` is the wire form, as JSON: what a process needs to render it wherever it runs.
 WORK_SCHEMA: Final = pa.schema(
@@ -95,11 +95,6 @@ _REFUSED: Final = """
 SELECT line, row_id, title, message, requester, model, style, kept FROM planned INDEXED BY refused
 WHERE message IS NOT NULL AND line >= ? ORDER BY line LIMIT ?
 """
-
-
-def kept_of(column: str | None) -> dict[str, str]:
-    """What the column `kept` says."""
-    return json.loads(column) if column else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,4 +365,4 @@ class Plan:
 
 def _refused_row(row: Sequence[Any]) -> RefusedRow:
     """Of the columns that `_REFUSED` asks for."""
-    return RefusedRow(*(*row[:-1], kept_of(row[-1])))
+    return RefusedRow(*(*row[:-1], texts_of(row[-1])))

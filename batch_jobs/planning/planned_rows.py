@@ -127,6 +127,11 @@ def _as_json(texts: Mapping[str, str]) -> str | None:
     return json.dumps(dict(texts), separators=(",", ":")) if texts else None
 
 
+def texts_of(column: str | None) -> dict[str, str]:
+    """What `kept` or `files` says: texts by the names of the catalog's columns."""
+    return json.loads(column) if column else {}
+
+
 def _content(request: TrackRequest) -> bytes:
     """A hash of what determines the audio; of the model its name, which has one revision in one job."""
     # Not canonical JSON as for a track's id: only hashes of one release are ever compared. -0.0 and 0.0 are one number.
@@ -139,7 +144,7 @@ def _content(request: TrackRequest) -> bytes:
 def with_uploads(row: PlannedRow, reference: Callable[[str, str], str], sample: float) -> PlannedRow:
     """A row that names files with what `reference` makes of them: given a column and a name, an upload's reference."""
     spec = TrackSpec.model_validate_json(row.spec or "")
-    files, kept = (json.loads(texts or "{}") for texts in (row.files, row.kept))
+    files, kept = texts_of(row.files), texts_of(row.kept)
     asked = CatalogRow(row.line, row.row_id, row.title, spec, spec.resolve(), files, kept)
     return planned_row(with_files(asked, reference, row.place), row.place, row.takes_id, sample)
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from batch_jobs.job_store.job_folder import AttemptRecord, JobFolder, WorkerJournal
 from batch_jobs.ledger.snapshot import Totals
 from batch_jobs.ledger.tables import TRACK
-from batch_jobs.planning.plan import kept_of
+from batch_jobs.planning.planned_rows import texts_of
 from batch_jobs.rendering.attempt import Attempt
 from batch_jobs.rendering.exclusive import SharedExclusiveLock
 from batch_jobs.rendering.journal import Journal
@@ -203,7 +203,7 @@ class ShardWorker:
 
     def _row(self, row: Mapping[str, Any]) -> _Row:
         run_id = self._journal.identity.run_id
-        kept = kept_of(row["kept"])
+        kept = texts_of(row["kept"])
         at = RowContext(self._folder.job_id, run_id, row["line"], row["row_id"], row["title"], kept)
         request = TrackSpec.from_json(json.loads(row["spec"])).resolve()
         try:

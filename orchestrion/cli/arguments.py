@@ -30,14 +30,14 @@ def add_store(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--store", default=DEFAULT_STORE, help="Folder or s3:// URL (default: %(default)s).")
 
 
-def add_storage_options(parser: argparse.ArgumentParser) -> None:
+def add_storage_options(parser: argparse._ActionsContainer) -> None:
     """`--storage-options`."""
     parser.add_argument(
         "--storage-options",
         type=_storage_options,
         default={},
         metavar="JSON",
-        help="Where a bucket is and who asks, as for render_catalog; a secret is named and not given: "
+        help="Where a bucket is and who asks, in the words of s3fs; a secret is named and not given: "
         '{"endpoint_url": "…", "key": "…", "secret": {"env": "STORE_SECRET"}} or {"file": "…"}.',
     )
 

@@ -33,7 +33,7 @@ from tests.cluster.job_audit import Audit, Job, audit_job, paid_hours
 from tests.cluster.lifetimes import Lifetimes
 from tests.cluster.slow_proxy import SlowProxy
 from tests.cluster.spot_cluster import RayNode, SpotCluster, environment
-from tests.servers.seaweedfs import SeaweedFS
+from tests.servers.seaweedfs import SeaweedFS, options_argument
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("wav", "flac", "ogg")
@@ -477,7 +477,8 @@ class _Run:
             options = {**options, "endpoint_url": f"http://127.0.0.1:{self._proxy.port}"}
         command = [
             sys.executable, "-m", "batch_jobs.render_catalog", f"--catalog={self._catalog_path}",
-            f"--out={self._job.out_url}", f"--store={self._job.store_url}", f"--storage-options={json.dumps(options)}",
+            f"--out={self._job.out_url}", f"--store={self._job.store_url}",
+            f"--storage-options={options_argument(options, self._folder)}",
             f"--signing-key={self._folder / '.keys/signing-key.pem'}", f"--prices={self._folder / 'prices.yaml'}",
             f"--workers={self._chaos.nodes}", "--market=spot", "--progress=json",
             f"--address={self._cluster.address}",

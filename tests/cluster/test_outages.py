@@ -20,7 +20,7 @@ import pytest
 from batch_jobs.ledger.dataset import ledger_dataset
 from tests.cluster.refusing_proxy import RefusingProxy
 from tests.cluster.slow_proxy import SlowProxy
-from tests.servers.seaweedfs import SeaweedFS
+from tests.servers.seaweedfs import SeaweedFS, options_argument
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Of WAV at 44.1 kHz in 16 bits: a little more than a megabyte.
@@ -166,7 +166,7 @@ def server(tmp_path_factory):
 
 
 def options_of(server, endpoint):
-    return json.dumps(server.storage_options | {"endpoint_url": endpoint})
+    return options_argument(server.storage_options | {"endpoint_url": endpoint}, server.folder)
 
 
 def test_a_full_disk_stops_rendering_and_room_lets_it_go_on(run, small_disk):

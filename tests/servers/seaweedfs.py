@@ -41,6 +41,7 @@ class SeaweedFS:
 
     @property
     def storage_options(self) -> dict:
+        """For s3fs."""
         return {"endpoint_url": self.endpoint, "key": self.key, "secret": self.secret}
 
     def start(self) -> None:
@@ -86,6 +87,14 @@ class SeaweedFS:
         except OSError:
             return False
         return True
+
+
+def options_argument(options: dict, folder: Path) -> str:
+    """The value of `--storage-options`: the secret is in a file of this folder, and named."""
+    if "secret" in options:
+        (folder / "secret").write_text(options["secret"])
+        options = options | {"secret": {"file": str(folder / "secret")}}
+    return json.dumps(options)
 
 
 def free_ports(count: int) -> list[int]:

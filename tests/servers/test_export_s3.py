@@ -1,7 +1,5 @@
 """Tracks go from one place of a bucket to another on a real S3 server: names of any language, and run again."""
 
-import json
-
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +11,7 @@ from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.trust.signing import Signer
 from tests.fake_model import MIDI, ToneModel
+from tests.servers.seaweedfs import options_argument
 from tests.unit.batch_jobs.conftest import SteppingClock
 from tests.unit.batch_jobs.export.exported import RenderedCatalog
 
@@ -35,7 +34,7 @@ def catalog(s3_server, tmp_path):
 def test_tracks_go_from_bucket_to_bucket_and_only_what_changed_goes_again(catalog, s3_server, tmp_path, capsys):
     def export(*arguments):
         command = ["--ledger", catalog.url, "--to", to.url, "--midi", "--signing-key", str(tmp_path / "key.pem")]
-        code = main([*command, "--storage-options", json.dumps(s3_server.storage_options), *arguments])
+        code = main([*command, "--storage-options", options_argument(s3_server.storage_options, tmp_path), *arguments])
         return code, capsys.readouterr()
 
     to = Objects(f"{catalog.root}/files", s3_server.storage_options, readable_names=True)
@@ -64,7 +63,12 @@ def test_tracks_go_from_bucket_to_bucket_and_only_what_changed_goes_again(catalo
 
 def test_a_bucket_that_is_not_there_is_exit_code_3(catalog, s3_server, tmp_path, capsys):
     catalog.add({"title": "a", "seed": 1})
-    options = ["--storage-options", json.dumps(s3_server.storage_options), "--signing-key", str(tmp_path / "key.pem")]
+    options = [
+        "--storage-options",
+        options_argument(s3_server.storage_options, tmp_path),
+        "--signing-key",
+        str(tmp_path / "key.pem"),
+    ]
 
     assert main(["--ledger", catalog.url, "--to", "s3://no-such-bucket/files", *options]) == 3
 

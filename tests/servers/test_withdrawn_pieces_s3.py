@@ -1,6 +1,5 @@
 """Nothing of withdrawn pieces can be had from a bucket that keeps versions; what cannot be removed is said."""
 
-import json
 import uuid
 
 import pytest
@@ -11,6 +10,7 @@ from orchestrion.cli.main import main
 from orchestrion.storage import bucket
 from orchestrion.storage.object_store import Objects
 from tests.ingress_app import Service
+from tests.servers.seaweedfs import options_argument
 from tests.withdrawn_pieces import WithdrawnPieces
 
 
@@ -112,9 +112,8 @@ def refused(monkeypatch):
 
 
 def takedown(folder, url, s3_server, track_id):
-    (folder / "secret").write_text(s3_server.secret)
-    options = s3_server.storage_options | {"secret": {"file": str(folder / "secret")}}
-    arguments = ["--store", url, "--signing-key", str(folder / "key.pem"), "--storage-options", json.dumps(options)]
+    options = options_argument(s3_server.storage_options, folder)
+    arguments = ["--store", url, "--signing-key", str(folder / "key.pem"), "--storage-options", options]
     return main(["takedown", *arguments, "--reason", "x", "--actor", "y", track_id])
 
 

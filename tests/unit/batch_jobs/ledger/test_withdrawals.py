@@ -12,7 +12,6 @@ import pytest
 from batch_jobs.ledger.dataset import ledger_dataset
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import TABLES
-from batch_jobs.ledger.withdrawals import WithdrawnSum, withdrawn_by_reason
 from batch_jobs.mark_withdrawn import main
 from orchestrion.storage.takedown import take_down
 from tests.unit.batch_jobs.export.exported import RenderedCatalog, files_in
@@ -83,21 +82,19 @@ def test_run_again_it_commits_nothing_and_what_is_withdrawn_later_is_marked_then
     )
 
 
-def test_sums_and_views_tell_what_stands_and_what_was_withdrawn_for_what(catalog, withdrawn, capsys):
+def test_the_views_tell_what_stands_and_what_was_withdrawn_for_what(catalog, withdrawn, capsys):
     mark(catalog, capsys)
     all_rows = rows(catalog)
-    expected = [
-        WithdrawnSum(reason, len(ids), math.fsum(usd(row) for row in all_rows if row["track_id"] in ids))
-        for reason, ids in withdrawn.items()
-    ]
-    expected.sort(key=lambda one: (-one.usd, one.reason))
+    sums = {
+        reason: math.fsum(usd(row) for row in all_rows if row["track_id"] in ids) for reason, ids in withdrawn.items()
+    }
 
-    assert withdrawn_by_reason(catalog.url, {}) == expected and expected[0].usd > 0
-    [first_job] = [one for one in withdrawn_by_reason(catalog.url, {}, "job-1") if one.reason == "claim 17"]
-    assert first_job.tracks == 1
     connection = views(catalog)
+
+    assert min(sums.values()) > 0
     assert connection.execute("FROM withdrawn_by_reason").fetchall() == [
-        (one.reason, one.tracks, pytest.approx(one.usd, rel=1e-12)) for one in expected
+        (reason, len(withdrawn[reason]), pytest.approx(sums[reason], rel=1e-12))
+        for reason in sorted(withdrawn, key=lambda reason: (-sums[reason], reason))
     ]
     standing = {row["track_id"] for row in all_rows} - set().union(*withdrawn.values())
     assert {row[0] for row in connection.execute("SELECT track_id FROM standing_tracks").fetchall()} == standing

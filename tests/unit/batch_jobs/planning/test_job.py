@@ -8,7 +8,8 @@ import pytest
 from batch_jobs.catalog.rows import catalog_sha256
 from batch_jobs.options import RenderOptions
 from batch_jobs.planning.job import catalog_into, job_id_of
-from batch_jobs.planning.plan import Plan, kept_of
+from batch_jobs.planning.plan import Plan
+from batch_jobs.planning.planned_rows import texts_of
 
 TEXT = (
     'row_id,prompt,duration_s,seed,title\n007,calm piano,3,7.0,T\n7.0,funk,3.500,8,\nx,"a, b",12,,"q ""r"""\ny,,3,1,\n'
@@ -61,7 +62,7 @@ def test_kept_columns_make_another_job_whose_shards_are_called_the_same(options,
         "01-ca49b8e1942bddf110859540", "01-1ae3592f8248c3f879b56afe",
     ]  # fmt: skip
     [block] = [shard.block().to_pylist() for shard in shards]
-    assert {row["row_id"]: kept_of(row["kept"]) for row in block} == {
+    assert {row["row_id"]: texts_of(row["kept"]) for row in block} == {
         "007": {"isrc": "i0"}, "7.0": {"isrc": "i1"}, "x": {"isrc": "i2"},
     }  # fmt: skip
     assert [row.kept for row in refused[0].rows] == [{"isrc": "i3"}]

@@ -99,11 +99,20 @@ def test_the_nearest_kind_with_enough_tracks_is_taken():
         }.items()
     }
     assert levels == {"style": 0, "few": 1, "length": 2, "format": 3}
-    one = paces.device_seconds([asked(1, 20.0)]), paces.device_seconds([asked(1, 20.0, style="folk")])
-    assert [span.middle for span in one] == [pytest.approx(2.0), pytest.approx(6.0)]
     together = [row for row in rows if row["format"] == "flac" and row["duration_s"] < 30.0]
-    share = sum(row["device_seconds"] for row in together) / sum(row["duration_s"] for row in together)
-    assert paces.device_seconds([asked(1, 20.0, style="celtic")]).middle == pytest.approx(20.0 * share)
+    for style, same in (
+        ("celtic", together),
+        *((s, [r for r in together if r["style"] == s]) for s in ("jazz", "folk")),
+    ):
+        said = paces.device_seconds([asked(len(same), sum(row["duration_s"] for row in same), style=style)])
+        assert said.middle == pytest.approx(sum(row["device_seconds"] for row in same)), style
+
+
+def test_tracks_of_another_length_of_their_class_take_what_each_track_takes_and_no_share_of_that():
+    """Known are 3, 20 and 200 s, asked is 4 s, which is in the class of 3 s."""
+    rows = [row for length in (3.0, 20.0, 200.0) for row in rows_of(15, lambda s: 0.5 + 0.02 * s, duration_s=length)]
+
+    assert of(rows).device_seconds([asked(100, 400.0, duration_s=4.0)]).middle == pytest.approx(58.0)
 
 
 @pytest.mark.parametrize("count, least", [(1, 3.0), (3, 4.0), (9, 5.0)])
@@ -119,6 +128,22 @@ def test_a_style_of_few_tracks_is_believed_as_far_as_there_are_some(count, least
 
     assert least < took["trance"] < 6.0
     assert 2.0 < took["folk"] < took["nobody's"] < took["trance"] and took["folk"] < 2.2
+
+
+def test_a_style_of_two_tracks_is_believed_where_styles_differ_and_their_tracks_do_not():
+    styles = ("blues", "celtic", "folk", "house", "latin", "pop", "soul", "waltz")
+
+    def slowest(spread_within):
+        """A style's tracks take from 2 to 9 s, and one of each pair is so many times as long as the other."""
+        rows = []
+        for n, style in enumerate(styles):
+            for line, times in enumerate((spread_within, 1.0)):
+                took_s = (2.0 + n) * times
+                rows += rows_of(1, lambda _, took_s=took_s: took_s, 10 * n + line, style=style, duration_s=20.0)
+        rows += rows_of(8, lambda _: 5.5, 1000, style="rock", duration_s=20.0)
+        return of(rows).device_seconds([asked(1, 20.0, style="waltz")]).middle / (9.0 * (1 + spread_within) / 2)
+
+    assert slowest(1.05) > 0.9 > 0.75 > slowest(4.0)
 
 
 def test_the_range_is_wider_where_runs_differ_and_where_tracks_do():
