@@ -35,8 +35,8 @@ serve: $(INSTALLED) ## the same set-up, and it stays up: web page and HTTP API, 
 
 # What starts Ray needs all cores and runs alone, and everything else in two lanes, file by file.
 test: $(INSTALLED) ## every test
-	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(WITHOUT_RAY)
-	@$(VENV)/bin/python -m pytest $(addprefix --ignore=,$(WITHOUT_RAY))
+	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --durations=30 --durations-min=5 $(WITHOUT_RAY)
+	@$(VENV)/bin/python -m pytest --durations=30 --durations-min=5 $(addprefix --ignore=,$(WITHOUT_RAY))
 
 # What one wants to know after each change.
 test-unit: $(INSTALLED) ## the tests that need no server, no Ray and no whole command: minutes
