@@ -269,7 +269,7 @@ def _paces_by(
 def _styles(
     rows: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], levels: Sequence[Mapping[tuple[object, ...], Pace]]
 ) -> dict[str | None, float]:
-    """What each style takes beside what is said of all of them; a few tracks of a style are half believed."""
+    """What each style takes beside what is said of all of them; a few tracks of a style are believed in part."""
     of_any_style = Paces([{}, *levels[1:]], Span(1.0, 1.0, 1.0), "")
     tracks: dict[str | None, list[tuple[float, float]]] = {}
     for row, kind in zip(rows, kinds, strict=True):
