@@ -87,6 +87,7 @@ LEVELS: Final[tuple[tuple[tuple[str, ...], bool], ...]] = (
     (("format",), True),
     ((), True),
 )
+_BY_FORMAT: Final = LEVELS.index((("format",), True))
 #: What of a level is said to people.
 SAID: Final = ("format, style and length", "format and length", "format", "model")
 #: A style's own tracks count as much as the others when there are so many of them: at least, at most, and (the middle)
@@ -240,7 +241,12 @@ def paces_of(rows: Sequence[Mapping[str, Any]], model: str, source: str) -> Pace
         for (names, _), known in zip(LEVELS, sums, strict=True):
             key = tuple(getattr(kind, name) for name in names)
             known.setdefault(key, _Sums()).add(row["duration_s"], row["device_seconds"])
-    levels = [_paces_by(names, is_line, known, sums) for (names, is_line), known in zip(LEVELS, sums, strict=True)]
+    lines = {format_: each.line() for (format_,), each in sums[_BY_FORMAT].items()}
+    levels = []
+    for (_, is_line), known in zip(LEVELS, sums, strict=True):
+        enough = {key: each for key, each in known.items() if each.n >= ENOUGH_OF_A_KIND}
+        # The first name of a level whose tracks are of about one length is the format.
+        levels.append({key: each.line() if is_line else each.beside(lines[key[0]]) for key, each in enough.items()})
     paces = Paces(levels, Span(1.0, 1.0, 1.0), source, _styles(rows, kinds, levels))
     runs: dict[tuple[str, str | None], list[float]] = {}
     for row, kind in zip(rows, kinds, strict=True):
@@ -250,20 +256,6 @@ def paces_of(rows: Sequence[Mapping[str, Any]], model: str, source: str) -> Pace
     known_runs = [(took, said) for took, said in runs.values() if took > 0 and said > 0]
     ratios = [took / said for took, said in known_runs]
     return replace(paces, off=around(1.0, ratios, [said for _, said in known_runs], usually=RUN_TO_RUN))
-
-
-def _paces_by(
-    names: tuple[str, ...],
-    is_line: bool,
-    known: Mapping[tuple[object, ...], _Sums],
-    sums: Sequence[Mapping[Any, _Sums]],
-) -> dict[tuple[object, ...], Pace]:
-    """The paces of one level, where there are enough tracks."""
-    enough = {key: each for key, each in known.items() if each.n >= ENOUGH_OF_A_KIND}
-    if is_line:
-        return {key: each.line() for key, each in enough.items()}
-    of_formats = sums[LEVELS.index((("format",), True))]
-    return {key: each.beside(of_formats[(key[names.index("format")],)].line()) for key, each in enough.items()}
 
 
 def _styles(
@@ -278,7 +270,7 @@ def _styles(
     sums = {
         style: (math.fsum(took for took, _ in of), math.fsum(said for _, said in of)) for style, of in tracks.items()
     }
-    ratios = [[took / said for took, said in of if said > 0] for of in tracks.values()]
+    ratios = [of_style for of in tracks.values() if (of_style := [took / said for took, said in of if said > 0])]
     usual = _tracks_that_tell(ratios) * math.fsum(said for _, said in sums.values()) / len(rows)
     return {style: (took + usual) / (said + usual) if said else 1.0 for style, (took, said) in sums.items()}
 
@@ -288,16 +280,16 @@ def _tracks_that_tell(ratios: Sequence[Sequence[float]]) -> float:
 
     One-way random effects, by the method of moments.
     """
-    count, groups = sum(map(len, ratios)), sum(map(bool, ratios))
+    count, groups = sum(map(len, ratios)), len(ratios)
     if groups < 2 or count - groups < groups:
         return TRACKS_OF_A_STYLE.middle
-    means = [math.fsum(of) / len(of) if of else 0.0 for of in ratios]
+    means = [math.fsum(of) / len(of) for of in ratios]
     mean = math.fsum(map(math.fsum, ratios)) / count
-    within = math.fsum((each - own) ** 2 for of, own in zip(ratios, means, strict=True) for each in of)
-    between = math.fsum(len(of) * (own - mean) ** 2 for of, own in zip(ratios, means, strict=True))
-    within /= count - groups
+    squares_within = math.fsum((each - own) ** 2 for of, own in zip(ratios, means, strict=True) for each in of)
+    squares_between = math.fsum(len(of) * (own - mean) ** 2 for of, own in zip(ratios, means, strict=True))
     tracks_a_style = (count - math.fsum(len(of) ** 2 for of in ratios) / count) / (groups - 1)
-    between = (between / (groups - 1) - within) / tracks_a_style
+    within = squares_within / (count - groups)
+    between = (squares_between / (groups - 1) - within) / tracks_a_style
     if between <= 0:
         return TRACKS_OF_A_STYLE.high
     return min(max(within / between, TRACKS_OF_A_STYLE.low), TRACKS_OF_A_STYLE.high)
