@@ -27,6 +27,10 @@ from functools import partial
 from types import FrameType
 from typing import Final, NoReturn
 
+if __name__ == "__main__":
+    # Read when Arrow is loaded: what writes Parquet takes no other pool, and would keep its free pages.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 from ray.exceptions import RayError
 
 from batch_jobs.catalog.rows import how_read

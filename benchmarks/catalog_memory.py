@@ -33,6 +33,8 @@ from unittest.mock import patch
 # Before anything that starts threads: a process is a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_worker_niceness", "0")
+# As the command does, and before Arrow is loaded.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 import psutil
 import ray

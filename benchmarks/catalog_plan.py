@@ -66,10 +66,13 @@ def probe(catalog: str, out: str) -> None:
     from batch_jobs.options import RenderOptions
     from batch_jobs.planning.job import read_job
     from batch_jobs.planning.plan import Plan
+    from batch_jobs.rendering.malloc_tuning import share_one_arena
     from orchestrion.clock import SystemClock
     from orchestrion.storage.object_store import Objects
     from orchestrion.trust.signing import Signer
 
+    # As the command of either side does.
+    share_one_arena()
     key = Path(out).with_name("key.pem")
     signer = Signer.load(key) if key.exists() else Signer.create(key)
     options = RenderOptions(catalog=catalog, out=out, signing_key_path=str(key))

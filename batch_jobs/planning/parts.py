@@ -19,7 +19,7 @@ from batch_jobs.planning.planned_rows import RowSettings, unpacked
 from batch_jobs.planning.planners import Planners, pack_rows, plan_blocks
 
 #: Rows of a part, at most, and bytes of what was read of them.
-PART_ROWS: Final = 4096
+PART_ROWS: Final = 2048
 PART_BYTES: Final = 4 * 1024 * 1024
 #: Rows that are packed together: a part can be so many rows of 64 kB larger than `PART_BYTES`.
 _BLOCK_ROWS: Final = 64

@@ -78,7 +78,8 @@ PART_SCHEMA: Final = pa.schema(
         pa.field("kept", pa.string()),
     ]
 )
-
+#: Rows of a part that are Python's objects at a time.
+_UNPACKED_ROWS: Final = 256
 
 _COMPOSITION: Final = attrgetter(*(name for name in COMPOSITION_FIELDS if name != "key"))
 _DELIVERY: Final = attrgetter(*(name for name in DELIVERY_FIELDS if name != "format"))
@@ -180,7 +181,9 @@ def packed(rows: Sequence[PlannedRow]) -> bytes:
 def unpacked(part: bytes) -> Iterator[tuple[Any, ...]]:
     """The rows of a part, each the values of a `PlannedRow`."""
     table = pq.read_table(pa.BufferReader(part), schema=PART_SCHEMA, use_threads=False)
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+    # As Python's objects a row is many times as large: some at a time.
+    for batch in table.to_batches(max_chunksize=_UNPACKED_ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 @cache

@@ -1,5 +1,6 @@
 """A driver that runs for days must not grow with every thread that Ray Data starts."""
 
+import os
 import subprocess
 import sys
 
@@ -36,6 +37,21 @@ threads = [threading.Thread(target=allocate) for _ in range(8)]
 print(heaps() - before)
 """
 
+WRITE_AFTER_THE_COMMAND = """
+import runpy, sys
+from contextlib import suppress
+
+sys.argv = ["render_catalog", "--help"]
+with suppress(SystemExit):
+    runpy.run_module("batch_jobs.render_catalog", run_name="__main__", alter_sys=True)
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+pq.write_table(pa.table({"line": list(range(10_000))}), pa.BufferOutputStream())
+print(pa.mimalloc_memory_pool().max_memory())
+"""
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="heaps for each thread are glibc's")
 def test_threads_share_one_heap_once_asked_to():
@@ -45,6 +61,14 @@ def test_threads_share_one_heap_once_asked_to():
     }
     assert new["own"] > 0
     assert new["shared"] == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mimalloc is not part of every Arrow")
+def test_files_are_written_from_the_arena_of_the_command_as_well():
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    command = [sys.executable, "-c", WRITE_AFTER_THE_COMMAND]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def test_cycles_are_collected():
