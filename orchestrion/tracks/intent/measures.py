@@ -1,0 +1,311 @@
+"""What can be counted: length, tempo and how it changes, bars, sections, metre, fades, loudness, rate."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrion.tracks.intent.amounts import Amount
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.negations import Negations
+from orchestrion.tracks.intent.text import Form
+
+METRES: Final = ("2/4", "3/4", "4/4", "5/4", "6/8", "7/8", "12/8")
+#: Beats per minute of words: middles of the usual metronome ranges.
+TEMPO_WORDS: Final = {
+    "very slow": 52.0, "slow": 70.0, "moderate": 104.0, "fast": 144.0, "very fast": 172.0, "largo": 52.0, "lento": 58.0, "adagio": 70.0,
+    "andante": 88.0, "moderato": 108.0, "allegretto": 116.0, "allegro": 132.0, "vivace": 160.0, "presto": 184.0,
+}  # fmt: skip
+_NOT: Final = {"fast": 96.0, "very fast": 110.0, "slow": 104.0, "very slow": 90.0}
+_NEITHER: Final = 104.0
+_ITALIAN: Final = ("largo", "lento", "adagio", "andante", "moderato", "allegretto", "allegro", "vivace", "presto")
+#: A figure without a unit between commas is a tempo if it can be one.
+_BARE_TEMPO: Final = (40.0, 240.0)
+#: How far a fade and its length stand apart, and a section and its.
+_FADE_REACH: Final = 5
+_SECTION_REACH: Final = 4
+_RATES_HZ: Final = (8000.0, 96_000.0)
+
+
+class Measures:
+    """Reads what can be counted, each amount for one thing."""
+
+    def __init__(self, findings: Findings, amounts: list[Amount], negations: Negations) -> None:
+        self._findings = findings
+        self._passage = findings.passage
+        self._amounts = amounts
+        self._negations = negations
+
+    def read(self) -> None:
+        """All of it, in the order in which one claims amounts before another."""
+        self._metre()
+        self._sound()
+        self._fades()
+        self._sections()
+        self._bars()
+        self._tempo()
+        self._duration()
+
+    def _left(self, *units: str | None) -> list[Amount]:
+        return [each for each in self._amounts if each.unit in units and self._findings.is_free(each.span)]
+
+    def _metre(self) -> None:
+        found: list[tuple[str, Span]] = [
+            (match.name, (match.first, match.after))
+            for match in self._passage.of("metre")
+            if match.name != "word" and not self._negations.negates(match)
+        ]
+        tokens = self._passage.tokens
+        for at in range(len(tokens) - 2):
+            above, line, below = tokens[at : at + 3]
+            if line.text != "/" or not (above.text.isdecimal() and below.text in ("2", "4", "8", "16")):
+                continue
+            if (
+                line.apart
+                or below.apart
+                or int(above.text) > 21
+                or self._passage.starting(at + 3, "unit", "minute", "hour")
+            ):
+                continue
+            metre = f"{above.text}/{below.text}"
+            word = self._passage.starting(self._passage.skips(at + 3), "metre", "word")
+            span = (at, word.after if word else at + 3)
+            if metre in METRES:
+                found.append((metre, span))
+            else:
+                self._findings.refuse("metre", f"no model plays in {metre}; use one of {', '.join(METRES)}", span)
+        for match in self._passage.of("cannot", "metre"):
+            self._findings.refuse(
+                "metre", f"no model plays in that metre; use one of {', '.join(METRES)}", _span(match)
+            )
+        for metre, span in found:
+            self._findings.read("metre", metre, span)
+        if len({metre for metre, _ in found}) > 1:
+            self._findings.conflict("metre", found[0][1], next(span for metre, span in found if metre != found[0][0]))
+        waltz = next((match for match in self._passage.of("style", "waltz")), None)
+        other = next((span for metre, span in found if metre not in ("3/4", "6/8")), None)
+        if waltz is not None and other is not None:
+            self._findings.conflict("metre", _span(waltz), other)
+
+    def _sound(self) -> None:
+        for each in self._left("lufs"):
+            first = each.first - (each.first > 0 and self._passage.tokens[each.first - 1].text == "-")
+            self._findings.read("loudness_lufs", -abs(each.middle), (first, each.after))
+        for each in self._left("hertz"):
+            low, high = _RATES_HZ
+            if low <= each.middle <= high:
+                self._findings.read("sample_rate_hz", round(each.middle), each.span)
+            else:
+                self._findings.refuse("other", "every model is tuned to A = 440 Hz", each.span)
+        for name in ("channels", "format"):
+            for match in self._passage.of(name):
+                if not self._negations.negates(match):
+                    value = int(match.name) if name == "channels" else match.name
+                    self._findings.read(name, value, _span(match))
+        for match in self._passage.of("form", "loop"):
+            if not self._negations.negates(match):
+                self._findings.read("loop", True, _span(match))
+
+    def _fades(self) -> None:
+        fades = [match for match in self._passage.of("fade") if not self._negations.negates(match)]
+        pairs = [
+            (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
+            for number, fade in enumerate(fades)
+            for each in self._left("second", None)
+            if each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2
+        ]
+        given: set[int] = set()
+        for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
+            if distance > _FADE_REACH or number in given or not self._findings.is_free(each.span):
+                continue
+            given.add(number)
+            span = (min(fade.first, each.first), max(fade.after, each.after))
+            self._findings.read(f"fade_{fade.name}_s", each.middle, span)
+        for number, fade in enumerate(fades):
+            if number not in given and self._findings.is_free(_span(fade)):
+                # Asked without a length: two seconds are heard as a fade in any piece.
+                self._findings.read(f"fade_{fade.name}_s", 2.0, _span(fade), 0.6)
+
+    def _sections(self) -> None:
+        parts = [match for match in self._passage.of("section") if match.name != "then"]
+        pairs = sorted(
+            (self._passage.distance(_span(part), each.span), each.first > part.first, number, each.first, part, each)
+            for number, part in enumerate(parts)
+            for each in self._left("second", "bar")
+        ) if len(parts) > 1 else []  # fmt: skip
+        lengths: dict[int, tuple[Match, Amount]] = {}
+        taken: set[int] = set()
+        for distance, _, number, first, part, each in pairs:
+            if distance <= _SECTION_REACH and number not in lengths and first not in taken:
+                lengths[number] = (part, each)
+                taken.add(first)
+        if len(lengths) < 2:
+            return
+        of_all = [lengths[number] for number in sorted(lengths)]
+        first = min(min(part.first, each.first) for part, each in of_all)
+        after = max(max(part.after, each.after) for part, each in of_all)
+        sections = [
+            {"name": part.name, "bars" if each.unit == "bar" else "duration_s": _number(each.middle)}
+            for part, each in of_all
+        ]
+        # What stands between them (a tempo, say) is not part of them.
+        between = self._findings.used.copy()
+        self._findings.read("sections", sections, (first, after))
+        self._findings.used = between
+        for part, each in of_all:
+            self._findings.used.update(range(part.first, part.after), range(each.first, each.after))
+
+    def _bars(self) -> None:
+        for each in self._left("bar"):
+            if each.low >= 1 and not any(reading.field == "bars" for reading in self._findings.readings):
+                self._findings.read("bars", round(each.low), each.span)
+
+    def _tempo(self) -> None:
+        told = [(each.low, each.high, each.span, 0.95) for each in self._left("bpm")]
+        told += self._beside_the_word()
+        if not told:
+            told = self._bare()
+        told.sort(key=lambda one: one[2])
+        changes = [
+            match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
+        ]
+        if changes:
+            told = self._changing(told, changes[0])
+        for low, high, span, sure in told[:1]:
+            self._findings.read("tempo_bpm", _number((low + high) / 2), span, sure)
+        for low, high, span, _ in told[1:]:
+            if (low, high) != told[0][:2] and not changes:
+                self._findings.conflict("tempo_bpm", told[0][2], span)
+            self._findings.used.update(range(*span))
+        self._in_words(bool(told))
+
+    def _beside_the_word(self) -> list[tuple[float, float, Span, float]]:
+        """ "tempo 90", "bpm: 140", "♩ = 120"."""
+        found = []
+        words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm")]
+        spans = [_span(word) for word in words] + [
+            (at, at + 1) for at, t in enumerate(self._passage.tokens) if t.text == "♩"
+        ]
+        for first, after in spans:
+            at = self._passage.skips(after)
+            about = self._passage.starting(at, "amount", "about")
+            at = about.after if about else at
+            each = next((a for a in self._left(None) if a.first == at or (about and a.first == about.first)), None)
+            if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
+                found.append((each.low, each.high, (first, each.after), 0.95))
+        return found
+
+    def _bare(self) -> list[tuple[float, float, Span, float]]:
+        """A figure without a unit that stands alone between commas."""
+        low, high = _BARE_TEMPO
+        for each in self._left(None):
+            if (
+                not each.figures
+                or not low <= each.middle <= high
+                or self._passage.tokens[each.first].text.startswith("0")
+            ):
+                continue
+            before, behind = each.first - 1, each.after
+            alone_before = self._passage.is_end_of_clause(before) or self._passage.tokens[before].form is Form.CHARACTER
+            alone_behind = self._passage.is_end_of_clause(behind) or bool(
+                self._passage.starting(behind, "negation", "end") or self._passage.starting(behind, "list")
+                or self._passage.starting(behind, "tempo") or self._passage.starting(behind, "change")
+                or self._passage.tokens[behind].form is Form.CHARACTER
+            )  # fmt: skip
+            if alone_before and alone_behind:
+                return [(each.low, each.high, each.span, 0.6)]
+        return []
+
+    def _changing(
+        self, told: list[tuple[float, float, Span, float]], change: Match
+    ) -> list[tuple[float, float, Span, float]]:
+        """The tempo that it begins with; where it changes to is read here."""
+        low, high = _BARE_TEMPO
+        bare = [
+            (e.low, e.high, e.span, 0.7) for e in self._left(None) if e.figures and low / 2 <= e.middle <= high * 1.25
+        ]
+        spans = {span for _, _, span, _ in told}
+        every = sorted([*told, *(one for one in bare if one[2] not in spans)], key=lambda one: one[2])
+        if len(every) == 1 and every[0][0] != every[0][1]:
+            begins, ends = every[0][:2] if change.name == "faster" else every[0][1::-1]
+            self._findings.read("tempo_bpm", _number(begins), every[0][2])
+            self._findings.read("tempo_end_bpm", _number(ends), (every[0][2][0], every[0][2][1]))
+            self._findings.used.update(range(change.first, change.after))
+            return []
+        if len(every) >= 2:
+            one, two = every[0], every[1]
+            self._findings.read("tempo_bpm", _number((one[0] + one[1]) / 2), one[2])
+            span = (min(change.first, two[2][0]), max(change.after, two[2][1])) if change.first > one[2][0] else two[2]
+            self._findings.read("tempo_end_bpm", _number((two[0] + two[1]) / 2), span)
+            return []
+        if (
+            len(every) == 1
+            and every[0][2][0] >= change.after
+            and self._passage.ending(every[0][2][0], "change", "until")
+        ):
+            self._findings.read("tempo_end_bpm", _number(every[0][0]), (change.first, every[0][2][1]))
+            return []
+        self._findings.used.update(range(change.first, change.after))
+        return told
+
+    def _in_words(self, is_told: bool) -> None:
+        """Slow, allegro, not too fast."""
+        words = [m for m in self._passage.of("tempo") if m.name in TEMPO_WORDS and self._findings.is_free(_span(m))]
+        words = _one_a_place(words)
+        wanted = [word for word in words if not self._negations.negates(word)]
+        unwanted = [word for word in words if self._negations.negates(word)]
+        for word in words:
+            self._findings.used.update(range(word.first, word.after))
+        if is_told:
+            return
+        if len({_is_fast(word) for word in unwanted} - {None}) == 2:
+            span = (self._negations.whole(unwanted[0])[0], self._negations.whole(unwanted[-1])[1])
+            self._findings.read("tempo_bpm", _NEITHER, span, 0.7)
+        elif wanted:
+            paces = {_is_fast(word): word for word in reversed(wanted)}
+            if True in paces and False in paces:
+                self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
+            best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
+            self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
+        elif unwanted and unwanted[0].name in _NOT:
+            self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
+
+    def _with_degree(self, word: Match) -> str:
+        very = self._passage.ending(word.first, "degree", "very")
+        return f"very {word.name}" if very is not None and word.name in ("slow", "fast") else word.name
+
+    def _whole(self, word: Match) -> Span:
+        very = self._passage.ending(word.first, "degree", "very")
+        return (very.first if very is not None else word.first, word.after)
+
+    def _duration(self) -> None:
+        lengths = [each for each in self._left("second") if each.middle >= 1]
+        for each in lengths[:1]:
+            value = _number(each.middle)
+            self._findings.read("duration_s", value, each.span, 0.95)
+        for each in lengths[1:]:
+            if (each.low, each.high) != (lengths[0].low, lengths[0].high):
+                self._findings.conflict("duration_s", lengths[0].span, each.span)
+            self._findings.used.update(range(*each.span))
+
+
+def _span(match: Match) -> Span:
+    return match.first, match.after
+
+
+def _number(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _is_fast(word: Match) -> bool | None:
+    """Whether it is a fast word or a slow one; None for those between."""
+    bpm = TEMPO_WORDS[word.name]
+    return True if bpm >= 120 else False if bpm <= 80 else None
+
+
+def _one_a_place(words: list[Match]) -> list[Match]:
+    places: dict[int, Match] = {}
+    for word in words:
+        if word.first not in places or places[word.first].after < word.after:
+            places[word.first] = word
+    return list(places.values())

@@ -1,0 +1,138 @@
+"""What a "no" reaches: the things behind it or before it, through lists, up to the end of the clause."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.passage import COMMAS, STOPS, Passage
+from orchestrion.tracks.intent.text import Form
+
+#: What can be unwanted.
+EXCLUDABLE: Final = ("instrument", "style", "genre", "mood")
+#: What a "no" turns round.
+_TURNED: Final = (
+    "tempo",
+    "dynamics",
+    "energy",
+    "metre",
+    "channels",
+    "format",
+    "form",
+    "fade",
+    "use",
+    "only",
+    "ensemble",
+)
+#: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
+_UNKNOWN: Final = 3
+
+
+class Negations:
+    """Which phrases of a prompt are said to be unwanted."""
+
+    def __init__(self, passage: Passage) -> None:
+        self._passage = passage
+        #: Of each unwanted phrase, the "no" that reaches it.
+        self._by: dict[Match, Match] = {}
+        things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
+        self._things = sorted(things, key=lambda match: (match.first, -match.after))
+        for no in passage.of("negation", "before", "except"):
+            self._forward(no)
+        for no in passage.of("negation", "after"):
+            self._backward(no)
+
+    def negates(self, match: Match) -> bool:
+        """Whether a phrase is unwanted."""
+        return match in self._by
+
+    def whole(self, match: Match) -> Span:
+        """The tokens of an unwanted phrase together with its "no"."""
+        no = self._by[match]
+        return min(no.first, match.first), max(no.after, match.after)
+
+    def read(self, findings: Findings) -> None:
+        """What is excluded."""
+        for match, _ in self._by.items():
+            if match.section in EXCLUDABLE:
+                value = match.name
+                findings.read("exclude", value, self.whole(match))
+        for match in self._passage.of("excluded"):
+            if match not in self._by:
+                findings.read("exclude", match.name, (match.first, match.after))
+
+    def _forward(self, no: Match) -> None:
+        at, reached, is_first = no.after, [], True
+        while True:
+            gap = self._gap(at, 1, is_first)
+            if gap is None:
+                break
+            thing, crossed = gap
+            reached.append((thing, crossed))
+            at, is_first = max(m.after for m in thing), False
+        self._take(no, reached)
+
+    def _backward(self, no: Match) -> None:
+        at, reached, is_first = no.first - 1, [], True
+        if no.name == "after" and self._passage.starting(no.after, "negation") is None:
+            while True:
+                gap = self._gap(at, -1, is_first)
+                if gap is None:
+                    break
+                thing, crossed = gap
+                reached.append((thing, crossed))
+                at, is_first = min(m.first for m in thing) - 1, False
+        self._take(no, reached)
+
+    def _take(self, no: Match, reached: list[tuple[list[Match], str]]) -> None:
+        """All of a list; of one whose parts are joined by commas alone, the first."""
+        joins = [joint for _, joint in reached[1:]]
+        last_link = max((n for n, joint in enumerate(joins, 1) if joint == "link"), default=0)
+        for number, (things, _) in enumerate(reached):
+            if number == 0 or number <= last_link:
+                for thing in things:
+                    self._by.setdefault(thing, no)
+
+    def _gap(self, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
+        """The next thing in a list, and whether "and" or a comma stands before it."""
+        passage, unknown, joint = self._passage, 0, "none"
+        while 0 <= at < len(passage.tokens):
+            things = [m for m in self._things if (m.first if step > 0 else m.after - 1) == at]
+            if things:
+                longest = max(things, key=lambda m: m.length)
+                if not is_first and joint == "none":
+                    return None
+                return [m for m in things if m.length == longest.length], joint
+            token = passage.tokens[at]
+            if token.text in STOPS or token.form is Form.NUMBER:
+                return None
+            link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
+            if token.text in COMMAS or link is not None:
+                if is_first and step > 0:
+                    return None
+                joint = "link" if link is not None or joint == "link" else "comma"
+                at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
+                continue
+            filler = self._filler(at, step)
+            if filler is not None:
+                at = filler
+                continue
+            if passage.starting(at, "negation") is not None and not is_first:
+                return None
+            if passage.starting(at, "negation", "end") is not None:
+                return None
+            unknown += 1
+            if unknown > (_UNKNOWN if is_first else 1) or (joint == "comma" and not is_first):
+                return None
+            at += step
+        return None
+
+    def _filler(self, at: int, step: int) -> int | None:
+        """Behind a word that says nothing."""
+        section = ("filler", "degree")
+        for name in section:
+            match = self._passage.starting(at, name) if step > 0 else self._passage.ending(at + 1, name)
+            if match is not None:
+                return match.after if step > 0 else match.first - 1
+        return at + step if self._passage.tokens[at].text in "-'\"" else None

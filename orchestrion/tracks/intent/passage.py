@@ -1,0 +1,179 @@
+"""A prompt as the grammar reads it: its tokens, and which phrases of which language count."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Final
+
+from orchestrion.tracks.intent.intent import Words
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, lexicon
+from orchestrion.tracks.intent.text import Form, Text
+
+#: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
+_GRAMMAR: Final = frozenset(
+    {"function", "filler", "number", "tonic", "list", "degree", "amount", "unit", "key", "fraction"}
+)
+#: What a word of a language that the prompt is not in may still mean.
+_BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
+_LEAST_BORROWED: Final = 5
+#: Ends of clauses, which no "no" and no list crosses.
+STOPS: Final = frozenset(".;!?()[]/|\n…→>")
+#: Between the parts of a list.
+COMMAS: Final = frozenset(",")
+_HANGUL, _KANA, _HAN, _CYRILLIC = "\uac00\ud7a3", "\u3040\u30ff", "\u4e00\u9fff", "\u0400\u04ff"
+
+
+class Passage:
+    """A prompt, and the phrases in it that count."""
+
+    def __init__(self, prompt: str) -> None:
+        self.text = Text(prompt)
+        self.tokens = self.text.tokens
+        found = lexicon().matches(self.text)
+        self.languages = _languages(self.text, found)
+        self.matches = self._that_count(found)
+        self._by_section: dict[tuple[str, str] | str, list[Match]] = defaultdict(list)
+        for match in self.matches:
+            self._by_section[match.section].append(match)
+            self._by_section[match.section, match.name].append(match)
+
+    def of(self, section: str, *names: str) -> list[Match]:
+        """The phrases of a section, or of some of its names, in order."""
+        if not names:
+            return self._by_section.get(section, [])
+        found = [match for name in names for match in self._by_section.get((section, name), [])]
+        return sorted(found, key=lambda match: (match.first, -match.after))
+
+    def starting(self, at: int, section: str, *names: str) -> Match | None:
+        """The longest phrase of a section that begins at a token."""
+        found = [match for match in self.of(section, *names) if match.first == at]
+        return max(found, key=lambda match: match.after) if found else None
+
+    def ending(self, after: int, section: str, *names: str) -> Match | None:
+        """The longest phrase of a section that ends before a token."""
+        found = [match for match in self.of(section, *names) if match.after == after]
+        return min(found, key=lambda match: match.first) if found else None
+
+    def words(self, first: int, after: int) -> Words:
+        """The words of some tokens."""
+        return self.text.words(first, after)
+
+    def skips(self, at: int, step: int = 1, signs: str = "-'\":=~,") -> int:
+        """The next token, in the direction of `step`, that is none of these signs."""
+        while 0 <= at < len(self.tokens) and self.tokens[at].text in signs:
+            at += step
+        return at
+
+    def is_end_of_clause(self, at: int) -> bool:
+        """Whether a token is the end of the text, a comma or another stop."""
+        return not 0 <= at < len(self.tokens) or self.tokens[at].text in STOPS or self.tokens[at].text in COMMAS | {":"}
+
+    def between(self, one: tuple[int, int], other: tuple[int, int]) -> range:
+        """The tokens between two spans of tokens."""
+        left, right = sorted((one, other))
+        return range(left[1], right[0])
+
+    def distance(self, one: tuple[int, int], other: tuple[int, int]) -> int:
+        """How far two spans of tokens are from each other; a comma counts as three words, a stop as eight."""
+        tokens = [self.tokens[at].text for at in self.between(one, other)]
+        return sum(8 if token in STOPS else 3 if token in COMMAS else 1 for token in tokens)
+
+    @cached_property
+    def covered(self) -> frozenset[int]:
+        """Tokens that some phrase has, and numbers and signs."""
+        words = {at for match in self.matches for at in range(match.first, match.after)}
+        return frozenset(
+            words | {at for at, token in enumerate(self.tokens) if token.form in (Form.NUMBER, Form.SYMBOL)}
+        )
+
+    def _that_count(self, found: Iterable[Match]) -> list[Match]:
+        # The names of genres belong to no language.
+        active = {*self.languages, ""}
+        own = [match for match in found if match.language in active]
+        own = _longest(own)
+        taken = {at for match in own if match.section not in _GRAMMAR for at in range(match.first, match.after)}
+        borrowed = [
+            match
+            for match in found
+            if match.language not in active
+            and match.section in _BORROWED
+            and self._letters(match) >= _LEAST_BORROWED
+            and taken.isdisjoint(range(match.first, match.after))
+        ]
+        both = own + _longest(borrowed)
+        seen: dict[tuple[str, str, int, int], Match] = {}
+        for match in sorted(both, key=lambda match: (match.first, -match.after)):
+            seen.setdefault((match.section, match.name, match.first, match.after), match)
+        return list(seen.values())
+
+    def _letters(self, match: Match) -> int:
+        return sum(len(token.text) for token in self.tokens[match.first : match.after] if token.form is Form.WORD)
+
+
+def _longest(found: Iterable[Match]) -> list[Match]:
+    """Without those that stand inside a longer one: "bass" in "bass fishing"."""
+    matches = list(found)
+    spans = sorted({(m.first, m.after) for m in matches if m.section not in _GRAMMAR})
+    inside: Callable[[Match], bool] = lambda match: any(
+        first <= match.first and match.after <= after and after - first > match.length for first, after in spans
+    )
+    return [match for match in matches if not inside(match)]
+
+
+def _languages(text: Text, found: Iterable[Match]) -> tuple[str, ...]:
+    """The languages that the text is in. English is always among them: the words of music are."""
+    scripts = _scripts(text)
+    scores: Counter[str] = Counter()
+    seen: set[tuple[str, int, str]] = set()
+    for match in found:
+        weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
+        key = (match.language, match.first, match.section)
+        if weight and key not in seen:
+            seen.add(key)
+            scores[match.language] += weight * match.length
+    possible = {language: score for language, score in scores.items() if language in scripts}
+    best = max(possible.values(), default=0.0)
+    # Half as many words of another tongue are a mixture; of sister tongues they are the same words.
+    active = [language for language in LANGUAGES if possible.get(language, 0.0) >= max(0.75 * best, 0.5)]
+    active.sort(key=lambda language: -possible[language])
+    return (*active, *(() if "en" in active else ("en",)))
+
+
+def _scripts(text: Text) -> frozenset[str]:
+    """The languages that are written in these letters."""
+    letters = {_script(token.text[0]) for token in text.tokens if token.form in (Form.WORD, Form.CHARACTER)}
+    found: set[str] = set()
+    if "kana" in letters:
+        found.add("ja")
+    elif "han" in letters:
+        found |= {"zh", "ja"}
+    if "hangul" in letters:
+        found.add("ko")
+    if "cyrillic" in letters:
+        found.add("ru")
+    if "latin" in letters:
+        found |= {"en"} if found else set(LANGUAGES) - {"ja", "ko", "zh", "ru"}
+    return frozenset(found or {"en"})
+
+
+def _script(letter: str) -> str:
+    for name, (first, last) in (("hangul", _HANGUL), ("kana", _KANA), ("han", _HAN), ("cyrillic", _CYRILLIC)):
+        if first <= letter <= last:
+            return name
+    return "latin"
+
+
+def runs(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Spans of tokens that stand beside one another."""
+    first = last = None
+    for at in sorted(places):
+        if last is not None and at == last + 1:
+            last = at
+            continue
+        if first is not None and last is not None:
+            yield first, last + 1
+        first = last = at
+    if first is not None and last is not None:
+        yield first, last + 1

@@ -1,0 +1,154 @@
+"""What kind of music is wanted: who plays, style and genre, mood, use, energy, dynamics."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.genres import genres
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.negations import Negations
+from orchestrion.tracks.intent.passage import COMMAS, STOPS
+
+#: How many words that nobody knows may stand between "solo" and who plays it.
+_REACH: Final = 3
+
+
+class Wishes:
+    """Reads what is wanted, after what is not."""
+
+    def __init__(self, findings: Findings, negations: Negations) -> None:
+        self._findings = findings
+        self._passage = findings.passage
+        self._negations = negations
+
+    def read(self) -> None:
+        """All of it."""
+        self._ensembles()
+        for match in self._wanted("instrument"):
+            if match.name not in ("vocals", "rap", "melody"):
+                self._findings.read("instruments", match.name, _span(match))
+        self._kinds()
+        for name in ("mood", "use"):
+            for match in self._wanted(name):
+                self._findings.read(name, match.name, _span(match))
+        self._opposites("dynamics", ("soft", "loud"))
+        self._opposites("energy", ("low", "high"))
+
+    def _wanted(self, *sections: str) -> list[Match]:
+        found = [match for section in sections for match in self._passage.of(section)]
+        wanted = [match for match in found if not self._negations.negates(match)]
+        return sorted(wanted, key=lambda match: (match.first, -match.after))
+
+    def _ensembles(self) -> None:
+        for match in self._wanted("ensemble"):
+            kind, _, instrument = match.name.partition(": ")
+            self._ensemble(kind, [instrument] if instrument else [], _span(match))
+        for match in self._wanted("only"):
+            if not self._findings.is_free(_span(match)):
+                continue
+            if match.name == "before":
+                who, span = self._players(match.after, 1, several=True)
+                # "Just make it slow" is about nobody who plays.
+                if who:
+                    self._ensemble("only", who, (match.first, span[1]))
+            elif match.name == "after":
+                who, span = self._players(match.first - 1, -1, several=True)
+                if who:
+                    self._ensemble("only", who, (span[0], match.after))
+            else:
+                self._named(match)
+
+    def _named(self, match: Match) -> None:
+        """Solo, duo, trio, quartet, a cappella, with who is named beside it."""
+        several = match.name != "solo"
+        behind, after = self._players(match.after, 1, several)
+        ahead, before = self._players(match.first - 1, -1, several)
+        nearer = behind if behind and (not ahead or match.name == "solo") else ahead
+        who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
+        span = _span(match)
+        if who is behind or match.name == "a cappella":
+            span = (span[0], max(span[1], after[1]) if behind else span[1])
+        if who is ahead or match.name == "a cappella":
+            span = (min(span[0], before[0]) if ahead else span[0], span[1])
+        self._ensemble(match.name, who, span)
+
+    def _ensemble(self, kind: str, who: list[str], span: Span) -> None:
+        used = self._findings.used.copy()
+        self._findings.read("ensemble", {"kind": kind, "instruments": who}, span)
+        # Who plays is read as an instrument as well.
+        self._findings.used = used | {at for at in range(*span) if self._passage.starting(at, "only") is not None}
+
+    def _players(self, at: int, step: int, several: bool) -> tuple[list[str], Span]:
+        """The instruments beside a word, in a direction."""
+        who: list[str] = []
+        passage, unknown, span = self._passage, 0, (at, at)
+        while 0 <= at < len(passage.tokens) and unknown <= _REACH:
+            match = passage.starting(at, "instrument") if step > 0 else passage.ending(at + 1, "instrument")
+            if match is not None and not self._negations.negates(match):
+                who.append(match.name)
+                span = (min(span[0], match.first), max(span[1], match.after))
+                if not several:
+                    break
+                at, unknown = (match.after if step > 0 else match.first - 1), 0
+                if not self._goes_on(at, step):
+                    break
+                continue
+            token = passage.tokens[at]
+            if token.text in STOPS or (token.text in COMMAS and not who):
+                break
+            if (
+                token.text not in COMMAS
+                and passage.starting(at, "list") is None
+                and passage.starting(at, "filler") is None
+            ):
+                unknown += 1
+            at += step
+        return (who if step > 0 else who[::-1]), span
+
+    def _goes_on(self, at: int, step: int) -> bool:
+        """Whether a list goes on: with "and", or a comma behind which an "and" comes."""
+        passage = self._passage
+        if not 0 <= at < len(passage.tokens):
+            return False
+        link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
+        if link is not None:
+            return True
+        return passage.tokens[at].text in COMMAS and any(
+            (passage.starting(near, "instrument") if step > 0 else passage.ending(near + 1, "instrument")) is not None
+            for near in (at + step, at + 2 * step)
+        )
+
+    def _kinds(self) -> None:
+        """Styles and genres; a name that is both is the style."""
+        styles = self._wanted("style")
+        for match in styles:
+            self._findings.read("style", match.name, _span(match), 0.9 if match.length > 1 else 0.85)
+        taken = {at for match in styles for at in range(*_span(match))}
+        for match in self._wanted("genre"):
+            if taken.isdisjoint(range(*_span(match))) or any(
+                style.first >= match.first and style.after <= match.after and style.length < match.length
+                for style in styles
+            ):
+                known = genres().get(match.name)
+                if known is not None:
+                    value: dict[str, Any] = {"genre": match.name, "nearest": list(known.nearest)}
+                    self._findings.read("style", value, _span(match), 0.9 - known.distance / 2)
+
+    def _opposites(self, section: str, opposites: tuple[str, str]) -> None:
+        found = self._passage.of(section)
+        turned = {opposites[0]: opposites[1], opposites[1]: opposites[0]}
+        values: dict[str, Span] = {}
+        for match in found:
+            name, span = match.name, _span(match)
+            if self._negations.negates(match):
+                name, span = turned.get(name, ""), self._negations.whole(match)
+            if name:
+                self._findings.read(section, name, span, 0.8)
+                values.setdefault(name, span)
+        if set(opposites) <= values.keys():
+            self._findings.conflict(section, *(values[name] for name in opposites))
+
+
+def _span(match: Match) -> Span:
+    return match.first, match.after
