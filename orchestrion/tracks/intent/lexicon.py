@@ -1,7 +1,7 @@
 """The words of all languages, from one file each, and where they stand in a text.
 
-A file has the same sections and names as every other; what stands behind a name are the phrases of that language. "*" at
-an end of a word stands for any letters: "grust*", "*musik".
+A file has the same sections and names as every other; what stands behind a name are the phrases of that language.
+"*" at an end of a word stands for any letters: "grust*", "*musik".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrion.tracks.intent.text import Form, Text, Token, phrase_tokens
 
 LANGUAGES: Final = ("en", "es", "pt", "fr", "de", "it", "nl", "pl", "ru", "ja", "ko", "zh")
 #: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
-_INSIDE: Final = frozenset("-'")
+_INSIDE: Final = frozenset("-'(")
 #: Of a word with "*", the least that is known of it.
 _LEAST_KNOWN: Final = 3
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
@@ -18,11 +18,18 @@ _GRAMMAR: Final = frozenset(
 #: What a word of a language that the prompt is not in may still mean.
 _BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
+#: What a longer phrase does not hide, as it says something else: "wedding march", "motivational speech", "C blues shuffle".
+_BESIDE: Final = {"use": frozenset({"style"}), "mood": frozenset({"use"}), "key": frozenset({"style", "genre"})}
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
-_HANGUL, _KANA, _HAN, _CYRILLIC = "\uac00\ud7a3", "\u3040\u30ff", "\u4e00\u9fff", "\u0400\u04ff"
+_SCRIPTS: Final = {
+    "hangul": ("\uac00", "\ud7a3"),
+    "kana": ("\u3040", "\u30ff"),
+    "han": ("\u4e00", "\u9fff"),
+    "cyrillic": ("\u0400", "\u04ff"),
+}
 
 
 class Passage:
@@ -115,17 +122,25 @@ class Passage:
 def _longest(found: Iterable[Match]) -> list[Match]:
     """Without those that stand inside a longer one: "bass" in "bass fishing"."""
     matches = list(found)
-    spans = sorted({(m.first, m.after) for m in matches if m.section not in _GRAMMAR})
-    inside: Callable[[Match], bool] = lambda match: any(
-        first <= match.first and match.after <= after and after - first > match.length for first, after in spans
-    )
-    return [match for match in matches if not inside(match)]
+    hiding = [match for match in matches if match.section not in _GRAMMAR]
+
+    def is_hidden(match: Match) -> bool:
+        beside = _BESIDE.get(match.section, frozenset())
+        return any(
+            other.first <= match.first
+            and match.after <= other.after
+            and other.length > match.length
+            and other.section not in beside
+            for other in hiding
+        )
+
+    return [match for match in matches if not is_hidden(match)]
 
 
 def _languages(text: Text, found: Iterable[Match]) -> tuple[str, ...]:
     """The languages that the text is in. English is always among them: the words of music are."""
     scripts = _scripts(text)
-    scores: Counter[str] = Counter()
+    scores: dict[str, float] = defaultdict(float)
     seen: set[tuple[str, int, str]] = set()
     for match in found:
         weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
@@ -159,10 +174,7 @@ def _scripts(text: Text) -> frozenset[str]:
 
 
 def _script(letter: str) -> str:
-    for name, (first, last) in (("hangul", _HANGUL), ("kana", _KANA), ("han", _HAN), ("cyrillic", _CYRILLIC)):
-        if first <= letter <= last:
-            return name
-    return "latin"
+    return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")
 
 
 def runs(places: Iterable[int]) -> Iterator[tuple[int, int]]:
