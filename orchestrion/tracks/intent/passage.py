@@ -18,7 +18,7 @@ _GRAMMAR: Final = frozenset(
 #: What a word of a language that the prompt is not in may still mean.
 _BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
-#: What a longer phrase does not hide, as it says something else: "wedding march", "motivational speech", "C blues shuffle".
+#: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
 _BESIDE: Final = {"use": frozenset({"style"}), "mood": frozenset({"use"}), "key": frozenset({"style", "genre"})}
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
