@@ -26,6 +26,7 @@ _BARE_TEMPO: Final = (40.0, 240.0)
 #: How far a fade and its length stand apart, and a section and its.
 _FADE_REACH: Final = 5
 _SECTION_REACH: Final = 4
+_REACH: Final = 12
 _RATES_HZ: Final = (8000.0, 96_000.0)
 
 
@@ -123,7 +124,7 @@ class Measures:
             (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
-            if each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2
+            if _is_near(fade, each) and (each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2)
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
@@ -143,6 +144,7 @@ class Measures:
             (self._passage.distance(_span(part), each.span), each.first > part.first, number, each.first, part, each)
             for number, part in enumerate(parts)
             for each in self._left("second", "bar")
+            if _is_near(part, each)
         ) if len(parts) > 1 else []  # fmt: skip
         lengths: dict[int, tuple[Match, Amount]] = {}
         taken: set[int] = set()
@@ -297,6 +299,11 @@ class Measures:
 
 def _span(match: Match) -> Span:
     return match.first, match.after
+
+
+def _is_near(match: Match, amount: Amount) -> bool:
+    """Whether an amount can belong to a phrase: so many tokens apart, none does."""
+    return amount.first - match.after <= _REACH and match.first - amount.after <= _REACH
 
 
 def _number(value: float) -> float:

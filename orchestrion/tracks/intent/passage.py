@@ -41,27 +41,30 @@ class Passage:
         found = lexicon().matches(self.text)
         self.languages = _languages(self.text, found)
         self.matches = self._that_count(found)
-        self._by_section: dict[tuple[str, str] | str, list[Match]] = defaultdict(list)
+        self._by_section: dict[str, list[Match]] = defaultdict(list)
+        self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
+        self._ending: dict[tuple[str, int], list[Match]] = defaultdict(list)
         for match in self.matches:
             self._by_section[match.section].append(match)
-            self._by_section[match.section, match.name].append(match)
+            self._beginning[match.section, match.first].append(match)
+            self._ending[match.section, match.after].append(match)
 
     def of(self, section: str, *names: str) -> list[Match]:
         """The phrases of a section, or of some of its names, in order."""
-        if not names:
-            return self._by_section.get(section, [])
-        found = [match for name in names for match in self._by_section.get((section, name), [])]
-        return sorted(found, key=lambda match: (match.first, -match.after))
+        found = self._by_section.get(section, [])
+        return [match for match in found if match.name in names] if names else found
 
     def starting(self, at: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that begins at a token."""
-        found = [match for match in self.of(section, *names) if match.first == at]
-        return max(found, key=lambda match: match.after) if found else None
+        found = self._beginning.get((section, at), ())
+        wanted = [match for match in found if not names or match.name in names]
+        return max(wanted, key=lambda match: match.after) if wanted else None
 
     def ending(self, after: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that ends before a token."""
-        found = [match for match in self.of(section, *names) if match.after == after]
-        return min(found, key=lambda match: match.first) if found else None
+        found = self._ending.get((section, after), ())
+        wanted = [match for match in found if not names or match.name in names]
+        return min(wanted, key=lambda match: match.first) if wanted else None
 
     def words(self, first: int, after: int) -> Words:
         """The words of some tokens."""
@@ -122,16 +125,19 @@ class Passage:
 def _longest(found: Iterable[Match]) -> list[Match]:
     """Without those that stand inside a longer one: "bass" in "bass fishing"."""
     matches = list(found)
-    hiding = [match for match in matches if match.section not in _GRAMMAR]
+    hiding: dict[int, list[Match]] = defaultdict(list)
+    longest = 0
+    for match in matches:
+        if match.section not in _GRAMMAR:
+            hiding[match.first].append(match)
+            longest = max(longest, match.length)
 
     def is_hidden(match: Match) -> bool:
         beside = _BESIDE.get(match.section, frozenset())
         return any(
-            other.first <= match.first
-            and match.after <= other.after
-            and other.length > match.length
-            and other.section not in beside
-            for other in hiding
+            match.after <= other.after and other.length > match.length and other.section not in beside
+            for first in range(max(0, match.after - longest), match.first + 1)
+            for other in hiding.get(first, ())
         )
 
     return [match for match in matches if not is_hidden(match)]
