@@ -212,7 +212,8 @@ class Measures:
         for each in self._left(None):
             if not each.figures or not low <= each.middle <= high:
                 continue
-            if self._stands_alone(each.first - 1) and (
+            at = self._passage.ending(each.first, "tempo", "at")
+            if (at is not None or self._stands_alone(each.first - 1)) and (
                 self._stands_alone(each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
                 or self._passage.starting(each.after, "list") is not None
