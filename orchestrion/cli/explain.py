@@ -1,4 +1,4 @@
-"""`orchestrion explain`: what a prompt is understood to ask for, and what of it is not followed. Nothing is rendered."""
+"""`orchestrion explain`: what a prompt is understood to ask for, and what is not followed. Nothing is rendered."""
 
 from __future__ import annotations
 
