@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, lexicon
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, genre_names, lexicon, small_words
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -38,8 +38,7 @@ class Passage:
     def __init__(self, prompt: str) -> None:
         self.text = Text(prompt)
         self.tokens = self.text.tokens
-        found = lexicon().matches(self.text)
-        self.languages = _languages(self.text, found)
+        self.languages, found = _languages(self.text)
         self.matches = self._that_count(found)
         self._by_section: dict[str, list[Match]] = defaultdict(list)
         self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
@@ -143,22 +142,37 @@ def _longest(found: Iterable[Match]) -> list[Match]:
     return [match for match in matches if not is_hidden(match)]
 
 
-def _languages(text: Text, found: Iterable[Match]) -> tuple[str, ...]:
-    """The languages that the text is in. English is always among them: the words of music are."""
-    scripts = _scripts(text)
-    scores: dict[str, float] = defaultdict(float)
+def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
+    """The languages that the text is in, and the phrases of them and of those that it may be in.
+
+    English is always among them: the words of music are. Where it has every word, no other language is looked at.
+    """
+    possible = [language for language in LANGUAGES if language in _scripts(text)]
+    found = [*genre_names().matches(text), *lexicon("en").matches(text)]
+    english = {at for match in found for at in range(match.first, match.after)}
+    words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}
+    if "en" in possible and words <= english:
+        told = {at for match in found if match.section == "function" for at in range(match.first, match.after)}
+        others = [language for language in possible if language != "en"]
+        if all(told >= {match.first for match in small_words(other).matches(text)} for other in others):
+            return ("en",), found
+    found += [match for language in possible if language != "en" for match in lexicon(language).matches(text)]
+    return _likeliest(possible, found), found
+
+
+def _likeliest(possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
+    scores = dict.fromkeys(possible, 0.0)
     seen: set[tuple[str, int, str]] = set()
     for match in found:
         weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
         key = (match.language, match.first, match.section)
-        if weight and key not in seen:
+        if weight and match.language in scores and key not in seen:
             seen.add(key)
             scores[match.language] += weight * match.length
-    possible = {language: score for language, score in scores.items() if language in scripts}
-    best = max(possible.values(), default=0.0)
-    # Half as many words of another tongue are a mixture; of sister tongues they are the same words.
-    active = [language for language in LANGUAGES if possible.get(language, 0.0) >= max(0.75 * best, 0.5)]
-    active.sort(key=lambda language: -possible[language])
+    best = max(scores.values(), default=0.0)
+    # Nearly as many words of another tongue are a mixture; of sister tongues they are the same words.
+    active = [language for language, score in scores.items() if score >= max(0.75 * best, 0.5)]
+    active.sort(key=lambda language: -scores[language])
     return (*active, *(() if "en" in active else ("en",)))
 
 
@@ -175,8 +189,8 @@ def _scripts(text: Text) -> frozenset[str]:
     if "cyrillic" in letters:
         found.add("ru")
     if "latin" in letters:
-        found |= {"en"} if found else set(LANGUAGES) - {"ja", "ko", "zh", "ru"}
-    return frozenset(found or {"en"})
+        found |= {"en"} if found else {*LANGUAGES} - {"ja", "ko", "zh", "ru"}
+    return frozenset(found or {"en"}) & {*LANGUAGES}
 
 
 def _script(letter: str) -> str:
