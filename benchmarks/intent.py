@@ -1,7 +1,7 @@
 """How much of what 600 prompts in twelve languages ask for is understood, and of what is not, how much is said.
 
-The prompts and what they ask for are data beside this (`intent_prompts`), written before the reader. The baseline is the
-reader of the last release that read English figures and words only: it stands beside this one in the same run.
+The prompts and what they ask for are data beside this (`intent_prompts`), written before the reader. The baseline is
+the reader of the last release, which knew English figures and words only: it stands beside this one in the same run.
 
     python -m benchmarks.intent [--show de] [--out FILE]
 """
@@ -20,7 +20,7 @@ from statistics import median, quantiles
 from typing import Any, Final
 
 from benchmarks.document import machine_now, publish
-from orchestrion.tracks.intent.intent import Intent, Reading, Words
+from orchestrion.tracks.intent.intent import Intent, Reading, Value, Words
 from orchestrion.tracks.intent.reader import read_intent
 
 FOLDER: Final = Path(__file__).parent / "intent_prompts"
@@ -81,7 +81,7 @@ def _is_read(asked: Prompt, intent: Intent, start: int, end: int) -> bool:
     return any(_is_value(name, value, reading) for reading in found)
 
 
-def _names(value: Any) -> Sequence[str]:
+def _names(value: Value) -> Sequence[str]:
     return [value] if isinstance(value, str) else value
 
 
@@ -93,7 +93,7 @@ def _is_ensemble(value: Prompt, reading: Reading, intent: Intent, start: int, en
     return reading.value["kind"] == value["kind"] and named
 
 
-def _is_value(name: str, value: Any, reading: Reading) -> bool:
+def _is_value(name: str, value: Value, reading: Reading) -> bool:
     match name:
         case "tempo_bpm" | "tempo_end_bpm" | "duration_s":
             return bool(value[0] - TOLERANCE <= reading.value <= value[1] + TOLERANCE)

@@ -31,11 +31,18 @@ class Amount:
     after: int
     #: In figures, not in words.
     figures: bool = True
+    #: The number itself, where "about", "at least" or "at most" makes a range of it.
+    exact: float | None = None
 
     @property
     def middle(self) -> float:
         """The number, or the middle of a range."""
         return (self.low + self.high) / 2
+
+    @property
+    def said(self) -> float:
+        """The number that stands there, or the middle of a range."""
+        return self.middle if self.exact is None else self.exact
 
     @property
     def span(self) -> tuple[int, int]:
@@ -119,7 +126,11 @@ def _value(figures: str) -> float | None:
 
 
 def _in_words(passage: Passage, at: int) -> Amount | None:
-    """ "a hundred and eighty", "forty-five", "one and a half", 二十五."""
+    """Numbers as "a hundred and eighty", "forty-five", "one and a half", 二十五."""
+    article = passage.starting(at, "amount", "one")
+    if article is not None and passage.starting(at, "number") is None:
+        is_unit = passage.starting(passage.skips(article.after, signs="-"), "unit", "second", "minute", "hour", "bar")
+        return Amount(1.0, 1.0, None, at, article.after, figures=False) if is_unit is not None else None
     whole = passage.starting(at, "fraction", "one_and_a_half")
     if whole is not None:
         return Amount(1.5, 1.5, None, at, whole.after, figures=False)
@@ -255,8 +266,8 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
     ):
         ahead = passage.ending(before, "amount", name)
         if ahead is not None:
-            return replace(amount, low=amount.low * low, high=amount.high * high, first=ahead.first)
+            return replace(amount, low=amount.low * low, high=amount.high * high, first=ahead.first, exact=amount.low)
         behind = passage.starting(passage.skips(amount.after, signs="-"), "amount", f"{name}_after")
         if behind is not None:
-            return replace(amount, low=amount.low * low, high=amount.high * high, after=behind.after)
+            return replace(amount, low=amount.low * low, high=amount.high * high, after=behind.after, exact=amount.low)
     return amount

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 #: A number, a text, a range of two numbers, or a list or table of these: as JSON has them.
@@ -61,6 +61,10 @@ class Intent:
     not_understood: tuple[Words, ...]
     #: The languages that it is in, by ISO 639-1, the most likely first.
     languages: tuple[str, ...]
+
+    def values(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
 
     def first(self, field: str) -> Reading | None:
         """What was understood for a field: of several the surest, of those the first."""

@@ -12,7 +12,8 @@ from orchestrion.tracks.intent.text import Form
 from orchestrion.tracks.musical_key import TONIC_NAMES
 
 MODES: Final = (
-    "major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian", "harmonic minor", "melodic minor", "blues", "pentatonic",
+    "major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian", "harmonic minor", "melodic minor",
+    "blues", "pentatonic",
 )  # fmt: skip
 #: "Am", "F#m", "B♭m" as musicians write them; a capital letter.
 _SHORT: Final = re.compile(r"(?<![\w#♯♭'])(?P<tonic>[A-H])(?P<sign>[#♯b♭])?m(?![\w'’&])")
@@ -125,7 +126,7 @@ def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found |
 
 
 def _mode_before(passage: Passage, first: int, after: int, tonic: int) -> _Found | None:
-    """ "harmonic minor on B", "phrygian feel in E", ハ長調 never."""
+    """Keys as "harmonic minor on B", "phrygian feel in E"."""
     link = passage.ending(first, "key", "in", "word")
     before = link.first if link else first
     for back in range(3):
@@ -138,7 +139,7 @@ def _mode_before(passage: Passage, first: int, after: int, tonic: int) -> _Found
 
 
 def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found | None:
-    """ "key of X" and "in Es" are major."""
+    """What is major because no mode is named: "key of X", "in Es"."""
     if passage.starting(after, "key", *MODES) is not None:
         return None
     word = passage.ending(passage.skips(first - 1, -1, ":=-") + 1, "key", "word")
@@ -152,7 +153,7 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
 
 
 def _mode_alone(findings: Findings) -> list[_Found]:
-    """ "in a minor key", "moll", phrygian: a mode without a tonic."""
+    """A mode without a tonic: "in a minor key", "phrygian"."""
     passage = findings.passage
     for mode in passage.of("key", *MODES):
         if not findings.is_free((mode.first, mode.after)):

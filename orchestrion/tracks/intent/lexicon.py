@@ -1,7 +1,7 @@
 """The words of all languages, from one file each, and where they stand in a text.
 
-A file has the same sections and names as every other; what stands behind a name are the phrases of that language. "*" at
-an end of a word stands for any letters: "grust*", "*musik".
+A file has the same sections and names as every other; what stands behind a name are the phrases of that language.
+"*" at an end of a word stands for any letters: "grust*", "*musik".
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from typing import Any, Final
 from orchestrion.tracks.intent.genres import genres
 from orchestrion.tracks.intent.text import Form, Text, Token, phrase_tokens
 
-LANGUAGES: Final = ("en", "es", "pt", "fr", "de", "it", "nl", "pl", "ru", "ja", "ko", "zh")
+_FOLDER: Final = resources.files("orchestrion.tracks.intent") / "languages"
+#: By ISO 639-1: those that have a file.
+LANGUAGES: Final = tuple(
+    sorted(file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
+)
 #: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
-_INSIDE: Final = frozenset("-'")
+_INSIDE: Final = frozenset("-'(")
 #: Of a word with "*", the least that is known of it.
 _LEAST_KNOWN: Final = 3
 
@@ -115,16 +119,27 @@ class Lexicon:
 
 def read_language(language: str) -> dict[str, dict[str, Any]]:
     """The file of one language."""
-    source = resources.files("orchestrion.tracks.intent") / "languages" / f"{language}.toml"
-    return tomllib.loads(source.read_text("utf-8"))
+    return tomllib.loads(_text_of(language))
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def lexicon(language: str) -> Lexicon:
+    """The phrases of a language; read when a prompt may be in it."""
+    return Lexicon({language: read_language(language)})
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def small_words(language: str) -> Lexicon:
+    """The words that tell a language: the first section of its file, which is read in no time."""
+    first = _text_of(language).partition("\n[filler]")[0]
+    return Lexicon({language: tomllib.loads(first)})
 
 
 @lru_cache(maxsize=1)
-def lexicon() -> Lexicon:
-    """The phrases of all languages; read when the first prompt is."""
-    found: dict[str, dict[str, Any]] = {}
-    for language in LANGUAGES:
-        if (resources.files("orchestrion.tracks.intent") / "languages" / f"{language}.toml").is_file():
-            found[language] = read_language(language)
-    known = {name: (name, *genre.names) for name, genre in genres().items()}
-    return Lexicon({**found, "": {"genre": known}})
+def genre_names() -> Lexicon:
+    """The names of genres that all languages have in common."""
+    return Lexicon({"": {"genre": {name: (name, *genre.names) for name, genre in genres().items()}}})
+
+
+def _text_of(language: str) -> str:
+    return (_FOLDER / f"{language}.toml").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from orchestrion.tracks.intent.amounts import Amount
@@ -13,8 +14,9 @@ from orchestrion.tracks.intent.text import Form
 METRES: Final = ("2/4", "3/4", "4/4", "5/4", "6/8", "7/8", "12/8")
 #: Beats per minute of words: middles of the usual metronome ranges.
 TEMPO_WORDS: Final = {
-    "very slow": 52.0, "slow": 70.0, "moderate": 104.0, "fast": 144.0, "very fast": 172.0, "largo": 52.0, "lento": 58.0, "adagio": 70.0,
-    "andante": 88.0, "moderato": 108.0, "allegretto": 116.0, "allegro": 132.0, "vivace": 160.0, "presto": 184.0,
+    "very slow": 52.0, "slow": 70.0, "moderate": 104.0, "fast": 144.0, "very fast": 172.0, "largo": 52.0, "lento": 58.0,
+    "adagio": 70.0, "andante": 88.0, "moderato": 108.0, "allegretto": 116.0, "allegro": 132.0, "vivace": 160.0,
+    "presto": 184.0,
 }  # fmt: skip
 _NOT: Final = {"fast": 96.0, "very fast": 110.0, "slow": 104.0, "very slow": 90.0}
 _NEITHER: Final = 104.0
@@ -24,7 +26,17 @@ _BARE_TEMPO: Final = (40.0, 240.0)
 #: How far a fade and its length stand apart, and a section and its.
 _FADE_REACH: Final = 5
 _SECTION_REACH: Final = 4
+_REACH: Final = 12
 _RATES_HZ: Final = (8000.0, 96_000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tempo:
+    """A tempo in figures, the tokens that say so, and how sure it is one."""
+
+    amount: Amount
+    span: Span
+    sure: float
 
 
 class Measures:
@@ -112,7 +124,7 @@ class Measures:
             (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
-            if each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2
+            if _is_near(fade, each) and (each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2)
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
@@ -132,6 +144,7 @@ class Measures:
             (self._passage.distance(_span(part), each.span), each.first > part.first, number, each.first, part, each)
             for number, part in enumerate(parts)
             for each in self._left("second", "bar")
+            if _is_near(part, each)
         ) if len(parts) > 1 else []  # fmt: skip
         lengths: dict[int, tuple[Match, Amount]] = {}
         taken: set[int] = set()
@@ -161,26 +174,24 @@ class Measures:
                 self._findings.read("bars", round(each.low), each.span)
 
     def _tempo(self) -> None:
-        told = [(each.low, each.high, each.span, 0.95) for each in self._left("bpm")]
-        told += self._beside_the_word()
-        if not told:
-            told = self._bare()
-        told.sort(key=lambda one: one[2])
+        told = [_Tempo(each, each.span, 0.95) for each in self._left("bpm")] + self._beside_the_word()
+        told = sorted(told or self._bare(), key=lambda one: one.span)
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
         ]
         if changes:
             told = self._changing(told, changes[0])
-        for low, high, span, sure in told[:1]:
-            self._findings.read("tempo_bpm", _number((low + high) / 2), span, sure)
-        for low, high, span, _ in told[1:]:
-            if (low, high) != told[0][:2] and not changes:
-                self._findings.conflict("tempo_bpm", told[0][2], span)
-            self._findings.used.update(range(*span))
-        self._in_words(bool(told))
+        for one in told[:1]:
+            self._findings.read("tempo_bpm", _number(one.amount.middle), one.span, one.sure)
+        for one in told[1:]:
+            if one.amount.middle != told[0].amount.middle and not changes:
+                self._findings.conflict("tempo_bpm", told[0].span, one.span)
+            self._findings.used.update(range(*one.span))
+        is_told = any(reading.field in ("tempo_bpm", "tempo_end_bpm") for reading in self._findings.readings)
+        self._in_words(is_told)
 
-    def _beside_the_word(self) -> list[tuple[float, float, Span, float]]:
-        """ "tempo 90", "bpm: 140", "♩ = 120"."""
+    def _beside_the_word(self) -> list[_Tempo]:
+        """Figures behind a word: "tempo 90", "bpm: 140", "♩ = 120"."""
         found = []
         words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm")]
         spans = [_span(word) for word in words] + [
@@ -189,63 +200,61 @@ class Measures:
         for first, after in spans:
             at = self._passage.skips(after)
             about = self._passage.starting(at, "amount", "about")
-            at = about.after if about else at
-            each = next((a for a in self._left(None) if a.first == at or (about and a.first == about.first)), None)
+            beside = [each for each in self._left(None) if each.first in (at, about.after if about else at)]
+            each = beside[0] if beside else None
             if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
-                found.append((each.low, each.high, (first, each.after), 0.95))
+                found.append(_Tempo(each, (first, each.after), 0.95))
         return found
 
-    def _bare(self) -> list[tuple[float, float, Span, float]]:
+    def _bare(self) -> list[_Tempo]:
         """A figure without a unit that stands alone between commas."""
         low, high = _BARE_TEMPO
         for each in self._left(None):
-            if (
-                not each.figures
-                or not low <= each.middle <= high
-                or self._passage.tokens[each.first].text.startswith("0")
-            ):
+            if not each.figures or not low <= each.middle <= high:
                 continue
-            before, behind = each.first - 1, each.after
-            alone_before = self._passage.is_end_of_clause(before) or self._passage.tokens[before].form is Form.CHARACTER
-            alone_behind = self._passage.is_end_of_clause(behind) or bool(
-                self._passage.starting(behind, "negation", "end") or self._passage.starting(behind, "list")
-                or self._passage.starting(behind, "tempo") or self._passage.starting(behind, "change")
-                or self._passage.tokens[behind].form is Form.CHARACTER
-            )  # fmt: skip
-            if alone_before and alone_behind:
-                return [(each.low, each.high, each.span, 0.6)]
+            at = self._passage.ending(each.first, "tempo", "at")
+            if (at is not None or self._stands_alone(each.first - 1)) and (
+                self._stands_alone(each.after)
+                or self._passage.starting(each.after, "negation", "end") is not None
+                or self._passage.starting(each.after, "list") is not None
+                or self._passage.starting(each.after, "tempo") is not None
+            ):
+                return [_Tempo(each, each.span, 0.6)]
         return []
 
-    def _changing(
-        self, told: list[tuple[float, float, Span, float]], change: Match
-    ) -> list[tuple[float, float, Span, float]]:
-        """The tempo that it begins with; where it changes to is read here."""
+    def _stands_alone(self, at: int) -> bool:
+        return self._passage.is_end_of_clause(at) or self._passage.tokens[at].form is Form.CHARACTER
+
+    def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
+        """The tempos that are not read yet; from where to where it changes is read here."""
         low, high = _BARE_TEMPO
+        known = {one.span for one in told}
         bare = [
-            (e.low, e.high, e.span, 0.7) for e in self._left(None) if e.figures and low / 2 <= e.middle <= high * 1.25
+            _Tempo(each, each.span, 0.7)
+            for each in self._left(None)
+            if each.figures and low / 2 <= each.middle <= high * 1.25 and each.span not in known
         ]
-        spans = {span for _, _, span, _ in told}
-        every = sorted([*told, *(one for one in bare if one[2] not in spans)], key=lambda one: one[2])
-        if len(every) == 1 and every[0][0] != every[0][1]:
-            begins, ends = every[0][:2] if change.name == "faster" else every[0][1::-1]
-            self._findings.read("tempo_bpm", _number(begins), every[0][2])
-            self._findings.read("tempo_end_bpm", _number(ends), (every[0][2][0], every[0][2][1]))
-            self._findings.used.update(range(change.first, change.after))
+        every = sorted([*told, *bare], key=lambda one: one.span)
+        self._findings.used.update(range(change.first, change.after))
+        if len(every) == 1 and every[0].amount.exact is None and every[0].amount.low != every[0].amount.high:
+            bounds = (every[0].amount.low, every[0].amount.high)
+            begins, ends = bounds if change.name == "faster" else bounds[::-1]
+            self._findings.read("tempo_bpm", _number(begins), every[0].span)
+            self._findings.read("tempo_end_bpm", _number(ends), every[0].span)
             return []
         if len(every) >= 2:
-            one, two = every[0], every[1]
-            self._findings.read("tempo_bpm", _number((one[0] + one[1]) / 2), one[2])
-            span = (min(change.first, two[2][0]), max(change.after, two[2][1])) if change.first > one[2][0] else two[2]
-            self._findings.read("tempo_end_bpm", _number((two[0] + two[1]) / 2), span)
+            one, two = every[:2]
+            span = (
+                (min(change.first, two.span[0]), max(change.after, two.span[1]))
+                if change.first > one.span[0]
+                else two.span
+            )
+            self._findings.read("tempo_bpm", _number(one.amount.said), one.span)
+            self._findings.read("tempo_end_bpm", _number(two.amount.said), span)
             return []
-        if (
-            len(every) == 1
-            and every[0][2][0] >= change.after
-            and self._passage.ending(every[0][2][0], "change", "until")
-        ):
-            self._findings.read("tempo_end_bpm", _number(every[0][0]), (change.first, every[0][2][1]))
+        if len(every) == 1 and every[0].span[0] >= change.after:
+            self._findings.read("tempo_end_bpm", _number(every[0].amount.said), (change.first, every[0].span[1]))
             return []
-        self._findings.used.update(range(change.first, change.after))
         return told
 
     def _in_words(self, is_told: bool) -> None:
@@ -291,6 +300,11 @@ class Measures:
 
 def _span(match: Match) -> Span:
     return match.first, match.after
+
+
+def _is_near(match: Match, amount: Amount) -> bool:
+    """Whether an amount can belong to a phrase: so many tokens apart, none does."""
+    return amount.first - match.after <= _REACH and match.first - amount.after <= _REACH
 
 
 def _number(value: float) -> float:

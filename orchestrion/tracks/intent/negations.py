@@ -40,8 +40,10 @@ class Negations:
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
             self._forward(no)
+        forward = {(no.first, no.after) for no in self._by.values()}
         for no in passage.of("negation", "after"):
-            self._backward(no)
+            if (no.first, no.after) not in forward:
+                self._backward(no)
 
     def negates(self, match: Match) -> bool:
         """Whether a phrase is unwanted."""
@@ -54,10 +56,9 @@ class Negations:
 
     def read(self, findings: Findings) -> None:
         """What is excluded."""
-        for match, _ in self._by.items():
+        for match in self._by:
             if match.section in EXCLUDABLE:
-                value = match.name
-                findings.read("exclude", value, self.whole(match))
+                findings.read("exclude", match.name, self.whole(match))
         for match in self._passage.of("excluded"):
             if match not in self._by:
                 findings.read("exclude", match.name, (match.first, match.after))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, lexicon
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, genre_names, lexicon, small_words
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -18,11 +18,18 @@ _GRAMMAR: Final = frozenset(
 #: What a word of a language that the prompt is not in may still mean.
 _BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
+#: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
+_BESIDE: Final = {"use": frozenset({"style"}), "mood": frozenset({"use"}), "key": frozenset({"style", "genre"})}
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
-_HANGUL, _KANA, _HAN, _CYRILLIC = "\uac00\ud7a3", "\u3040\u30ff", "\u4e00\u9fff", "\u0400\u04ff"
+_SCRIPTS: Final = {
+    "hangul": ("\uac00", "\ud7a3"),
+    "kana": ("\u3040", "\u30ff"),
+    "han": ("\u4e00", "\u9fff"),
+    "cyrillic": ("\u0400", "\u04ff"),
+}
 
 
 class Passage:
@@ -31,30 +38,32 @@ class Passage:
     def __init__(self, prompt: str) -> None:
         self.text = Text(prompt)
         self.tokens = self.text.tokens
-        found = lexicon().matches(self.text)
-        self.languages = _languages(self.text, found)
+        self.languages, found = _languages(self.text)
         self.matches = self._that_count(found)
-        self._by_section: dict[tuple[str, str] | str, list[Match]] = defaultdict(list)
+        self._by_section: dict[str, list[Match]] = defaultdict(list)
+        self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
+        self._ending: dict[tuple[str, int], list[Match]] = defaultdict(list)
         for match in self.matches:
             self._by_section[match.section].append(match)
-            self._by_section[match.section, match.name].append(match)
+            self._beginning[match.section, match.first].append(match)
+            self._ending[match.section, match.after].append(match)
 
     def of(self, section: str, *names: str) -> list[Match]:
         """The phrases of a section, or of some of its names, in order."""
-        if not names:
-            return self._by_section.get(section, [])
-        found = [match for name in names for match in self._by_section.get((section, name), [])]
-        return sorted(found, key=lambda match: (match.first, -match.after))
+        found = self._by_section.get(section, [])
+        return [match for match in found if match.name in names] if names else found
 
     def starting(self, at: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that begins at a token."""
-        found = [match for match in self.of(section, *names) if match.first == at]
-        return max(found, key=lambda match: match.after) if found else None
+        found = self._beginning.get((section, at), ())
+        wanted = [match for match in found if not names or match.name in names]
+        return max(wanted, key=lambda match: match.after) if wanted else None
 
     def ending(self, after: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that ends before a token."""
-        found = [match for match in self.of(section, *names) if match.after == after]
-        return min(found, key=lambda match: match.first) if found else None
+        found = self._ending.get((section, after), ())
+        wanted = [match for match in found if not names or match.name in names]
+        return min(wanted, key=lambda match: match.first) if wanted else None
 
     def words(self, first: int, after: int) -> Words:
         """The words of some tokens."""
@@ -115,29 +124,55 @@ class Passage:
 def _longest(found: Iterable[Match]) -> list[Match]:
     """Without those that stand inside a longer one: "bass" in "bass fishing"."""
     matches = list(found)
-    spans = sorted({(m.first, m.after) for m in matches if m.section not in _GRAMMAR})
-    inside: Callable[[Match], bool] = lambda match: any(
-        first <= match.first and match.after <= after and after - first > match.length for first, after in spans
-    )
-    return [match for match in matches if not inside(match)]
+    hiding: dict[int, list[Match]] = defaultdict(list)
+    longest = 0
+    for match in matches:
+        if match.section not in _GRAMMAR:
+            hiding[match.first].append(match)
+            longest = max(longest, match.length)
+
+    def is_hidden(match: Match) -> bool:
+        beside = _BESIDE.get(match.section, frozenset())
+        return any(
+            match.after <= other.after and other.length > match.length and other.section not in beside
+            for first in range(max(0, match.after - longest), match.first + 1)
+            for other in hiding.get(first, ())
+        )
+
+    return [match for match in matches if not is_hidden(match)]
 
 
-def _languages(text: Text, found: Iterable[Match]) -> tuple[str, ...]:
-    """The languages that the text is in. English is always among them: the words of music are."""
-    scripts = _scripts(text)
-    scores: Counter[str] = Counter()
+def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
+    """The languages that the text is in, and the phrases of them and of those that it may be in.
+
+    English is always among them: the words of music are. Where it has every word, no other language is looked at.
+    """
+    possible = [language for language in LANGUAGES if language in _scripts(text)]
+    found = [*genre_names().matches(text), *lexicon("en").matches(text)]
+    english = {at for match in found for at in range(match.first, match.after)}
+    words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}
+    if "en" in possible and words <= english:
+        told = {at for match in found if match.section == "function" for at in range(match.first, match.after)}
+        others = [language for language in possible if language != "en"]
+        if all(told >= {match.first for match in small_words(other).matches(text)} for other in others):
+            return ("en",), found
+    found += [match for language in possible if language != "en" for match in lexicon(language).matches(text)]
+    return _likeliest(possible, found), found
+
+
+def _likeliest(possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
+    scores = dict.fromkeys(possible, 0.0)
     seen: set[tuple[str, int, str]] = set()
     for match in found:
         weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
         key = (match.language, match.first, match.section)
-        if weight and key not in seen:
+        if weight and match.language in scores and key not in seen:
             seen.add(key)
             scores[match.language] += weight * match.length
-    possible = {language: score for language, score in scores.items() if language in scripts}
-    best = max(possible.values(), default=0.0)
-    # Half as many words of another tongue are a mixture; of sister tongues they are the same words.
-    active = [language for language in LANGUAGES if possible.get(language, 0.0) >= max(0.75 * best, 0.5)]
-    active.sort(key=lambda language: -possible[language])
+    best = max(scores.values(), default=0.0)
+    # Nearly as many words of another tongue are a mixture; of sister tongues they are the same words.
+    active = [language for language, score in scores.items() if score >= max(0.75 * best, 0.5)]
+    active.sort(key=lambda language: -scores[language])
     return (*active, *(() if "en" in active else ("en",)))
 
 
@@ -154,15 +189,12 @@ def _scripts(text: Text) -> frozenset[str]:
     if "cyrillic" in letters:
         found.add("ru")
     if "latin" in letters:
-        found |= {"en"} if found else set(LANGUAGES) - {"ja", "ko", "zh", "ru"}
-    return frozenset(found or {"en"})
+        found |= {"en"} if found else {*LANGUAGES} - {"ja", "ko", "zh", "ru"}
+    return frozenset(found or {"en"}) & {*LANGUAGES}
 
 
 def _script(letter: str) -> str:
-    for name, (first, last) in (("hangul", _HANGUL), ("kana", _KANA), ("han", _HAN), ("cyrillic", _CYRILLIC)):
-        if first <= letter <= last:
-            return name
-    return "latin"
+    return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")
 
 
 def runs(places: Iterable[int]) -> Iterator[tuple[int, int]]:

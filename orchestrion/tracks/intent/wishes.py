@@ -24,14 +24,14 @@ class Wishes:
 
     def read(self) -> None:
         """All of it."""
+        # "Twelve bar" is no bar.
+        for match in [match for match in self._wanted("mood", "use") if self._findings.is_free(_span(match))]:
+            self._findings.read(match.section, match.name, _span(match))
         self._ensembles()
         for match in self._wanted("instrument"):
             if match.name not in ("vocals", "rap", "melody"):
                 self._findings.read("instruments", match.name, _span(match))
         self._kinds()
-        for name in ("mood", "use"):
-            for match in self._wanted(name):
-                self._findings.read(name, match.name, _span(match))
         self._opposites("dynamics", ("soft", "loud"))
         self._opposites("energy", ("low", "high"))
 
