@@ -210,6 +210,10 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
     unit = passage.starting(at, "unit")
     if unit is None:
         return number
+    whole = passage.starting(number.first, "degree")
+    if whole is not None and whole.after == unit.after:
+        # 十分 is "very", not ten minutes.
+        return number
     token = passage.tokens[at]
     if token.text in _ONE_LETTER and unit.length == 1 and (token.apart or not number.figures):
         return number

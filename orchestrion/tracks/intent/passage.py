@@ -27,7 +27,7 @@ COMMAS: Final = frozenset(",")
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
-    "han": ("\u4e00", "\u9fff"),
+    "han": ("\u3400", "\u9fff"),
     "cyrillic": ("\u0400", "\u04ff"),
 }
 
@@ -194,6 +194,8 @@ def _scripts(text: Text) -> frozenset[str]:
 
 
 def _script(letter: str) -> str:
+    if letter in "々〆":
+        return "han"
     return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")
 
 
