@@ -135,7 +135,8 @@ class Measures:
             (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
-            if _is_near(fade, each) and (each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2)
+            if _is_near(fade, each)
+            and (each.unit == "second" or (each.figures and self._passage.distance(_span(fade), each.span) <= 2))
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
