@@ -177,7 +177,8 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
     if "en" in possible and words <= english:
         told = {at for match in found if match.section == "function" for at in range(match.first, match.after)}
         others = [language for language in possible if language != "en"]
-        if all(told >= {match.first for match in small_words(other).matches(text)} for other in others):
+        # One word is not enough: "solo cello" is English, though "solo" is Spanish for "only".
+        if all(len({match.first for match in small_words(other).matches(text)} - told) < 2 for other in others):
             return ("en",), found
     found += [match for language in possible if language != "en" for match in lexicon(language).matches(text)]
     return _likeliest(possible, found), found
