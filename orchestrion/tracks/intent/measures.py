@@ -27,6 +27,10 @@ _BARE_TEMPO: Final = (40.0, 240.0)
 _FADE_REACH: Final = 5
 _SECTION_REACH: Final = 4
 _REACH: Final = 12
+#: Sections of words that stand beside a figure of its own.
+_PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
+#: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
+_WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
 _RATES_HZ: Final = (8000.0, 96_000.0)
 
 
@@ -45,7 +49,14 @@ class Measures:
     def __init__(self, findings: Findings, amounts: list[Amount], negations: Negations) -> None:
         self._findings = findings
         self._passage = findings.passage
-        self._amounts = amounts
+        within = {
+            at
+            for section in _WITH_FIGURES
+            for match in self._passage.of(section)
+            if match.length > 1
+            for at in range(match.first, match.after)
+        }
+        self._amounts = [each for each in amounts if each.unit is not None or each.first not in within]
         self._negations = negations
 
     def read(self) -> None:
@@ -188,6 +199,10 @@ class Measures:
 
     def _tempo(self) -> None:
         told = [_Tempo(each, each.span, 0.95) for each in self._left("bpm")] + self._beside_the_word()
+        known = {at for one in told for at in range(*one.span)}
+        # So many beats are beats a minute: 72拍.
+        beats = [each for each in self._left("beat") if _BARE_TEMPO[0] <= each.middle <= _BARE_TEMPO[1]]
+        told += [_Tempo(each, each.span, 0.85) for each in beats if known.isdisjoint(range(*each.span))]
         told = sorted(told or self._bare(), key=lambda one: one.span)
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
@@ -216,7 +231,7 @@ class Measures:
         for first, after in spans:
             at = self._passage.skips(after)
             about = self._passage.starting(at, "amount", "about")
-            beside = [each for each in self._left(None) if each.first in (at, about.after if about else at)]
+            beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
             each = beside[0] if beside else None
             if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
                 found.append(_Tempo(each, (first, each.after), 0.95))
@@ -229,8 +244,10 @@ class Measures:
             at = self._passage.ending(each.first, "tempo", "at")
             if not (each.figures or at is not None) or not low <= each.middle <= high:
                 continue
-            if (at is not None or self._stands_alone(each.first - 1)) and (
-                self._stands_alone(each.after)
+            if self._passage.ending(each.first, "key", "word") is not None:
+                continue
+            if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
+                self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
                 or self._passage.starting(each.after, "list") is not None
                 or self._passage.starting(each.after, "tempo") is not None
@@ -238,8 +255,16 @@ class Measures:
                 return [_Tempo(each, each.span, 0.6)]
         return []
 
-    def _stands_alone(self, at: int) -> bool:
-        return self._passage.is_end_of_clause(at) or self._passage.tokens[at].form is Form.CHARACTER
+    def _stands_alone(self, at: int, border: int) -> bool:
+        """Whether a figure may end or begin beside a token: no figure of 80年代, 100人."""
+        passage = self._passage
+        if passage.is_end_of_clause(at):
+            return True
+        if passage.tokens[at].form is not Form.CHARACTER:
+            return False
+        return passage.tokens[border].apart or any(
+            passage.starting(at, section) or passage.ending(at + 1, section) for section in _PARTICLES
+        )
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""
@@ -314,6 +339,12 @@ class Measures:
 
     def _duration(self) -> None:
         lengths = [each for each in self._left("second") if each.middle >= 1]
+        for number, each in enumerate(lengths[1:], 1):
+            if any(lengths[0].after <= m.first < each.first for m in self._passage.of("change", "correction")):
+                # "Ten minutes, no, six": the last word is the one that counts.
+                self._findings.used.update(at for wrong in lengths[:number] for at in range(*wrong.span))
+                lengths = lengths[number:]
+                break
         for each in lengths[:1]:
             value = _number(each.middle)
             self._findings.read("duration_s", value, each.span, 0.95)

@@ -7,7 +7,7 @@ from typing import Final
 from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.passage import COMMAS, STOPS, Passage
-from orchestrion.tracks.intent.text import Form
+from orchestrion.tracks.intent.text import Form, Token
 
 #: What can be unwanted.
 EXCLUDABLE: Final = ("instrument", "style", "genre", "mood")
@@ -27,6 +27,10 @@ _TURNED: Final = (
 )
 #: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
 _UNKNOWN: Final = 3
+#: The same in scripts whose tokens are characters.
+_UNKNOWN_CHARACTERS: Final = 4
+#: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
+_LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
 
 
 class Negations:
@@ -72,7 +76,7 @@ class Negations:
     def _forward(self, no: Match) -> None:
         at, reached, is_first = no.after, [], True
         while True:
-            gap = self._gap(at, 1, is_first)
+            gap = self._gap(no, at, 1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
@@ -84,13 +88,14 @@ class Negations:
         reached: list[tuple[list[Match], str]] = []
         is_first = True
         while True:
-            gap = self._gap(at, -1, is_first)
+            gap = self._gap(no, at, -1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
             reached.append((thing, crossed))
             at, is_first = min(m.first for m in thing) - 1, False
-        self._take(no, reached)
+        # What stands before a comma before it is another thing: "koto and flute, drums: none".
+        self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
 
     def _take(self, no: Match, reached: list[tuple[list[Match], str]]) -> None:
         """All of a list; of one whose parts are joined by commas alone, the first."""
@@ -101,7 +106,7 @@ class Negations:
                 for thing in things:
                     self._by.setdefault(thing, no)
 
-    def _gap(self, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
+    def _gap(self, no: Match, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
         """The next thing in a list, and whether "and" or a comma stands before it."""
         passage, unknown, joint = self._passage, 0, "none"
         while 0 <= at < len(passage.tokens):
@@ -119,7 +124,8 @@ class Negations:
                 # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
                 if is_first and (step > 0 or unknown):
                     return None
-                joint = "link" if link is not None or joint == "link" else "comma"
+                is_link = link is not None or self._links(token) or joint == "link"
+                joint = "link" if is_link else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
                 continue
             filler = self._filler(at, step)
@@ -131,10 +137,25 @@ class Negations:
             if passage.starting(at, "negation", "end") is not None:
                 return None
             unknown += 1
-            if unknown > (_UNKNOWN if is_first else 1) or (joint == "comma" and not is_first):
+            if unknown > self._most_unknown(no, token, step, "first" if is_first else joint):
                 return None
             at += step
         return None
+
+    def _links(self, token: Token) -> bool:
+        """Whether a comma is one that stands within a list only."""
+        return self._passage.text.original[token.start] in _LINKING.get(self._passage.languages[0], "")
+
+    def _most_unknown(self, no: Match, token: Token, step: int, joint: str) -> int:
+        """How many words that nobody knows may stand here."""
+        if token.form is not Form.CHARACTER:
+            return _UNKNOWN if joint == "first" else 0 if joint == "comma" else 1
+        if joint == "first":
+            # Directly before a "no" is the verb that it belongs to: "the piano does not stand out". One of a single
+            # character (不, 无) belongs to what it touches.
+            return 0 if step < 0 or no.length == 1 else _UNKNOWN_CHARACTERS
+        # What describes a thing stands before it.
+        return _UNKNOWN_CHARACTERS if joint == ("link" if step > 0 else "none") else 0
 
     def _filler(self, at: int, step: int) -> int | None:
         """Behind a word that says nothing."""

@@ -19,15 +19,16 @@ _GRAMMAR: Final = frozenset(
 _TELLING: Final = frozenset({"number", "key", "unit", "degree"})
 _LEAST_TELLING: Final = 4
 #: What a word of a language that the prompt is not in may still mean.
-_BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
+_BORROWED: Final = frozenset({"style", "genre", "maybe_genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
 #: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
 _BESIDE: Final = {
     "use": frozenset({"style", "genre"}),
-    "instrument": frozenset({"genre"}),
-    "mood": frozenset({"use", "genre"}),
+    "mood": frozenset({"use", "genre", "energy", "dynamics", "tempo"}),
     "tempo": frozenset({"style", "genre"}),
     "key": frozenset({"style", "genre"}),
+    "style": frozenset({"genre"}),
+    "instrument": frozenset({"genre"}),
 }
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
@@ -36,7 +37,7 @@ COMMAS: Final = frozenset(",")
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
-    "han": ("\u4e00", "\u9fff"),
+    "han": ("\u3400", "\u9fff"),
     "cyrillic": ("\u0400", "\u04ff"),
 }
 
@@ -239,6 +240,8 @@ def _scripts(text: Text) -> frozenset[str]:
 
 
 def _script(letter: str) -> str:
+    if letter in "々〆":
+        return "han"
     return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")
 
 
