@@ -239,14 +239,18 @@ class TrackSpec(BaseModel):
                 f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
             )
         default_rate_hz = OPUS_SAMPLE_RATE_HZ if self.format is AudioFormat.OPUS else DEFAULT_SAMPLE_RATE_HZ
-        values = vars(self) | {
-            "style": self.style or said.style,
-            "mood": self.mood or said.mood,
-            "tempo_bpm": tempo_bpm,
-            "key": Key.parse(self.key) if self.key else said.key,
-            "duration_s": duration_s,
-            "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
-        }
+        values = (
+            dict.fromkeys(COMPOSITION_FIELDS + DELIVERY_FIELDS)
+            | vars(self)
+            | {
+                "style": self.style or said.style,
+                "mood": self.mood or said.mood,
+                "tempo_bpm": tempo_bpm,
+                "key": Key.parse(self.key) if self.key else said.key,
+                "duration_s": duration_s,
+                "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
+            }
+        )
         # 14 and 14.0 are the same request: JSON does not tell them apart, and ids must not either.
         for name in _FLOATS:
             if values[name] is not None:

@@ -10,6 +10,7 @@ from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.text import FRACTIONS, Form
 
 _SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+_MORE: Final = {"half_more": 0.5, "quarter_more": 0.25}
 _RANGE_SIGNS: Final = frozenset("-~")
 #: "About 90" is 81 to 99; "at least" is up to half as much again.
 ABOUT: Final = 0.1
@@ -66,7 +67,7 @@ def _numbers(passage: Passage) -> Iterator[Amount]:
     """Numbers without what they count."""
     tokens, at = passage.tokens, 0
     while at < len(tokens):
-        number = _clock(passage, at) or _figure(passage, at) or _in_words(passage, at)
+        number = _clock(passage, at) or _marked(passage, at) or _figure(passage, at) or _in_words(passage, at)
         if number is None:
             at += 1
         else:
@@ -86,6 +87,22 @@ def _clock(passage: Passage, at: int) -> Amount | None:
         return None
     length_s = 60.0 * int(minutes) + int(seconds)
     return Amount(length_s, length_s, "second", at, at + 3)
+
+
+def _marked(passage: Passage, at: int) -> Amount | None:
+    """A length with the marks of minutes and seconds: 2'30", 3', 40"."""
+    length_s, end = 0.0, at
+    for mark, scale in (("'", 60.0), ('"', 1.0)):
+        number, sign = passage.tokens[end : end + 2] if end + 2 <= len(passage.tokens) else (None, None)
+        if number is None or sign is None or not number.text.isdecimal() or sign.apart or sign.text != mark:
+            continue
+        if mark == '"' and sum(token.text == mark for token in passage.tokens[:at]) % 2:
+            continue  # The end of a quotation.
+        if len(number.text) > 3 or (number.apart and end > at):
+            continue
+        length_s, end = length_s + scale * int(number.text), end + 2
+    follows = end < len(passage.tokens) and not passage.tokens[end].apart and passage.tokens[end].form is Form.WORD
+    return None if end == at or follows else Amount(length_s, length_s, "second", at, end)
 
 
 def _figure(passage: Passage, at: int) -> Amount | None:
@@ -110,7 +127,7 @@ def _figure(passage: Passage, at: int) -> Amount | None:
         return None
     more = passage.starting(at + 1, "fraction", "half_more", "quarter_more")
     if more is not None:
-        value += 0.5 if more.name == "half_more" else 0.25
+        value += _MORE[more.name]
         return Amount(value, value, None, at, more.after)
     return Amount(value, value, None, at, at + 1)
 
@@ -126,7 +143,12 @@ def _value(figures: str) -> float | None:
 
 
 def _in_words(passage: Passage, at: int) -> Amount | None:
-    """Numbers as "a hundred and eighty", "forty-five", "one and a half", 二十五."""
+    """Numbers as "a hundred and eighty", "forty-five", "one and a half", "minuto y medio", 二十五."""
+    unit = passage.starting(at, "unit", *_SECONDS)
+    more = passage.starting(unit.after, "fraction", "half_more", "quarter_more") if unit is not None else None
+    if unit is not None and more is not None:
+        length_s = _SECONDS[unit.name] * (1 + _MORE[more.name])
+        return Amount(length_s, length_s, "second", at, more.after, figures=False)
     article = passage.starting(at, "amount", "one")
     if article is not None and passage.starting(at, "number") is None:
         is_unit = passage.starting(passage.skips(article.after, signs="-"), "unit", "second", "minute", "hour", "bar")
@@ -150,7 +172,7 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
         return None
     half = passage.starting(end, "fraction", "half_more", "quarter_more")
     if half is not None:
-        total, end = total + (0.5 if half.name == "half_more" else 0.25), half.after
+        total, end = total + _MORE[half.name], half.after
     return Amount(total, total, None, at, end, figures=False)
 
 
@@ -204,11 +226,15 @@ def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:
 def _with_unit(passage: Passage, number: Amount) -> Amount:
     if number.unit is not None or number.after >= len(passage.tokens):
         return number
-    at = passage.skips(number.after, signs="-")
+    at = passage.skips(number.after, signs="-" if number.figures else "-'")
     if at >= len(passage.tokens):
         return number
     unit = passage.starting(at, "unit")
     if unit is None:
+        return number
+    whole = passage.starting(number.first, "degree")
+    if whole is not None and whole.after == unit.after:
+        # 十分 is "very", not ten minutes.
         return number
     token = passage.tokens[at]
     if token.text in _ONE_LETTER and unit.length == 1 and (token.apart or not number.figures):
@@ -217,9 +243,11 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
         return number
     if unit.name in _SECONDS:
         scale = _SECONDS[unit.name]
-        more = passage.starting(unit.after, "fraction", "half_more")
-        low = scale * (number.low + (0.5 if more else 0.0))
-        return replace(number, low=low, high=low, unit="second", after=more.after if more else unit.after)
+        more = passage.starting(unit.after, "fraction", *_MORE)
+        sign = passage.tokens[unit.after].text if unit.after < len(passage.tokens) else ""
+        after = more.after if more else unit.after + (sign in FRACTIONS)
+        low = scale * (number.low + (_MORE[more.name] if more else FRACTIONS.get(sign, 0.0)))
+        return replace(number, low=low, high=low, unit="second", after=after)
     if unit.name == "kilohertz":
         return replace(number, low=number.low * 1000, high=number.high * 1000, unit="hertz", after=unit.after)
     return replace(number, unit=unit.name, after=unit.after)
@@ -246,7 +274,8 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
             gap = [passage.tokens[at].text for at in range(last.after, each.first)]
             link = passage.starting(last.after, "list", "and")
             near = not gap or (link is not None and link.after == each.first)
-            bare = each.unit is None and not gap and each.figures and not passage.tokens[each.first].apart
+            glued = not passage.tokens[each.first].apart
+            bare = each.unit is None and not gap and each.figures and (glued or passage.is_end_of_clause(each.after))
             if near and (each.unit == "second" or bare) and last.low == last.high:
                 sums[-1] = replace(last, low=last.low + each.low, high=last.high + each.high, after=each.after)
                 continue

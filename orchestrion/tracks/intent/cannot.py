@@ -81,7 +81,8 @@ class Cannot:
             )
             return original[token.start].isupper() and not known
         if token.form is Form.CHARACTER:
-            return at not in self._passage.covered
+            # Particles and verbs are in hiragana, names hardly ever.
+            return at not in self._passage.covered and not "\u3040" <= token.text <= "\u309f"
         return False
 
     def _sung(self) -> None:

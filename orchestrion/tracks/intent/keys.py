@@ -19,6 +19,8 @@ MODES: Final = (
 _SHORT: Final = re.compile(r"(?<![\w#♯♭'])(?P<tonic>[A-H])(?P<sign>[#♯b♭])?m(?![\w'’&])")
 _LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 #: Articles and other small words that look like tonics.
+#: Of these the ones that are no last word of a clause: "en la, con bandurria" is a key.
+_NO_END: Final = frozenset({"la", "re", "mi"})
 _SMALL: Final = frozenset({"a", "e", "la", "si", "do", "re", "mi", "sol", "b", "as", "es", "des", "is", "c", "d"})
 
 
@@ -147,7 +149,8 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
         return _Found(tonic, "major", (word.first, after), 0.8)
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
-    if link is not None and passage.is_end_of_clause(after) and (capital or not _is_small(passage, first, after)):
+    is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
+    if link is not None and passage.is_end_of_clause(after) and is_note:
         return _Found(tonic, "major", (link.first, after), 0.6)
     return None
 

@@ -27,6 +27,10 @@ _BARE_TEMPO: Final = (40.0, 240.0)
 _FADE_REACH: Final = 5
 _SECTION_REACH: Final = 4
 _REACH: Final = 12
+#: Sections of words that stand beside a figure of its own.
+_PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
+#: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
+_WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
 _RATES_HZ: Final = (8000.0, 96_000.0)
 
 
@@ -45,7 +49,14 @@ class Measures:
     def __init__(self, findings: Findings, amounts: list[Amount], negations: Negations) -> None:
         self._findings = findings
         self._passage = findings.passage
-        self._amounts = amounts
+        within = {
+            at
+            for section in _WITH_FIGURES
+            for match in self._passage.of(section)
+            if match.length > 1
+            for at in range(match.first, match.after)
+        }
+        self._amounts = [each for each in amounts if each.unit is not None or each.first not in within]
         self._negations = negations
 
     def read(self) -> None:
@@ -124,7 +135,8 @@ class Measures:
             (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
-            if _is_near(fade, each) and (each.unit == "second" or self._passage.distance(_span(fade), each.span) <= 2)
+            if _is_near(fade, each)
+            and (each.unit == "second" or (each.figures and self._passage.distance(_span(fade), each.span) <= 2))
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
@@ -223,7 +235,15 @@ class Measures:
         return []
 
     def _stands_alone(self, at: int) -> bool:
-        return self._passage.is_end_of_clause(at) or self._passage.tokens[at].form is Form.CHARACTER
+        """Whether a figure may end or begin beside a token: no figure of 80年代, 100人."""
+        passage = self._passage
+        if passage.is_end_of_clause(at):
+            return True
+        if passage.tokens[at].form is not Form.CHARACTER:
+            return False
+        return passage.tokens[at].apart or any(
+            passage.starting(at, section) or passage.ending(at + 1, section) for section in _PARTICLES
+        )
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""

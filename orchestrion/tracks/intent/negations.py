@@ -7,7 +7,7 @@ from typing import Final
 from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.passage import COMMAS, STOPS, Passage
-from orchestrion.tracks.intent.text import Form
+from orchestrion.tracks.intent.text import Form, Token
 
 #: What can be unwanted.
 EXCLUDABLE: Final = ("instrument", "style", "genre", "mood")
@@ -27,6 +27,10 @@ _TURNED: Final = (
 )
 #: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
 _UNKNOWN: Final = 3
+#: The same in scripts whose tokens are characters.
+_UNKNOWN_CHARACTERS: Final = 4
+#: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
+_LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
 
 
 class Negations:
@@ -66,7 +70,7 @@ class Negations:
     def _forward(self, no: Match) -> None:
         at, reached, is_first = no.after, [], True
         while True:
-            gap = self._gap(at, 1, is_first)
+            gap = self._gap(no, at, 1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
@@ -78,7 +82,7 @@ class Negations:
         at, reached, is_first = no.first - 1, [], True
         if no.name == "after" and self._passage.starting(no.after, "negation") is None:
             while True:
-                gap = self._gap(at, -1, is_first)
+                gap = self._gap(no, at, -1, is_first)
                 if gap is None:
                     break
                 thing, crossed = gap
@@ -95,7 +99,7 @@ class Negations:
                 for thing in things:
                     self._by.setdefault(thing, no)
 
-    def _gap(self, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
+    def _gap(self, no: Match, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
         """The next thing in a list, and whether "and" or a comma stands before it."""
         passage, unknown, joint = self._passage, 0, "none"
         while 0 <= at < len(passage.tokens):
@@ -112,7 +116,8 @@ class Negations:
             if token.text in COMMAS or link is not None:
                 if is_first and step > 0:
                     return None
-                joint = "link" if link is not None or joint == "link" else "comma"
+                is_link = link is not None or self._links(token) or joint == "link"
+                joint = "link" if is_link else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
                 continue
             filler = self._filler(at, step)
@@ -124,10 +129,25 @@ class Negations:
             if passage.starting(at, "negation", "end") is not None:
                 return None
             unknown += 1
-            if unknown > (_UNKNOWN if is_first else 1) or (joint == "comma" and not is_first):
+            if unknown > self._most_unknown(no, token, step, "first" if is_first else joint):
                 return None
             at += step
         return None
+
+    def _links(self, token: Token) -> bool:
+        """Whether a comma is one that stands within a list only."""
+        return self._passage.text.original[token.start] in _LINKING.get(self._passage.languages[0], "")
+
+    def _most_unknown(self, no: Match, token: Token, step: int, joint: str) -> int:
+        """How many words that nobody knows may stand here."""
+        if token.form is not Form.CHARACTER:
+            return _UNKNOWN if joint == "first" else 0 if joint == "comma" else 1
+        if joint == "first":
+            # Directly before a "no" is the verb that it belongs to: "the piano does not stand out". One of a single
+            # character (不, 无) belongs to what it touches.
+            return 0 if step < 0 or no.length == 1 else _UNKNOWN_CHARACTERS
+        # What describes a thing stands before it.
+        return _UNKNOWN_CHARACTERS if joint == ("link" if step > 0 else "none") else 0
 
     def _filler(self, at: int, step: int) -> int | None:
         """Behind a word that says nothing."""

@@ -27,7 +27,7 @@ COMMAS: Final = frozenset(",")
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
-    "han": ("\u4e00", "\u9fff"),
+    "han": ("\u3400", "\u9fff"),
     "cyrillic": ("\u0400", "\u04ff"),
 }
 
@@ -100,8 +100,7 @@ class Passage:
     def _that_count(self, found: Iterable[Match]) -> list[Match]:
         # The names of genres belong to no language.
         active = {*self.languages, ""}
-        own = [match for match in found if match.language in active]
-        own = _longest(own)
+        own = _longest(self._in_the_likeliest([match for match in found if match.language in active]))
         taken = {at for match in own if match.section not in _GRAMMAR for at in range(match.first, match.after)}
         borrowed = [
             match
@@ -116,6 +115,22 @@ class Passage:
         for match in sorted(both, key=lambda match: (match.first, -match.after)):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
         return list(seen.values())
+
+    def _in_the_likeliest(self, found: list[Match]) -> list[Match]:
+        """Of meanings of the same words in several languages those in the likeliest; its small words mean no more."""
+        rank = {language: number for number, language in enumerate(self.languages)}
+        best: dict[tuple[int, int], int] = {}
+        for match in found:
+            if match.language in rank and (match.section not in _GRAMMAR or match.section == "function"):
+                span = (match.first, match.after)
+                best[span] = min(best.get(span, len(rank)), rank[match.language])
+        return [
+            match
+            for match in found
+            if match.section in _GRAMMAR
+            or match.language not in rank
+            or rank[match.language] == best[match.first, match.after]
+        ]
 
     def _letters(self, match: Match) -> int:
         return sum(len(token.text) for token in self.tokens[match.first : match.after] if token.form is Form.WORD)
@@ -194,6 +209,8 @@ def _scripts(text: Text) -> frozenset[str]:
 
 
 def _script(letter: str) -> str:
+    if letter in "々〆":
+        return "han"
     return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")
 
 

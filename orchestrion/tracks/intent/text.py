@@ -9,6 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
+from orchestrion.tracks.intent.han import SIMPLIFIED
 from orchestrion.tracks.intent.intent import Words
 
 #: Letters that Unicode does not take apart, as people type them who have no such key.
@@ -89,6 +90,8 @@ def _folded(text: str) -> tuple[str, list[int]]:
 def _plain(character: str) -> str:
     if "\uac00" <= character <= "\ud7a3" or "\u3040" <= character <= "\u30ff" or character in FRACTIONS:
         return character.translate(_PLAIN)
+    if character in SIMPLIFIED:
+        return SIMPLIFIED[character]
     wide = unicodedata.normalize("NFKC", character.translate(_PLAIN)).casefold().translate(_PLAIN)
     return "".join(_without_accent(each) for each in wide)
 

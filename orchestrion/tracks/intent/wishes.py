@@ -54,9 +54,11 @@ class Wishes:
                     self._ensemble("only", who, (match.first, span[1]))
             elif match.name == "after":
                 who, span = self._players(match.first - 1, -1, several=True)
+                # "violoncelle seul" is a solo, "cordes seules" are not.
+                is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
                 if who:
-                    self._ensemble("only", who, (span[0], match.after))
-            else:
+                    self._ensemble("solo" if is_solo else "only", who, (span[0], match.after))
+            elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
                 self._named(match)
 
     def _named(self, match: Match) -> None:
