@@ -16,6 +16,8 @@ _RANGE_SIGNS: Final = frozenset("-~")
 ABOUT: Final = 0.1
 _AT_LEAST: Final = 1.5
 _AT_MOST: Final = 0.5
+#: How far "at least" and "at most" of one range may stand apart.
+_BOUNDS_APART: Final = 4
 #: Units of one letter stand directly behind their figure.
 _ONE_LETTER: Final = frozenset("mhk")
 
@@ -32,8 +34,9 @@ class Amount:
     after: int
     #: In figures, not in words.
     figures: bool = True
-    #: The number itself, where "about", "at least" or "at most" makes a range of it.
+    #: The number itself, where "about", "at least" or "at most" makes a range of it, and which of them.
     exact: float | None = None
+    bound: str | None = None
 
     @property
     def middle(self) -> float:
@@ -60,7 +63,7 @@ def amounts(passage: Passage) -> list[Amount]:
         number, used = _joined(passage, numbers, at)
         found.append(number)
         at += used
-    return [_qualified(passage, each) for each in _added(passage, found)]
+    return _bounded([_qualified(passage, each) for each in _added(passage, found)])
 
 
 def _numbers(passage: Passage) -> Iterator[Amount]:
@@ -283,6 +286,21 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
     return sums
 
 
+def _bounded(found: list[Amount]) -> list[Amount]:
+    """Two bounds as one range: "at least one, at most two minutes"."""
+    ranges: list[Amount] = []
+    for each in found:
+        last = ranges[-1] if ranges else None
+        if last is not None and each.unit == last.unit and {each.bound, last.bound} == {"at_least", "at_most"}:
+            least, most = (each, last) if each.bound == "at_least" else (last, each)
+            if least.said < most.said and each.first - last.after <= _BOUNDS_APART:
+                low, high = least.said, most.said
+                ranges[-1] = replace(last, low=low, high=high, after=each.after, exact=None, bound=None)
+                continue
+        ranges.append(each)
+    return ranges
+
+
 def _qualified(passage: Passage, amount: Amount) -> Amount:
     """With "about", "at least" and "at most"."""
     if amount.low != amount.high:
@@ -294,9 +312,17 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
         ("about", 1 - ABOUT, 1 + ABOUT),
     ):
         ahead = passage.ending(before, "amount", name)
-        if ahead is not None:
-            return replace(amount, low=amount.low * low, high=amount.high * high, first=ahead.first, exact=amount.low)
+        if ahead is not None and not any(
+            other.first < ahead.first
+            for bound in ("at_most", "at_least")
+            if (other := passage.ending(before, "amount", bound)) is not None
+        ):
+            return replace(
+                amount, low=amount.low * low, high=amount.high * high, first=ahead.first, exact=amount.low, bound=name
+            )
         behind = passage.starting(passage.skips(amount.after, signs="-"), "amount", f"{name}_after")
         if behind is not None:
-            return replace(amount, low=amount.low * low, high=amount.high * high, after=behind.after, exact=amount.low)
+            return replace(
+                amount, low=amount.low * low, high=amount.high * high, after=behind.after, exact=amount.low, bound=name
+            )
     return amount

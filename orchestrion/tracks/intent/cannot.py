@@ -95,7 +95,11 @@ class Cannot:
             self._findings.refuse("vocals", _WHY["vocals"], _span(match))
         for match in passage.of("cannot", "language"):
             sung_in = passage.ending(match.first, "cannot", "sung_in")
-            if sung_in is not None or lyrics or voices:
+            # "拉丁文" is a language wherever it stands; "Italian" is often no more than a flavour.
+            alone = passage.tokens[match.first].form is Form.CHARACTER and (
+                passage.is_end_of_clause(match.first - 1) and passage.is_end_of_clause(match.after)
+            )
+            if sung_in is not None or lyrics or voices or alone:
                 self._findings.refuse(
                     "language", _WHY["language"], (sung_in.first if sung_in else match.first, match.after)
                 )

@@ -50,7 +50,7 @@ def read_keys(findings: Findings) -> None:
     correction = [m for m in passage.of("change", "correction") if one.span[1] <= m.first < two.span[0]]
     changes = passage.of("change", "modulate")
     until = [m for m in passage.of("change", "until") if one.span[1] <= m.first and m.after <= two.span[0]]
-    if correction:
+    if correction and not any(one.span[1] <= match.first < two.span[0] for match in changes):
         findings.read("key", two.value, (one.span[0], two.span[1]))
     elif changes or until:
         findings.read("key", one.value, one.span)
@@ -116,10 +116,12 @@ def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found |
         return None
     name, end = mode.name, mode.after
     if name in ("minor", "major"):
-        more = passage.starting(passage.skips(end, signs="-"), "key", "harmonic minor", "melodic minor", "pentatonic")
-        kind = passage.starting(passage.skips(end, signs="-"), "key", "harmonic", "melodic")
+        behind = passage.skips(end, signs="-(")
+        more = passage.starting(behind, "key", "harmonic minor", "melodic minor", "pentatonic")
+        more = more or passage.ending(first, "key", "harmonic minor", "melodic minor")
+        kind = passage.starting(behind, "key", "harmonic", "melodic")
         if more is not None:
-            name, end = more.name, more.after
+            name, first, end = more.name, min(first, more.first), max(end, more.after)
         elif kind is not None and name == "minor":
             name, end = f"{kind.name} minor", kind.after
     if _is_small(passage, first, after) and not (_introduced(passage, first) or passage.is_end_of_clause(end)):
@@ -134,7 +136,7 @@ def _mode_before(passage: Passage, first: int, after: int, tonic: int) -> _Found
     for back in range(3):
         mode = passage.ending(before - back, "key", *MODES)
         if mode is not None and (link is not None or back == 0):
-            if link is None and passage.tokens[first].form is Form.WORD and len(passage.tokens[first].text) < 2:
+            if link is None and after - first == 1 and len(passage.tokens[first].text) < 2:
                 return None
             return _Found(tonic, mode.name, (mode.first, after), 0.8)
     return None
@@ -145,8 +147,13 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
     if passage.starting(after, "key", *MODES) is not None:
         return None
     word = passage.ending(passage.skips(first - 1, -1, ":=-") + 1, "key", "word")
-    if word is not None:
+    is_character = passage.tokens[after - 1].form is Form.CHARACTER
+    if word is not None and (not is_character or passage.is_end_of_clause(after)):
         return _Found(tonic, "major", (word.first, after), 0.8)
+    # "A调", "Cのキー".
+    behind = passage.starting(after, "key", "word")
+    if behind is not None and passage.tokens[after].form is Form.CHARACTER and not is_character:
+        return _Found(tonic, "major", (first, behind.after), 0.8)
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
     is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
@@ -181,6 +188,9 @@ def _mode_alone(findings: Findings) -> list[_Found]:
 
 def _is_small(passage: Passage, first: int, after: int) -> bool:
     token = passage.tokens[first]
+    if after < len(passage.tokens) and passage.tokens[after].form is Form.CHARACTER and not passage.tokens[after].apart:
+        # No word of a language with articles: a小调.
+        return False
     return after - first == 1 and token.text in _SMALL and not passage.text.original[token.start].isupper()
 
 

@@ -7,14 +7,14 @@ A file has the same sections and names as every other; what stands behind a name
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final
 
 from orchestrion.tracks.intent.genres import genres
-from orchestrion.tracks.intent.text import Form, Text, Token, phrase_tokens
+from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
 
 _FOLDER: Final = resources.files("orchestrion.tracks.intent") / "languages"
 #: By ISO 639-1: those that have a file.
@@ -49,6 +49,8 @@ class _Node:
     """A place in the tree of all phrases: what may come next, and what ends here."""
 
     words: dict[str, _Node] = field(default_factory=dict)
+    #: Syllables of Hangul that may stand behind a space.
+    apart: dict[str, _Node] = field(default_factory=dict)
     beginnings: dict[str, _Node] = field(default_factory=dict)
     endings: dict[str, _Node] = field(default_factory=dict)
     meanings: list[tuple[str, str, str]] = field(default_factory=list)
@@ -59,23 +61,27 @@ class _Node:
             return self.beginnings.setdefault(token[:-1], _Node())
         if token.startswith("*") and len(token) > 1:
             return self.endings.setdefault(token[1:], _Node())
+        if token.startswith(" "):
+            return self.apart.setdefault(token[1:], _Node())
         return self.words.setdefault(token, _Node())
 
-    def after(self, token: Token) -> Iterator[_Node]:
-        """The nodes after a token of a text."""
-        text = token.text
-        if text in self.words:
-            yield self.words[text]
+    def after(self, token: Token, begun: bool) -> list[_Node]:
+        """The nodes after a token of a text; `begun`: it is not the first of the phrase."""
+        text, found = token.text, []
+        plain = self.words.get(text)
+        if plain is not None and not (begun and token.apart and is_hangul(text)):
+            found.append(plain)
         if token.form is not Form.WORD:
-            return
+            if self.apart and (apart := self.apart.get(text)) is not None:
+                found.append(apart)
+            return found
         if self.beginnings:
-            for length in range(_LEAST_KNOWN, len(text) + 1):
-                if (found := self.beginnings.get(text[:length])) is not None:
-                    yield found
+            known = (text[:length] for length in range(_LEAST_KNOWN, len(text) + 1))
+            found += [self.beginnings[each] for each in known if each in self.beginnings]
         if self.endings:
-            for begin in range(1, len(text) - _LEAST_KNOWN + 1):
-                if (found := self.endings.get(text[begin:])) is not None:
-                    yield found
+            known = (text[begin:] for begin in range(1, len(text) - _LEAST_KNOWN + 1))
+            found += [self.endings[each] for each in known if each in self.endings]
+        return found
 
 
 class Lexicon:
@@ -97,24 +103,21 @@ class Lexicon:
 
     def matches(self, text: Text) -> list[Match]:
         """Every phrase that stands in the text, in the order of their beginnings."""
+        tokens = text.tokens
         found: dict[Match, None] = {}
-        for first in range(len(text.tokens)):
-            for meaning, after in self._from(text.tokens, first, self._root):
-                found[Match(*meaning, first, after)] = None
+        for first in range(len(tokens)):
+            reached = [(self._root, first)]
+            while reached:
+                node, at = reached.pop()
+                for meaning in node.meanings:
+                    found[Match(*meaning, first, at)] = None
+                if at == len(tokens):
+                    continue
+                begun = at > first
+                reached += [(following, at + 1) for following in node.after(tokens[at], begun)]
+                if begun and tokens[at].text in _INSIDE and at + 1 < len(tokens) and (node.words or node.beginnings):
+                    reached += [(following, at + 2) for following in node.after(tokens[at + 1], False)]
         return list(found)
-
-    def _from(
-        self, tokens: Sequence[Token], at: int, node: _Node, begun: bool = False
-    ) -> Iterator[tuple[tuple[str, str, str], int]]:
-        for meaning in node.meanings:
-            yield meaning, at
-        if at == len(tokens):
-            return
-        for following in node.after(tokens[at]):
-            yield from self._from(tokens, at + 1, following, True)
-        if begun and tokens[at].text in _INSIDE and at + 1 < len(tokens) and (node.words or node.beginnings):
-            for following in node.after(tokens[at + 1]):
-                yield from self._from(tokens, at + 2, following, True)
 
 
 def read_language(language: str) -> dict[str, dict[str, Any]]:

@@ -187,6 +187,10 @@ class Measures:
 
     def _tempo(self) -> None:
         told = [_Tempo(each, each.span, 0.95) for each in self._left("bpm")] + self._beside_the_word()
+        known = {at for one in told for at in range(*one.span)}
+        # So many beats are beats a minute: 72拍.
+        beats = [each for each in self._left("beat") if _BARE_TEMPO[0] <= each.middle <= _BARE_TEMPO[1]]
+        told += [_Tempo(each, each.span, 0.85) for each in beats if known.isdisjoint(range(*each.span))]
         told = sorted(told or self._bare(), key=lambda one: one.span)
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
@@ -212,7 +216,7 @@ class Measures:
         for first, after in spans:
             at = self._passage.skips(after)
             about = self._passage.starting(at, "amount", "about")
-            beside = [each for each in self._left(None) if each.first in (at, about.after if about else at)]
+            beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
             each = beside[0] if beside else None
             if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
                 found.append(_Tempo(each, (first, each.after), 0.95))
@@ -224,9 +228,11 @@ class Measures:
         for each in self._left(None):
             if not each.figures or not low <= each.middle <= high:
                 continue
+            if self._passage.ending(each.first, "key", "word") is not None:
+                continue
             at = self._passage.ending(each.first, "tempo", "at")
-            if (at is not None or self._stands_alone(each.first - 1)) and (
-                self._stands_alone(each.after)
+            if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
+                self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
                 or self._passage.starting(each.after, "list") is not None
                 or self._passage.starting(each.after, "tempo") is not None
@@ -234,14 +240,14 @@ class Measures:
                 return [_Tempo(each, each.span, 0.6)]
         return []
 
-    def _stands_alone(self, at: int) -> bool:
+    def _stands_alone(self, at: int, border: int) -> bool:
         """Whether a figure may end or begin beside a token: no figure of 80年代, 100人."""
         passage = self._passage
         if passage.is_end_of_clause(at):
             return True
         if passage.tokens[at].form is not Form.CHARACTER:
             return False
-        return passage.tokens[at].apart or any(
+        return passage.tokens[border].apart or any(
             passage.starting(at, section) or passage.ending(at + 1, section) for section in _PARTICLES
         )
 
@@ -309,6 +315,12 @@ class Measures:
 
     def _duration(self) -> None:
         lengths = [each for each in self._left("second") if each.middle >= 1]
+        for number, each in enumerate(lengths[1:], 1):
+            if any(lengths[0].after <= m.first < each.first for m in self._passage.of("change", "correction")):
+                # "Ten minutes, no, six": the last word is the one that counts.
+                self._findings.used.update(at for wrong in lengths[:number] for at in range(*wrong.span))
+                lengths = lengths[number:]
+                break
         for each in lengths[:1]:
             value = _number(each.middle)
             self._findings.read("duration_s", value, each.span, 0.95)

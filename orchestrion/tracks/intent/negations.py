@@ -88,7 +88,8 @@ class Negations:
                 thing, crossed = gap
                 reached.append((thing, crossed))
                 at, is_first = min(m.first for m in thing) - 1, False
-        self._take(no, reached)
+        # What stands before a comma before it is another thing: "koto and flute, drums: none".
+        self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
 
     def _take(self, no: Match, reached: list[tuple[list[Match], str]]) -> None:
         """All of a list; of one whose parts are joined by commas alone, the first."""

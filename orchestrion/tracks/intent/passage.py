@@ -19,7 +19,11 @@ _GRAMMAR: Final = frozenset(
 _BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
 #: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
-_BESIDE: Final = {"use": frozenset({"style"}), "mood": frozenset({"use"}), "key": frozenset({"style", "genre"})}
+_BESIDE: Final = {
+    "use": frozenset({"style", "genre"}),
+    "mood": frozenset({"use", "energy", "dynamics", "tempo"}),
+    "key": frozenset({"style", "genre"}),
+}
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
@@ -162,7 +166,8 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
 
     English is always among them: the words of music are. Where it has every word, no other language is looked at.
     """
-    possible = [language for language in LANGUAGES if language in _scripts(text)]
+    scripts = _scripts(text)
+    possible = [language for language in LANGUAGES if language in scripts]
     found = [*genre_names().matches(text), *lexicon("en").matches(text)]
     english = {at for match in found for at in range(match.first, match.after)}
     words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}

@@ -16,7 +16,7 @@ from orchestrion.tracks.intent.intent import Words
 _PLAIN: Final = str.maketrans({
     "ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "ı": "i", "ё": "е", "‐": "-", "‑": "-", "‒": "-",
     "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"', "♯": "#",
-    "♭": "b", "～": "~", "〜": "~", "、": ",", "。": ".", "・": ",", "：": ":",
+    "♭": "b", "～": "~", "〜": "~", "、": ", ", "，": ", ", "。": ". ", "・": ",", "：": ":",
 })  # fmt: skip
 #: Fractions in one character.
 FRACTIONS: Final = {"½": 0.5, "¼": 0.25, "¾": 0.75, "⅓": 1 / 3, "⅔": 2 / 3}
@@ -25,6 +25,10 @@ _CHARACTERS: Final = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900
 _TOKEN: Final = re.compile(
     rf"(?P<character>[{_CHARACTERS}])|(?P<word>[^\W\d_{_CHARACTERS}\u0300-\u036f]+)|(?P<number>\d+(?:[.,]\d+)*)|(?P<symbol>\S)"
 )
+
+
+#: The same of a phrase of the vocabulary.
+_PHRASE: Final = re.compile(rf"[{_CHARACTERS}]|\*?[^\W\d_{_CHARACTERS}]+\*?|\d+(?:[.,]\d+)*|[^\s'*-]")
 
 
 class Form(Enum):
@@ -102,6 +106,17 @@ def _without_accent(letter: str) -> str:
 
 
 def phrase_tokens(phrase: str) -> tuple[str, ...]:
-    """The tokens of a phrase of the vocabulary; "*" at an end of a word stands for any letters."""
+    """The tokens of a phrase of the vocabulary; "*" at an end of a word stands for any letters.
+
+    A syllable of Hangul behind a space has a space before it: people leave spaces out, but put none into a word.
+    """
     folded, _ = _folded(phrase)
-    return tuple(re.findall(rf"[{_CHARACTERS}]|\*?[^\W\d_{_CHARACTERS}]+\*?|\d+(?:[.,]\d+)*|[^\s'*-]", folded))
+    return tuple(
+        f" {match[0]}" if is_hangul(match[0]) and folded[: match.start()].endswith(" ") else match[0]
+        for match in _PHRASE.finditer(folded)
+    )
+
+
+def is_hangul(token: str) -> bool:
+    """Whether it is a syllable of Korean."""
+    return "\uac00" <= token[0] <= "\ud7a3"
