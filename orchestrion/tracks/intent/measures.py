@@ -20,6 +20,8 @@ TEMPO_WORDS: Final = {
 }  # fmt: skip
 _NOT: Final = {"fast": 96.0, "very fast": 110.0, "slow": 104.0, "very slow": 90.0}
 _NEITHER: Final = 104.0
+#: Fast but not too fast, slow but not too slow.
+_TEMPERED: Final = {True: 118.0, False: 80.0}
 _ITALIAN: Final = ("largo", "lento", "adagio", "andante", "moderato", "allegretto", "allegro", "vivace", "presto")
 #: A figure without a unit between commas is a tempo if it can be one.
 _BARE_TEMPO: Final = (40.0, 240.0)
@@ -125,6 +127,10 @@ class Measures:
                 if not self._negations.negates(match):
                     value = int(match.name) if name == "channels" else match.name
                     self._findings.read(name, value, _span(match))
+        wanted = [match for match in self._passage.of("channels") if not self._negations.negates(match)]
+        for other in wanted[1:]:
+            if other.name != wanted[0].name:
+                self._findings.conflict("channels", _span(wanted[0]), _span(other))
         for match in self._passage.of("form", "loop"):
             if not self._negations.negates(match):
                 self._findings.read("loop", True, _span(match))
@@ -183,7 +189,7 @@ class Measures:
     def _bars(self) -> None:
         for each in self._left("bar"):
             if each.low >= 1 and not any(reading.field == "bars" for reading in self._findings.readings):
-                self._findings.read("bars", round(each.low), each.span)
+                self._findings.read("bars", round(each.low if each.exact is None else each.exact), each.span)
 
     def _tempo(self) -> None:
         told = [_Tempo(each, each.span, 0.95) for each in self._left("bpm")] + self._beside_the_word()
@@ -228,7 +234,7 @@ class Measures:
         for each in self._left(None):
             if not each.figures or not low <= each.middle <= high:
                 continue
-            if self._passage.ending(each.first, "key", "word") is not None:
+            if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
             at = self._passage.ending(each.first, "tempo", "at")
             if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
@@ -239,6 +245,13 @@ class Measures:
             ):
                 return [_Tempo(each, each.span, 0.6)]
         return []
+
+    def _is_aside(self, each: Amount) -> bool:
+        """Whether a figure is all that stands in brackets: "for grandpa (80)"."""
+        tokens = self._passage.tokens
+        return each.first > 0 and tokens[each.first - 1].text == "(" and tokens[each.after : each.after + 1] != () and (
+            tokens[each.after].text == ")"
+        )
 
     def _stands_alone(self, at: int, border: int) -> bool:
         """Whether a figure may end or begin beside a token: no figure of 80年代, 100人."""
@@ -301,7 +314,11 @@ class Measures:
             if True in paces and False in paces:
                 self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
             best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
-            self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
+            pace = _is_fast(best)
+            if pace is not None and any(_is_fast(word) is pace for word in unwanted):
+                self._findings.read("tempo_bpm", _TEMPERED[pace], self._whole(best), 0.7)
+            else:
+                self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
         elif unwanted and unwanted[0].name in _NOT:
             self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
 
