@@ -130,10 +130,13 @@ def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found |
         more = passage.starting(behind, "key", "harmonic minor", "melodic minor", "pentatonic")
         more = more or passage.ending(first, "key", "harmonic minor", "melodic minor")
         kind = passage.starting(behind, "key", "harmonic", "melodic")
+        ahead = passage.ending(first, "key", "harmonic", "melodic")
         if more is not None:
             name, first, end = more.name, min(first, more.first), max(end, more.after)
         elif kind is not None and name == "minor":
             name, end = f"{kind.name} minor", kind.after
+        elif ahead is not None and name == "minor":
+            name, first = f"{ahead.name} minor", ahead.first
     if _is_small(passage, first, after) and not (_introduced(passage, first) or passage.is_end_of_clause(end)):
         return None
     return _Found(tonic, name, (first, end), 0.95)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from orchestrion.tracks.intent.amounts import Amount
@@ -142,7 +142,11 @@ class Measures:
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
             if _is_near(fade, each)
-            and (each.unit == "second" or (each.figures and self._passage.distance(_span(fade), each.span) <= 2))
+            and (
+                each.unit == "second"
+                or (each.figures or each.first == fade.after)
+                and self._passage.distance(_span(fade), each.span) <= 2
+            )
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
@@ -249,8 +253,11 @@ class Measures:
     def _is_aside(self, each: Amount) -> bool:
         """Whether a figure is all that stands in brackets: "for grandpa (80)"."""
         tokens = self._passage.tokens
-        return each.first > 0 and tokens[each.first - 1].text == "(" and tokens[each.after : each.after + 1] != () and (
-            tokens[each.after].text == ")"
+        return (
+            each.first > 0
+            and tokens[each.first - 1].text == "("
+            and tokens[each.after : each.after + 1] != ()
+            and (tokens[each.after].text == ")")
         )
 
     def _stands_alone(self, at: int, border: int) -> bool:
@@ -338,6 +345,9 @@ class Measures:
                 self._findings.used.update(at for wrong in lengths[:number] for at in range(*wrong.span))
                 lengths = lengths[number:]
                 break
+        if len(lengths) == 1 and (later := self._corrected(lengths[0])) is not None:
+            self._findings.used.update(range(*lengths[0].span))
+            lengths = [later]
         for each in lengths[:1]:
             value = _number(each.middle)
             self._findings.read("duration_s", value, each.span, 0.95)
@@ -345,6 +355,17 @@ class Measures:
             if (each.low, each.high) != (lengths[0].low, lengths[0].high):
                 self._findings.conflict("duration_s", lengths[0].span, each.span)
             self._findings.used.update(range(*each.span))
+
+    def _corrected(self, length: Amount) -> Amount | None:
+        """The number right behind a correction, in the same unit: "three minutes, no, four"."""
+        for each in self._left(None):
+            correction = self._passage.ending(
+                self._passage.skips(each.first - 1, -1, signs=",-") + 1, "change", "correction"
+            )
+            if correction is not None and length.after <= correction.first:
+                unit_s = 60.0 if length.low % 60 == 0 else 1.0
+                return replace(each, low=each.low * unit_s, high=each.high * unit_s, unit="second")
+        return None
 
 
 def _span(match: Match) -> Span:
