@@ -144,8 +144,7 @@ class Measures:
             if _is_near(fade, each)
             and (
                 each.unit == "second"
-                or (each.figures or each.first == fade.after)
-                and self._passage.distance(_span(fade), each.span) <= 2
+                or ((each.figures or each.first == fade.after) and self._passage.distance(_span(fade), each.span) <= 2)
             )
         ]
         given: set[int] = set()

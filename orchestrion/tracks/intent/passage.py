@@ -16,13 +16,15 @@ _GRAMMAR: Final = frozenset(
     {"function", "filler", "number", "tonic", "list", "degree", "amount", "unit", "key", "fraction"}
 )
 #: What a word of a language that the prompt is not in may still mean.
-_BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
+_BORROWED: Final = frozenset({"style", "genre", "maybe_genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
 #: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
 _BESIDE: Final = {
     "use": frozenset({"style", "genre"}),
-    "mood": frozenset({"use", "energy", "dynamics", "tempo"}),
+    "mood": frozenset({"use", "genre", "energy", "dynamics", "tempo"}),
     "key": frozenset({"style", "genre"}),
+    "style": frozenset({"genre"}),
+    "instrument": frozenset({"genre"}),
 }
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")

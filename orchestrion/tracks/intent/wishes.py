@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orchestrion.tracks.intent.findings import Findings, Span
-from orchestrion.tracks.intent.genres import genres
+from orchestrion.tracks.intent.genres import Genre, genres
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.negations import Negations
 from orchestrion.tracks.intent.passage import COMMAS, STOPS
 
 #: How many words that nobody knows may stand between "solo" and who plays it.
 _REACH: Final = 3
+#: A genre that is no further from a style than that is played as it.
+_NEARLY: Final = 0.3
+#: Beside which a word that is also an everyday one is the name of a genre.
+_ABOUT_MUSIC: Final = ("style", "genre", "instrument", "mood", "tempo", "metre", "ensemble", "only")
 
 
 class Wishes:
@@ -122,20 +126,30 @@ class Wishes:
         )
 
     def _kinds(self) -> None:
-        """Styles and genres; a name that is both is the style."""
-        styles = self._wanted("style")
+        """Styles and genres. A genre that is nearly a style is read as both: the genre has changes of its own."""
+        found = self._genres()
+        styles = [match for match in self._wanted("style") if not _is_part_of_another(match, found)]
         for match in styles:
             self._findings.read("style", match.name, _span(match), 0.9 if match.length > 1 else 0.85)
-        taken = {at for match in styles for at in range(*_span(match))}
-        for match in self._wanted("genre"):
-            if taken.isdisjoint(range(*_span(match))) or any(
-                style.first >= match.first and style.after <= match.after and style.length < match.length
-                for style in styles
-            ):
-                known = genres().get(match.name)
-                if known is not None:
-                    value: dict[str, Any] = {"genre": match.name, "nearest": list(known.nearest)}
-                    self._findings.read("style", value, _span(match), 0.9 - known.distance / 2)
+        read = {_span(match) for match in styles}
+        for match, genre in found:
+            is_style = genre.distance == 0 and genre.nearest == (match.name,)
+            if not is_style:
+                value: dict[str, Any] = {"genre": match.name, "nearest": list(genre.nearest)}
+                self._findings.read("style", value, _span(match), 0.9 - genre.distance / 2)
+            if genre.distance <= _NEARLY and _span(match) not in read:
+                self._findings.read("style", genre.nearest[0], _span(match), 0.85 - genre.distance / 2)
+
+    def _genres(self) -> list[tuple[Match, Genre]]:
+        """The genres that are named; of names that everyday words have, those beside other words about music."""
+        surely = self._wanted("genre")
+        about = [match for section in _ABOUT_MUSIC for match in self._passage.of(section)]
+        perhaps = [
+            match
+            for match in self._wanted("maybe_genre")
+            if any(other.after <= match.first or match.after <= other.first for other in about)
+        ]
+        return [(match, genres()[match.name]) for match in [*surely, *perhaps]]
 
     def _opposites(self, section: str, opposites: tuple[str, str]) -> None:
         found = self._passage.of(section)
@@ -158,3 +172,14 @@ class Wishes:
 
 def _span(match: Match) -> Span:
     return match.first, match.after
+
+
+def _is_part_of_another(style: Match, found: list[tuple[Match, Genre]]) -> bool:
+    """Whether a style only is a part of the name of a genre that is something else: the punk of ska punk."""
+    return any(
+        match.first <= style.first
+        and style.after <= match.after
+        and style.length < match.length
+        and style.name not in genre.nearest
+        for match, genre in found
+    )
