@@ -227,7 +227,14 @@ def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:
 
 
 def _with_unit(passage: Passage, number: Amount) -> Amount:
-    if number.unit is not None or number.after >= len(passage.tokens):
+    if number.unit is not None:
+        return number
+    within = None if number.figures else passage.starting(number.first, "unit", *_SECONDS)
+    if within is not None and within.after == number.after:
+        # One word: "полминуты", "zweiminütig".
+        low = number.low * _SECONDS[within.name]
+        return replace(number, low=low, high=low, unit="second")
+    if number.after >= len(passage.tokens):
         return number
     at = passage.skips(number.after, signs="-" if number.figures else "-'")
     if at >= len(passage.tokens):

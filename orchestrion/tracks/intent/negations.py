@@ -24,6 +24,7 @@ _TURNED: Final = (
     "use",
     "only",
     "ensemble",
+    "section",
 )
 #: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
 _UNKNOWN: Final = 3
@@ -82,7 +83,8 @@ class Negations:
             thing, crossed = gap
             reached.append((thing, crossed))
             at, is_first = max(m.after for m in thing), False
-        self._take(no, reached)
+        # "No drums, bass or whatever": what nobody knows ends the list as well.
+        self._take(no, reached, self._passage.starting(at, "list", "or") is not None)
 
     def _backward(self, no: Match, at: int) -> None:
         reached: list[tuple[list[Match], str]] = []
@@ -97,12 +99,12 @@ class Negations:
         # What stands before a comma before it is another thing: "koto and flute, drums: none".
         self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
 
-    def _take(self, no: Match, reached: list[tuple[list[Match], str]]) -> None:
+    def _take(self, no: Match, reached: list[tuple[list[Match], str]], goes_on: bool = False) -> None:
         """All of a list; of one whose parts are joined by commas alone, the first."""
         joins = [joint for _, joint in reached[1:]]
         last_link = max((n for n, joint in enumerate(joins, 1) if joint == "link"), default=0)
         for number, (things, _) in enumerate(reached):
-            if number == 0 or number <= last_link:
+            if number == 0 or number <= last_link or goes_on:
                 for thing in things:
                     self._by.setdefault(thing, no)
 
@@ -115,6 +117,11 @@ class Negations:
                 longest = max(things, key=lambda m: m.length)
                 if not is_first and joint == "none":
                     return None
+                if step > 0 and longest.section in ("dynamics", "energy"):
+                    # "No loud drums" is about drums.
+                    played = [m for m in self._things if m.first == longest.after and m.section == "instrument"]
+                    if played:
+                        return [m for m in played if m.after == max(m.after for m in played)], joint
                 return [m for m in things if m.length == longest.length], joint
             token = passage.tokens[at]
             if token.text in STOPS or token.form is Form.NUMBER:

@@ -121,8 +121,9 @@ class Passage:
             and taken.isdisjoint(range(match.first, match.after))
         ]
         both = own + _longest(borrowed)
+        rank = {language: number for number, language in enumerate(self.languages)}
         seen: dict[tuple[str, str, int, int], Match] = {}
-        for match in sorted(both, key=lambda match: (match.first, -match.after)):
+        for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
         return list(seen.values())
 

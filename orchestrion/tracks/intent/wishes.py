@@ -169,9 +169,13 @@ class Wishes:
         found = self._passage.of(section)
         turned = {opposites[0]: opposites[1], opposites[1]: opposites[0]}
         values: dict[str, Span] = {}
+        # "Loud? No. Quiet": what is not wanted only counts where nothing says what is.
+        is_told = any(not self._negations.negates(match) for match in found)
         for match in found:
             name, span = match.name, _span(match)
             if self._negations.negates(match):
+                if is_told:
+                    continue
                 name, span = turned.get(name, ""), self._negations.whole(match)
             if name:
                 self._findings.read(section, name, span, 0.8)
