@@ -16,7 +16,8 @@ from typing import Any, Final
 from orchestrion.tracks.intent.genres import genres
 from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
 
-_FOLDER: Final = resources.files("orchestrion.tracks.intent") / "languages"
+_HERE: Final = resources.files("orchestrion.tracks.intent")
+_FOLDER: Final = _HERE / "languages"
 #: By ISO 639-1: those that have a file.
 LANGUAGES: Final = tuple(
     sorted(file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
@@ -139,11 +140,21 @@ def small_words(language: str) -> Lexicon:
 
 
 @lru_cache(maxsize=1)
-def genre_names() -> Lexicon:
-    """The names of genres that all languages have in common."""
+def common_names() -> Lexicon:
+    """The names of genres and of instruments that all languages have in common."""
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps}})
+    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}})
+
+
+@lru_cache(maxsize=1)
+def instruments() -> Mapping[str, Sequence[str]]:
+    """Of each instrument the names that mean nothing else."""
+    tables = tomllib.loads(_HERE.joinpath("instruments.toml").read_text("utf-8"))
+    return {
+        name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
+        for name, table in tables.items()
+    }
 
 
 def _text_of(language: str) -> str:

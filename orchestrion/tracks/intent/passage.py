@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, genre_names, lexicon, small_words
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, common_names, lexicon, small_words
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -146,8 +146,8 @@ class Passage:
             if match.section in _GRAMMAR:
                 return True
             if match.language not in rank:
-                # The common name of a genre, where the language has none of its own.
-                return (match.first, match.after) not in kinds
+                # The common name of a genre or an instrument, where the language has none of its own.
+                return (match.first, match.after) not in (best if match.section == "instrument" else kinds)
             number = rank[match.language]
             if number and match.section == "nothing" and match.language != "en":
                 return False
@@ -193,7 +193,7 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
     """
     scripts = _scripts(text)
     possible = [language for language in LANGUAGES if language in scripts]
-    found = [*genre_names().matches(text), *lexicon("en").matches(text)]
+    found = [*common_names().matches(text), *lexicon("en").matches(text)]
     english = {at for match in found for at in range(match.first, match.after)}
     words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}
     if "en" in possible and words <= english:
