@@ -16,11 +16,13 @@ from typing import Any, Final
 from orchestrion.tracks.intent.genres import genres
 from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
 
-_HERE: Final = resources.files("orchestrion.tracks.intent")
-_FOLDER: Final = _HERE / "languages"
 #: By ISO 639-1: those that have a file.
 LANGUAGES: Final = tuple(
-    sorted(file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
+    sorted(
+        file.name.removesuffix(".toml")
+        for file in resources.files("orchestrion.tracks.intent").joinpath("languages").iterdir()
+        if file.name.endswith(".toml")
+    )
 )
 #: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
 _INSIDE: Final = frozenset("-'(")
@@ -140,22 +142,28 @@ def small_words(language: str) -> Lexicon:
 
 
 @lru_cache(maxsize=1)
-def common_names() -> Lexicon:
-    """The names of genres and of instruments that all languages have in common."""
+def common_words() -> Lexicon:
+    """What all languages have in common: names of genres and instruments, and English phrases that only sound like them."""
+    traps = tomllib.loads(_read("traps_en.toml"))["traps"]
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}})
+    return Lexicon(
+        {"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": {"nothing": traps}}
+    )
 
 
 @lru_cache(maxsize=1)
 def instruments() -> Mapping[str, Sequence[str]]:
-    """Of each instrument the names that mean nothing else."""
-    tables = tomllib.loads(_HERE.joinpath("instruments.toml").read_text("utf-8"))
+    """Of each instrument the names that mean nothing else in any language."""
     return {
         name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
-        for name, table in tables.items()
+        for name, table in tomllib.loads(_read("instruments.toml")).items()
     }
 
 
 def _text_of(language: str) -> str:
-    return (_FOLDER / f"{language}.toml").read_text("utf-8")
+    return _read(f"languages/{language}.toml")
+
+
+def _read(file: str) -> str:
+    return resources.files("orchestrion.tracks.intent").joinpath(file).read_text("utf-8")
