@@ -212,7 +212,7 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
     for match in found:
         weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
         if match.section in _TELLING and match.name != "in" and len(text.tokens[match.first].text) >= _LEAST_TELLING:
-            weight = 0.75
+            weight = 1.0
         key = (match.language, match.first, match.section)
         if weight and match.language in scores and key not in seen:
             seen.add(key)
