@@ -286,7 +286,10 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
             near = not gap or (link is not None and link.after == each.first)
             glued = not passage.tokens[each.first].apart
             bare = each.unit is None and not gap and each.figures and (glued or passage.is_end_of_clause(each.after))
-            if near and (each.unit == "second" or bare) and last.low == last.high:
+            # "Une minute trente de reggae", "un minuto e trenta".
+            ends = not gap or passage.is_end_of_clause(each.after)
+            worded = each.unit is None and not each.figures and each.low >= 10 and ends
+            if near and (each.unit == "second" or bare or worded) and last.low == last.high:
                 sums[-1] = replace(last, low=last.low + each.low, high=last.high + each.high, after=each.after)
                 continue
         sums.append(each)

@@ -215,7 +215,8 @@ def _is_small(passage: Passage, first: int, after: int) -> bool:
 
 def _introduced(passage: Passage, first: int) -> bool:
     at = passage.skips(first - 1, -1, ":=-") + 1
-    return passage.ending(at, "key", "word", "in") is not None
+    change = passage.ending(at, "change", "from", "until", "modulate")
+    return change is not None or passage.ending(at, "key", "word", "in") is not None
 
 
 def _tokens_of(passage: Passage, start: int, end: int) -> Span | None:

@@ -85,6 +85,8 @@ class Measures:
             above, line, below = tokens[at : at + 3]
             if line.text != "/" or not (above.text.isdecimal() and below.text in ("2", "4", "8", "16")):
                 continue
+            if self._passage.starting(at, "nothing") is not None:
+                continue
             if (
                 line.apart
                 or below.apart
@@ -161,10 +163,20 @@ class Measures:
 
     def _sections(self) -> None:
         parts = [match for match in self._passage.of("section") if match.name != "then"]
+        amounts = self._left("second", "bar")
+        # "Intro de 8 compases, estrofa de 16" or "8 bars intro, 16 bars verse": all as the first.
+        is_behind = bool(parts and amounts) and amounts[0].first > parts[0].first
         pairs = sorted(
-            (self._passage.distance(_span(part), each.span), each.first > part.first, number, each.first, part, each)
+            (
+                self._passage.distance(_span(part), each.span),
+                (each.first > part.first) != is_behind,
+                number,
+                each.first,
+                part,
+                each,
+            )
             for number, part in enumerate(parts)
-            for each in self._left("second", "bar")
+            for each in amounts
             if _is_near(part, each)
         ) if len(parts) > 1 else []  # fmt: skip
         lengths: dict[int, tuple[Match, Amount]] = {}
@@ -212,7 +224,10 @@ class Measures:
             if one.amount.middle != told[0].amount.middle and not changes:
                 self._findings.conflict("tempo_bpm", told[0].span, one.span)
             self._findings.used.update(range(*one.span))
-        is_told = any(reading.field in ("tempo_bpm", "tempo_end_bpm") for reading in self._findings.readings)
+        is_told = any(
+            reading.field == "tempo_bpm" or (reading.field == "tempo_end_bpm" and reading.sure > 0.5)
+            for reading in self._findings.readings
+        )
         self._in_words(is_told)
 
     def _beside_the_word(self) -> list[_Tempo]:
@@ -235,11 +250,11 @@ class Measures:
         """A figure without a unit that stands alone between commas."""
         low, high = _BARE_TEMPO
         for each in self._left(None):
-            if not each.figures or not low <= each.middle <= high:
+            at = self._passage.ending(each.first, "tempo", "at")
+            if not (each.figures or at is not None) or not low <= each.middle <= high:
                 continue
             if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
-            at = self._passage.ending(each.first, "tempo", "at")
             if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
                 self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
@@ -281,6 +296,10 @@ class Measures:
         ]
         every = sorted([*told, *bare], key=lambda one: one.span)
         self._findings.used.update(range(change.first, change.after))
+        if not every:
+            # Said without a figure: it ends fast, or slow.
+            end = TEMPO_WORDS["fast" if change.name == "faster" else "slow"]
+            self._findings.read("tempo_end_bpm", end, _span(change), 0.5)
         if len(every) == 1 and every[0].amount.exact is None and every[0].amount.low != every[0].amount.high:
             bounds = (every[0].amount.low, every[0].amount.high)
             begins, ends = bounds if change.name == "faster" else bounds[::-1]
@@ -289,6 +308,11 @@ class Measures:
             return []
         if len(every) >= 2:
             one, two = every[:2]
+            if self._passage.ending(one.span[0], "change", "until") and self._passage.ending(
+                two.span[0], "change", "from"
+            ):
+                # "Slowing down to 60, from 100".
+                one, two = two, one
             span = (
                 (min(change.first, two.span[0]), max(change.after, two.span[1]))
                 if change.first > one.span[0]

@@ -44,11 +44,14 @@ class Negations:
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
-            self._forward(no)
+            if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
+                self._backward(no, no.first - 2)  # "Brass? No, metal."
+            else:
+                self._forward(no)
         forward = {(no.first, no.after) for no in self._by.values()}
         for no in passage.of("negation", "after"):
-            if (no.first, no.after) not in forward:
-                self._backward(no)
+            if (no.first, no.after) not in forward and passage.starting(no.after, "negation") is None:
+                self._backward(no, no.first - 1)
 
     def negates(self, match: Match) -> bool:
         """Whether a phrase is unwanted."""
@@ -61,9 +64,12 @@ class Negations:
 
     def read(self, findings: Findings) -> None:
         """What is excluded."""
-        for match in self._by:
+        for match, no in self._by.items():
             if match.section in EXCLUDABLE:
+                used = findings.used | {*range(match.first, match.after), *range(no.first, no.after)}
                 findings.read("exclude", match.name, self.whole(match))
+                # What stands between them may say something else.
+                findings.used = used
         for match in self._passage.of("excluded"):
             if match not in self._by:
                 findings.read("exclude", match.name, (match.first, match.after))
@@ -80,16 +86,16 @@ class Negations:
         # "No drums, bass or whatever": what nobody knows ends the list as well.
         self._take(no, reached, self._passage.starting(at, "list", "or") is not None)
 
-    def _backward(self, no: Match) -> None:
-        at, reached, is_first = no.first - 1, [], True
-        if no.name == "after" and self._passage.starting(no.after, "negation") is None:
-            while True:
-                gap = self._gap(no, at, -1, is_first)
-                if gap is None:
-                    break
-                thing, crossed = gap
-                reached.append((thing, crossed))
-                at, is_first = min(m.first for m in thing) - 1, False
+    def _backward(self, no: Match, at: int) -> None:
+        reached: list[tuple[list[Match], str]] = []
+        is_first = True
+        while True:
+            gap = self._gap(no, at, -1, is_first)
+            if gap is None:
+                break
+            thing, crossed = gap
+            reached.append((thing, crossed))
+            at, is_first = min(m.first for m in thing) - 1, False
         # What stands before a comma before it is another thing: "koto and flute, drums: none".
         self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
 
@@ -122,7 +128,8 @@ class Negations:
                 return None
             link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
             if token.text in COMMAS or link is not None:
-                if is_first and step > 0:
+                # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
+                if is_first and (step > 0 or unknown):
                     return None
                 is_link = link is not None or self._links(token) or joint == "link"
                 joint = "link" if is_link else "comma"

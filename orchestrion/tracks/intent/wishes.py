@@ -10,6 +10,8 @@ from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.negations import Negations
 from orchestrion.tracks.intent.passage import COMMAS, STOPS
 
+#: Not played by an instrument of their own.
+_SUNG: Final = ("vocals", "rap", "melody")
 #: How many words that nobody knows may stand between "solo" and who plays it.
 _REACH: Final = 3
 #: A genre that is no further from a style than that is played as it.
@@ -33,9 +35,10 @@ class Wishes:
             self._findings.read(match.section, match.name, _span(match))
         self._ensembles()
         for match in self._wanted("instrument"):
-            if match.name not in ("vocals", "rap", "melody"):
+            if match.name not in _SUNG:
                 self._findings.read("instruments", match.name, _span(match))
         self._kinds()
+        self._wanted_and_unwanted()
         self._opposites("dynamics", ("soft", "loud"))
         self._opposites("energy", ("low", "high"))
 
@@ -43,6 +46,14 @@ class Wishes:
         found = [match for section in sections for match in self._passage.of(section)]
         wanted = [match for match in found if not self._negations.negates(match)]
         return sorted(wanted, key=lambda match: (match.first, -match.after))
+
+    def _wanted_and_unwanted(self) -> None:
+        """With drums and without drums."""
+        unwanted = {m.name: m for m in self._passage.of("instrument") if self._negations.negates(m)}
+        for match in self._wanted("instrument"):
+            if match.name in unwanted and match.name not in _SUNG:
+                other = unwanted.pop(match.name)
+                self._findings.conflict("exclude", _span(match), self._negations.whole(other))
 
     def _ensembles(self) -> None:
         for match in self._wanted("ensemble"):
@@ -55,15 +66,18 @@ class Wishes:
                 who, span = self._players(match.after, 1, several=True)
                 # "Just make it slow" is about nobody who plays.
                 if who:
-                    self._ensemble("only", who, (match.first, span[1]))
+                    self._ensemble(self._alone(match, who), who, (match.first, span[1]))
             elif match.name == "after":
                 who, span = self._players(match.first - 1, -1, several=True)
-                # "violoncelle seul" is a solo, "cordes seules" are not.
-                is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
                 if who:
-                    self._ensemble("solo" if is_solo else "only", who, (span[0], match.after))
+                    self._ensemble(self._alone(match, who), who, (span[0], match.after))
             elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
                 self._named(match)
+
+    def _alone(self, match: Match, who: list[str]) -> str:
+        """Whether "violoncelle seul" is a solo; "cordes et harpe seules" are only these."""
+        is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
+        return "solo" if is_solo else "only"
 
     def _named(self, match: Match) -> None:
         """Solo, duo, trio, quartet, a cappella, with who is named beside it."""
@@ -113,14 +127,14 @@ class Wishes:
         return (who if step > 0 else who[::-1]), span
 
     def _goes_on(self, at: int, step: int) -> bool:
-        """Whether a list goes on: with "and", or a comma behind which an "and" comes."""
+        """Whether a list goes on: with "and", or a comma or hyphen with the next one behind it."""
         passage = self._passage
         if not 0 <= at < len(passage.tokens):
             return False
         link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
         if link is not None:
             return True
-        return passage.tokens[at].text in COMMAS and any(
+        return passage.tokens[at].text in COMMAS | {"-"} and any(
             (passage.starting(near, "instrument") if step > 0 else passage.ending(near + 1, "instrument")) is not None
             for near in (at + step, at + 2 * step)
         )
