@@ -26,6 +26,8 @@ _TURNED: Final = (
     "ensemble",
     "section",
 )
+#: Keys that may be unwanted, whatever their tonic.
+_MODES: Final = ("major", "minor")
 #: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
 _UNKNOWN: Final = 3
 #: The same in scripts whose tokens are characters.
@@ -42,6 +44,7 @@ class Negations:
         #: Of each unwanted phrase, the "no" that reaches it.
         self._by: dict[Match, Match] = {}
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
+        things += [match for match in passage.of("key", *_MODES) if passage.ending(match.first, "tonic") is None]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
             if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
@@ -65,7 +68,7 @@ class Negations:
     def read(self, findings: Findings) -> None:
         """What is excluded."""
         for match, no in self._by.items():
-            if match.section in EXCLUDABLE:
+            if match.section in (*EXCLUDABLE, "key"):
                 used = findings.used | {*range(match.first, match.after), *range(no.first, no.after)}
                 findings.read("exclude", match.name, self.whole(match))
                 # What stands between them may say something else.
