@@ -44,7 +44,7 @@ class Negations:
         #: Of each unwanted phrase, the "no" that reaches it.
         self._by: dict[Match, Match] = {}
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
-        things += [match for match in passage.of("key", *_MODES) if passage.ending(match.first, "tonic") is None]
+        things += [match for match in passage.of("key", *_MODES) if self._is_without_tonic(match)]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
             if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
@@ -55,6 +55,11 @@ class Negations:
         for no in passage.of("negation", "after"):
             if (no.first, no.after) not in forward and passage.starting(no.after, "negation") is None:
                 self._backward(no, no.first - 1)
+
+    def _is_without_tonic(self, mode: Match) -> bool:
+        """Whether a mode stands alone: in "a minor key" the a is no tonic."""
+        passage = self._passage
+        return passage.ending(mode.first, "tonic") is None or passage.starting(mode.after, "key", "word") is not None
 
     def negates(self, match: Match) -> bool:
         """Whether a phrase is unwanted."""
