@@ -139,6 +139,9 @@ class Negations:
                 # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
                 if is_first and (step > 0 or unknown):
                     return None
+                # "No drums, bass or whatever, piano": the list is over.
+                if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):
+                    return None
                 is_link = link is not None or self._links(token) or joint == "link"
                 joint = "link" if is_link else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step

@@ -1,4 +1,4 @@
-"""What German, Dutch, Polish and Russian say in ways of their own: each is a rule of the reader, not a word of a file."""
+"""What German, Dutch, Polish and Russian say in ways of their own: rules of the reader, not words of a file."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_lengths(prompt, length_s):
         ("zonder drums, met bas en piano", ["drums"]),
         ("żadnych głośnych bębnów, fortepian", ["drums"]),
         ("nichts Trauriges, Jazz", ["sad"]),
-        ("эпичный металл? нет: арфа", ["triumphant", "metal"]),
+        ("эпичный металл? нет: арфа", ["metal"]),
         ("🥁🚫 Klavier", ["drums"]),
     ],
 )
