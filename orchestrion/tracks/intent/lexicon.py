@@ -143,7 +143,7 @@ def small_words(language: str) -> Lexicon:
 
 @lru_cache(maxsize=1)
 def common_words() -> Lexicon:
-    """What all languages have in common: names of genres and instruments, and English phrases that only sound like them."""
+    """What all languages have in common: names of genres and instruments, and English phrases that are none."""
     instruments = tomllib.loads(_read("instruments.toml"))
     traps = tomllib.loads(_read("traps_en.toml"))["traps"]
     named = {
