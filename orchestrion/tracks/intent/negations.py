@@ -45,6 +45,8 @@ class Negations:
         self._by: dict[Match, Match] = {}
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
         things += [match for match in passage.of("key", *_MODES) if self._is_without_tonic(match)]
+        # Words that only introduce a figure are no things.
+        things = [match for match in things if match.name not in ("at", "word")]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
             if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
