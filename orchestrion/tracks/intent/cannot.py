@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.findings import Findings, Span
@@ -21,6 +22,8 @@ _WHY: Final = {
 #: Of an artist's name, at most.
 _NAME: Final = 4
 _LYRICS: Final = 8
+#: Sections of which single characters are parts of names.
+_IN_NAMES: Final = frozenset({"number", "tonic", "unit", "fraction", "amount"})
 
 
 class Cannot:
@@ -81,9 +84,19 @@ class Cannot:
             )
             return original[token.start].isupper() and not known
         if token.form is Form.CHARACTER:
-            # Particles and verbs are in hiragana, names hardly ever.
-            return at not in self._passage.covered and not "\u3040" <= token.text <= "\u309f"
+            # Particles and verbs are in hiragana, names hardly ever; numbers (一) and notes (ハ) are in names as well.
+            return at not in self._words_of_content and not "\u3040" <= token.text <= "\u309f"
         return False
+
+    @cached_property
+    def _words_of_content(self) -> frozenset[int]:
+        """Tokens of phrases that mean something, so that they are no part of a name in a script without capitals."""
+        return frozenset(
+            at
+            for match in self._passage.matches
+            if match.section not in _IN_NAMES
+            for at in range(match.first, match.after)
+        )
 
     def _sung(self) -> None:
         passage = self._passage

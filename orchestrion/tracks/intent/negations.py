@@ -29,6 +29,10 @@ _TURNED: Final = (
 _UNKNOWN: Final = 3
 #: The same in scripts whose tokens are characters.
 _UNKNOWN_CHARACTERS: Final = 4
+#: Sections whose things are of one sort.
+_KINDS: Final = {
+    "style": "genre", "tempo": "mood", "dynamics": "mood", "energy": "mood", "ensemble": "instrument",
+}  # fmt: skip
 #: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
 _LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
 
@@ -68,12 +72,18 @@ class Negations:
                 findings.read("exclude", match.name, (match.first, match.after))
 
     def _forward(self, no: Match) -> None:
-        at, reached, is_first = no.after, [], True
+        if no.name == "except" and self._is_only(no):
+            return
+        at, is_first = no.after, True
+        reached: list[tuple[list[Match], str]] = []
         while True:
             gap = self._gap(no, at, 1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
+            if reached and crossed == "comma" and _kind(thing) != _kind(reached[0][0]):
+                # "Not too fast, guitar and flute": a list is of one kind.
+                break
             reached.append((thing, crossed))
             at, is_first = max(m.after for m in thing), False
         self._take(no, reached)
@@ -109,6 +119,9 @@ class Negations:
                 longest = max(things, key=lambda m: m.length)
                 if not is_first and joint == "none":
                     return None
+                if step < 0 and longest.section == "only":
+                    # "Nothing but the piano is used": the "no" is the one of "nothing but".
+                    return None
                 return [m for m in things if m.length == longest.length], joint
             token = passage.tokens[at]
             if token.text in STOPS or token.form is Form.NUMBER:
@@ -117,8 +130,10 @@ class Negations:
             if token.text in COMMAS or link is not None:
                 if is_first and step > 0:
                     return None
-                is_link = link is not None or self._links(token) or joint == "link"
-                joint = "link" if is_link else "comma"
+                is_link = link is not None or self._links(token)
+                if step > 0 and not is_link and self._passage.languages[0] == "zh":
+                    return None
+                joint = "link" if is_link or joint == "link" else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
                 continue
             filler = self._filler(at, step)
@@ -134,6 +149,15 @@ class Negations:
                 return None
             at += step
         return None
+
+    def _is_only(self, no: Match) -> bool:
+        """Whether "except" begins "except the piano nothing", and what it names is all that is wanted."""
+        clause = no.after
+        while not self._passage.is_end_of_clause(clause):
+            if self._passage.starting(clause, "only", "after") is not None:
+                return True
+            clause += 1
+        return False
 
     def _links(self, token: Token) -> bool:
         """Whether a comma is one that stands within a list only."""
@@ -158,3 +182,9 @@ class Negations:
             if match is not None:
                 return match.after if step > 0 else match.first - 1
         return at + step if self._passage.tokens[at].text in "-'\"" else None
+
+
+def _kind(things: list[Match]) -> str:
+    """What sort of things these are: who plays, what style, or what character."""
+    section = things[0].section
+    return _KINDS.get(section, section)
