@@ -239,7 +239,14 @@ def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:
 
 
 def _with_unit(passage: Passage, number: Amount) -> Amount:
-    if number.unit is not None or number.after >= len(passage.tokens):
+    if number.unit is not None:
+        return number
+    within = None if number.figures else passage.starting(number.first, "unit", *_SECONDS)
+    if within is not None and within.after == number.after:
+        # One word: "полминуты", "zweiminütig".
+        low = number.low * _SECONDS[within.name]
+        return replace(number, low=low, high=low, unit="second")
+    if number.after >= len(passage.tokens):
         return number
     at = passage.skips(number.after, signs="-" if number.figures else "-'")
     if at >= len(passage.tokens):
@@ -291,7 +298,10 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
             near = not gap or (link is not None and link.after == each.first)
             glued = not passage.tokens[each.first].apart
             bare = each.unit is None and not gap and each.figures and (glued or passage.is_end_of_clause(each.after))
-            if near and (each.unit == "second" or bare) and last.low == last.high:
+            # "Une minute trente de reggae", "un minuto e trenta".
+            ends = not gap or passage.is_end_of_clause(each.after)
+            worded = each.unit is None and not each.figures and each.low >= 10 and ends
+            if near and (each.unit == "second" or bare or worded) and last.low == last.high:
                 sums[-1] = replace(last, low=last.low + each.low, high=last.high + each.high, after=each.after)
                 continue
         sums.append(each)

@@ -17,6 +17,7 @@ _WHY: Final = {
     "vocals": "there are no singers; ask for a choir or a melody instrument",
     "language": "no words are sung, in any language",
     "other": "this is no part of what the models play",
+    "part": "a part cannot be left out; name the sections that there shall be",
     "nothing": "these words say nothing about music that is known here; name a style, a mood or instruments",
 }
 #: Of an artist's name, at most.
@@ -44,8 +45,11 @@ class Cannot:
         self._artists()
 
     def read_late(self) -> None:
-        """What is sung, and a text of which nothing was understood."""
+        """What is sung, parts that shall be missing, and a text of which nothing was understood."""
         self._sung()
+        for match in self._passage.of("section"):
+            if match.name != "then" and self._negations.negates(match):
+                self._findings.refuse("other", _WHY["part"], self._negations.whole(match))
         weak = {"tempo_bpm", "use", "mood"}
         surely = [reading for reading in self._findings.readings if reading.field not in weak or reading.sure > 0.6]
         if not surely and not self._findings.not_followed and not self._findings.conflicts and self._passage.tokens:

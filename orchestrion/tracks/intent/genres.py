@@ -14,6 +14,8 @@ class Genre:
     """What is known of a genre."""
 
     names: tuple[str, ...]
+    #: Of its names, those that everyday words have, too.
+    in_context: tuple[str, ...]
     #: Styles, the nearest first.
     nearest: tuple[str, ...]
     #: 0: what we play is that genre; 1: there is none like it.
@@ -28,6 +30,11 @@ def genres() -> Mapping[str, Genre]:
         return {}
     tables = tomllib.loads(source.read_text("utf-8"))
     return {
-        name: Genre(tuple(table.get("names", ())), tuple(table["nearest"]), table["distance"])
+        name: Genre(
+            names=(name, *table.get("names", ())),
+            in_context=tuple(table.get("in_context", ())),
+            nearest=tuple(table["nearest"]),
+            distance=table["distance"],
+        )
         for name, table in tables.items()
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.text import Form
 from orchestrion.tracks.musical_key import TONIC_NAMES
@@ -18,9 +19,9 @@ MODES: Final = (
 #: "Am", "F#m", "B♭m" as musicians write them; a capital letter.
 _SHORT: Final = re.compile(r"(?<![\w#♯♭'])(?P<tonic>[A-H])(?P<sign>[#♯b♭])?m(?![\w'’&])")
 _LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+#: Small words that look like tonics and are no last word of a clause: "en la, con bandurria" and "in es" are keys.
+_NO_END: Final = frozenset({"la", "re", "mi", "as", "es", "des", "c", "d"})
 #: Articles and other small words that look like tonics.
-#: Of these the ones that are no last word of a clause: "en la, con bandurria" is a key.
-_NO_END: Final = frozenset({"la", "re", "mi"})
 _SMALL: Final = frozenset({"a", "e", "la", "si", "do", "re", "mi", "sol", "b", "as", "es", "des", "is", "c", "d"})
 
 
@@ -93,7 +94,7 @@ def _overlap(one: Span, other: Span) -> bool:
 def _tonics(passage: Passage) -> list[tuple[int, int, int]]:
     """Notes that may be tonics: first token, the one after the last, pitch class."""
     found = []
-    for match in passage.of("tonic"):
+    for match in sorted(passage.of("tonic"), key=lambda match: _strangeness(passage, match)):
         first, after, pitch = match.first, match.after, TONIC_NAMES.index(match.name)
         ahead = passage.ending(passage.skips(first - 1, -1, "-") + 1, "key", "sharp_before", "flat_before")
         if ahead is not None:
@@ -109,6 +110,15 @@ def _tonics(passage: Passage) -> list[tuple[int, int, int]]:
     return found
 
 
+def _strangeness(passage: Passage, note: Match) -> int:
+    """Of notes of the same name the one in the language of its mode is meant: "B-Dur" is no B major."""
+    mode = passage.starting(passage.skips(note.after, signs="-"), "key", *MODES)
+    languages = passage.languages
+    if mode is not None and mode.language == note.language:
+        return -1
+    return languages.index(note.language) if note.language in languages else len(languages)
+
+
 def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found | None:
     at = passage.skips(after, signs="-")
     mode = passage.starting(at, "key", *MODES)
@@ -120,10 +130,13 @@ def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found |
         more = passage.starting(behind, "key", "harmonic minor", "melodic minor", "pentatonic")
         more = more or passage.ending(first, "key", "harmonic minor", "melodic minor")
         kind = passage.starting(behind, "key", "harmonic", "melodic")
+        ahead = passage.ending(first, "key", "harmonic", "melodic")
         if more is not None:
             name, first, end = more.name, min(first, more.first), max(end, more.after)
         elif kind is not None and name == "minor":
             name, end = f"{kind.name} minor", kind.after
+        elif ahead is not None and name == "minor":
+            name, first = f"{ahead.name} minor", ahead.first
     if _is_small(passage, first, after) and not (_introduced(passage, first) or passage.is_end_of_clause(end)):
         return None
     return _Found(tonic, name, (first, end), 0.95)
@@ -170,6 +183,10 @@ def _mode_alone(findings: Findings) -> list[_Found]:
             continue
         word = passage.starting(passage.skips(mode.after, signs="-"), "key", "word")
         word = word or passage.ending(mode.first, "key", "word")
+        link = passage.ending(mode.first, "key", "in")
+        if word is None and link is not None and mode.name in ("major", "minor"):
+            is_whole = passage.is_end_of_clause(mode.after) or passage.starting(mode.after, "function") is not None
+            word = link if is_whole else None
         if word is not None:
             return [_Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)]
         if mode.name in (
@@ -188,15 +205,18 @@ def _mode_alone(findings: Findings) -> list[_Found]:
 
 def _is_small(passage: Passage, first: int, after: int) -> bool:
     token = passage.tokens[first]
-    if after < len(passage.tokens) and passage.tokens[after].form is Form.CHARACTER and not passage.tokens[after].apart:
-        # No word of a language with articles: a小调.
-        return False
+    if after < len(passage.tokens) and not passage.tokens[after].apart:
+        # No article: a小调, a-moll.
+        behind = passage.tokens[after : after + 2]
+        if behind[0].form is Form.CHARACTER or (behind[0].text == "-" and len(behind) == 2 and not behind[1].apart):
+            return False
     return after - first == 1 and token.text in _SMALL and not passage.text.original[token.start].isupper()
 
 
 def _introduced(passage: Passage, first: int) -> bool:
     at = passage.skips(first - 1, -1, ":=-") + 1
-    return passage.ending(at, "key", "word", "in") is not None
+    change = passage.ending(at, "change", "from", "until", "modulate")
+    return change is not None or passage.ending(at, "key", "word", "in") is not None
 
 
 def _tokens_of(passage: Passage, start: int, end: int) -> Span | None:

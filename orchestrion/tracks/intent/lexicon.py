@@ -141,7 +141,9 @@ def small_words(language: str) -> Lexicon:
 @lru_cache(maxsize=1)
 def genre_names() -> Lexicon:
     """The names of genres that all languages have in common."""
-    return Lexicon({"": {"genre": {name: (name, *genre.names) for name, genre in genres().items()}}})
+    surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
+    perhaps = {name: genre.in_context for name, genre in genres().items()}
+    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps}})
 
 
 def _text_of(language: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from orchestrion.tracks.intent.amounts import Amount
@@ -20,6 +20,8 @@ TEMPO_WORDS: Final = {
 }  # fmt: skip
 _NOT: Final = {"fast": 96.0, "very fast": 110.0, "slow": 104.0, "very slow": 90.0}
 _NEITHER: Final = 104.0
+#: Fast but not too fast, slow but not too slow.
+_TEMPERED: Final = {True: 118.0, False: 80.0}
 _ITALIAN: Final = ("largo", "lento", "adagio", "andante", "moderato", "allegretto", "allegro", "vivace", "presto")
 #: A figure without a unit between commas is a tempo if it can be one.
 _BARE_TEMPO: Final = (40.0, 240.0)
@@ -83,6 +85,8 @@ class Measures:
             above, line, below = tokens[at : at + 3]
             if line.text != "/" or not (above.text.isdecimal() and below.text in ("2", "4", "8", "16")):
                 continue
+            if self._passage.starting(at, "nothing") is not None:
+                continue
             if (
                 line.apart
                 or below.apart
@@ -125,6 +129,10 @@ class Measures:
                 if not self._negations.negates(match):
                     value = int(match.name) if name == "channels" else match.name
                     self._findings.read(name, value, _span(match))
+        wanted = [match for match in self._passage.of("channels") if not self._negations.negates(match)]
+        for other in wanted[1:]:
+            if other.name != wanted[0].name:
+                self._findings.conflict("channels", _span(wanted[0]), _span(other))
         for match in self._passage.of("form", "loop"):
             if not self._negations.negates(match):
                 self._findings.read("loop", True, _span(match))
@@ -136,7 +144,10 @@ class Measures:
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
             if _is_near(fade, each)
-            and (each.unit == "second" or (each.figures and self._passage.distance(_span(fade), each.span) <= 2))
+            and (
+                each.unit == "second"
+                or ((each.figures or each.first == fade.after) and self._passage.distance(_span(fade), each.span) <= 2)
+            )
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
@@ -152,10 +163,20 @@ class Measures:
 
     def _sections(self) -> None:
         parts = [match for match in self._passage.of("section") if match.name != "then"]
+        amounts = self._left("second", "bar")
+        # "Intro de 8 compases, estrofa de 16" or "8 bars intro, 16 bars verse": all as the first.
+        is_behind = bool(parts and amounts) and amounts[0].first > parts[0].first
         pairs = sorted(
-            (self._passage.distance(_span(part), each.span), each.first > part.first, number, each.first, part, each)
+            (
+                self._passage.distance(_span(part), each.span),
+                (each.first > part.first) != is_behind,
+                number,
+                each.first,
+                part,
+                each,
+            )
             for number, part in enumerate(parts)
-            for each in self._left("second", "bar")
+            for each in amounts
             if _is_near(part, each)
         ) if len(parts) > 1 else []  # fmt: skip
         lengths: dict[int, tuple[Match, Amount]] = {}
@@ -183,7 +204,7 @@ class Measures:
     def _bars(self) -> None:
         for each in self._left("bar"):
             if each.low >= 1 and not any(reading.field == "bars" for reading in self._findings.readings):
-                self._findings.read("bars", round(each.low), each.span)
+                self._findings.read("bars", round(each.low if each.exact is None else each.exact), each.span)
 
     def _tempo(self) -> None:
         told = [_Tempo(each, each.span, 0.95) for each in self._left("bpm")] + self._beside_the_word()
@@ -203,7 +224,10 @@ class Measures:
             if one.amount.middle != told[0].amount.middle and not changes:
                 self._findings.conflict("tempo_bpm", told[0].span, one.span)
             self._findings.used.update(range(*one.span))
-        is_told = any(reading.field in ("tempo_bpm", "tempo_end_bpm") for reading in self._findings.readings)
+        is_told = any(
+            reading.field == "tempo_bpm" or (reading.field == "tempo_end_bpm" and reading.sure > 0.5)
+            for reading in self._findings.readings
+        )
         self._in_words(is_told)
 
     def _beside_the_word(self) -> list[_Tempo]:
@@ -226,11 +250,11 @@ class Measures:
         """A figure without a unit that stands alone between commas."""
         low, high = _BARE_TEMPO
         for each in self._left(None):
-            if not each.figures or not low <= each.middle <= high:
-                continue
-            if self._passage.ending(each.first, "key", "word") is not None:
-                continue
             at = self._passage.ending(each.first, "tempo", "at")
+            if not (each.figures or at is not None) or not low <= each.middle <= high:
+                continue
+            if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
+                continue
             if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
                 self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
@@ -239,6 +263,16 @@ class Measures:
             ):
                 return [_Tempo(each, each.span, 0.6)]
         return []
+
+    def _is_aside(self, each: Amount) -> bool:
+        """Whether a figure is all that stands in brackets: "for grandpa (80)"."""
+        tokens = self._passage.tokens
+        return (
+            each.first > 0
+            and tokens[each.first - 1].text == "("
+            and tokens[each.after : each.after + 1] != ()
+            and (tokens[each.after].text == ")")
+        )
 
     def _stands_alone(self, at: int, border: int) -> bool:
         """Whether a figure may end or begin beside a token: no figure of 80年代, 100人."""
@@ -262,6 +296,10 @@ class Measures:
         ]
         every = sorted([*told, *bare], key=lambda one: one.span)
         self._findings.used.update(range(change.first, change.after))
+        if not every:
+            # Said without a figure: it ends fast, or slow.
+            end = TEMPO_WORDS["fast" if change.name == "faster" else "slow"]
+            self._findings.read("tempo_end_bpm", end, _span(change), 0.5)
         if len(every) == 1 and every[0].amount.exact is None and every[0].amount.low != every[0].amount.high:
             bounds = (every[0].amount.low, every[0].amount.high)
             begins, ends = bounds if change.name == "faster" else bounds[::-1]
@@ -270,6 +308,11 @@ class Measures:
             return []
         if len(every) >= 2:
             one, two = every[:2]
+            if self._passage.ending(one.span[0], "change", "until") and self._passage.ending(
+                two.span[0], "change", "from"
+            ):
+                # "Slowing down to 60, from 100".
+                one, two = two, one
             span = (
                 (min(change.first, two.span[0]), max(change.after, two.span[1]))
                 if change.first > one.span[0]
@@ -301,7 +344,11 @@ class Measures:
             if True in paces and False in paces:
                 self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
             best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
-            self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
+            pace = _is_fast(best)
+            if pace is not None and any(_is_fast(word) is pace for word in unwanted):
+                self._findings.read("tempo_bpm", _TEMPERED[pace], self._whole(best), 0.7)
+            else:
+                self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
         elif unwanted and unwanted[0].name in _NOT:
             self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
 
@@ -321,6 +368,9 @@ class Measures:
                 self._findings.used.update(at for wrong in lengths[:number] for at in range(*wrong.span))
                 lengths = lengths[number:]
                 break
+        if len(lengths) == 1 and (later := self._corrected(lengths[0])) is not None:
+            self._findings.used.update(range(*lengths[0].span))
+            lengths = [later]
         for each in lengths[:1]:
             value = _number(each.middle)
             self._findings.read("duration_s", value, each.span, 0.95)
@@ -328,6 +378,17 @@ class Measures:
             if (each.low, each.high) != (lengths[0].low, lengths[0].high):
                 self._findings.conflict("duration_s", lengths[0].span, each.span)
             self._findings.used.update(range(*each.span))
+
+    def _corrected(self, length: Amount) -> Amount | None:
+        """The number right behind a correction, in the same unit: "three minutes, no, four"."""
+        for each in self._left(None):
+            correction = self._passage.ending(
+                self._passage.skips(each.first - 1, -1, signs=",-") + 1, "change", "correction"
+            )
+            if correction is not None and length.after <= correction.first:
+                unit_s = 60.0 if length.low % 60 == 0 else 1.0
+                return replace(each, low=each.low * unit_s, high=each.high * unit_s, unit="second")
+        return None
 
 
 def _span(match: Match) -> Span:

@@ -24,6 +24,7 @@ _TURNED: Final = (
     "use",
     "only",
     "ensemble",
+    "section",
 )
 #: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
 _UNKNOWN: Final = 3
@@ -47,11 +48,14 @@ class Negations:
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
-            self._forward(no)
+            if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
+                self._backward(no, no.first - 2)  # "Brass? No, metal."
+            else:
+                self._forward(no)
         forward = {(no.first, no.after) for no in self._by.values()}
         for no in passage.of("negation", "after"):
-            if (no.first, no.after) not in forward:
-                self._backward(no)
+            if (no.first, no.after) not in forward and passage.starting(no.after, "negation") is None:
+                self._backward(no, no.first - 1)
 
     def negates(self, match: Match) -> bool:
         """Whether a phrase is unwanted."""
@@ -64,9 +68,12 @@ class Negations:
 
     def read(self, findings: Findings) -> None:
         """What is excluded."""
-        for match in self._by:
+        for match, no in self._by.items():
             if match.section in EXCLUDABLE:
+                used = findings.used | {*range(match.first, match.after), *range(no.first, no.after)}
                 findings.read("exclude", match.name, self.whole(match))
+                # What stands between them may say something else.
+                findings.used = used
         for match in self._passage.of("excluded"):
             if match not in self._by:
                 findings.read("exclude", match.name, (match.first, match.after))
@@ -86,27 +93,28 @@ class Negations:
                 break
             reached.append((thing, crossed))
             at, is_first = max(m.after for m in thing), False
-        self._take(no, reached)
+        # "No drums, bass or whatever": what nobody knows ends the list as well.
+        self._take(no, reached, self._passage.starting(at, "list", "or") is not None)
 
-    def _backward(self, no: Match) -> None:
-        at, reached, is_first = no.first - 1, [], True
-        if no.name == "after" and self._passage.starting(no.after, "negation") is None:
-            while True:
-                gap = self._gap(no, at, -1, is_first)
-                if gap is None:
-                    break
-                thing, crossed = gap
-                reached.append((thing, crossed))
-                at, is_first = min(m.first for m in thing) - 1, False
+    def _backward(self, no: Match, at: int) -> None:
+        reached: list[tuple[list[Match], str]] = []
+        is_first = True
+        while True:
+            gap = self._gap(no, at, -1, is_first)
+            if gap is None:
+                break
+            thing, crossed = gap
+            reached.append((thing, crossed))
+            at, is_first = min(m.first for m in thing) - 1, False
         # What stands before a comma before it is another thing: "koto and flute, drums: none".
         self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
 
-    def _take(self, no: Match, reached: list[tuple[list[Match], str]]) -> None:
+    def _take(self, no: Match, reached: list[tuple[list[Match], str]], goes_on: bool = False) -> None:
         """All of a list; of one whose parts are joined by commas alone, the first."""
         joins = [joint for _, joint in reached[1:]]
         last_link = max((n for n, joint in enumerate(joins, 1) if joint == "link"), default=0)
         for number, (things, _) in enumerate(reached):
-            if number == 0 or number <= last_link:
+            if number == 0 or number <= last_link or goes_on:
                 for thing in things:
                     self._by.setdefault(thing, no)
 
@@ -122,13 +130,19 @@ class Negations:
                 if step < 0 and longest.section == "only":
                     # "Nothing but the piano is used": the "no" is the one of "nothing but".
                     return None
+                if step > 0 and longest.section in ("dynamics", "energy"):
+                    # "No loud drums" is about drums.
+                    played = [m for m in self._things if m.first == longest.after and m.section == "instrument"]
+                    if played:
+                        return [m for m in played if m.after == max(m.after for m in played)], joint
                 return [m for m in things if m.length == longest.length], joint
             token = passage.tokens[at]
             if token.text in STOPS or token.form is Form.NUMBER:
                 return None
             link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
             if token.text in COMMAS or link is not None:
-                if is_first and step > 0:
+                # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
+                if is_first and (step > 0 or unknown):
                     return None
                 is_link = link is not None or self._links(token)
                 if step > 0 and not is_link and self._passage.languages[0] == "zh":

@@ -15,14 +15,20 @@ from orchestrion.tracks.intent.text import Form, Text
 _GRAMMAR: Final = frozenset(
     {"function", "filler", "number", "tonic", "list", "degree", "amount", "unit", "key", "fraction"}
 )
+#: Those of them whose words tell a language, if they are long enough: "ciento", "dièse", "battute".
+_TELLING: Final = frozenset({"number", "key", "unit", "degree"})
+_LEAST_TELLING: Final = 4
 #: What a word of a language that the prompt is not in may still mean.
-_BORROWED: Final = frozenset({"style", "genre", "mood", "use", "instrument", "ensemble", "format"})
+_BORROWED: Final = frozenset({"style", "genre", "maybe_genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
 #: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
 _BESIDE: Final = {
     "use": frozenset({"style", "genre"}),
-    "mood": frozenset({"use", "energy", "dynamics", "tempo"}),
+    "mood": frozenset({"use", "genre", "energy", "dynamics", "tempo"}),
+    "tempo": frozenset({"style", "genre"}),
     "key": frozenset({"style", "genre"}),
+    "style": frozenset({"genre"}),
+    "instrument": frozenset({"genre"}),
 }
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
@@ -115,8 +121,9 @@ class Passage:
             and taken.isdisjoint(range(match.first, match.after))
         ]
         both = own + _longest(borrowed)
+        rank = {language: number for number, language in enumerate(self.languages)}
         seen: dict[tuple[str, str, int, int], Match] = {}
-        for match in sorted(both, key=lambda match: (match.first, -match.after)):
+        for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
         return list(seen.values())
 
@@ -124,17 +131,31 @@ class Passage:
         """Of meanings of the same words in several languages those in the likeliest; its small words mean no more."""
         rank = {language: number for number, language in enumerate(self.languages)}
         best: dict[tuple[int, int], int] = {}
+        known: set[int] = set()
+        kinds = {
+            (m.first, m.after) for m in found if m.section in ("style", "genre") and m.language == self.languages[0]
+        }
         for match in found:
             if match.language in rank and (match.section not in _GRAMMAR or match.section == "function"):
                 span = (match.first, match.after)
                 best[span] = min(best.get(span, len(rank)), rank[match.language])
-        return [
-            match
-            for match in found
-            if match.section in _GRAMMAR
-            or match.language not in rank
-            or rank[match.language] == best[match.first, match.after]
-        ]
+                if not rank[match.language]:
+                    known.update(range(*span))
+
+        def counts(match: Match) -> bool:
+            if match.section in _GRAMMAR:
+                return True
+            if match.language not in rank:
+                # The common name of a genre, where the language has none of its own.
+                return (match.first, match.after) not in kinds
+            number = rank[match.language]
+            if number and match.section == "nothing" and match.language != "en":
+                return False
+            # "e piano" is "and piano" in Portuguese: each of its words is known there.
+            is_chance = number > 0 and match.length > 1 and known.issuperset(range(match.first, match.after))
+            return number == best[match.first, match.after] and not is_chance
+
+        return [match for match in found if counts(match)]
 
     def _letters(self, match: Match) -> int:
         return sum(len(token.text) for token in self.tokens[match.first : match.after] if token.form is Form.WORD)
@@ -146,14 +167,18 @@ def _longest(found: Iterable[Match]) -> list[Match]:
     hiding: dict[int, list[Match]] = defaultdict(list)
     longest = 0
     for match in matches:
-        if match.section not in _GRAMMAR:
+        if match.section not in _GRAMMAR or match.section == "amount":
             hiding[match.first].append(match)
             longest = max(longest, match.length)
 
     def is_hidden(match: Match) -> bool:
         beside = _BESIDE.get(match.section, frozenset())
         return any(
-            match.after <= other.after and other.length > match.length and other.section not in beside
+            match.after <= other.after
+            and other.length > match.length
+            and other.section not in beside
+            # "No more than" has no "no"; of all else an amount hides nothing.
+            and (other.section != "amount" or match.section == "negation")
             for first in range(max(0, match.after - longest), match.first + 1)
             for other in hiding.get(first, ())
         )
@@ -174,17 +199,20 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
     if "en" in possible and words <= english:
         told = {at for match in found if match.section == "function" for at in range(match.first, match.after)}
         others = [language for language in possible if language != "en"]
-        if all(told >= {match.first for match in small_words(other).matches(text)} for other in others):
+        # One word is not enough: "solo cello" is English, though "solo" is Spanish for "only".
+        if all(len({match.first for match in small_words(other).matches(text)} - told) < 2 for other in others):
             return ("en",), found
     found += [match for language in possible if language != "en" for match in lexicon(language).matches(text)]
-    return _likeliest(possible, found), found
+    return _likeliest(text, possible, found), found
 
 
-def _likeliest(possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
+def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
     scores = dict.fromkeys(possible, 0.0)
     seen: set[tuple[str, int, str]] = set()
     for match in found:
         weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
+        if match.section in _TELLING and match.name != "in" and len(text.tokens[match.first].text) >= _LEAST_TELLING:
+            weight = 0.75
         key = (match.language, match.first, match.section)
         if weight and match.language in scores and key not in seen:
             seen.add(key)

@@ -84,6 +84,11 @@ def _folded(text: str) -> tuple[str, list[int]]:
     letters: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):
+        if unicodedata.combining(character) and letters:
+            # A mark of its own: part of the letter before it (и + ̆ is й), or a stress that no dictionary writes.
+            whole = unicodedata.normalize("NFC", letters[-1][-1:] + character)
+            letters[-1] = letters[-1][:-1] + _plain(whole) if len(whole) == 1 else letters[-1]
+            continue
         plain = _plain(character)
         letters.append(plain)
         places.extend([place] * len(plain))

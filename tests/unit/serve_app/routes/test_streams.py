@@ -44,6 +44,23 @@ def test_a_stored_track_as_pcm_is_what_its_file_decodes_to(service, format):
     assert np.abs(difference).max() <= (1 if format == "mp3" else 0)
 
 
+@pytest.mark.parametrize("format", ["wav", "flac", "mp3", "ogg", "opus", "pcm"])
+def test_a_stream_in_mono_has_one_channel_live_and_from_the_store(service, format):
+    body = BODY | {"channels": 1, "sample_rate_hz": 48_000, "duration_s": 2}
+
+    live, stored = (service.post(f"/v1/tracks/stream?format={format}", json=body) for _ in range(2))
+
+    assert [answer.headers["x-cache"] for answer in (live, stored)] == ["miss", "hit"]
+    for answer in (live, stored):
+        assert answer.headers["x-channels"] == "1"
+        if format == "pcm":
+            assert len(answer.content) == 2 * 2 * 48_000
+        else:
+            audio, rate_hz = decode(answer.content)
+            assert (audio.shape[1], rate_hz) == (1, 48_000)
+            assert len(audio) == pytest.approx(2 * 48_000, abs=4800)
+
+
 async def items(*values):
     for value in values:
         yield value
