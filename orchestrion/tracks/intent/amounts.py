@@ -63,6 +63,9 @@ def amounts(passage: Passage) -> list[Amount]:
         number, used = _joined(passage, numbers, at)
         found.append(number)
         at += used
+        while at < len(numbers) and numbers[at].first < number.after:
+            # 半 of 两分半钟 is part of it.
+            at += 1
     return _bounded([_qualified(passage, each) for each in _added(passage, found)])
 
 
