@@ -16,10 +16,13 @@ from typing import Any, Final
 from orchestrion.tracks.intent.genres import genres
 from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
 
-_FOLDER: Final = resources.files("orchestrion.tracks.intent") / "languages"
 #: By ISO 639-1: those that have a file.
 LANGUAGES: Final = tuple(
-    sorted(file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
+    sorted(
+        file.name.removesuffix(".toml")
+        for file in resources.files("orchestrion.tracks.intent").joinpath("languages").iterdir()
+        if file.name.endswith(".toml")
+    )
 )
 #: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
 _INSIDE: Final = frozenset("-'(")
@@ -139,12 +142,22 @@ def small_words(language: str) -> Lexicon:
 
 
 @lru_cache(maxsize=1)
-def genre_names() -> Lexicon:
-    """The names of genres that all languages have in common."""
+def common_words() -> Lexicon:
+    """What all languages have in common: names of genres and instruments, and English phrases that are none."""
+    instruments = tomllib.loads(_read("instruments.toml"))
+    traps = tomllib.loads(_read("traps_en.toml"))["traps"]
+    named = {
+        name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
+        for name, table in instruments.items()
+    }
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps}})
+    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": named}, "en": {"nothing": traps}})
 
 
 def _text_of(language: str) -> str:
-    return (_FOLDER / f"{language}.toml").read_text("utf-8")
+    return _read(f"languages/{language}.toml")
+
+
+def _read(file: str) -> str:
+    return resources.files("orchestrion.tracks.intent").joinpath(file).read_text("utf-8")

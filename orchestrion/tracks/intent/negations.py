@@ -26,6 +26,8 @@ _TURNED: Final = (
     "ensemble",
     "section",
 )
+#: Keys that may be unwanted, whatever their tonic.
+_MODES: Final = ("major", "minor")
 #: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
 _UNKNOWN: Final = 3
 #: The same in scripts whose tokens are characters.
@@ -46,6 +48,7 @@ class Negations:
         #: Of each unwanted phrase, the "no" that reaches it.
         self._by: dict[Match, Match] = {}
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
+        things += [match for match in passage.of("key", *_MODES) if self._is_without_tonic(match)]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
             if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
@@ -56,6 +59,11 @@ class Negations:
         for no in passage.of("negation", "after"):
             if (no.first, no.after) not in forward and passage.starting(no.after, "negation") is None:
                 self._backward(no, no.first - 1)
+
+    def _is_without_tonic(self, mode: Match) -> bool:
+        """Whether a mode stands alone: in "a minor key" the a is no tonic."""
+        passage = self._passage
+        return passage.ending(mode.first, "tonic") is None or passage.starting(mode.after, "key", "word") is not None
 
     def negates(self, match: Match) -> bool:
         """Whether a phrase is unwanted."""
@@ -69,7 +77,7 @@ class Negations:
     def read(self, findings: Findings) -> None:
         """What is excluded."""
         for match, no in self._by.items():
-            if match.section in EXCLUDABLE:
+            if match.section in (*EXCLUDABLE, "key"):
                 used = findings.used | {*range(match.first, match.after), *range(no.first, no.after)}
                 findings.read("exclude", match.name, self.whole(match))
                 # What stands between them may say something else.

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, genre_names, lexicon, small_words
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, common_words, lexicon, small_words
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -195,7 +195,7 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
     """
     scripts = _scripts(text)
     possible = [language for language in LANGUAGES if language in scripts]
-    found = [*genre_names().matches(text), *lexicon("en").matches(text)]
+    found = [*common_words().matches(text), *lexicon("en").matches(text)]
     english = {at for match in found for at in range(match.first, match.after)}
     words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}
     if "en" in possible and words <= english:

@@ -89,6 +89,7 @@ def test_things_are_read(prompt, field, expected):
         ("no big gated snare drums", {"snare drum"}),
         ("no problem, drums are fine", set()),
         ("guitar but no drums", {"drums"}),
+        ("anything but a minor key", {"minor"}),
     ],
 )
 def test_what_is_not_wanted_is_excluded_and_nothing_else(prompt, unwanted):
