@@ -18,6 +18,8 @@ _AT_LEAST: Final = 1.5
 _AT_MOST: Final = 0.5
 #: How far "at least" and "at most" of one range may stand apart.
 _BOUNDS_APART: Final = 4
+#: Of a unit that stands before its number, the letters: no abbreviation does.
+_LEAST_UNIT: Final = 5
 #: Units of one letter stand directly behind their figure.
 _ONE_LETTER: Final = frozenset("mhk")
 
@@ -63,6 +65,9 @@ def amounts(passage: Passage) -> list[Amount]:
         number, used = _joined(passage, numbers, at)
         found.append(number)
         at += used
+        while at < len(numbers) and numbers[at].first < number.after:
+            # 半 of 两分半钟 is part of it.
+            at += 1
     return _bounded([_qualified(passage, each) for each in _added(passage, found)])
 
 
@@ -199,7 +204,8 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
     if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
         two = _with_unit(passage, numbers[at + 1])
         unit = two.unit or one.unit
-        if one.unit in (None, two.unit) and (joint == "sign" or unit is not None):
+        is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two)
+        if one.unit in (None, two.unit) and is_range:
             low, high = one.low, two.high
             if one.unit is None and two.unit == "second":
                 low = one.low * two.high / numbers[at + 1].high if numbers[at + 1].high else one.low
@@ -209,6 +215,17 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
             if joint == "or":
                 return Amount(low, low, unit, one.first, two.after, one.figures), 2
     return one, 1
+
+
+def _is_framed(passage: Passage, one: Amount, two: Amount) -> bool:
+    """Whether words around two bare numbers say that they are a range: "tempo between 90 and 110", 90から110の間."""
+    filler = passage.starting(two.after, "filler")
+    return (
+        passage.ending(one.first, "tempo", "word") is not None
+        or passage.ending(one.first, "amount", "between") is not None
+        or passage.starting(two.after, "amount", "between") is not None
+        or (filler is not None and passage.starting(filler.after, "amount", "between") is not None)
+    )
 
 
 def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:
@@ -234,14 +251,10 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
         # One word: "полминуты", "zweiminütig".
         low = number.low * _SECONDS[within.name]
         return replace(number, low=low, high=low, unit="second")
-    if number.after >= len(passage.tokens):
-        return number
     at = passage.skips(number.after, signs="-" if number.figures else "-'")
-    if at >= len(passage.tokens):
-        return number
     unit = passage.starting(at, "unit")
     if unit is None:
-        return number
+        return _behind_its_unit(passage, number)
     whole = passage.starting(number.first, "degree")
     if whole is not None and whole.after == unit.after:
         # 十分 is "very", not ten minutes.
@@ -261,6 +274,21 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
     if unit.name == "kilohertz":
         return replace(number, low=number.low * 1000, high=number.high * 1000, unit="hertz", after=unit.after)
     return replace(number, unit=unit.name, after=unit.after)
+
+
+def _behind_its_unit(passage: Passage, number: Amount) -> Amount:
+    """Lengths as Russian and Polish guess them: "минут пять", "минуты на две", "sekund trzydzieści"."""
+    link = passage.ending(number.first, "amount", "one")
+    unit = passage.ending(link.first if link else number.first, "unit", *_SECONDS)
+    if unit is None or unit.language == "en" or len(passage.tokens[unit.first].text) < _LEAST_UNIT:
+        return number
+    if unit.first and (
+        passage.tokens[unit.first - 1].form is Form.NUMBER or passage.ending(unit.first, "number") is not None
+    ):
+        return number
+    value = number.low * _SECONDS[unit.name]
+    low, high = value * (1 - ABOUT), value * (1 + ABOUT)
+    return replace(number, low=low, high=high, unit="second", first=unit.first, exact=value)
 
 
 def _is_decade(passage: Passage, number: Amount) -> bool:

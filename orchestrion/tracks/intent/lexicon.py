@@ -143,7 +143,7 @@ def small_words(language: str) -> Lexicon:
 
 @lru_cache(maxsize=1)
 def common_words() -> Lexicon:
-    """What all languages have in common: names of genres and instruments, and English phrases that are none."""
+    """Names of genres and instruments that all languages have in common, and what in English only sounds like them."""
     traps = tomllib.loads(_read("traps_en.toml"))["traps"]
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}

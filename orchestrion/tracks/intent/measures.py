@@ -31,6 +31,8 @@ _SECTION_REACH: Final = 4
 _REACH: Final = 12
 #: Sections of words that stand beside a figure of its own.
 _PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
+#: "From" and "to" alone make a range; "starts at" and "ends at" are longer.
+_SHORTEST_CHANGE: Final = 2
 #: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
 _WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
 _RATES_HZ: Final = (8000.0, 96_000.0)
@@ -216,8 +218,12 @@ class Measures:
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
         ]
+        changes = changes or self._from_and_until()
         if changes:
             told = self._changing(told, changes[0])
+        elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
+            self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
+            told = [begin]
         for one in told[:1]:
             self._findings.read("tempo_bpm", _number(one.amount.middle), one.span, one.sure)
         for one in told[1:]:
@@ -229,6 +235,15 @@ class Measures:
             for reading in self._findings.readings
         )
         self._in_words(is_told)
+
+    def _begins_before(self, end: _Tempo) -> _Tempo | None:
+        """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
+        until = self._passage.ending(end.amount.first, "change", "until")
+        for each in self._left(None):
+            begin = self._passage.ending(each.first, "change", "from")
+            if until is not None and begin is not None and each.after == until.first:
+                return _Tempo(each, each.span, 0.9)
+        return None
 
     def _beside_the_word(self) -> list[_Tempo]:
         """Figures behind a word: "tempo 90", "bpm: 140", "♩ = 120"."""
@@ -284,6 +299,23 @@ class Measures:
         return passage.tokens[border].apart or any(
             passage.starting(at, section) or passage.ending(at + 1, section) for section in _PARTICLES
         )
+
+    def _from_and_until(self) -> list[Match]:
+        """Where it ends, if no word says how: "starts at 120 and ends at 140"."""
+        low, high = _BARE_TEMPO
+        of_tempo = [each for each in self._left("bpm", None) if each.figures and low <= each.middle <= high]
+        if len(of_tempo) != 2:
+            return []
+        one, two = of_tempo
+        begins = self._passage.ending(one.first, "change", "from") or self._passage.starting(
+            one.after, "change", "from"
+        )
+        ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
+            two.after, "change", "until"
+        )
+        if begins is None or ends is None or min(begins.length, ends.length) < _SHORTEST_CHANGE:
+            return []
+        return [ends]
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""
