@@ -163,6 +163,9 @@ class Negations:
                 joint = "link" if is_link or joint == "link" else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
                 continue
+            # "With" ends what a "without" reaches, though it says nothing elsewhere.
+            if not is_first and passage.starting(at, "negation", "end") is not None:
+                return None
             filler = self._filler(at, step)
             if filler is not None:
                 at = filler
