@@ -65,6 +65,9 @@ def amounts(passage: Passage) -> list[Amount]:
         number, used = _joined(passage, numbers, at)
         found.append(number)
         at += used
+        while at < len(numbers) and numbers[at].first < number.after:
+            # 半 of 两分半钟 is part of it.
+            at += 1
     return _bounded([_qualified(passage, each) for each in _added(passage, found)])
 
 
@@ -201,7 +204,8 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
     if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
         two = _with_unit(passage, numbers[at + 1])
         unit = two.unit or one.unit
-        if one.unit in (None, two.unit) and (joint == "sign" or unit is not None):
+        is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two)
+        if one.unit in (None, two.unit) and is_range:
             low, high = one.low, two.high
             if one.unit is None and two.unit == "second":
                 low = one.low * two.high / numbers[at + 1].high if numbers[at + 1].high else one.low
@@ -211,6 +215,17 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
             if joint == "or":
                 return Amount(low, low, unit, one.first, two.after, one.figures), 2
     return one, 1
+
+
+def _is_framed(passage: Passage, one: Amount, two: Amount) -> bool:
+    """Whether words around two bare numbers say that they are a range: "tempo between 90 and 110", 90から110の間."""
+    filler = passage.starting(two.after, "filler")
+    return (
+        passage.ending(one.first, "tempo", "word") is not None
+        or passage.ending(one.first, "amount", "between") is not None
+        or passage.starting(two.after, "amount", "between") is not None
+        or (filler is not None and passage.starting(filler.after, "amount", "between") is not None)
+    )
 
 
 def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:

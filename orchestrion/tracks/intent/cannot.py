@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.negations import Negations
 from orchestrion.tracks.intent.passage import COMMAS, STOPS, runs
-from orchestrion.tracks.intent.text import Form
+from orchestrion.tracks.intent.text import Form, is_hangul
 
 _WHY: Final = {
     "artist": "artists are not imitated; say what the music is like",
@@ -22,6 +23,11 @@ _WHY: Final = {
 #: Of an artist's name, at most.
 _NAME: Final = 4
 _LYRICS: Final = 8
+#: Sections of which single characters are parts of names; in Korean, single syllables of these as well.
+_IN_NAMES: Final = frozenset({"number", "tonic", "unit", "fraction", "amount"})
+_IN_KOREAN_NAMES: Final = frozenset({"function", "filler", "list", "degree", "key"})
+#: Of a name in Korean, in syllables.
+_SHORTEST: Final = 2
 
 
 class Cannot:
@@ -70,11 +76,26 @@ class Cannot:
         return end if end > at else -1
 
     def _name_before(self, at: int) -> int:
+        if at and is_hangul(self._passage.tokens[at - 1].text):
+            return self._korean_name_before(at)
         begin = at
         longest = _NAME if not at or self._passage.tokens[at - 1].form is Form.WORD else 8
         while begin > 0 and at - begin < longest and self._is_name(begin - 1):
             begin -= 1
         return begin
+
+    def _korean_name_before(self, at: int) -> int:
+        """A word of two syllables or more of which some mean nothing: 아이유. Particles are written onto words."""
+        begin = at - 1
+        while begin > 0 and not self._passage.tokens[begin].apart and is_hangul(self._passage.tokens[begin - 1].text):
+            begin -= 1
+        syllables = range(begin, at)
+        means_something = any(
+            match.section not in _IN_NAMES | _IN_KOREAN_NAMES and match.first < at and begin < match.after
+            for match in self._passage.matches
+        )
+        is_known = self._passage.covered.issuperset(syllables)
+        return at if len(syllables) < _SHORTEST or means_something or is_known else begin
 
     def _is_name(self, at: int) -> bool:
         token, original = self._passage.tokens[at], self._passage.text.original
@@ -85,9 +106,19 @@ class Cannot:
             )
             return original[token.start].isupper() and not known
         if token.form is Form.CHARACTER:
-            # Particles and verbs are in hiragana, names hardly ever.
-            return at not in self._passage.covered and not "\u3040" <= token.text <= "\u309f"
+            # Particles and verbs are in hiragana, names hardly ever; numbers (一) and notes (ハ) are in names as well.
+            return at not in self._words_of_content and not "\u3040" <= token.text <= "\u309f"
         return False
+
+    @cached_property
+    def _words_of_content(self) -> frozenset[int]:
+        """Tokens of phrases that mean something, so that they are no part of a name in a script without capitals."""
+        return frozenset(
+            at
+            for match in self._passage.matches
+            if match.section not in _IN_NAMES
+            for at in range(match.first, match.after)
+        )
 
     def _sung(self) -> None:
         passage = self._passage

@@ -31,6 +31,8 @@ _SECTION_REACH: Final = 4
 _REACH: Final = 12
 #: Sections of words that stand beside a figure of its own.
 _PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
+#: "From" and "to" alone make a range; "starts at" and "ends at" are longer.
+_SHORTEST_CHANGE: Final = 2
 #: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
 _WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
 _RATES_HZ: Final = (8000.0, 96_000.0)
@@ -216,6 +218,7 @@ class Measures:
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
         ]
+        changes = changes or self._from_and_until()
         if changes:
             told = self._changing(told, changes[0])
         elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
@@ -296,6 +299,23 @@ class Measures:
         return passage.tokens[border].apart or any(
             passage.starting(at, section) or passage.ending(at + 1, section) for section in _PARTICLES
         )
+
+    def _from_and_until(self) -> list[Match]:
+        """Where it ends, if no word says how: "starts at 120 and ends at 140"."""
+        low, high = _BARE_TEMPO
+        of_tempo = [each for each in self._left("bpm", None) if each.figures and low <= each.middle <= high]
+        if len(of_tempo) != 2:
+            return []
+        one, two = of_tempo
+        begins = self._passage.ending(one.first, "change", "from") or self._passage.starting(
+            one.after, "change", "from"
+        )
+        ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
+            two.after, "change", "until"
+        )
+        if begins is None or ends is None or min(begins.length, ends.length) < _SHORTEST_CHANGE:
+            return []
+        return [ends]
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""

@@ -32,6 +32,10 @@ _MODES: Final = ("major", "minor")
 _UNKNOWN: Final = 3
 #: The same in scripts whose tokens are characters.
 _UNKNOWN_CHARACTERS: Final = 4
+#: Sections whose things are of one sort.
+_KINDS: Final = {
+    "style": "genre", "tempo": "mood", "dynamics": "mood", "energy": "mood", "ensemble": "instrument",
+}  # fmt: skip
 #: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
 _LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
 
@@ -85,12 +89,18 @@ class Negations:
                 findings.read("exclude", match.name, (match.first, match.after))
 
     def _forward(self, no: Match) -> None:
-        at, reached, is_first = no.after, [], True
+        if no.name == "except" and self._is_only(no):
+            return
+        at, is_first = no.after, True
+        reached: list[tuple[list[Match], str]] = []
         while True:
             gap = self._gap(no, at, 1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
+            if reached and crossed == "comma" and _kind(thing) != _kind(reached[0][0]):
+                # "Not too fast, guitar and flute": a list is of one kind.
+                break
             reached.append((thing, crossed))
             at, is_first = max(m.after for m in thing), False
         # "No drums, bass or whatever": what nobody knows ends the list as well.
@@ -127,6 +137,9 @@ class Negations:
                 longest = max(things, key=lambda m: m.length)
                 if not is_first and joint == "none":
                     return None
+                if step < 0 and longest.section == "only":
+                    # "Nothing but the piano is used": the "no" is the one of "nothing but".
+                    return None
                 if step > 0 and longest.section in ("dynamics", "energy"):
                     # "No loud drums" is about drums.
                     played = [m for m in self._things if m.first == longest.after and m.section == "instrument"]
@@ -144,8 +157,10 @@ class Negations:
                 # "No drums, bass or whatever, piano": the list is over.
                 if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):
                     return None
-                is_link = link is not None or self._links(token) or joint == "link"
-                joint = "link" if is_link else "comma"
+                is_link = link is not None or self._links(token)
+                if step > 0 and not is_link and self._passage.languages[0] == "zh":
+                    return None
+                joint = "link" if is_link or joint == "link" else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
                 continue
             filler = self._filler(at, step)
@@ -161,6 +176,15 @@ class Negations:
                 return None
             at += step
         return None
+
+    def _is_only(self, no: Match) -> bool:
+        """Whether "except" begins "except the piano nothing", and what it names is all that is wanted."""
+        clause = no.after
+        while not self._passage.is_end_of_clause(clause):
+            if self._passage.starting(clause, "only", "after") is not None:
+                return True
+            clause += 1
+        return False
 
     def _links(self, token: Token) -> bool:
         """Whether a comma is one that stands within a list only."""
@@ -185,3 +209,9 @@ class Negations:
             if match is not None:
                 return match.after if step > 0 else match.first - 1
         return at + step if self._passage.tokens[at].text in "-'\"" else None
+
+
+def _kind(things: list[Match]) -> str:
+    """What sort of things these are: who plays, what style, or what character."""
+    section = things[0].section
+    return _KINDS.get(section, section)

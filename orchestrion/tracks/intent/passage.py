@@ -30,6 +30,8 @@ _BESIDE: Final = {
     "style": frozenset({"genre"}),
     "instrument": frozenset({"genre"}),
 }
+#: Languages that are told by their script.
+_OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
@@ -220,7 +222,10 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
     best = max(scores.values(), default=0.0)
     # Nearly as many words of another tongue are a mixture; of sister tongues they are the same words.
     active = [language for language, score in scores.items() if score >= max(0.75 * best, 0.5)]
-    active.sort(key=lambda language: -scores[language])
+    # What has no words of content, as 嬰ヘ長調, is told by its script.
+    active = active or [language for language in scores if language in _OWN_SCRIPT]
+    # Han without kana is likelier Chinese.
+    active.sort(key=lambda language: (-scores[language], language != "zh"))
     return (*active, *(() if "en" in active else ("en",)))
 
 

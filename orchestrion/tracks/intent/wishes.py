@@ -20,6 +20,10 @@ _NEARLY: Final = 0.3
 _ABOUT_MUSIC: Final = ("style", "genre", "instrument", "mood", "tempo", "metre", "ensemble", "only")
 
 
+#: What no model sings.
+_VOICES: Final = ("vocals", "rap")
+
+
 class Wishes:
     """Reads what is wanted, after what is not."""
 
@@ -105,7 +109,7 @@ class Wishes:
         passage, unknown, span = self._passage, 0, (at, at)
         while 0 <= at < len(passage.tokens) and unknown <= _REACH:
             match = passage.starting(at, "instrument") if step > 0 else passage.ending(at + 1, "instrument")
-            if match is not None and not self._negations.negates(match):
+            if match is not None and match.name not in _VOICES and not self._negations.negates(match):
                 who.append(match.name)
                 span = (min(span[0], match.first), max(span[1], match.after))
                 if not several:
@@ -171,6 +175,9 @@ class Wishes:
         values: dict[str, Span] = {}
         # "Loud? No. Quiet": what is not wanted only counts where nothing says what is.
         is_told = any(not self._negations.negates(match) for match in found)
+        if not is_told and set(opposites) <= {match.name for match in found}:
+            # Neither loud nor soft.
+            return
         for match in found:
             name, span = match.name, _span(match)
             if self._negations.negates(match):
