@@ -187,6 +187,8 @@ def _mode_alone(findings: Findings) -> list[_Found]:
         if word is None and link is not None and mode.name in ("major", "minor"):
             is_whole = passage.is_end_of_clause(mode.after) or passage.starting(mode.after, "function") is not None
             word = link if is_whole else None
+        if word is None and passage.is_end_of_clause(mode.first - 1) and passage.is_end_of_clause(mode.after):
+            word = mode  # "Sad, minor, 120".
         if word is not None:
             return [_Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)]
         if mode.name in (

@@ -152,7 +152,7 @@ class Negations:
             link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
             if token.text in COMMAS or link is not None:
                 # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
-                if is_first and (step > 0 or unknown):
+                if is_first and (step > 0 or unknown or (link is not None and token.form is Form.WORD)):
                     return None
                 # "No drums, bass or whatever, piano": the list is over.
                 if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):

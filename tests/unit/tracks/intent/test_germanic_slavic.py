@@ -19,6 +19,8 @@ def values(prompt, field):
         ("ein Stück mit Klavier, B major", "B major"),
         ("ein Walzer in es, langsam", "Eb major"),
         ("ein Walzer in Moll, langsam", "minor"),
+        ("грустно, минор, 120", "minor"),
+        ("ein Marsch, aber in Moll und nicht zu militärisch", "minor"),
         ("utwór a-moll na fortepian", "A minor"),
         ("пьеса, гармонический ми минор, для рояля", "E harmonic minor"),
     ],
@@ -67,6 +69,7 @@ def test_lengths(prompt, length_s):
     [
         ("zonder drums, bas of gedoe, piano", ["drums", "bass"]),
         ("zonder drums, met bas en piano", ["drums"]),
+        ("ein Marsch in Moll und nicht zu militärisch", []),
         ("żadnych głośnych bębnów, fortepian", ["drums"]),
         ("nichts Trauriges, Jazz", ["sad"]),
         ("эпичный металл? нет: арфа", ["metal"]),
