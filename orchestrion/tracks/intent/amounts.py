@@ -18,6 +18,8 @@ _AT_LEAST: Final = 1.5
 _AT_MOST: Final = 0.5
 #: How far "at least" and "at most" of one range may stand apart.
 _BOUNDS_APART: Final = 4
+#: Of a unit that stands before its number, the letters: no abbreviation does.
+_LEAST_UNIT: Final = 5
 #: Units of one letter stand directly behind their figure.
 _ONE_LETTER: Final = frozenset("mhk")
 
@@ -249,14 +251,10 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
         # One word: "полминуты", "zweiminütig".
         low = number.low * _SECONDS[within.name]
         return replace(number, low=low, high=low, unit="second")
-    if number.after >= len(passage.tokens):
-        return number
     at = passage.skips(number.after, signs="-" if number.figures else "-'")
-    if at >= len(passage.tokens):
-        return number
     unit = passage.starting(at, "unit")
     if unit is None:
-        return number
+        return _behind_its_unit(passage, number)
     whole = passage.starting(number.first, "degree")
     if whole is not None and whole.after == unit.after:
         # 十分 is "very", not ten minutes.
@@ -276,6 +274,21 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
     if unit.name == "kilohertz":
         return replace(number, low=number.low * 1000, high=number.high * 1000, unit="hertz", after=unit.after)
     return replace(number, unit=unit.name, after=unit.after)
+
+
+def _behind_its_unit(passage: Passage, number: Amount) -> Amount:
+    """Lengths as Russian and Polish guess them: "минут пять", "минуты на две", "sekund trzydzieści"."""
+    link = passage.ending(number.first, "amount", "one")
+    unit = passage.ending(link.first if link else number.first, "unit", *_SECONDS)
+    if unit is None or unit.language == "en" or len(passage.tokens[unit.first].text) < _LEAST_UNIT:
+        return number
+    if unit.first and (
+        passage.tokens[unit.first - 1].form is Form.NUMBER or passage.ending(unit.first, "number") is not None
+    ):
+        return number
+    value = number.low * _SECONDS[unit.name]
+    low, high = value * (1 - ABOUT), value * (1 + ABOUT)
+    return replace(number, low=low, high=high, unit="second", first=unit.first, exact=value)
 
 
 def _is_decade(passage: Passage, number: Amount) -> bool:

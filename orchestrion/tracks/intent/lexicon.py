@@ -143,16 +143,22 @@ def small_words(language: str) -> Lexicon:
 
 @lru_cache(maxsize=1)
 def common_words() -> Lexicon:
-    """What all languages have in common: names of genres and instruments, and English phrases that are none."""
-    instruments = tomllib.loads(_read("instruments.toml"))
+    """Names of genres and instruments that all languages have in common, and what in English only sounds like them."""
     traps = tomllib.loads(_read("traps_en.toml"))["traps"]
-    named = {
-        name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
-        for name, table in instruments.items()
-    }
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": named}, "en": {"nothing": traps}})
+    return Lexicon(
+        {"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": {"nothing": traps}}
+    )
+
+
+@lru_cache(maxsize=1)
+def instruments() -> Mapping[str, Sequence[str]]:
+    """Of each instrument the names that mean nothing else in any language."""
+    return {
+        name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
+        for name, table in tomllib.loads(_read("instruments.toml")).items()
+    }
 
 
 def _text_of(language: str) -> str:

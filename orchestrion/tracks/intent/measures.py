@@ -221,6 +221,9 @@ class Measures:
         changes = changes or self._from_and_until()
         if changes:
             told = self._changing(told, changes[0])
+        elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
+            self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
+            told = [begin]
         for one in told[:1]:
             self._findings.read("tempo_bpm", _number(one.amount.middle), one.span, one.sure)
         for one in told[1:]:
@@ -232,6 +235,15 @@ class Measures:
             for reading in self._findings.readings
         )
         self._in_words(is_told)
+
+    def _begins_before(self, end: _Tempo) -> _Tempo | None:
+        """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
+        until = self._passage.ending(end.amount.first, "change", "until")
+        for each in self._left(None):
+            begin = self._passage.ending(each.first, "change", "from")
+            if until is not None and begin is not None and each.after == until.first:
+                return _Tempo(each, each.span, 0.9)
+        return None
 
     def _beside_the_word(self) -> list[_Tempo]:
         """Figures behind a word: "tempo 90", "bpm: 140", "♩ = 120"."""

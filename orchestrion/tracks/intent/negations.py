@@ -49,6 +49,8 @@ class Negations:
         self._by: dict[Match, Match] = {}
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
         things += [match for match in passage.of("key", *_MODES) if self._is_without_tonic(match)]
+        # Words that only introduce a figure are no things.
+        things = [match for match in things if match.name not in ("at", "word")]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
         for no in passage.of("negation", "before", "except"):
             if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
@@ -151,6 +153,9 @@ class Negations:
             if token.text in COMMAS or link is not None:
                 # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
                 if is_first and (step > 0 or unknown):
+                    return None
+                # "No drums, bass or whatever, piano": the list is over.
+                if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):
                     return None
                 is_link = link is not None or self._links(token)
                 if step > 0 and not is_link and self._passage.languages[0] == "zh":

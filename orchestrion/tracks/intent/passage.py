@@ -148,8 +148,8 @@ class Passage:
             if match.section in _GRAMMAR:
                 return True
             if match.language not in rank:
-                # The common name of a genre, where the language has none of its own.
-                return (match.first, match.after) not in kinds
+                # The common name of a genre or an instrument, where the language has none of its own.
+                return (match.first, match.after) not in (best if match.section == "instrument" else kinds)
             number = rank[match.language]
             if number and match.section == "nothing" and match.language != "en":
                 return False
@@ -214,7 +214,7 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
     for match in found:
         weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
         if match.section in _TELLING and match.name != "in" and len(text.tokens[match.first].text) >= _LEAST_TELLING:
-            weight = 0.75
+            weight = 1.0
         key = (match.language, match.first, match.section)
         if weight and match.language in scores and key not in seen:
             seen.add(key)

@@ -182,3 +182,20 @@ def test_sister_languages_are_told_apart(prompt, language):
 def test_words_mean_what_they_mean_in_the_language_of_the_prompt(prompt, instruments):
     assert values(prompt, "instruments") == instruments
     assert values(prompt, "use") == []
+
+
+@pytest.mark.parametrize(
+    "prompt, instruments",
+    [
+        ("trombón y flautín", ["trombone", "piccolo"]),
+        ("corne inglês e escaleta", ["english horn", "melodica"]),
+        ("cor anglais et steel drum", ["english horn", "steel drums"]),
+        ("ottavino, liuto e clavinet", ["piccolo", "lute", "clavinet"]),
+    ],
+)
+def test_instruments_that_english_needs_no_words_for(prompt, instruments):
+    assert values(prompt, "instruments") == instruments
+
+
+def test_a_verb_that_takes_away_excludes_what_follows_its_article():
+    assert values("tira a bateria e o baixo", "exclude") == ["drums", "bass"]
