@@ -1,4 +1,4 @@
-"""The prompts of benchmarks/intent_prompts have the form that their README says."""
+"""The prompts of benchmarks/intent_prompts, the held-out ones too, have the form that their README says."""
 
 import json
 import re
@@ -18,13 +18,20 @@ LANGUAGES = ("en", "es", "pt", "fr", "de", "it", "nl", "pl", "ru", "ja", "ko", "
 VOCABULARY = json.loads((FOLDER / "vocabulary.json").read_text("utf-8"))
 INSTRUMENTS = VOCABULARY["instruments"] | VOCABULARY["instruments_outside_general_midi"]
 EXCLUSIONS = {*INSTRUMENTS, *VOCABULARY["other_exclusions"], *VOCABULARY["styles"], *VOCABULARY["moods"]}
-PROMPTS = {
-    language: [
-        parse_json_object(line, f"{language}.jsonl:{number}")
-        for number, line in enumerate((FOLDER / f"{language}.jsonl").read_text("utf-8").splitlines(), start=1)
-    ]
-    for language in LANGUAGES
-}
+
+
+def read_prompts(folder):
+    return {
+        language: [
+            parse_json_object(line, f"{folder.name}/{language}.jsonl:{number}")
+            for number, line in enumerate((folder / f"{language}.jsonl").read_text("utf-8").splitlines(), start=1)
+        ]
+        for language in LANGUAGES
+    }
+
+
+PROMPTS = read_prompts(FOLDER)
+HELD_OUT = read_prompts(FOLDER / "held_out")
 
 _KEY = re.compile(rf"(?:(?:{'|'.join(map(re.escape, TONIC_NAMES))}) )?(?:{'|'.join(VOCABULARY['modes'])})")
 
@@ -105,8 +112,13 @@ SEVERAL = {"mood", "use", "instruments", "exclude"}
 
 
 @pytest.fixture(params=LANGUAGES)
-def prompts(request):
-    return PROMPTS[request.param]
+def language(request):
+    return request.param
+
+
+@pytest.fixture(params=[PROMPTS, HELD_OUT], ids=["tuned-on", "held-out"])
+def prompts(request, language):
+    return request.param[language]
 
 
 def test_the_vocabulary_has_the_styles_moods_and_formats_of_the_product():
@@ -121,23 +133,39 @@ def test_the_readme_explains_every_field_and_kind():
     assert [name for name in (*FIELDS, *VOCABULARY["unfollowable"]) if f"`{name}`" not in readme] == []
 
 
-def test_fifty_prompts_of_which_half_are_nasty(prompts):
-    language = prompts[0]["id"][:2]
+def test_fifty_prompts_of_which_half_are_nasty(language):
+    prompts = PROMPTS[language]
 
     assert [prompt["id"] for prompt in prompts] == [f"{language}-{number:03}" for number in range(1, 51)]
     assert sum(prompt["nasty"] for prompt in prompts) >= 25
 
 
-def test_each_language_asks_for_everything_that_can_be_asked_for(prompts):
+def test_twenty_held_out_prompts_of_which_half_are_nasty(language):
+    prompts = HELD_OUT[language]
+
+    assert [prompt["id"] for prompt in prompts] == [f"{language}-h{number:02}" for number in range(1, 21)]
+    assert sum(prompt["nasty"] for prompt in prompts) == 10
+
+
+def test_each_language_asks_for_everything_that_can_be_asked_for(language):
+    prompts = PROMPTS[language]
+
     assert {entry["field"] for prompt in prompts for entry in prompt["asked"]} == {*FIELDS}
     assert {entry["kind"] for prompt in prompts for entry in prompt["unfollowable"]} == {*VOCABULARY["unfollowable"]}
     assert any(prompt["not_asked"] for prompt in prompts)
 
 
+def test_the_held_out_prompts_together_ask_for_everything_too():
+    prompts = [prompt for prompts in HELD_OUT.values() for prompt in prompts]
+
+    assert {entry["field"] for prompt in prompts for entry in prompt["asked"]} == {*FIELDS}
+    assert {entry["kind"] for prompt in prompts for entry in prompt["unfollowable"]} == {*VOCABULARY["unfollowable"]}
+
+
 def test_no_prompt_stands_twice():
     texts = Counter(
         " ".join(unicodedata.normalize("NFKC", prompt["prompt"]).casefold().split())
-        for prompts in PROMPTS.values()
+        for prompts in (*PROMPTS.values(), *HELD_OUT.values())
         for prompt in prompts
     )
 
