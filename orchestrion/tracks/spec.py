@@ -542,7 +542,7 @@ def _problem(detail: ErrorDetails) -> Problem:
             message = f"is not a field of a {what}; known fields are " + ", ".join(of.model_fields)
         case "string_pattern_mismatch":
             message = _PATTERN_REMEDIES[field]
-        case "too_long":
+        case "too_long" if field in LISTS:
             message = f"lists too many; give at most {MAX_SECTIONS if field == 'sections' else MAX_NAMES}"
         case "tuple_type" if detail["loc"] == ("sections",):
             message = 'is not a list of sections; write for example [{"name": "intro", "bars": 4}, {"name": "verse"}]'
