@@ -19,6 +19,7 @@ from orchestrion.tracks.record import (
     json_values,
     utc_timestamp,
 )
+from orchestrion.tracks.section import Section
 
 _ARROW_TYPES: Final[dict[object, pa.DataType]] = {
     str: pa.string(),
@@ -26,6 +27,16 @@ _ARROW_TYPES: Final[dict[object, pa.DataType]] = {
     float: pa.float64(),
     bool: pa.bool_(),
     Mapping[str, str]: pa.map_(pa.string(), pa.string()),
+    tuple[str, ...]: pa.list_(pa.string()),
+    tuple[Section, ...]: pa.list_(
+        pa.struct(
+            [
+                pa.field("name", pa.string(), nullable=False),
+                pa.field("duration_s", pa.float64()),
+                pa.field("bars", pa.int64()),
+            ]
+        )
+    ),
     tuple[Finding, ...]: pa.list_(
         pa.struct(
             [

@@ -16,7 +16,7 @@ from orchestrion.errors import CODES
 
 #: Grows by one when a table gains a column. Columns are only ever added, and may be null: what an older release wrote
 #: reads as null in them, so every file of every release is read by the newest schema.
-LEDGER_SCHEMA_VERSION: Final = 5
+LEDGER_SCHEMA_VERSION: Final = 6
 
 #: How an attempt ended.
 TRACK: Final = "track"

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "verify": "verify a stored track, or files, against the signed record",
     "takedown": "withdraw tracks for good and delete their audio and MIDI",
     "signing": "make the key that records are signed with, or show its id",
+    "explain": "say what a prompt is understood to ask for, and what is not followed",
     "styles": "list the styles and moods a request may name",
 }
 #: The group of entry points that add commands. Each names a module with `PURPOSE`, what the command is for, and

@@ -15,6 +15,7 @@ import numpy as np
 from orchestrion.audio.pcm import Pcm
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.request import Composition
+from orchestrion.tracks.section import Section
 
 #: What a model made of a request ahead of its turn: an opaque object, meant for that model only.
 Prepared: TypeAlias = object
@@ -62,6 +63,18 @@ class Conditioning:
     top_k: int | None = None
     #: Draw among the likeliest codes that together have this probability, whatever `top_k` says; 0: `top_k` decides.
     top_p: float | None = None
+    #: These and the following are as in `Composition`.
+    exclude: tuple[str, ...] | None = None
+    instruments: tuple[str, ...] | None = None
+    ensemble: str | None = None
+    metre: str | None = None
+    sections: tuple[Section, ...] | None = None
+    bars: int | None = None
+    loop: bool | None = None
+    tempo_end_bpm: float | None = None
+    key_end: Key | None = None
+    energy: str | None = None
+    dynamics: str | None = None
 
     @classmethod
     def of(cls, composition: Composition, theme: bytes | None, continuation: bytes | None) -> Conditioning:

@@ -20,7 +20,7 @@ import math
 import re
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,10 +29,11 @@ import rfc8785
 from orchestrion.errors import shown
 from orchestrion.finding import Finding
 from orchestrion.tracks.attestation import Attestation, Verdict
+from orchestrion.tracks.section import Section
 
 _Item = TypeVar("_Item")
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 #: The version since which `CALLER_FIELDS` are apart from what everybody may read.
 _CALLER_APART: Final = 4
 _UTC_MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
@@ -69,7 +70,7 @@ class TrackRecord:
             record's version has no such field or is unknown.
     """
 
-    schema_version: Annotated[int, "Version of this list of fields; 4."]
+    schema_version: Annotated[int, "Version of this list of fields; 5."]
     track_id: Annotated[str, "Hash of what determines the audio: request, model revision, recipe version."]
     version: Annotated[int | None, "Which of the track's records this is, from 1, as in its file's name.", Since(3)]
     piece_id: Annotated[
@@ -80,7 +81,10 @@ class TrackRecord:
     negative_prompt: Annotated[str, "What should not be in the music; empty if nothing was said."]
     style: Annotated[str | None, "Style asked for or read from the prompt; null: the model chose."]
     mood: Annotated[str | None, "Mood asked for or read from the prompt; null: the model chose."]
-    tempo_bpm: Annotated[float | None, "Beats per minute asked for or read from the prompt; null: the model chose."]
+    tempo_bpm: Annotated[
+        float | None,
+        "Beats per minute asked for, read from the prompt, or given by bars and length; null: the model chose.",
+    ]
     key: Annotated[str | None, "Key asked for or read from the prompt, e.g. 'D minor'; null: the model chose."]
     duration_s: Annotated[float, "Length asked for, in seconds."]
     seed: Annotated[int, "Seed of the take, 0 to 2^53 - 1."]
@@ -92,12 +96,34 @@ class TrackRecord:
     temperature: Annotated[float | None, "Temperature of the draws asked for; null: the model's own.", Since(2)]
     top_k: Annotated[int | None, "How many of the likeliest codes to draw among; null: the model's own.", Since(2)]
     top_p: Annotated[float | None, "Probability of the likeliest codes to draw among; null: the model's own.", Since(2)]
+    exclude: Annotated[tuple[str, ...] | None, "Names of what must not sound; null: nothing was said.", Since(5)]
+    instruments: Annotated[
+        tuple[str, ...] | None,
+        "Instruments asked for, in the order in which they were named; null: the model chose.",
+        Since(5),
+    ]
+    ensemble: Annotated[
+        str | None, "Who plays: solo, duo, trio, quartet, only (nothing but `instruments`) or a cappella.", Since(5)
+    ]
+    metre: Annotated[str | None, "Metre asked for, e.g. '6/8'; null: the model chose.", Since(5)]
+    sections: Annotated[
+        tuple[Section, ...] | None,
+        "Sections asked for, in order: name, and duration_s or bars; null: the model chose.",
+        Since(5),
+    ]
+    bars: Annotated[int | None, "Bars asked for; null: nothing was said.", Since(5)]
+    loop: Annotated[bool | None, "True: its end joins its beginning without a seam; null: not asked.", Since(5)]
+    tempo_end_bpm: Annotated[float | None, "Tempo at its end asked for; null: it does not change.", Since(5)]
+    key_end: Annotated[str | None, "Key at its end asked for; null: it does not change.", Since(5)]
+    energy: Annotated[str | None, "How much goes on: low or high; null: the model chose.", Since(5)]
+    dynamics: Annotated[str | None, "Soft, loud, crescendo or diminuendo; null: the model chose.", Since(5)]
     model: Annotated[str, "Model asked for."]
     format: Annotated[str, "Container and codec of the audio: wav, flac, mp3, ogg or opus."]
     sample_rate_hz: Annotated[int, "Sampling rate of the audio, in Hz."]
     loudness_lufs: Annotated[float, "Integrated loudness asked for, in LUFS (ITU-R BS.1770)."]
     fade_in_s: Annotated[float, "Fade-in asked for, in seconds."]
     fade_out_s: Annotated[float, "Fade-out asked for, in seconds."]
+    channels: Annotated[int | None, "Channels asked for, 1 or 2; null: as many as the model makes.", Since(5)]
     requester: Annotated[str | None, "Who asked first, as the client said; null: not disclosed. Not part of the id."]
     purpose: Annotated[
         str | None, "What for: commercial, non-commercial or research; null: not disclosed. Not part of the id."
@@ -203,6 +229,7 @@ class RecordField:
     since: int
 
 
+_SECTION_FIELDS: Final = {field.name for field in fields(Section)}
 _FINDING_FIELDS: Final = tuple(field.name for field in fields(Finding))
 _ATTESTATION_FIELDS: Final = tuple(field.name for field in fields(Attestation))
 
@@ -249,6 +276,10 @@ def json_values(record: TrackRecord) -> dict[str, Any]:
     """The record's fields as JSON values. Not `asdict`: it deep-copies."""
     values = {field.name: getattr(record, field.name) for field in RECORD_FIELDS}
     values["choices"] = dict(record.choices)
+    for name in ("exclude", "instruments"):
+        values[name] = None if values[name] is None else list(values[name])
+    if record.sections is not None:
+        values["sections"] = [asdict(section) for section in record.sections]
     values["findings"] = [{field: getattr(finding, field) for field in _FINDING_FIELDS} for finding in record.findings]
     if record.attestations is not None:
         values["attestations"] = [
@@ -364,6 +395,12 @@ def read_list(read: Callable[[object, str], _Item]) -> Callable[[object, str], t
     return read_all
 
 
+def _read_section(value: object, name: str) -> Section:
+    section = exactly(value, _SECTION_FIELDS, name)
+    duration_s, bars = _read_optional_float(section["duration_s"], name), section["bars"]
+    return Section(read_str(section["name"], name), duration_s, None if bars is None else _read_int(bars, name))
+
+
 def _read_finding(value: object, name: str) -> Finding:
     finding = exactly(value, set(_FINDING_FIELDS), name)
     return Finding(
@@ -393,6 +430,8 @@ _READERS: Final[dict[object, Callable[[object, str], object]]] = {
     float: _read_float,
     bool: _read_bool,
     Mapping[str, str]: _read_choices,
+    tuple[str, ...]: read_list(read_str),
+    tuple[Section, ...]: read_list(_read_section),
     tuple[Finding, ...]: read_list(_read_finding),
     tuple[Attestation, ...]: read_list(_read_attestation),
 }

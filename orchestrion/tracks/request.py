@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
 from orchestrion.tracks.musical_key import Key
+from orchestrion.tracks.section import Section
 
 DEFAULT_DURATION_S: Final = 30.0
 MIN_DURATION_S: Final = 1.0
 MAX_DURATION_S: Final = 600.0
+MAX_SECTIONS: Final = 32
+MIN_SECTION_S: Final = 1.0
+#: Ten minutes of 2/4 at the fastest tempo.
+MAX_BARS: Final = 1500
+#: Instruments that a request may name, and names that it may exclude.
+MAX_NAMES: Final = 32
 MIN_TEMPO_BPM: Final = 30.0
 MAX_TEMPO_BPM: Final = 300.0
 #: The largest integer that JSON, JavaScript and float64 all carry unchanged.
@@ -44,10 +51,14 @@ SAMPLE_RATES_HZ: Final[dict[AudioFormat, tuple[int, ...]]] = {
     AudioFormat.OPUS: (8000, 12000, 16000, 24000, 48000),
 }
 #: Fields that only some models can follow: `ModelInfo.controls` lists a model's own. Always None when not given.
-CONTROLS: Final = ("theme", "continuation", "guidance", "temperature", "top_k", "top_p")
-#: Controls that came after the first stored tracks. Where they are not given they are not part of a track's identity,
+CONTROLS: Final = (
+    *("theme", "continuation", "guidance", "temperature", "top_k", "top_p"),
+    *("exclude", "instruments", "ensemble", "metre", "sections", "bars", "loop"),
+    *("tempo_end_bpm", "key_end", "energy", "dynamics"),
+)
+#: Fields that came after the first stored tracks. Where they are not given they are not part of a track's identity,
 #: so that what was stored before they existed is still found.
-_LATER_CONTROLS: Final = frozenset(CONTROLS) - {"theme"}
+_LATER_FIELDS: Final = frozenset({*CONTROLS, "channels"}) - {"theme"}
 
 
 class Purpose(StrEnum):
@@ -82,11 +93,33 @@ class Composition:
     top_k: int | None
     #: Draw among the likeliest codes that together have this probability, whatever `top_k` says; 0: `top_k` decides.
     top_p: float | None
+    #: Names of what must not sound: instruments, `vocabulary.PARTS`, vocals, styles and moods; sorted.
+    exclude: tuple[str, ...] | None
+    #: Names of `instruments.INSTRUMENTS` that play, in the order in which they were named.
+    instruments: tuple[str, ...] | None
+    #: One of `vocabulary.ENSEMBLES`.
+    ensemble: str | None
+    #: One of `vocabulary.METRES`.
+    metre: str | None
+    #: What the piece consists of, in order.
+    sections: tuple[Section, ...] | None
+    #: How many bars of its metre it has.
+    bars: int | None
+    #: True: its end joins its beginning without a seam. Never False.
+    loop: bool | None
+    #: The tempo at its end; it changes evenly over the whole piece.
+    tempo_end_bpm: float | None
+    #: The key at its end.
+    key_end: Key | None
+    #: One of `vocabulary.ENERGIES`.
+    energy: str | None
+    #: One of `vocabulary.DYNAMICS`.
+    dynamics: str | None
     model: str
 
     def values(self) -> dict[str, Any]:
-        """Every field by its name, as JSON values."""
-        return {name: getattr(self, name) for name in COMPOSITION_FIELDS} | {"key": str(self.key) if self.key else None}
+        """Every field by its name, as JSON values: as a record has them."""
+        return {name: _as_json(getattr(self, name)) for name in COMPOSITION_FIELDS}
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide what the model makes, as JSON values."""
@@ -102,10 +135,16 @@ class Delivery:
     loudness_lufs: float
     fade_in_s: float
     fade_out_s: float
+    #: 1 or 2; None: as many as the model makes.
+    channels: int | None
 
     def values(self) -> dict[str, Any]:
         """Every field by its name, as JSON values."""
         return {name: getattr(self, name) for name in DELIVERY_FIELDS} | {"format": self.format.value}
+
+    def determinants(self) -> dict[str, Any]:
+        """The fields that decide how the audio sounds, as JSON values."""
+        return determining(self.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +163,24 @@ class TrackRequest:
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide how the audio sounds, as JSON values."""
-        return self.composition.determinants() | self.delivery.values()
+        return self.composition.determinants() | self.delivery.determinants()
 
 
 def determining(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a composition's values that are part of an identity."""
-    return {name: value for name, value in values.items() if value is not None or name not in _LATER_CONTROLS}
+    """Those of the values that are part of an identity."""
+    return {name: value for name, value in values.items() if value is not None or name not in _LATER_FIELDS}
+
+
+def _as_json(value: object) -> object:
+    """A field of a composition as a JSON value."""
+    match value:
+        case Key():
+            return str(value)
+        case Section():
+            return asdict(value)
+        case tuple():
+            return [_as_json(each) for each in value]
+    return value
 
 
 COMPOSITION_FIELDS: Final = tuple(field.name for field in fields(Composition))

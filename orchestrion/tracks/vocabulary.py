@@ -1,6 +1,7 @@
-"""The words for styles and moods that a request may use, and the words of a prompt that mean them.
+"""The names that a request may use, and the words of a prompt that mean a style or a mood.
 
-Every model is given the canonical names; the composer has one recipe for each style.
+Every model is given the canonical names; the composer has one recipe for each style. Instruments have a module of their
+own, `instruments`.
 """
 
 from __future__ import annotations
@@ -71,3 +72,21 @@ MOODS: Final[dict[str, Mood]] = {
     "dark": Mood(-0.8, 0.5, ("ominous", "scary", "sinister", "brooding", "haunting")),
     "angry": Mood(-0.6, 0.95, ("aggressive", "furious", "rage", "fierce")),
 }
+
+#: Metre → how many beats of `tempo_bpm` a bar has. A beat is a quarter; in 6/8 and 12/8 a dotted quarter, as they are
+#: conducted.
+METRES: Final[dict[str, float]] = {"2/4": 2.0, "3/4": 3.0, "4/4": 4.0, "5/4": 5.0, "6/8": 2.0, "7/8": 3.5, "12/8": 4.0}
+#: Styles that are not in 4/4 where no metre is asked for.
+STYLE_METRES: Final[dict[str, str]] = {"waltz": "3/4"}
+#: Who plays: this many, nothing but the named instruments, or voices alone.
+A_CAPPELLA: Final = "a cappella"
+ENSEMBLES: Final = ("solo", "duo", "trio", "quartet", "only", A_CAPPELLA)
+#: How much goes on.
+ENERGIES: Final = ("low", "high")
+#: How loud it is played, and how that changes.
+DYNAMICS: Final = ("soft", "loud", "crescendo", "diminuendo")
+SECTION_NAMES: Final = ("intro", "verse", "chorus", "bridge", "build-up", "drop", "part a", "part b", "outro")
+#: What the voices of a piece are there for, whichever instruments they are.
+PARTS: Final = ("drums", "bass", "chords", "melody", "pad")
+#: Sung voices, whichever.
+VOCALS: Final = "vocals"

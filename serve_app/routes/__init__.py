@@ -13,7 +13,7 @@ from serve_app.deployments.ingress import Ingress
 from serve_app.errors import answer_errors
 from serve_app.middleware import SecurityHeaders
 from serve_app.origins import Neighbours, OriginGuard
-from serve_app.routes import documents, health, models, pages, stored_tracks, streams, tracks, uploads
+from serve_app.routes import documents, health, intents, models, pages, stored_tracks, streams, tracks, uploads
 
 
 def build_routes(ingress: Ingress) -> FastAPI:
@@ -31,7 +31,7 @@ def build_routes(ingress: Ingress) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     answer_errors(app)
     # In the order of the document. Streams stand before stored tracks, whose ids would match `stream` too.
-    for resource in (tracks, streams, stored_tracks, uploads, models, health, documents):
+    for resource in (tracks, intents, streams, stored_tracks, uploads, models, health, documents):
         app.include_router(resource.router)
     app.include_router(pages.build_router())
     return app

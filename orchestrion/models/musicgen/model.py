@@ -40,7 +40,7 @@ from orchestrion.models.musicgen.engine.sequence import Window, plan_windows, st
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
 from orchestrion.models.musicgen.weights import LmWeights, Projection
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
-from orchestrion.tracks.request import CONTROLS, MAX_DURATION_S
+from orchestrion.tracks.request import MAX_DURATION_S
 
 if TYPE_CHECKING:
     from orchestrion.models.settings import ModelSettings
@@ -56,6 +56,8 @@ DEFAULT_TOP_K: Final = 250
 DEFAULT_TOP_P: Final = 0.0
 #: By how much each further window of a long piece moves on, as in the reference; the rest is kept as context.
 STRIDE_S: Final = 18.0
+#: What every checkpoint follows.
+_CONTROLS: Final = ("continuation", "guidance", "temperature", "top_k", "top_p")
 #: The first chunk: short enough to come at once, long enough to be worth a packet.
 FIRST_CHUNK_S: Final = 0.2
 #: A piece that is so far ahead of its listener rests.
@@ -369,7 +371,7 @@ def model_info(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> Mo
         sample_rate_hz=checkpoint.codec.sample_rate_hz,
         channels=checkpoint.codec.channels,
         max_duration_s=MAX_DURATION_S,
-        controls=tuple(control for control in CONTROLS if control != "theme" or checkpoint.lm.chroma_bins),
+        controls=(*(("theme",) if checkpoint.lm.chroma_bins else ()), *_CONTROLS),
         shares_steps=True,
     )
 

@@ -38,6 +38,12 @@ def test_no_two_keys_print_the_same():
         ("Bb mixolydian", ["Bb mixolydian", "A# mixolydian", "B flat mixolydian"]),
         ("F major", ["E# major", "F"]),
         ("E minor", ["Fb minor", "Em"]),
+        ("B locrian", ["B locrian", "b Locrian", "Cb locrian"]),
+        ("A harmonic minor", ["A harmonic minor", "a harmonic-minor", "A HARMONIC MIN", "A  harmonic  minor"]),
+        ("C melodic minor", ["C melodic minor", "B# melodic min"]),
+        ("Bb blues", ["Bb blues", "A# blues", "bbblues", "B flat blues"]),
+        ("B blues", ["B blues", "bblues"]),
+        ("F# pentatonic", ["F# pentatonic", "Gb pentatonic", "F sharp major pentatonic"]),
     ],
 )
 def test_all_spellings_are_one_key(key, spellings):
@@ -56,7 +62,9 @@ def test_all_spellings_are_one_key(key, spellings):
         "Dmaj7",
         "D##",
         "Dbb minor",
-        "D locrian",
+        "D minor pentatonic",
+        "D harmonic",
+        "DM",
         "in D",
         "2",
         "DM7",
@@ -78,11 +86,20 @@ def test_any_text_is_a_key_or_an_invalid_request(text):
 
 
 @given(key=KEYS)
-def test_a_scale_rises_through_seven_degrees_of_one_octave(key):
+def test_a_scale_rises_through_the_degrees_of_one_octave(key):
     assert list(key.steps) == sorted(set(key.steps))
-    assert (len(key.steps), key.steps[0]) == (7, 0)
+    assert (len(key.steps), key.steps[0]) == ({"blues": 6, "pentatonic": 5}.get(key.mode, 7), 0)
     assert key.steps[-1] < 12
 
 
 def test_minor_is_heard_in_the_third():
-    assert {mode for mode in SCALE_STEPS if Key(0, mode).is_minor} == {"minor", "dorian", "phrygian"}
+    assert {mode for mode in SCALE_STEPS if Key(0, mode).is_minor} == {
+        *("minor", "dorian", "phrygian", "locrian", "harmonic minor", "melodic minor", "blues")
+    }
+
+
+def test_harmonic_and_melodic_minor_raise_the_degrees_that_they_are_named_for():
+    minor, harmonic, melodic = (Key(0, mode).steps for mode in ("minor", "harmonic minor", "melodic minor"))
+
+    assert [b - a for a, b in zip(minor, harmonic, strict=True)] == [0, 0, 0, 0, 0, 0, 1]
+    assert [b - a for a, b in zip(minor, melodic, strict=True)] == [0, 0, 0, 0, 0, 1, 1]

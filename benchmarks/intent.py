@@ -1,0 +1,232 @@
+"""How much of what 600 prompts in twelve languages ask for is understood, and of what is not, how much is said.
+
+The prompts and what they ask for are data beside this (`intent_prompts`), written before the reader. The baseline is
+the reader of the last release, which knew English figures and words only: it stands beside this one in the same run.
+
+    python -m benchmarks.intent [--show de] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, Final
+
+from benchmarks.document import machine_now, publish
+from orchestrion.tracks.intent.intent import Intent, Reading, Value, Words
+from orchestrion.tracks.intent.reader import read_intent
+
+FOLDER: Final = Path(__file__).parent / "intent_prompts"
+HELD_OUT: Final = FOLDER / "held_out"
+LANGUAGES: Final = ("en", "es", "pt", "fr", "de", "it", "nl", "pl", "ru", "ja", "ko", "zh")
+TOLERANCE: Final = 1e-6
+#: Fields whose readings are taken together: all that is asked must be among them.
+_SEVERAL: Final = ("instruments", "exclude")
+_VOCABULARY: Final = json.loads((FOLDER / "vocabulary.json").read_text("utf-8"))
+_NEAR: Final[dict[str, list[str]]] = (
+    _VOCABULARY["instruments"] | _VOCABULARY["instruments_outside_general_midi"] | _VOCABULARY["other_exclusions"]
+)
+
+Prompt = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Score:
+    """What became of what the prompts of a language ask for."""
+
+    asked: int = 0
+    right: int = 0
+    #: Of those that are not right, the ones of which the intent says something at these words.
+    said: int = 0
+    unfollowable: int = 0
+    unfollowable_said: int = 0
+    traps: int = 0
+    trapped: int = 0
+    plain_asked: int = 0
+    plain_right: int = 0
+    misses: list[str] = field(default_factory=list)
+    by_field: dict[str, list[int]] = field(default_factory=dict)
+
+
+def overlaps(words: Words, start: int, end: int) -> bool:
+    """Whether a part of the prompt has a character in common with another."""
+    return words.start < end and start < words.end
+
+
+def is_right(asked: Prompt, intent: Intent, start: int, end: int) -> bool:
+    """Whether one thing that is asked was read so, or as one of what else it may mean."""
+    others = [{**other, "words": asked["words"]} for other in asked.get("or", ())]
+    return any(_is_read(each, intent, start, end) for each in (asked, *others))
+
+
+def _is_read(asked: Prompt, intent: Intent, start: int, end: int) -> bool:
+    name, value = asked["field"], asked["value"]
+    if name == "conflict":
+        return any(
+            conflict.field == value["field"] and any(overlaps(words, start, end) for words in conflict.words)
+            for conflict in intent.conflicts
+        )
+    found = [r for r in intent.readings if r.field == name and overlaps(r.words, start, end)]
+    if name in _SEVERAL:
+        read = {one for reading in found for one in _names(reading.value)}
+        return all(one in read or not read.isdisjoint(_NEAR.get(one, ())) for one in value)
+    if name == "ensemble":
+        return any(_is_ensemble(value, reading, intent, start, end) for reading in found)
+    return any(_is_value(name, value, reading) for reading in found)
+
+
+def _names(value: Value) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _is_ensemble(value: Prompt, reading: Reading, intent: Intent, start: int, end: int) -> bool:
+    """The kind, and at least those who are named, there or beside it."""
+    beside = {r.value for r in intent.readings if r.field == "instruments" and overlaps(r.words, start, end)}
+    read = {*reading.value["instruments"], *beside}
+    named = all(one in read or not read.isdisjoint(_NEAR.get(one, ())) for one in value["instruments"])
+    return reading.value["kind"] == value["kind"] and named
+
+
+def _is_value(name: str, value: Value, reading: Reading) -> bool:
+    match name:
+        case "tempo_bpm" | "tempo_end_bpm" | "duration_s":
+            return bool(value[0] - TOLERANCE <= reading.value <= value[1] + TOLERANCE)
+        case "mood" | "use":
+            return reading.value in value
+        case "style" if isinstance(value, dict):
+            if not isinstance(reading.value, dict):
+                return False
+            return reading.value["genre"] == value["genre"] or reading.value["nearest"][0] in value["nearest"]
+        case "fade_in_s" | "fade_out_s" | "loudness_lufs":
+            return bool(abs(reading.value - value) < TOLERANCE)
+        case _:
+            return bool(reading.value == value)
+
+
+def is_said(intent: Intent, start: int, end: int) -> bool:
+    """Whether the intent says of these words that they are not followed or not understood, or in conflict."""
+    told = [*(one.words for one in intent.not_followed), *intent.not_understood]
+    told += [words for conflict in intent.conflicts for words in conflict.words]
+    return any(overlaps(words, start, end) for words in told)
+
+
+def score(prompts: Sequence[Prompt], read: Callable[[str], Intent]) -> Score:
+    """Read prompts and compare."""
+    total = Score()
+    for prompt in prompts:
+        text = prompt["prompt"]
+        intent = read(text)
+        for asked in prompt["asked"]:
+            start = text.index(asked["words"])
+            end = start + len(asked["words"])
+            right = is_right(asked, intent, start, end)
+            counts = total.by_field.setdefault(asked["field"], [0, 0])
+            counts[0] += right
+            counts[1] += 1
+            total.asked += 1
+            total.right += right
+            total.plain_asked += not prompt["nasty"]
+            total.plain_right += right and not prompt["nasty"]
+            if not right:
+                said = is_said(intent, start, end)
+                total.said += said
+                read_here = [(r.field, r.value) for r in intent.readings if overlaps(r.words, start, end)]
+                wanted = f"{asked['field']}={json.dumps(asked['value'], ensure_ascii=False)} <{asked['words']}>"
+                total.misses.append(f"{prompt['id']} {'said' if said else '    '} {wanted} read {read_here} in: {text}")
+        for one in prompt["unfollowable"]:
+            start = text.index(one["words"])
+            said = is_said(intent, start, start + len(one["words"]))
+            total.unfollowable += 1
+            total.unfollowable_said += said
+            if not said:
+                total.misses.append(f"{prompt['id']} NOT SAID {one['kind']} <{one['words']}> in: {text}")
+        for trap in prompt["not_asked"]:
+            start = text.index(trap["words"])
+            end = start + len(trap["words"])
+            trapped = [r for r in intent.readings if r.field == trap["field"] and overlaps(r.words, start, end)]
+            total.traps += 1
+            total.trapped += bool(trapped)
+            if trapped:
+                total.misses.append(
+                    f"{prompt['id']} TRAP {trap['field']} <{trap['words']}> read {trapped[0].value} in: {text}"
+                )
+    return total
+
+
+def share(part: int, whole: int) -> float:
+    """A share in percent."""
+    return round(100.0 * part / whole, 1) if whole else 100.0
+
+
+def figures(found: Score) -> dict[str, Any]:
+    """What is published of a score."""
+    missed = found.asked - found.right
+    return {
+        "asked": found.asked,
+        "right_percent": share(found.right, found.asked),
+        "plain_right_percent": share(found.plain_right, found.plain_asked),
+        "nasty_right_percent": share(found.right - found.plain_right, found.asked - found.plain_asked),
+        "missed_and_not_said_percent": share(missed - found.said, found.asked),
+        "unfollowable": found.unfollowable,
+        "unfollowable_said_percent": share(found.unfollowable_said, found.unfollowable),
+        "traps": found.traps,
+        "trapped_percent": share(found.trapped, found.traps),
+        "by_field": {name: {"right": right, "asked": asked} for name, (right, asked) in sorted(found.by_field.items())},
+    }
+
+
+def timed(prompts: Sequence[str], read: Callable[[str], object], rounds: int = 3) -> dict[str, float]:
+    """Milliseconds a prompt, each read for the first time in its round."""
+    gc.collect()
+    took_ms = []
+    for _ in range(rounds):
+        for prompt in prompts:
+            begin = time.perf_counter()
+            read(prompt)
+            took_ms.append(1000.0 * (time.perf_counter() - begin))
+    return {
+        "median_ms": round(median(took_ms), 3),
+        "p95_ms": round(quantiles(took_ms, n=20)[18], 3),
+        "max_ms": round(max(took_ms), 2),
+    }
+
+
+def prompts_of(language: str, folder: Path = FOLDER) -> list[Prompt]:
+    """The prompts of a language."""
+    return [json.loads(line) for line in (folder / f"{language}.jsonl").read_text("utf-8").splitlines()]
+
+
+def main() -> int:
+    """Read all prompts, print what was missed if asked to, and the figures as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.intent", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--show", metavar="LANGUAGE", help="print what was missed of a language, on standard error")
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    arguments = parser.parse_args()
+    uncached = read_intent.__wrapped__
+    uncached("one prompt, so that the vocabulary is read")
+    scores = {language: score(prompts_of(language), uncached) for language in LANGUAGES}
+    if arguments.show:
+        print("\n".join(scores[arguments.show].misses), file=sys.stderr)
+    texts = [prompt["prompt"] for language in LANGUAGES for prompt in prompts_of(language)]
+    document = {
+        "benchmark": "intent",
+        "question": "how much of what 600 prompts ask for is understood, and how much of the rest is said?",
+        "machine": machine_now(),
+        "languages": {language: figures(found) for language, found in scores.items()},
+        # Written by somebody who had not seen the reader, and never looked at by those who work on it.
+        "held_out": {language: figures(score(prompts_of(language, HELD_OUT), uncached)) for language in LANGUAGES},
+        "time": timed(texts, uncached),
+    }
+    publish(document, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

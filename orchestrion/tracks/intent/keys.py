@@ -1,0 +1,226 @@
+"""Keys as people write them: D minor, Es-Dur, fa dièse mineur, 降E大调, F#m, "phrygian in E"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.passage import Passage
+from orchestrion.tracks.intent.text import Form
+from orchestrion.tracks.musical_key import TONIC_NAMES
+
+MODES: Final = (
+    "major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian", "harmonic minor", "melodic minor",
+    "blues", "pentatonic",
+)  # fmt: skip
+#: "Am", "F#m", "B♭m" as musicians write them; a capital letter.
+_SHORT: Final = re.compile(r"(?<![\w#♯♭'])(?P<tonic>[A-H])(?P<sign>[#♯b♭])?m(?![\w'’&])")
+_LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+#: Small words that look like tonics and are no last word of a clause: "en la, con bandurria" and "in es" are keys.
+_NO_END: Final = frozenset({"la", "re", "mi", "as", "es", "des", "c", "d"})
+#: Articles and other small words that look like tonics.
+_SMALL: Final = frozenset({"a", "e", "la", "si", "do", "re", "mi", "sol", "b", "as", "es", "des", "is", "c", "d"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    tonic: int | None
+    mode: str
+    span: Span
+    sure: float
+
+    @property
+    def value(self) -> str:
+        return self.mode if self.tonic is None else f"{TONIC_NAMES[self.tonic]} {self.mode}"
+
+
+def read_keys(findings: Findings) -> None:
+    """The key, where it changes to, and two that do not go together."""
+    found = _keys(findings)
+    if not found:
+        return
+    passage, one = findings.passage, found[0]
+    others = [key for key in found[1:] if key.value != one.value]
+    if not others:
+        findings.read("key", one.value, one.span, one.sure)
+        return
+    two = others[0]
+    correction = [m for m in passage.of("change", "correction") if one.span[1] <= m.first < two.span[0]]
+    changes = passage.of("change", "modulate")
+    until = [m for m in passage.of("change", "until") if one.span[1] <= m.first and m.after <= two.span[0]]
+    if correction and not any(one.span[1] <= match.first < two.span[0] for match in changes):
+        findings.read("key", two.value, (one.span[0], two.span[1]))
+    elif changes or until:
+        findings.read("key", one.value, one.span)
+        begin = until[-1].first if until else two.span[0]
+        findings.read("key_end", two.value, (begin, two.span[1]))
+    else:
+        findings.read("key", one.value, one.span, 0.5)
+        findings.conflict("key", one.span, two.span)
+        findings.used.update(range(*two.span))
+
+
+def _keys(findings: Findings) -> list[_Found]:
+    passage = findings.passage
+    found: dict[int, _Found] = {}
+    for first, after, tonic in _tonics(passage):
+        key = _with_mode(passage, first, after, tonic) or _mode_before(passage, first, after, tonic)
+        key = key or _without_mode(passage, first, after, tonic)
+        if key is not None and findings.is_free(key.span):
+            known = found.get(first)
+            if known is None or key.span[1] - key.span[0] > known.span[1] - known.span[0]:
+                found[first] = key
+    for match in _SHORT.finditer(passage.text.original):
+        span = _tokens_of(passage, match.start(), match.end())
+        if span is not None and not any(_overlap(span, key.span) for key in found.values()):
+            sign = {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(match["sign"] or "", 0)
+            tonic = (_LETTERS.get(match["tonic"].lower(), 11) + sign) % 12
+            found[span[0]] = _Found(tonic, "minor", span, 0.85)
+    keys = sorted(found.values(), key=lambda key: key.span)
+    apart: list[_Found] = []
+    for key in keys:
+        if not apart or key.span[0] >= apart[-1].span[1]:
+            apart.append(key)
+    return apart or _mode_alone(findings)
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _tonics(passage: Passage) -> list[tuple[int, int, int]]:
+    """Notes that may be tonics: first token, the one after the last, pitch class."""
+    found = []
+    for match in sorted(passage.of("tonic"), key=lambda match: _strangeness(passage, match)):
+        first, after, pitch = match.first, match.after, TONIC_NAMES.index(match.name)
+        ahead = passage.ending(passage.skips(first - 1, -1, "-") + 1, "key", "sharp_before", "flat_before")
+        if ahead is not None:
+            pitch, first = pitch + (1 if ahead.name == "sharp_before" else -1), ahead.first
+        sign = passage.starting(passage.skips(after, signs="-"), "key", "sharp", "flat")
+        if sign is not None and not (passage.tokens[sign.first].apart and len(passage.tokens[sign.first].text) == 1):
+            pitch, after = pitch + (1 if sign.name == "sharp" else -1), sign.after
+        found.append((first, after, pitch % 12))
+    for at, token in enumerate(passage.tokens):
+        # "Bb" is one word.
+        if token.form is Form.WORD and len(token.text) == 2 and token.text[1] == "b" and token.text[0] in _LETTERS:
+            found.append((at, at + 1, (_LETTERS[token.text[0]] - 1) % 12))
+    return found
+
+
+def _strangeness(passage: Passage, note: Match) -> int:
+    """Of notes of the same name the one in the language of its mode is meant: "B-Dur" is no B major."""
+    mode = passage.starting(passage.skips(note.after, signs="-"), "key", *MODES)
+    languages = passage.languages
+    if mode is not None and mode.language == note.language:
+        return -1
+    return languages.index(note.language) if note.language in languages else len(languages)
+
+
+def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found | None:
+    at = passage.skips(after, signs="-")
+    mode = passage.starting(at, "key", *MODES)
+    if mode is None:
+        return None
+    name, end = mode.name, mode.after
+    if name in ("minor", "major"):
+        behind = passage.skips(end, signs="-(")
+        more = passage.starting(behind, "key", "harmonic minor", "melodic minor", "pentatonic")
+        more = more or passage.ending(first, "key", "harmonic minor", "melodic minor")
+        kind = passage.starting(behind, "key", "harmonic", "melodic")
+        ahead = passage.ending(first, "key", "harmonic", "melodic")
+        if more is not None:
+            name, first, end = more.name, min(first, more.first), max(end, more.after)
+        elif kind is not None and name == "minor":
+            name, end = f"{kind.name} minor", kind.after
+        elif ahead is not None and name == "minor":
+            name, first = f"{ahead.name} minor", ahead.first
+    if _is_small(passage, first, after) and not (_introduced(passage, first) or passage.is_end_of_clause(end)):
+        return None
+    return _Found(tonic, name, (first, end), 0.95)
+
+
+def _mode_before(passage: Passage, first: int, after: int, tonic: int) -> _Found | None:
+    """Keys as "harmonic minor on B", "phrygian feel in E"."""
+    link = passage.ending(first, "key", "in", "word")
+    before = link.first if link else first
+    for back in range(3):
+        mode = passage.ending(before - back, "key", *MODES)
+        if mode is not None and (link is not None or back == 0):
+            if link is None and after - first == 1 and len(passage.tokens[first].text) < 2:
+                return None
+            return _Found(tonic, mode.name, (mode.first, after), 0.8)
+    return None
+
+
+def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found | None:
+    """What is major because no mode is named: "key of X", "in Es"."""
+    if passage.starting(after, "key", *MODES) is not None:
+        return None
+    word = passage.ending(passage.skips(first - 1, -1, ":=-") + 1, "key", "word")
+    is_character = passage.tokens[after - 1].form is Form.CHARACTER
+    if word is not None and (not is_character or passage.is_end_of_clause(after)):
+        return _Found(tonic, "major", (word.first, after), 0.8)
+    # "A调", "Cのキー".
+    behind = passage.starting(after, "key", "word")
+    if behind is not None and passage.tokens[after].form is Form.CHARACTER and not is_character:
+        return _Found(tonic, "major", (first, behind.after), 0.8)
+    link = passage.ending(first, "key", "in")
+    capital = passage.text.original[passage.tokens[first].start].isupper()
+    is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
+    if link is not None and passage.is_end_of_clause(after) and is_note:
+        return _Found(tonic, "major", (link.first, after), 0.6)
+    return None
+
+
+def _mode_alone(findings: Findings) -> list[_Found]:
+    """A mode without a tonic: "in a minor key", "phrygian"."""
+    passage = findings.passage
+    for mode in passage.of("key", *MODES):
+        if not findings.is_free((mode.first, mode.after)):
+            continue
+        word = passage.starting(passage.skips(mode.after, signs="-"), "key", "word")
+        word = word or passage.ending(mode.first, "key", "word")
+        link = passage.ending(mode.first, "key", "in")
+        if word is None and link is not None and mode.name in ("major", "minor"):
+            is_whole = passage.is_end_of_clause(mode.after) or passage.starting(mode.after, "function") is not None
+            word = link if is_whole else None
+        if word is None and passage.is_end_of_clause(mode.first - 1) and passage.is_end_of_clause(mode.after):
+            word = mode  # "Sad, minor, 120".
+        if word is not None:
+            return [_Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)]
+        if mode.name in (
+            "dorian",
+            "phrygian",
+            "lydian",
+            "mixolydian",
+            "locrian",
+            "harmonic minor",
+            "melodic minor",
+            "pentatonic",
+        ):
+            return [_Found(None, mode.name, (mode.first, mode.after), 0.7)]
+    return []
+
+
+def _is_small(passage: Passage, first: int, after: int) -> bool:
+    token = passage.tokens[first]
+    if after < len(passage.tokens) and not passage.tokens[after].apart:
+        # No article: a小调, a-moll.
+        behind = passage.tokens[after : after + 2]
+        if behind[0].form is Form.CHARACTER or (behind[0].text == "-" and len(behind) == 2 and not behind[1].apart):
+            return False
+    return after - first == 1 and token.text in _SMALL and not passage.text.original[token.start].isupper()
+
+
+def _introduced(passage: Passage, first: int) -> bool:
+    at = passage.skips(first - 1, -1, ":=-") + 1
+    change = passage.ending(at, "change", "from", "until", "modulate")
+    return change is not None or passage.ending(at, "key", "word", "in") is not None
+
+
+def _tokens_of(passage: Passage, start: int, end: int) -> Span | None:
+    inside = [at for at, token in enumerate(passage.tokens) if start <= token.start and token.end <= end]
+    return (inside[0], inside[-1] + 1) if inside else None

@@ -1,0 +1,169 @@
+"""The words of all languages, from one file each, and where they stand in a text.
+
+A file has the same sections and names as every other; what stands behind a name are the phrases of that language.
+"*" at an end of a word stands for any letters: "grust*", "*musik".
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Final
+
+from orchestrion.tracks.intent.genres import genres
+from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
+
+#: By ISO 639-1: those that have a file.
+LANGUAGES: Final = tuple(
+    sorted(
+        file.name.removesuffix(".toml")
+        for file in resources.files("orchestrion.tracks.intent").joinpath("languages").iterdir()
+        if file.name.endswith(".toml")
+    )
+)
+#: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
+_INSIDE: Final = frozenset("-'(")
+#: Of a word with "*", the least that is known of it.
+_LEAST_KNOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A phrase of the vocabulary in a text."""
+
+    section: str
+    name: str
+    language: str
+    #: Its tokens: the first, and the one after the last.
+    first: int
+    after: int
+
+    @property
+    def length(self) -> int:
+        """In tokens."""
+        return self.after - self.first
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of all phrases: what may come next, and what ends here."""
+
+    words: dict[str, _Node] = field(default_factory=dict)
+    #: Syllables of Hangul that may stand behind a space.
+    apart: dict[str, _Node] = field(default_factory=dict)
+    beginnings: dict[str, _Node] = field(default_factory=dict)
+    endings: dict[str, _Node] = field(default_factory=dict)
+    meanings: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def child(self, token: str) -> _Node:
+        """The node after a token, made where there is none."""
+        if token.endswith("*") and len(token) > 1:
+            return self.beginnings.setdefault(token[:-1], _Node())
+        if token.startswith("*") and len(token) > 1:
+            return self.endings.setdefault(token[1:], _Node())
+        if token.startswith(" "):
+            return self.apart.setdefault(token[1:], _Node())
+        return self.words.setdefault(token, _Node())
+
+    def after(self, token: Token, begun: bool) -> list[_Node]:
+        """The nodes after a token of a text; `begun`: it is not the first of the phrase."""
+        text, found = token.text, []
+        plain = self.words.get(text)
+        if plain is not None and not (begun and token.apart and is_hangul(text)):
+            found.append(plain)
+        if token.form is not Form.WORD:
+            if self.apart and (apart := self.apart.get(text)) is not None:
+                found.append(apart)
+            return found
+        if self.beginnings:
+            known = (text[:length] for length in range(_LEAST_KNOWN, len(text) + 1))
+            found += [self.beginnings[each] for each in known if each in self.beginnings]
+        if self.endings:
+            known = (text[begin:] for begin in range(1, len(text) - _LEAST_KNOWN + 1))
+            found += [self.endings[each] for each in known if each in self.endings]
+        return found
+
+
+class Lexicon:
+    """The phrases of some languages."""
+
+    def __init__(self, languages: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]) -> None:
+        self._root = _Node()
+        for language, sections in languages.items():
+            for section, names in sections.items():
+                for name, phrases in names.items():
+                    for phrase in phrases:
+                        self._add(phrase, (section, name, language))
+
+    def _add(self, phrase: str, meaning: tuple[str, str, str]) -> None:
+        node = self._root
+        for token in phrase_tokens(phrase):
+            node = node.child(token)
+        node.meanings.append(meaning)
+
+    def matches(self, text: Text) -> list[Match]:
+        """Every phrase that stands in the text, in the order of their beginnings."""
+        tokens = text.tokens
+        found: dict[Match, None] = {}
+        for first in range(len(tokens)):
+            reached = [(self._root, first)]
+            while reached:
+                node, at = reached.pop()
+                for meaning in node.meanings:
+                    found[Match(*meaning, first, at)] = None
+                if at == len(tokens):
+                    continue
+                begun = at > first
+                reached += [(following, at + 1) for following in node.after(tokens[at], begun)]
+                if begun and tokens[at].text in _INSIDE and at + 1 < len(tokens) and (node.words or node.beginnings):
+                    reached += [(following, at + 2) for following in node.after(tokens[at + 1], False)]
+        return list(found)
+
+
+def read_language(language: str) -> dict[str, dict[str, Any]]:
+    """The file of one language."""
+    return tomllib.loads(_text_of(language))
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def lexicon(language: str) -> Lexicon:
+    """The phrases of a language; read when a prompt may be in it."""
+    return Lexicon({language: read_language(language)})
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def small_words(language: str) -> Lexicon:
+    """The words that tell a language: the first section of its file, which is read in no time."""
+    first = _text_of(language).partition("\n[filler]")[0]
+    return Lexicon({language: tomllib.loads(first)})
+
+
+@lru_cache(maxsize=1)
+def common_words() -> Lexicon:
+    """Names of genres and instruments that all languages have in common, and what in English only sounds like them."""
+    traps = tomllib.loads(_read("traps_en.toml"))["traps"]
+    surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
+    perhaps = {name: genre.in_context for name, genre in genres().items()}
+    return Lexicon(
+        {"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": {"nothing": traps}}
+    )
+
+
+@lru_cache(maxsize=1)
+def instruments() -> Mapping[str, Sequence[str]]:
+    """Of each instrument the names that mean nothing else in any language."""
+    return {
+        name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
+        for name, table in tomllib.loads(_read("instruments.toml")).items()
+    }
+
+
+def _text_of(language: str) -> str:
+    return _read(f"languages/{language}.toml")
+
+
+def _read(file: str) -> str:
+    return resources.files("orchestrion.tracks.intent").joinpath(file).read_text("utf-8")

@@ -1,0 +1,450 @@
+"""What can be counted: length, tempo and how it changes, bars, sections, metre, fades, loudness, rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from orchestrion.tracks.intent.amounts import Amount
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.negations import Negations
+from orchestrion.tracks.intent.text import Form
+
+METRES: Final = ("2/4", "3/4", "4/4", "5/4", "6/8", "7/8", "12/8")
+#: Beats per minute of words: middles of the usual metronome ranges.
+TEMPO_WORDS: Final = {
+    "very slow": 52.0, "slow": 70.0, "moderate": 104.0, "fast": 144.0, "very fast": 172.0, "largo": 52.0, "lento": 58.0,
+    "adagio": 70.0, "andante": 88.0, "moderato": 108.0, "allegretto": 116.0, "allegro": 132.0, "vivace": 160.0,
+    "presto": 184.0,
+}  # fmt: skip
+_NOT: Final = {"fast": 96.0, "very fast": 110.0, "slow": 104.0, "very slow": 90.0}
+_NEITHER: Final = 104.0
+#: Fast but not too fast, slow but not too slow.
+_TEMPERED: Final = {True: 118.0, False: 80.0}
+_ITALIAN: Final = ("largo", "lento", "adagio", "andante", "moderato", "allegretto", "allegro", "vivace", "presto")
+#: A figure without a unit between commas is a tempo if it can be one.
+_BARE_TEMPO: Final = (40.0, 240.0)
+#: How far a fade and its length stand apart, and a section and its.
+_FADE_REACH: Final = 5
+_SECTION_REACH: Final = 4
+_REACH: Final = 12
+#: Sections of words that stand beside a figure of its own.
+_PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
+#: "From" and "to" alone make a range; "starts at" and "ends at" are longer.
+_SHORTEST_CHANGE: Final = 2
+#: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
+_WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
+_RATES_HZ: Final = (8000.0, 96_000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tempo:
+    """A tempo in figures, the tokens that say so, and how sure it is one."""
+
+    amount: Amount
+    span: Span
+    sure: float
+
+
+class Measures:
+    """Reads what can be counted, each amount for one thing."""
+
+    def __init__(self, findings: Findings, amounts: list[Amount], negations: Negations) -> None:
+        self._findings = findings
+        self._passage = findings.passage
+        within = {
+            at
+            for section in _WITH_FIGURES
+            for match in self._passage.of(section)
+            if match.length > 1
+            for at in range(match.first, match.after)
+        }
+        self._amounts = [each for each in amounts if each.unit is not None or each.first not in within]
+        self._negations = negations
+
+    def read(self) -> None:
+        """All of it, in the order in which one claims amounts before another."""
+        self._metre()
+        self._sound()
+        self._fades()
+        self._sections()
+        self._bars()
+        self._tempo()
+        self._duration()
+
+    def _left(self, *units: str | None) -> list[Amount]:
+        return [each for each in self._amounts if each.unit in units and self._findings.is_free(each.span)]
+
+    def _metre(self) -> None:
+        found: list[tuple[str, Span]] = [
+            (match.name, (match.first, match.after))
+            for match in self._passage.of("metre")
+            if match.name != "word" and not self._negations.negates(match)
+        ]
+        tokens = self._passage.tokens
+        for at in range(len(tokens) - 2):
+            above, line, below = tokens[at : at + 3]
+            if line.text != "/" or not (above.text.isdecimal() and below.text in ("2", "4", "8", "16")):
+                continue
+            if self._passage.starting(at, "nothing") is not None:
+                continue
+            if (
+                line.apart
+                or below.apart
+                or int(above.text) > 21
+                or self._passage.starting(at + 3, "unit", "minute", "hour")
+            ):
+                continue
+            metre = f"{above.text}/{below.text}"
+            word = self._passage.starting(self._passage.skips(at + 3), "metre", "word")
+            span = (at, word.after if word else at + 3)
+            if metre in METRES:
+                found.append((metre, span))
+            else:
+                self._findings.refuse("metre", f"no model plays in {metre}; use one of {', '.join(METRES)}", span)
+        for match in self._passage.of("cannot", "metre"):
+            self._findings.refuse(
+                "metre", f"no model plays in that metre; use one of {', '.join(METRES)}", _span(match)
+            )
+        for metre, span in found:
+            self._findings.read("metre", metre, span)
+        if len({metre for metre, _ in found}) > 1:
+            self._findings.conflict("metre", found[0][1], next(span for metre, span in found if metre != found[0][0]))
+        waltz = next((match for match in self._passage.of("style", "waltz")), None)
+        other = next((span for metre, span in found if metre not in ("3/4", "6/8")), None)
+        if waltz is not None and other is not None:
+            self._findings.conflict("metre", _span(waltz), other)
+
+    def _sound(self) -> None:
+        for each in self._left("lufs"):
+            first = each.first - (each.first > 0 and self._passage.tokens[each.first - 1].text == "-")
+            self._findings.read("loudness_lufs", -abs(each.middle), (first, each.after))
+        for each in self._left("hertz"):
+            low, high = _RATES_HZ
+            if low <= each.middle <= high:
+                self._findings.read("sample_rate_hz", round(each.middle), each.span)
+            else:
+                self._findings.refuse("other", "every model is tuned to A = 440 Hz", each.span)
+        for name in ("channels", "format"):
+            for match in self._passage.of(name):
+                if not self._negations.negates(match):
+                    value = int(match.name) if name == "channels" else match.name
+                    self._findings.read(name, value, _span(match))
+        wanted = [match for match in self._passage.of("channels") if not self._negations.negates(match)]
+        for other in wanted[1:]:
+            if other.name != wanted[0].name:
+                self._findings.conflict("channels", _span(wanted[0]), _span(other))
+        for match in self._passage.of("form", "loop"):
+            if not self._negations.negates(match):
+                self._findings.read("loop", True, _span(match))
+
+    def _fades(self) -> None:
+        fades = [match for match in self._passage.of("fade") if not self._negations.negates(match)]
+        pairs = [
+            (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
+            for number, fade in enumerate(fades)
+            for each in self._left("second", None)
+            if _is_near(fade, each)
+            and (
+                each.unit == "second"
+                or ((each.figures or each.first == fade.after) and self._passage.distance(_span(fade), each.span) <= 2)
+            )
+        ]
+        given: set[int] = set()
+        for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
+            if distance > _FADE_REACH or number in given or not self._findings.is_free(each.span):
+                continue
+            given.add(number)
+            span = (min(fade.first, each.first), max(fade.after, each.after))
+            self._findings.read(f"fade_{fade.name}_s", each.middle, span)
+        for number, fade in enumerate(fades):
+            if number not in given and self._findings.is_free(_span(fade)):
+                # Asked without a length: two seconds are heard as a fade in any piece.
+                self._findings.read(f"fade_{fade.name}_s", 2.0, _span(fade), 0.6)
+
+    def _sections(self) -> None:
+        parts = [match for match in self._passage.of("section") if match.name != "then"]
+        amounts = self._left("second", "bar")
+        # "Intro de 8 compases, estrofa de 16" or "8 bars intro, 16 bars verse": all as the first.
+        is_behind = bool(parts and amounts) and amounts[0].first > parts[0].first
+        pairs = sorted(
+            (
+                self._passage.distance(_span(part), each.span),
+                (each.first > part.first) != is_behind,
+                number,
+                each.first,
+                part,
+                each,
+            )
+            for number, part in enumerate(parts)
+            for each in amounts
+            if _is_near(part, each)
+        ) if len(parts) > 1 else []  # fmt: skip
+        lengths: dict[int, tuple[Match, Amount]] = {}
+        taken: set[int] = set()
+        for distance, _, number, first, part, each in pairs:
+            if distance <= _SECTION_REACH and number not in lengths and first not in taken:
+                lengths[number] = (part, each)
+                taken.add(first)
+        if len(lengths) < 2:
+            return
+        of_all = [lengths[number] for number in sorted(lengths)]
+        first = min(min(part.first, each.first) for part, each in of_all)
+        after = max(max(part.after, each.after) for part, each in of_all)
+        sections = [
+            {"name": part.name, "bars" if each.unit == "bar" else "duration_s": _number(each.middle)}
+            for part, each in of_all
+        ]
+        # What stands between them (a tempo, say) is not part of them.
+        between = self._findings.used.copy()
+        self._findings.read("sections", sections, (first, after))
+        self._findings.used = between
+        for part, each in of_all:
+            self._findings.used.update(range(part.first, part.after), range(each.first, each.after))
+
+    def _bars(self) -> None:
+        for each in self._left("bar"):
+            if each.low >= 1 and not any(reading.field == "bars" for reading in self._findings.readings):
+                self._findings.read("bars", round(each.low if each.exact is None else each.exact), each.span)
+
+    def _tempo(self) -> None:
+        told = [_Tempo(each, each.span, 0.95) for each in self._left("bpm")] + self._beside_the_word()
+        known = {at for one in told for at in range(*one.span)}
+        # So many beats are beats a minute: 72拍.
+        beats = [each for each in self._left("beat") if _BARE_TEMPO[0] <= each.middle <= _BARE_TEMPO[1]]
+        told += [_Tempo(each, each.span, 0.85) for each in beats if known.isdisjoint(range(*each.span))]
+        told = sorted(told or self._bare(), key=lambda one: one.span)
+        changes = [
+            match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
+        ]
+        changes = changes or self._from_and_until()
+        if changes:
+            told = self._changing(told, changes[0])
+        elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
+            self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
+            told = [begin]
+        for one in told[:1]:
+            self._findings.read("tempo_bpm", _number(one.amount.middle), one.span, one.sure)
+        for one in told[1:]:
+            if one.amount.middle != told[0].amount.middle and not changes:
+                self._findings.conflict("tempo_bpm", told[0].span, one.span)
+            self._findings.used.update(range(*one.span))
+        is_told = any(
+            reading.field == "tempo_bpm" or (reading.field == "tempo_end_bpm" and reading.sure > 0.5)
+            for reading in self._findings.readings
+        )
+        self._in_words(is_told)
+
+    def _begins_before(self, end: _Tempo) -> _Tempo | None:
+        """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
+        until = self._passage.ending(end.amount.first, "change", "until")
+        for each in self._left(None):
+            begin = self._passage.ending(each.first, "change", "from")
+            if until is not None and begin is not None and each.after == until.first:
+                return _Tempo(each, each.span, 0.9)
+        return None
+
+    def _beside_the_word(self) -> list[_Tempo]:
+        """Figures behind a word: "tempo 90", "bpm: 140", "♩ = 120"."""
+        found = []
+        words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm")]
+        spans = [_span(word) for word in words] + [
+            (at, at + 1) for at, t in enumerate(self._passage.tokens) if t.text == "♩"
+        ]
+        for first, after in spans:
+            at = self._passage.skips(after)
+            about = self._passage.starting(at, "amount", "about")
+            beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
+            each = beside[0] if beside else None
+            if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
+                found.append(_Tempo(each, (first, each.after), 0.95))
+        return found
+
+    def _bare(self) -> list[_Tempo]:
+        """A figure without a unit that stands alone between commas."""
+        low, high = _BARE_TEMPO
+        for each in self._left(None):
+            at = self._passage.ending(each.first, "tempo", "at")
+            if not (each.figures or at is not None) or not low <= each.middle <= high:
+                continue
+            if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
+                continue
+            if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
+                self._stands_alone(each.after, each.after)
+                or self._passage.starting(each.after, "negation", "end") is not None
+                or self._passage.starting(each.after, "list") is not None
+                or self._passage.starting(each.after, "tempo") is not None
+            ):
+                return [_Tempo(each, each.span, 0.6)]
+        return []
+
+    def _is_aside(self, each: Amount) -> bool:
+        """Whether a figure is all that stands in brackets: "for grandpa (80)"."""
+        tokens = self._passage.tokens
+        return (
+            each.first > 0
+            and tokens[each.first - 1].text == "("
+            and tokens[each.after : each.after + 1] != ()
+            and (tokens[each.after].text == ")")
+        )
+
+    def _stands_alone(self, at: int, border: int) -> bool:
+        """Whether a figure may end or begin beside a token: no figure of 80年代, 100人."""
+        passage = self._passage
+        if passage.is_end_of_clause(at):
+            return True
+        if passage.tokens[at].form is not Form.CHARACTER:
+            return False
+        return passage.tokens[border].apart or any(
+            passage.starting(at, section) or passage.ending(at + 1, section) for section in _PARTICLES
+        )
+
+    def _from_and_until(self) -> list[Match]:
+        """Where it ends, if no word says how: "starts at 120 and ends at 140"."""
+        low, high = _BARE_TEMPO
+        of_tempo = [each for each in self._left("bpm", None) if each.figures and low <= each.middle <= high]
+        if len(of_tempo) != 2:
+            return []
+        one, two = of_tempo
+        begins = self._passage.ending(one.first, "change", "from") or self._passage.starting(
+            one.after, "change", "from"
+        )
+        ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
+            two.after, "change", "until"
+        )
+        if begins is None or ends is None or min(begins.length, ends.length) < _SHORTEST_CHANGE:
+            return []
+        return [ends]
+
+    def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
+        """The tempos that are not read yet; from where to where it changes is read here."""
+        low, high = _BARE_TEMPO
+        known = {one.span for one in told}
+        bare = [
+            _Tempo(each, each.span, 0.7)
+            for each in self._left(None)
+            if each.figures and low / 2 <= each.middle <= high * 1.25 and each.span not in known
+        ]
+        every = sorted([*told, *bare], key=lambda one: one.span)
+        self._findings.used.update(range(change.first, change.after))
+        if not every:
+            # Said without a figure: it ends fast, or slow.
+            end = TEMPO_WORDS["fast" if change.name == "faster" else "slow"]
+            self._findings.read("tempo_end_bpm", end, _span(change), 0.5)
+        if len(every) == 1 and every[0].amount.exact is None and every[0].amount.low != every[0].amount.high:
+            bounds = (every[0].amount.low, every[0].amount.high)
+            begins, ends = bounds if change.name == "faster" else bounds[::-1]
+            self._findings.read("tempo_bpm", _number(begins), every[0].span)
+            self._findings.read("tempo_end_bpm", _number(ends), every[0].span)
+            return []
+        if len(every) >= 2:
+            one, two = every[:2]
+            if self._passage.ending(one.span[0], "change", "until") and self._passage.ending(
+                two.span[0], "change", "from"
+            ):
+                # "Slowing down to 60, from 100".
+                one, two = two, one
+            span = (
+                (min(change.first, two.span[0]), max(change.after, two.span[1]))
+                if change.first > one.span[0]
+                else two.span
+            )
+            self._findings.read("tempo_bpm", _number(one.amount.said), one.span)
+            self._findings.read("tempo_end_bpm", _number(two.amount.said), span)
+            return []
+        if len(every) == 1 and every[0].span[0] >= change.after:
+            self._findings.read("tempo_end_bpm", _number(every[0].amount.said), (change.first, every[0].span[1]))
+            return []
+        return told
+
+    def _in_words(self, is_told: bool) -> None:
+        """Slow, allegro, not too fast."""
+        words = [m for m in self._passage.of("tempo") if m.name in TEMPO_WORDS and self._findings.is_free(_span(m))]
+        words = _one_a_place(words)
+        wanted = [word for word in words if not self._negations.negates(word)]
+        unwanted = [word for word in words if self._negations.negates(word)]
+        for word in words:
+            self._findings.used.update(range(word.first, word.after))
+        if is_told:
+            return
+        if len({_is_fast(word) for word in unwanted} - {None}) == 2:
+            span = (self._negations.whole(unwanted[0])[0], self._negations.whole(unwanted[-1])[1])
+            self._findings.read("tempo_bpm", _NEITHER, span, 0.7)
+        elif wanted:
+            paces = {_is_fast(word): word for word in reversed(wanted)}
+            if True in paces and False in paces:
+                self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
+            best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
+            pace = _is_fast(best)
+            if pace is not None and any(_is_fast(word) is pace for word in unwanted):
+                self._findings.read("tempo_bpm", _TEMPERED[pace], self._whole(best), 0.7)
+            else:
+                self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
+        elif unwanted and unwanted[0].name in _NOT:
+            self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
+
+    def _with_degree(self, word: Match) -> str:
+        very = self._passage.ending(word.first, "degree", "very")
+        return f"very {word.name}" if very is not None and word.name in ("slow", "fast") else word.name
+
+    def _whole(self, word: Match) -> Span:
+        very = self._passage.ending(word.first, "degree", "very")
+        return (very.first if very is not None else word.first, word.after)
+
+    def _duration(self) -> None:
+        lengths = [each for each in self._left("second") if each.middle >= 1]
+        for number, each in enumerate(lengths[1:], 1):
+            if any(lengths[0].after <= m.first < each.first for m in self._passage.of("change", "correction")):
+                # "Ten minutes, no, six": the last word is the one that counts.
+                self._findings.used.update(at for wrong in lengths[:number] for at in range(*wrong.span))
+                lengths = lengths[number:]
+                break
+        if len(lengths) == 1 and (later := self._corrected(lengths[0])) is not None:
+            self._findings.used.update(range(*lengths[0].span))
+            lengths = [later]
+        for each in lengths[:1]:
+            value = _number(each.middle)
+            self._findings.read("duration_s", value, each.span, 0.95)
+        for each in lengths[1:]:
+            if (each.low, each.high) != (lengths[0].low, lengths[0].high):
+                self._findings.conflict("duration_s", lengths[0].span, each.span)
+            self._findings.used.update(range(*each.span))
+
+    def _corrected(self, length: Amount) -> Amount | None:
+        """The number right behind a correction, in the same unit: "three minutes, no, four"."""
+        for each in self._left(None):
+            correction = self._passage.ending(
+                self._passage.skips(each.first - 1, -1, signs=",-") + 1, "change", "correction"
+            )
+            if correction is not None and length.after <= correction.first:
+                unit_s = 60.0 if length.low % 60 == 0 else 1.0
+                return replace(each, low=each.low * unit_s, high=each.high * unit_s, unit="second")
+        return None
+
+
+def _span(match: Match) -> Span:
+    return match.first, match.after
+
+
+def _is_near(match: Match, amount: Amount) -> bool:
+    """Whether an amount can belong to a phrase: so many tokens apart, none does."""
+    return amount.first - match.after <= _REACH and match.first - amount.after <= _REACH
+
+
+def _number(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _is_fast(word: Match) -> bool | None:
+    """Whether it is a fast word or a slow one; None for those between."""
+    bpm = TEMPO_WORDS[word.name]
+    return True if bpm >= 120 else False if bpm <= 80 else None
+
+
+def _one_a_place(words: list[Match]) -> list[Match]:
+    places: dict[int, Match] = {}
+    for word in words:
+        if word.first not in places or places[word.first].after < word.after:
+            places[word.first] = word
+    return list(places.values())

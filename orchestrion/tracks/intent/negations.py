@@ -1,0 +1,220 @@
+"""What a "no" reaches: the things behind it or before it, through lists, up to the end of the clause."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.passage import COMMAS, STOPS, Passage
+from orchestrion.tracks.intent.text import Form, Token
+
+#: What can be unwanted.
+EXCLUDABLE: Final = ("instrument", "style", "genre", "mood")
+#: What a "no" turns round.
+_TURNED: Final = (
+    "tempo",
+    "dynamics",
+    "energy",
+    "metre",
+    "channels",
+    "format",
+    "form",
+    "fade",
+    "use",
+    "only",
+    "ensemble",
+    "section",
+)
+#: Keys that may be unwanted, whatever their tonic.
+_MODES: Final = ("major", "minor")
+#: Words that nobody knows may stand between a "no" and its thing: "no big gated snare drums".
+_UNKNOWN: Final = 3
+#: The same in scripts whose tokens are characters.
+_UNKNOWN_CHARACTERS: Final = 4
+#: Sections whose things are of one sort.
+_KINDS: Final = {
+    "style": "genre", "tempo": "mood", "dynamics": "mood", "energy": "mood", "ensemble": "instrument",
+}  # fmt: skip
+#: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
+_LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
+
+
+class Negations:
+    """Which phrases of a prompt are said to be unwanted."""
+
+    def __init__(self, passage: Passage) -> None:
+        self._passage = passage
+        #: Of each unwanted phrase, the "no" that reaches it.
+        self._by: dict[Match, Match] = {}
+        things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
+        things += [match for match in passage.of("key", *_MODES) if self._is_without_tonic(match)]
+        # Words that only introduce a figure are no things.
+        things = [match for match in things if match.name not in ("at", "word")]
+        self._things = sorted(things, key=lambda match: (match.first, -match.after))
+        for no in passage.of("negation", "before", "except"):
+            if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
+                self._backward(no, no.first - 2)  # "Brass? No, metal."
+            else:
+                self._forward(no)
+        forward = {(no.first, no.after) for no in self._by.values()}
+        for no in passage.of("negation", "after"):
+            if (no.first, no.after) not in forward and passage.starting(no.after, "negation") is None:
+                self._backward(no, no.first - 1)
+
+    def _is_without_tonic(self, mode: Match) -> bool:
+        """Whether a mode stands alone: in "a minor key" the a is no tonic."""
+        passage = self._passage
+        return passage.ending(mode.first, "tonic") is None or passage.starting(mode.after, "key", "word") is not None
+
+    def negates(self, match: Match) -> bool:
+        """Whether a phrase is unwanted."""
+        return match in self._by
+
+    def whole(self, match: Match) -> Span:
+        """The tokens of an unwanted phrase together with its "no"."""
+        no = self._by[match]
+        return min(no.first, match.first), max(no.after, match.after)
+
+    def read(self, findings: Findings) -> None:
+        """What is excluded."""
+        for match, no in self._by.items():
+            if match.section in (*EXCLUDABLE, "key"):
+                used = findings.used | {*range(match.first, match.after), *range(no.first, no.after)}
+                findings.read("exclude", match.name, self.whole(match))
+                # What stands between them may say something else.
+                findings.used = used
+        for match in self._passage.of("excluded"):
+            if match not in self._by:
+                findings.read("exclude", match.name, (match.first, match.after))
+
+    def _forward(self, no: Match) -> None:
+        if no.name == "except" and self._is_only(no):
+            return
+        at, is_first = no.after, True
+        reached: list[tuple[list[Match], str]] = []
+        while True:
+            gap = self._gap(no, at, 1, is_first)
+            if gap is None:
+                break
+            thing, crossed = gap
+            if reached and crossed == "comma" and _kind(thing) != _kind(reached[0][0]):
+                # "Not too fast, guitar and flute": a list is of one kind.
+                break
+            reached.append((thing, crossed))
+            at, is_first = max(m.after for m in thing), False
+        # "No drums, bass or whatever": what nobody knows ends the list as well.
+        self._take(no, reached, self._passage.starting(at, "list", "or") is not None)
+
+    def _backward(self, no: Match, at: int) -> None:
+        reached: list[tuple[list[Match], str]] = []
+        is_first = True
+        while True:
+            gap = self._gap(no, at, -1, is_first)
+            if gap is None:
+                break
+            thing, crossed = gap
+            reached.append((thing, crossed))
+            at, is_first = min(m.first for m in thing) - 1, False
+        # What stands before a comma before it is another thing: "koto and flute, drums: none".
+        self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
+
+    def _take(self, no: Match, reached: list[tuple[list[Match], str]], goes_on: bool = False) -> None:
+        """All of a list; of one whose parts are joined by commas alone, the first."""
+        joins = [joint for _, joint in reached[1:]]
+        last_link = max((n for n, joint in enumerate(joins, 1) if joint == "link"), default=0)
+        for number, (things, _) in enumerate(reached):
+            if number == 0 or number <= last_link or goes_on:
+                for thing in things:
+                    self._by.setdefault(thing, no)
+
+    def _gap(self, no: Match, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
+        """The next thing in a list, and whether "and" or a comma stands before it."""
+        passage, unknown, joint = self._passage, 0, "none"
+        while 0 <= at < len(passage.tokens):
+            things = [m for m in self._things if (m.first if step > 0 else m.after - 1) == at]
+            if things:
+                longest = max(things, key=lambda m: m.length)
+                if not is_first and joint == "none":
+                    return None
+                if step < 0 and longest.section == "only":
+                    # "Nothing but the piano is used": the "no" is the one of "nothing but".
+                    return None
+                if step > 0 and longest.section in ("dynamics", "energy"):
+                    # "No loud drums" is about drums.
+                    played = [m for m in self._things if m.first == longest.after and m.section == "instrument"]
+                    if played:
+                        return [m for m in played if m.after == max(m.after for m in played)], joint
+                return [m for m in things if m.length == longest.length], joint
+            token = passage.tokens[at]
+            if token.text in STOPS or token.form is Form.NUMBER:
+                return None
+            link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
+            if token.text in COMMAS or link is not None:
+                # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
+                if is_first and (step > 0 or unknown or (link is not None and token.form is Form.WORD)):
+                    return None
+                # "No drums, bass or whatever, piano": the list is over.
+                if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):
+                    return None
+                is_link = link is not None or self._links(token)
+                if step > 0 and not is_link and self._passage.languages[0] == "zh":
+                    return None
+                joint = "link" if is_link or joint == "link" else "comma"
+                at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
+                continue
+            # "With" ends what a "without" reaches, though it says nothing elsewhere.
+            if not is_first and passage.starting(at, "negation", "end") is not None:
+                return None
+            filler = self._filler(at, step)
+            if filler is not None:
+                at = filler
+                continue
+            if passage.starting(at, "negation") is not None and not is_first:
+                return None
+            if passage.starting(at, "negation", "end") is not None:
+                return None
+            unknown += 1
+            if unknown > self._most_unknown(no, token, step, "first" if is_first else joint):
+                return None
+            at += step
+        return None
+
+    def _is_only(self, no: Match) -> bool:
+        """Whether "except" begins "except the piano nothing", and what it names is all that is wanted."""
+        clause = no.after
+        while not self._passage.is_end_of_clause(clause):
+            if self._passage.starting(clause, "only", "after") is not None:
+                return True
+            clause += 1
+        return False
+
+    def _links(self, token: Token) -> bool:
+        """Whether a comma is one that stands within a list only."""
+        return self._passage.text.original[token.start] in _LINKING.get(self._passage.languages[0], "")
+
+    def _most_unknown(self, no: Match, token: Token, step: int, joint: str) -> int:
+        """How many words that nobody knows may stand here."""
+        if token.form is not Form.CHARACTER:
+            return _UNKNOWN if joint == "first" else 0 if joint == "comma" else 1
+        if joint == "first":
+            # Directly before a "no" is the verb that it belongs to: "the piano does not stand out". One of a single
+            # character (不, 无) belongs to what it touches.
+            return 0 if step < 0 or no.length == 1 else _UNKNOWN_CHARACTERS
+        # What describes a thing stands before it.
+        return _UNKNOWN_CHARACTERS if joint == ("link" if step > 0 else "none") else 0
+
+    def _filler(self, at: int, step: int) -> int | None:
+        """Behind a word that says nothing."""
+        section = ("filler", "degree")
+        for name in section:
+            match = self._passage.starting(at, name) if step > 0 else self._passage.ending(at + 1, name)
+            if match is not None:
+                return match.after if step > 0 else match.first - 1
+        return at + step if self._passage.tokens[at].text in "-'\"" else None
+
+
+def _kind(things: list[Match]) -> str:
+    """What sort of things these are: who plays, what style, or what character."""
+    section = things[0].section
+    return _KINDS.get(section, section)

@@ -1,0 +1,266 @@
+"""A prompt as the grammar reads it: its tokens, and which phrases of which language count."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Final
+
+from orchestrion.tracks.intent.intent import Words
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, common_words, lexicon, small_words
+from orchestrion.tracks.intent.text import Form, Text
+
+#: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
+_GRAMMAR: Final = frozenset(
+    {"function", "filler", "number", "tonic", "list", "degree", "amount", "unit", "key", "fraction"}
+)
+#: Those of them whose words tell a language, if they are long enough: "ciento", "dièse", "battute".
+_TELLING: Final = frozenset({"number", "key", "unit", "degree"})
+_LEAST_TELLING: Final = 4
+#: What a word of a language that the prompt is not in may still mean.
+_BORROWED: Final = frozenset({"style", "genre", "maybe_genre", "mood", "use", "instrument", "ensemble", "format"})
+_LEAST_BORROWED: Final = 5
+#: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
+_BESIDE: Final = {
+    "use": frozenset({"style", "genre"}),
+    "mood": frozenset({"use", "genre", "energy", "dynamics", "tempo"}),
+    "tempo": frozenset({"style", "genre"}),
+    "key": frozenset({"style", "genre"}),
+    "style": frozenset({"genre"}),
+    "instrument": frozenset({"genre"}),
+}
+#: Languages that are told by their script.
+_OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
+#: Ends of clauses, which no "no" and no list crosses.
+STOPS: Final = frozenset(".;!?()[]/|\n…→>")
+#: Between the parts of a list.
+COMMAS: Final = frozenset(",")
+_SCRIPTS: Final = {
+    "hangul": ("\uac00", "\ud7a3"),
+    "kana": ("\u3040", "\u30ff"),
+    "han": ("\u3400", "\u9fff"),
+    "cyrillic": ("\u0400", "\u04ff"),
+}
+
+
+class Passage:
+    """A prompt, and the phrases in it that count."""
+
+    def __init__(self, prompt: str) -> None:
+        self.text = Text(prompt)
+        self.tokens = self.text.tokens
+        self.languages, found = _languages(self.text)
+        self.matches = self._that_count(found)
+        self._by_section: dict[str, list[Match]] = defaultdict(list)
+        self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
+        self._ending: dict[tuple[str, int], list[Match]] = defaultdict(list)
+        for match in self.matches:
+            self._by_section[match.section].append(match)
+            self._beginning[match.section, match.first].append(match)
+            self._ending[match.section, match.after].append(match)
+
+    def of(self, section: str, *names: str) -> list[Match]:
+        """The phrases of a section, or of some of its names, in order."""
+        found = self._by_section.get(section, [])
+        return [match for match in found if match.name in names] if names else found
+
+    def starting(self, at: int, section: str, *names: str) -> Match | None:
+        """The longest phrase of a section that begins at a token."""
+        found = self._beginning.get((section, at), ())
+        wanted = [match for match in found if not names or match.name in names]
+        return max(wanted, key=lambda match: match.after) if wanted else None
+
+    def ending(self, after: int, section: str, *names: str) -> Match | None:
+        """The longest phrase of a section that ends before a token."""
+        found = self._ending.get((section, after), ())
+        wanted = [match for match in found if not names or match.name in names]
+        return min(wanted, key=lambda match: match.first) if wanted else None
+
+    def words(self, first: int, after: int) -> Words:
+        """The words of some tokens."""
+        return self.text.words(first, after)
+
+    def skips(self, at: int, step: int = 1, signs: str = "-'\":=~,") -> int:
+        """The next token, in the direction of `step`, that is none of these signs."""
+        while 0 <= at < len(self.tokens) and self.tokens[at].text in signs:
+            at += step
+        return at
+
+    def is_end_of_clause(self, at: int) -> bool:
+        """Whether a token is the end of the text, a comma or another stop."""
+        return not 0 <= at < len(self.tokens) or self.tokens[at].text in STOPS or self.tokens[at].text in COMMAS | {":"}
+
+    def between(self, one: tuple[int, int], other: tuple[int, int]) -> range:
+        """The tokens between two spans of tokens."""
+        left, right = sorted((one, other))
+        return range(left[1], right[0])
+
+    def distance(self, one: tuple[int, int], other: tuple[int, int]) -> int:
+        """How far two spans of tokens are from each other; a comma counts as three words, a stop as eight."""
+        tokens = [self.tokens[at].text for at in self.between(one, other)]
+        return sum(8 if token in STOPS else 3 if token in COMMAS else 1 for token in tokens)
+
+    @cached_property
+    def covered(self) -> frozenset[int]:
+        """Tokens that some phrase has, and numbers and signs."""
+        words = {at for match in self.matches for at in range(match.first, match.after)}
+        return frozenset(
+            words | {at for at, token in enumerate(self.tokens) if token.form in (Form.NUMBER, Form.SYMBOL)}
+        )
+
+    def _that_count(self, found: Iterable[Match]) -> list[Match]:
+        # The names of genres belong to no language.
+        active = {*self.languages, ""}
+        own = _longest(self._in_the_likeliest([match for match in found if match.language in active]))
+        taken = {at for match in own if match.section not in _GRAMMAR for at in range(match.first, match.after)}
+        borrowed = [
+            match
+            for match in found
+            if match.language not in active
+            and match.section in _BORROWED
+            and self._letters(match) >= _LEAST_BORROWED
+            and taken.isdisjoint(range(match.first, match.after))
+        ]
+        both = own + _longest(borrowed)
+        rank = {language: number for number, language in enumerate(self.languages)}
+        seen: dict[tuple[str, str, int, int], Match] = {}
+        for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
+            seen.setdefault((match.section, match.name, match.first, match.after), match)
+        return list(seen.values())
+
+    def _in_the_likeliest(self, found: list[Match]) -> list[Match]:
+        """Of meanings of the same words in several languages those in the likeliest; its small words mean no more."""
+        rank = {language: number for number, language in enumerate(self.languages)}
+        best: dict[tuple[int, int], int] = {}
+        known: set[int] = set()
+        kinds = {
+            (m.first, m.after) for m in found if m.section in ("style", "genre") and m.language == self.languages[0]
+        }
+        for match in found:
+            if match.language in rank and (match.section not in _GRAMMAR or match.section == "function"):
+                span = (match.first, match.after)
+                best[span] = min(best.get(span, len(rank)), rank[match.language])
+                if not rank[match.language]:
+                    known.update(range(*span))
+
+        def counts(match: Match) -> bool:
+            if match.section in _GRAMMAR:
+                return True
+            if match.language not in rank:
+                # The common name of a genre or an instrument, where the language has none of its own.
+                return (match.first, match.after) not in (best if match.section == "instrument" else kinds)
+            number = rank[match.language]
+            if number and match.section == "nothing" and match.language != "en":
+                return False
+            # "e piano" is "and piano" in Portuguese: each of its words is known there.
+            is_chance = number > 0 and match.length > 1 and known.issuperset(range(match.first, match.after))
+            return number == best[match.first, match.after] and not is_chance
+
+        return [match for match in found if counts(match)]
+
+    def _letters(self, match: Match) -> int:
+        return sum(len(token.text) for token in self.tokens[match.first : match.after] if token.form is Form.WORD)
+
+
+def _longest(found: Iterable[Match]) -> list[Match]:
+    """Without those that stand inside a longer one: "bass" in "bass fishing"."""
+    matches = list(found)
+    hiding: dict[int, list[Match]] = defaultdict(list)
+    longest = 0
+    for match in matches:
+        if match.section not in _GRAMMAR or match.section == "amount":
+            hiding[match.first].append(match)
+            longest = max(longest, match.length)
+
+    def is_hidden(match: Match) -> bool:
+        beside = _BESIDE.get(match.section, frozenset())
+        return any(
+            match.after <= other.after
+            and other.length > match.length
+            and other.section not in beside
+            # "No more than" has no "no"; of all else an amount hides nothing.
+            and (other.section != "amount" or match.section == "negation")
+            for first in range(max(0, match.after - longest), match.first + 1)
+            for other in hiding.get(first, ())
+        )
+
+    return [match for match in matches if not is_hidden(match)]
+
+
+def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
+    """The languages that the text is in, and the phrases of them and of those that it may be in.
+
+    English is always among them: the words of music are. Where it has every word, no other language is looked at.
+    """
+    scripts = _scripts(text)
+    possible = [language for language in LANGUAGES if language in scripts]
+    found = [*common_words().matches(text), *lexicon("en").matches(text)]
+    english = {at for match in found for at in range(match.first, match.after)}
+    words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}
+    if "en" in possible and words <= english:
+        told = {at for match in found if match.section == "function" for at in range(match.first, match.after)}
+        others = [language for language in possible if language != "en"]
+        # One word is not enough: "solo cello" is English, though "solo" is Spanish for "only".
+        if all(len({match.first for match in small_words(other).matches(text)} - told) < 2 for other in others):
+            return ("en",), found
+    found += [match for language in possible if language != "en" for match in lexicon(language).matches(text)]
+    return _likeliest(text, possible, found), found
+
+
+def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
+    scores = dict.fromkeys(possible, 0.0)
+    seen: set[tuple[str, int, str]] = set()
+    for match in found:
+        weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
+        if match.section in _TELLING and match.name != "in" and len(text.tokens[match.first].text) >= _LEAST_TELLING:
+            weight = 1.0
+        key = (match.language, match.first, match.section)
+        if weight and match.language in scores and key not in seen:
+            seen.add(key)
+            scores[match.language] += weight * match.length
+    best = max(scores.values(), default=0.0)
+    # Nearly as many words of another tongue are a mixture; of sister tongues they are the same words.
+    active = [language for language, score in scores.items() if score >= max(0.75 * best, 0.5)]
+    # What has no words of content, as 嬰ヘ長調, is told by its script.
+    active = active or [language for language in scores if language in _OWN_SCRIPT]
+    # Han without kana is likelier Chinese.
+    active.sort(key=lambda language: (-scores[language], language != "zh"))
+    return (*active, *(() if "en" in active else ("en",)))
+
+
+def _scripts(text: Text) -> frozenset[str]:
+    """The languages that are written in these letters."""
+    letters = {_script(token.text[0]) for token in text.tokens if token.form in (Form.WORD, Form.CHARACTER)}
+    found: set[str] = set()
+    if "kana" in letters:
+        found.add("ja")
+    elif "han" in letters:
+        found |= {"zh", "ja"}
+    if "hangul" in letters:
+        found.add("ko")
+    if "cyrillic" in letters:
+        found.add("ru")
+    if "latin" in letters:
+        found |= {"en"} if found else {*LANGUAGES} - {"ja", "ko", "zh", "ru"}
+    return frozenset(found or {"en"}) & {*LANGUAGES}
+
+
+def _script(letter: str) -> str:
+    if letter in "々〆":
+        return "han"
+    return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")
+
+
+def runs(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Spans of tokens that stand beside one another."""
+    first = last = None
+    for at in sorted(places):
+        if last is not None and at == last + 1:
+            last = at
+            continue
+        if first is not None and last is not None:
+            yield first, last + 1
+        first = last = at
+    if first is not None and last is not None:
+        yield first, last + 1

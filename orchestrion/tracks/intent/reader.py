@@ -1,0 +1,41 @@
+"""Words → intent: the one reader of prompts.
+
+It works in steps, each of which takes the words that it understood away from those behind it: phrases of the vocabulary
+are found in all languages; what is unwanted; what cannot be had; figures; keys; and last what is wanted.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from orchestrion.tracks.intent.amounts import amounts
+from orchestrion.tracks.intent.cannot import Cannot, not_understood
+from orchestrion.tracks.intent.findings import Findings
+from orchestrion.tracks.intent.intent import Intent
+from orchestrion.tracks.intent.keys import read_keys
+from orchestrion.tracks.intent.measures import Measures
+from orchestrion.tracks.intent.negations import Negations
+from orchestrion.tracks.intent.passage import Passage
+from orchestrion.tracks.intent.wishes import Wishes
+
+
+@lru_cache(maxsize=256)  # A catalog often asks for many takes of one prompt.
+def read_intent(prompt: str) -> Intent:
+    """Read a prompt of any length; never fails, and judges no figure."""
+    passage = Passage(prompt)
+    findings = Findings(passage)
+    negations = Negations(passage)
+    cannot = Cannot(findings, negations)
+    cannot.read_early()
+    negations.read(findings)
+    Measures(findings, amounts(passage), negations).read()
+    read_keys(findings)
+    Wishes(findings, negations).read()
+    cannot.read_late()
+    return Intent(
+        readings=tuple(sorted(findings.readings, key=lambda reading: reading.words.start)),
+        not_followed=tuple(findings.not_followed),
+        conflicts=tuple(findings.conflicts),
+        not_understood=tuple(findings.words(span) for span in not_understood(findings)),
+        languages=passage.languages,
+    )

@@ -1,0 +1,127 @@
+"""A prompt as tokens: folded so that spelling, width and accents do not matter, each with its place in the original."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+from orchestrion.tracks.intent.han import SIMPLIFIED
+from orchestrion.tracks.intent.intent import Words
+
+#: Letters that Unicode does not take apart, as people type them who have no such key.
+_PLAIN: Final = str.maketrans({
+    "ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "ı": "i", "ё": "е", "‐": "-", "‑": "-", "‒": "-",
+    "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"', "♯": "#",
+    "♭": "b", "～": "~", "〜": "~", "、": ", ", "，": ", ", "。": ". ", "・": ",", "：": ":",
+})  # fmt: skip
+#: Fractions in one character.
+FRACTIONS: Final = {"½": 0.5, "¼": 0.25, "¾": 0.75, "⅓": 1 / 3, "⅔": 2 / 3}
+#: Scripts without spaces, or whose particles are written onto words: each character is a token. Hangul, kana, Han.
+_CHARACTERS: Final = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7a3々〆"
+_TOKEN: Final = re.compile(
+    rf"(?P<character>[{_CHARACTERS}])|(?P<word>[^\W\d_{_CHARACTERS}\u0300-\u036f]+)|(?P<number>\d+(?:[.,]\d+)*)|(?P<symbol>\S)"
+)
+
+
+#: The same of a phrase of the vocabulary.
+_PHRASE: Final = re.compile(rf"[{_CHARACTERS}]|\*?[^\W\d_{_CHARACTERS}]+\*?|\d+(?:[.,]\d+)*|[^\s'*-]")
+
+
+class Form(Enum):
+    """What a token is made of."""
+
+    WORD = "word"
+    CHARACTER = "character"
+    NUMBER = "number"
+    SYMBOL = "symbol"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, a character of a script without spaces, a number in figures, or a sign."""
+
+    text: str
+    form: Form
+    start: int
+    end: int
+    #: Whether a space or the beginning stands before it.
+    apart: bool
+
+
+class Text:
+    """A prompt and its tokens."""
+
+    __slots__ = ("original", "tokens")
+
+    def __init__(self, original: str) -> None:
+        self.original = original
+        folded, places = _folded(original)
+        self.tokens = tuple(
+            Token(
+                match[0],
+                Form(match.lastgroup),
+                places[match.start()],
+                places[match.end() - 1] + 1,
+                match.start() == 0 or folded[match.start() - 1].isspace(),
+            )
+            for match in _TOKEN.finditer(folded)
+        )
+
+    def words(self, first: int, after: int) -> Words:
+        """The words from one token up to another, which is not part of them."""
+        start, end = self.tokens[first].start, self.tokens[after - 1].end
+        return Words(self.original[start:end], start, end)
+
+
+def _folded(text: str) -> tuple[str, list[int]]:
+    """The text folded, and for each character of that its place in the text."""
+    if text.isascii():
+        return text.casefold(), list(range(len(text)))
+    letters: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(text):
+        if unicodedata.combining(character) and letters:
+            # A mark of its own: part of the letter before it (и + ̆ is й), or a stress that no dictionary writes.
+            whole = unicodedata.normalize("NFC", letters[-1][-1:] + character)
+            letters[-1] = letters[-1][:-1] + _plain(whole) if len(whole) == 1 else letters[-1]
+            continue
+        plain = _plain(character)
+        letters.append(plain)
+        places.extend([place] * len(plain))
+    return "".join(letters), places
+
+
+@lru_cache(maxsize=8192)
+def _plain(character: str) -> str:
+    if "\uac00" <= character <= "\ud7a3" or "\u3040" <= character <= "\u30ff" or character in FRACTIONS:
+        return character.translate(_PLAIN)
+    if character in SIMPLIFIED:
+        return SIMPLIFIED[character]
+    wide = unicodedata.normalize("NFKC", character.translate(_PLAIN)).casefold().translate(_PLAIN)
+    return "".join(_without_accent(each) for each in wide)
+
+
+def _without_accent(letter: str) -> str:
+    base = unicodedata.normalize("NFD", letter)[0]
+    return base if base.isascii() else letter
+
+
+def phrase_tokens(phrase: str) -> tuple[str, ...]:
+    """The tokens of a phrase of the vocabulary; "*" at an end of a word stands for any letters.
+
+    A syllable of Hangul behind a space has a space before it: people leave spaces out, but put none into a word.
+    """
+    folded, _ = _folded(phrase)
+    return tuple(
+        f" {match[0]}" if is_hangul(match[0]) and folded[: match.start()].endswith(" ") else match[0]
+        for match in _PHRASE.finditer(folded)
+    )
+
+
+def is_hangul(token: str) -> bool:
+    """Whether it is a syllable of Korean."""
+    return "\uac00" <= token[0] <= "\ud7a3"

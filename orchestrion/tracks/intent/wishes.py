@@ -1,0 +1,206 @@
+"""What kind of music is wanted: who plays, style and genre, mood, use, energy, dynamics."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from orchestrion.tracks.intent.findings import Findings, Span
+from orchestrion.tracks.intent.genres import Genre, genres
+from orchestrion.tracks.intent.lexicon import Match
+from orchestrion.tracks.intent.negations import Negations
+from orchestrion.tracks.intent.passage import COMMAS, STOPS
+
+#: Not played by an instrument of their own.
+_SUNG: Final = ("vocals", "rap", "melody")
+#: How many words that nobody knows may stand between "solo" and who plays it.
+_REACH: Final = 3
+#: A genre that is no further from a style than that is played as it.
+_NEARLY: Final = 0.3
+#: Beside which a word that is also an everyday one is the name of a genre.
+_ABOUT_MUSIC: Final = ("style", "genre", "instrument", "mood", "tempo", "metre", "ensemble", "only")
+
+
+#: What no model sings.
+_VOICES: Final = ("vocals", "rap")
+
+
+class Wishes:
+    """Reads what is wanted, after what is not."""
+
+    def __init__(self, findings: Findings, negations: Negations) -> None:
+        self._findings = findings
+        self._passage = findings.passage
+        self._negations = negations
+
+    def read(self) -> None:
+        """All of it."""
+        # "Twelve bar" is no bar.
+        for match in [match for match in self._wanted("mood", "use") if self._findings.is_free(_span(match))]:
+            self._findings.read(match.section, match.name, _span(match))
+        self._ensembles()
+        for match in self._wanted("instrument"):
+            if match.name not in _SUNG:
+                self._findings.read("instruments", match.name, _span(match))
+        self._kinds()
+        self._wanted_and_unwanted()
+        self._opposites("dynamics", ("soft", "loud"))
+        self._opposites("energy", ("low", "high"))
+
+    def _wanted(self, *sections: str) -> list[Match]:
+        found = [match for section in sections for match in self._passage.of(section)]
+        wanted = [match for match in found if not self._negations.negates(match)]
+        return sorted(wanted, key=lambda match: (match.first, -match.after))
+
+    def _wanted_and_unwanted(self) -> None:
+        """With drums and without drums."""
+        unwanted = {m.name: m for m in self._passage.of("instrument") if self._negations.negates(m)}
+        for match in self._wanted("instrument"):
+            if match.name in unwanted and match.name not in _SUNG:
+                other = unwanted.pop(match.name)
+                self._findings.conflict("exclude", _span(match), self._negations.whole(other))
+
+    def _ensembles(self) -> None:
+        for match in self._wanted("ensemble"):
+            kind, _, instrument = match.name.partition(": ")
+            self._ensemble(kind, [instrument] if instrument else [], _span(match))
+        for match in self._wanted("only"):
+            if not self._findings.is_free(_span(match)):
+                continue
+            if match.name == "before":
+                who, span = self._players(match.after, 1, several=True)
+                # "Just make it slow" is about nobody who plays.
+                if who:
+                    self._ensemble(self._alone(match, who), who, (match.first, span[1]))
+            elif match.name == "after":
+                who, span = self._players(match.first - 1, -1, several=True)
+                if who:
+                    self._ensemble(self._alone(match, who), who, (span[0], match.after))
+            elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
+                self._named(match)
+
+    def _alone(self, match: Match, who: list[str]) -> str:
+        """Whether "violoncelle seul" is a solo; "cordes et harpe seules" are only these."""
+        is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
+        return "solo" if is_solo else "only"
+
+    def _named(self, match: Match) -> None:
+        """Solo, duo, trio, quartet, a cappella, with who is named beside it."""
+        several = match.name != "solo"
+        behind, after = self._players(match.after, 1, several)
+        ahead, before = self._players(match.first - 1, -1, several)
+        nearer = behind if behind and (not ahead or match.name == "solo") else ahead
+        who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
+        span = _span(match)
+        if who is behind or match.name == "a cappella":
+            span = (span[0], max(span[1], after[1]) if behind else span[1])
+        if who is ahead or match.name == "a cappella":
+            span = (min(span[0], before[0]) if ahead else span[0], span[1])
+        self._ensemble(match.name, who, span)
+
+    def _ensemble(self, kind: str, who: list[str], span: Span) -> None:
+        used = self._findings.used.copy()
+        self._findings.read("ensemble", {"kind": kind, "instruments": who}, span)
+        # Who plays is read as an instrument as well.
+        self._findings.used = used | {at for at in range(*span) if self._passage.starting(at, "only") is not None}
+
+    def _players(self, at: int, step: int, several: bool) -> tuple[list[str], Span]:
+        """The instruments beside a word, in a direction."""
+        who: list[str] = []
+        passage, unknown, span = self._passage, 0, (at, at)
+        while 0 <= at < len(passage.tokens) and unknown <= _REACH:
+            match = passage.starting(at, "instrument") if step > 0 else passage.ending(at + 1, "instrument")
+            if match is not None and match.name not in _VOICES and not self._negations.negates(match):
+                who.append(match.name)
+                span = (min(span[0], match.first), max(span[1], match.after))
+                if not several:
+                    break
+                at, unknown = (match.after if step > 0 else match.first - 1), 0
+                if not self._goes_on(at, step):
+                    break
+                continue
+            token = passage.tokens[at]
+            if token.text in STOPS or (token.text in COMMAS and not who):
+                break
+            if (
+                token.text not in COMMAS
+                and passage.starting(at, "list") is None
+                and passage.starting(at, "filler") is None
+            ):
+                unknown += 1
+            at += step
+        return (who if step > 0 else who[::-1]), span
+
+    def _goes_on(self, at: int, step: int) -> bool:
+        """Whether a list goes on: with "and", or a comma or hyphen with the next one behind it."""
+        passage = self._passage
+        if not 0 <= at < len(passage.tokens):
+            return False
+        link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
+        if link is not None:
+            return True
+        return passage.tokens[at].text in COMMAS | {"-"} and any(
+            (passage.starting(near, "instrument") if step > 0 else passage.ending(near + 1, "instrument")) is not None
+            for near in (at + step, at + 2 * step)
+        )
+
+    def _kinds(self) -> None:
+        """Styles and genres. A genre that is nearly a style is read as both: the genre has changes of its own."""
+        found = self._genres()
+        styles = [match for match in self._wanted("style") if not _is_part_of_another(match, found)]
+        for match in styles:
+            self._findings.read("style", match.name, _span(match), 0.9 if match.length > 1 else 0.85)
+        read = {_span(match) for match in styles}
+        for match, genre in found:
+            is_style = genre.distance == 0 and genre.nearest == (match.name,)
+            if not is_style:
+                value: dict[str, Any] = {"genre": match.name, "nearest": list(genre.nearest)}
+                self._findings.read("style", value, _span(match), 0.9 - genre.distance / 2)
+            if genre.distance <= _NEARLY and _span(match) not in read:
+                self._findings.read("style", genre.nearest[0], _span(match), 0.85 - genre.distance / 2)
+
+    def _genres(self) -> list[tuple[Match, Genre]]:
+        """The genres that are named; of names that everyday words have, those beside other words about music."""
+        surely = self._wanted("genre")
+        about = [match for section in _ABOUT_MUSIC for match in self._passage.of(section)]
+        perhaps = [
+            match
+            for match in self._wanted("maybe_genre")
+            if any(other.after <= match.first or match.after <= other.first for other in about)
+        ]
+        return [(match, genres()[match.name]) for match in [*surely, *perhaps]]
+
+    def _opposites(self, section: str, opposites: tuple[str, str]) -> None:
+        found = self._passage.of(section)
+        turned = {opposites[0]: opposites[1], opposites[1]: opposites[0]}
+        values: dict[str, Span] = {}
+        # "Loud? No. Quiet": what is not wanted only counts where nothing says what is.
+        is_told = any(not self._negations.negates(match) for match in found)
+        if not is_told and set(opposites) <= {match.name for match in found}:
+            # Neither loud nor soft.
+            return
+        for match in found:
+            name, span = match.name, _span(match)
+            if self._negations.negates(match):
+                if is_told:
+                    continue
+                name, span = turned.get(name, ""), self._negations.whole(match)
+            if name:
+                self._findings.read(section, name, span, 0.8)
+                values.setdefault(name, span)
+        if set(opposites) <= values.keys():
+            self._findings.conflict(section, *(values[name] for name in opposites))
+
+
+def _span(match: Match) -> Span:
+    return match.first, match.after
+
+
+def _is_part_of_another(style: Match, found: list[tuple[Match, Genre]]) -> bool:
+    """Whether a style only is a part of the name of a genre that is something else: the punk of ska punk."""
+    return any(
+        match.first <= style.first
+        and style.after <= match.after
+        and style.length < match.length
+        and style.name not in genre.nearest
+        for match, genre in found
+    )
