@@ -12,12 +12,17 @@ from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.composition.arrange import arrange
 from orchestrion.models.composer.composition.plan import Plan, make_plan
 from orchestrion.models.composer.composition.theme import Theme, read_theme
-from orchestrion.models.composer.mixer import TARGET_LUFS, mix, warm_up
+from orchestrion.models.composer.mixer import expected_lufs, mix, warm_up
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
 from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
 
 MAX_DURATION_S: Final = 600.0
+#: The fields of a request, beside those that all models have, that the composer follows.
+CONTROLS: Final = (
+    *("theme", "exclude", "instruments", "ensemble", "metre", "sections", "bars", "loop"),
+    *("tempo_end_bpm", "key_end", "energy", "dynamics"),
+)
 
 
 class Composer:
@@ -37,7 +42,7 @@ class Composer:
             sample_rate_hz=SAMPLE_RATE_HZ,
             channels=2,
             max_duration_s=MAX_DURATION_S,
-            controls=("theme",),
+            controls=CONTROLS,
         )
 
     @property
@@ -65,7 +70,7 @@ class Composer:
         return Performance(
             chunks=mix(plan, score, self._synth),
             write_midi=partial(midi_bytes, score),
-            expected_lufs=TARGET_LUFS,
+            expected_lufs=expected_lufs(plan),
             choices=_choices(plan, score),
         )
 
@@ -84,15 +89,50 @@ def compose(conditioning: Conditioning) -> tuple[Plan, Score]:
 
 
 def _choices(plan: Plan, score: Score) -> dict[str, str | float]:
-    return {
+    choices: dict[str, str | float] = {
         "tempo_bpm": plan.tempo_bpm,
         "key": str(plan.key),
         "style": plan.style,
         "mood": plan.mood or "none",
         "form": score.form,
-        "time_signature": f"{score.beats_per_bar}/4",
+        "time_signature": str(score.metre),
         "instruments": ", ".join(f"{part.role}: {part.instrument.name}" for part in score.parts),
     }
+    return choices | _followed(plan, score)
+
+
+def _followed(plan: Plan, score: Score) -> dict[str, str | float]:
+    """What came of the fields that not every request has, and of no others: older records stay as they are."""
+    asked = plan.asked
+    followed: dict[str, str | float] = {}
+    if asked.ensemble is not None:
+        followed["ensemble"] = f"{asked.ensemble}, {len(score.parts)} parts"
+    if plan.band.played_by:
+        followed["played_by"] = ", ".join(f"{name}: {by}" for name, by in plan.band.played_by)
+    if asked.tempo_end_bpm is not None:
+        followed["tempo_end_bpm"] = round(score.tempo.steps[-1][1], 2)
+    if plan.modulation is not None:
+        bar, key = plan.modulation
+        followed["key_end"] = f"{key} from {score.tempo.seconds(bar * score.metre.beats):.2f} s"
+    if asked.bars is not None or asked.loop:
+        followed["bars"] = plan.bars
+    if asked.sections is not None:
+        followed["sections"] = ", ".join(_section_times(plan, score))
+    if asked.dynamics is not None:
+        followed["dynamics"] = asked.dynamics
+    if asked.energy is not None:
+        followed["energy"] = asked.energy
+    return followed
+
+
+def _section_times(plan: Plan, score: Score) -> list[str]:
+    """Each section with when it begins and ends; the last has the final chord."""
+    starts_s = [score.tempo.seconds(section.first_bar * score.metre.beats) for section in score.sections]
+    ends_s = [*starts_s[1:], plan.duration_s]
+    return [
+        f"{section.label} {start:.2f}–{end:.2f} s"
+        for section, start, end in zip(score.sections, starts_s, ends_s, strict=True)
+    ]
 
 
 def _revision() -> str:

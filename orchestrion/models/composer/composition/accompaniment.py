@@ -10,6 +10,7 @@ Tones of a bass pattern: "R" root, "5" fifth, "8" octave, "3" third, "7" seventh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from orchestrion.models.composer.composition.harmony import Chord
+from orchestrion.models.composer.metre import METRES, Metre, fitted_times
 from orchestrion.models.composer.score import Note, as_velocity
 
 COMPING: Final[dict[str, str]] = {
@@ -107,6 +109,8 @@ COMPING: Final[dict[str, str]] = {
     "banjo": "arp .25 0213021302130213",
     "alberti": "0:.45:01:9 .5:.4:2:5 1:.45:1:7 1.5:.4:2:5 2:.45:01:8 2.5:.4:2:5 3:.45:1:7 3.5:.4:2:5",
     "harp": "arp .5 01234543",
+    "inner": "0:1.9:1:6 2:1.9:1:6",
+    "low inner": "0:1.9:0:6 2:1.9:0:5",
 }  # fmt: skip
 
 BASS: Final[dict[str, str]] = {
@@ -162,7 +166,8 @@ class Bar:
     """One bar as the players see it. `chords` and `voicings` have one entry, or two for half a bar each."""
 
     start: float
-    beats: int
+    #: Its length: that of the metre, or what the end of the piece leaves of it.
+    beats: float
     chords: tuple[Chord, ...]
     voicings: tuple[tuple[int, ...], ...]
     next_root: int
@@ -172,10 +177,20 @@ class Bar:
     index: int
     #: How loud this section is played, 1 is normal.
     dynamics: float
+    #: The key's pitch classes, the tonic first.
+    scale: tuple[int, ...]
+    metre: Metre = METRES["4/4"]
+    #: How many beats the patterns are written in.
+    pattern_beats: int = 4
+
+    @property
+    def half(self) -> float:
+        """Where the second half begins, counted from the bar line."""
+        return self.metre.split if self.beats == self.metre.beats else self.beats / 2
 
     def at(self, beat: float) -> int:
         """Which of the bar's chords sounds at `beat` (counted from the bar line)."""
-        return 0 if len(self.chords) == 1 or beat < self.beats / 2 - 0.3 else 1
+        return 0 if len(self.chords) == 1 or beat < self.half - 0.3 else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +199,31 @@ class _Hit:
     length: float
     tones: str
     loudness: int
+
+
+def _hits(text: str, bar: Bar) -> tuple[_Hit, ...]:
+    """What a pattern plays in `bar`."""
+    pattern = _fitted(text, bar.pattern_beats, str(bar.metre))
+    return pattern[bar.index % len(pattern)]
+
+
+@cache
+def _fitted(text: str, pattern_beats: int, metre_name: str) -> tuple[tuple[_Hit, ...], ...]:
+    """The pattern in another metre than the one it is written in: each of its bars is one bar or two there."""
+    metre, written = METRES[metre_name], _pattern(text)
+    if metre.is_native(pattern_beats):
+        return written
+    bars = []
+    for hits in written:
+        count = len(metre.order(pattern_beats))
+        fitted: list[dict[tuple[float, str], _Hit]] = [{} for _ in range(count)]
+        for hit in hits:
+            for bar, beat, length in fitted_times(hit.beat, hit.length, pattern_beats, metre):
+                there = fitted[bar].get((round(beat, 3), hit.tones))
+                if there is None or there.loudness < hit.loudness:
+                    fitted[bar][round(beat, 3), hit.tones] = _Hit(beat, length, hit.tones, hit.loudness)
+        bars += [tuple(sorted(bar.values(), key=lambda hit: hit.beat)) for bar in fitted]
+    return tuple(bars)
 
 
 @cache
@@ -200,7 +240,7 @@ def play_chords(pattern: str, bars: Sequence[Bar], octave: int) -> list[Note]:
     text = COMPING[pattern]
     notes: list[Note] = []
     for bar in bars:
-        hits = _arpeggio(text, bar) if text.startswith("arp ") else _pattern(text)[bar.index % len(_pattern(text))]
+        hits = _arpeggio(text, bar) if text.startswith("arp ") else _hits(text, bar)
         for hit in hits:
             if hit.beat >= bar.beats:
                 continue
@@ -212,7 +252,7 @@ def play_chords(pattern: str, bars: Sequence[Bar], octave: int) -> list[Note]:
 def _clipped(hit: _Hit, bar: Bar) -> list[tuple[_Hit, int]]:
     """`hit` cut at the bar line, and split where the chord changes under it."""
     length = min(hit.length, bar.beats - hit.beat)
-    chord, half = bar.at(hit.beat), bar.beats / 2
+    chord, half = bar.at(hit.beat), bar.half
     whole = _Hit(hit.beat, length, hit.tones, hit.loudness)
     if len(bar.chords) == 1 or chord == 1 or hit.beat + length <= half + 0.3:
         return [(whole, chord)]
@@ -223,6 +263,9 @@ def _clipped(hit: _Hit, bar: Bar) -> list[tuple[_Hit, int]]:
 def _arpeggio(text: str, bar: Bar) -> tuple[_Hit, ...]:
     _, step_text, order = text.split()
     step = float(step_text)
+    if bar.metre.is_compound and step < 1:
+        # Eighths are thirds of the beat there, sixteenths its sixths.
+        step = step * 2 / 3
     count = round(bar.beats / step)
     # Plucked notes ring over the next ones.
     ring = step * (2.5 if step >= 0.5 else 1.2)
@@ -271,24 +314,21 @@ def _extended(voicing: tuple[int, ...], index: int) -> int:
 _BASS_LOW, _BASS_HIGH = 28, 48
 
 
-def play_bass(
-    pattern: str, bars: Sequence[Bar], octave: int, scale: Sequence[int], rng: np.random.Generator
-) -> list[Note]:
-    """The bass line of `bars` in a pattern of `BASS`. `scale` is the key's pitch classes, for walking."""
+def play_bass(pattern: str, bars: Sequence[Bar], octave: int, rng: np.random.Generator) -> list[Note]:
+    """The bass line of `bars` in a pattern of `BASS`."""
     if BASS[pattern] == "walk":
-        return _walk(bars, octave, scale, rng)
-    patterns = _pattern(BASS[pattern])
+        return _walk(bars, octave, rng)
     notes = []
     for bar in bars:
-        for hit in patterns[bar.index % len(patterns)]:
+        for hit in _hits(BASS[pattern], bar):
             if hit.beat < bar.beats:
                 pitch = _bass_pitch(hit.tones, bar, bar.at(hit.beat)) + 12 * octave
                 length = min(hit.length, bar.beats - hit.beat)
                 notes.append(Note(bar.start + hit.beat, length, pitch, _velocity(hit.loudness, bar.dynamics)))
         # The pattern may leave the second chord of a bar without its root.
-        if len(bar.chords) == 2 and not any(abs(n.start - bar.start - bar.beats / 2) < 0.3 for n in notes):
+        if len(bar.chords) == 2 and not any(abs(n.start - bar.start - bar.half) < 0.3 for n in notes):
             pitch = _bass_pitch("R", bar, 1) + 12 * octave
-            notes.append(Note(bar.start + bar.beats / 2, 0.9, pitch, _velocity(7, bar.dynamics)))
+            notes.append(Note(bar.start + bar.half, 0.9, pitch, _velocity(7, bar.dynamics)))
     return notes
 
 
@@ -325,23 +365,25 @@ def _nearest(pitch_class: int, pitch: int) -> int:
     return pitch + (pitch_class - pitch + 6) % 12 - 6
 
 
-def _walk(bars: Sequence[Bar], octave: int, scale: Sequence[int], rng: np.random.Generator) -> list[Note]:
-    """Quarter notes: root first, chord tones and scale steps between, an approach note into the next bar."""
+def _walk(bars: Sequence[Bar], octave: int, rng: np.random.Generator) -> list[Note]:
+    """A note a beat: root first, chord tones and scale steps between, an approach note into the next bar."""
     notes = []
     pitch = _low(bars[0].chords[0].root) if bars else 0
     for bar in bars:
-        for beat in range(bar.beats):
+        count = math.ceil(bar.beats)
+        for beat in range(count):
             chord = bar.chords[bar.at(beat)]
-            starts_chord = beat == 0 or (len(bar.chords) == 2 and beat == bar.beats // 2)
+            starts_chord = beat == 0 or (len(bar.chords) == 2 and beat == int(bar.half))
             if starts_chord:
                 pitch = _within(_nearest(chord.root, pitch))
-            elif beat == bar.beats - 1:
+            elif beat == count - 1:
                 target = _within(_nearest(bar.next_root, pitch))
-                pitch = target + int(rng.choice((-1, 1, 2 if (target + 2) % 12 in scale else -1)))
+                pitch = target + int(rng.choice((-1, 1, 2 if (target + 2) % 12 in bar.scale else -1)))
             else:
-                pitch = _step(pitch, chord, scale, rng)
+                pitch = _step(pitch, chord, bar.scale, rng)
             velocity = _velocity(8 if beat % 2 == 0 else 7, bar.dynamics)
-            notes.append(Note(bar.start + beat, 0.93, pitch + 12 * octave, velocity))
+            length = 0.93 * min(1.0, bar.beats - beat)
+            notes.append(Note(bar.start + beat, length, pitch + 12 * octave, velocity))
     return notes
 
 

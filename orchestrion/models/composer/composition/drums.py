@@ -8,11 +8,12 @@ joins at its section level: that is how a groove builds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from orchestrion.models.composer.metre import Metre, fitted_steps
 from orchestrion.models.composer.score import Note, Section, as_velocity
 
 KICK, STICK, SNARE, CLAP, E_SNARE = 36, 37, 38, 39, 40
@@ -24,6 +25,9 @@ TIMBALE, CABASA, MARACAS, CLAVES, HIGH_BLOCK, TRIANGLE, GUIRO = 65, 69, 70, 75, 
 CHOKES: Final = {OPEN: (CLOSED, PEDAL)}
 #: Percussion that keeps its place when the drums play a fill.
 _STEADY: Final = frozenset({KICK, TAMBOURINE, CABASA, MARACAS, CLAVES, TRIANGLE, HIGH_CONGA, LOW_CONGA, MUTE_CONGA})
+
+#: Percussion that counts the parts of the beat: where it has two, a beat of three parts has three.
+_TIMEKEEPERS: Final = frozenset({CLOSED, PEDAL, RIDE, TAMBOURINE, CABASA, MARACAS, HIGH_BONGO, HIGH_CONGA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,15 +355,28 @@ GROOVES: Final[dict[str, Groove]] = {
 }  # fmt: skip
 
 
+def fitted_groove(groove: Groove, pattern_beats: int, metre: Metre) -> Groove:
+    """A groove that is written in `pattern_beats` as `metre` plays it."""
+    if metre.is_native(pattern_beats):
+        return groove
+    return replace(
+        groove,
+        lanes=tuple(
+            replace(lane, steps=fitted_steps(lane.steps, pattern_beats, metre, is_even=lane.key in _TIMEKEEPERS))
+            for lane in groove.lanes
+        ),
+    )
+
+
 def play_groove(
-    groove: Groove, sections: Sequence[Section], beats_per_bar: int, drive: float, rng: np.random.Generator
+    groove: Groove, sections: Sequence[Section], metre: Metre, drive: float, rng: np.random.Generator
 ) -> list[Note]:
     """The drum part of all sections: lanes by level, a fill before each new section, crashes where they open.
 
     Args:
         groove: what is played.
         sections: the form, in order.
-        beats_per_bar: 3 or 4.
+        metre: what the groove was fitted to.
         drive: loudness of the playing, 1 is normal.
         rng: chooses fills and small differences of touch.
 
@@ -367,6 +384,7 @@ def play_groove(
         Notes on the straight grid (swing and timing come later).
     """
     notes: list[Note] = []
+    beats_per_bar = metre.beats
     for number, section in enumerate(sections):
         leads_on = number + 1 < len(sections)
         for bar in range(section.bars):
@@ -376,7 +394,9 @@ def play_groove(
             fill_from = beats_per_bar - max((before for _, before, _ in fill), default=0.0)
             notes += _bar(groove, section, bar, start, beats_per_bar, fill_from, drive, rng)
             end = start + beats_per_bar
-            notes += [Note(end - before, 0.2, key, _velocity(loud, drive, rng)) for key, before, loud in fill]
+            notes += [
+                Note(metre.on_grid(end - before), 0.2, key, _velocity(loud, drive, rng)) for key, before, loud in fill
+            ]
         if groove.crash and section.level >= 3 and number > 0:
             start = float(section.first_bar * beats_per_bar)
             notes.append(Note(start, 3.0, CRASH, _velocity(7, drive, rng)))
@@ -395,7 +415,7 @@ def _bar(
     section: Section,
     bar: int,
     start: float,
-    beats_per_bar: int,
+    beats_per_bar: float,
     fill_from: float,
     drive: float,
     rng: np.random.Generator,

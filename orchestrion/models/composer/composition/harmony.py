@@ -65,7 +65,7 @@ def chord(numeral: str, key: Key) -> Chord:
 
 def tonic_chord(key: Key) -> Chord:
     """The plain triad that the piece ends on."""
-    return Chord(key.tonic, _QUALITIES["min" if key.is_minor else "maj"])
+    return Chord(key.tonic, _QUALITIES["dim" if key.mode == "locrian" else "min" if key.is_minor else "maj"])
 
 
 #: Family → (for a major third, for a minor third) → choices of four bars ("/" splits a bar in two halves).
@@ -161,6 +161,7 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("I V vi IV", "I iii vi IV", "Iadd9 IVmaj7 vi7 V", "I IV ii V", "vi IV I V"),
         ("i bVI bIII bVII", "i iv bVI V", "iadd9 bVImaj7 bIII bVII", "i v bVI iv", "i bIII iv V"),
     ),
+    "blues scale": (("i7 iv7 i7 v7", "i7 i7 iv7 bVII", "i7 bIII iv7 i7"),) * 2,
     "chiptune": (
         ("I V vi IV", "I bVII IV I", "I IV V V", "vi IV V I", "I iii IV V"),
         ("i bVI bVII i", "i bVII bVI V", "i bVI iv V", "i bIII bVII bVI"),
@@ -168,19 +169,31 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }  # fmt: skip
 
 
-#: Degrees of the major or minor tables that a church mode has differently, and what stands in for them.
+#: Degrees of the major or minor tables that a mode has differently, and what stands in for them: a degree, or a whole
+#: chord where no triad of the mode lies there.
 _MODE_DEGREES: Final[dict[str, dict[str, str]]] = {
     "dorian": {"iv": "IV", "bVI": "IV", "V": "v"},
     "phrygian": {"V": "bII", "v": "bII", "bVII": "bvii", "IV": "iv", "ii": "bII"},
     "lydian": {"IV": "II", "ii": "II", "bVII": "V", "bVI": "vi"},
     "mixolydian": {"V": "bVII", "iii": "v", "bVI": "IV"},
-}
+    "locrian": {
+        "i": "io", "V": "bV", "v": "bV", "bVII": "bvii", "bIII": "biii", "IV": "iv", "ii": "bII",
+    },
+    "harmonic minor": {"bVII": "V", "v": "V", "bIII": "i", "IV": "iv"},
+    "melodic minor": {"bVII": "V", "v": "V", "bIII": "i", "iv": "IV", "bVI": "IV"},
+    "pentatonic": {"IV": "vi", "V": "Vsus4", "ii": "IIsus4", "iii": "I", "bVII": "vi", "bVI": "vi", "II": "IIsus4"},
+}  # fmt: skip
+#: Modes in which a theme's usual chords would sound wrong.
+_BENT: Final = frozenset({"locrian", "harmonic minor", "melodic minor", "pentatonic"})
 #: Families whose colour is notes outside any mode.
 _FREE_FAMILIES: Final = frozenset({"blues", "funk"})
 
 
 def progression_choices(family: str, key: Key) -> tuple[str, ...]:
     """The progressions of `family` that suit the key's third, turned to its mode."""
+    if key.mode == "blues":
+        # Sevenths on a minor scale are the blues; other families take what its six notes allow.
+        return PROGRESSIONS["blues"][0] if family == "blues" else PROGRESSIONS["blues scale"][0]
     choices = PROGRESSIONS[family][1 if key.is_minor else 0]
     if key.mode != "phrygian":
         # A flat second is the mark of the phrygian mode and a wrong note elsewhere.
@@ -200,6 +213,8 @@ def in_mode(numeral: str, key: Key) -> str:
         raise ValueError(f"{numeral!r} is no Roman numeral; write for example 'ii7', 'bVII' or 'V7sus4'")
     degree = match["accidental"] + match["degree"]
     degree = _MODE_DEGREES.get(key.mode, {}).get(degree, degree)
+    if not degree.lstrip("b#").isalpha() or set(degree) - set("b#ivIV"):
+        return degree
     suffixes = _UPPER if match["degree"] == match["degree"].upper() else _LOWER
     changed_case = degree.lstrip("b#").isupper() != match["degree"].isupper()
     if match["suffix"] in suffixes and not changed_case:
@@ -221,7 +236,14 @@ def with_third(item: Chord, key: Key) -> Chord:
         return item
     scale = {(key.tonic + step) % 12 for step in key.steps}
     third = 3 if (item.root + 3) % 12 in scale else 4
-    return Chord(item.root, (0, third, 7))
+    fifth = 6 if key.mode == "locrian" and (item.root + 7) % 12 not in scale else 7
+    return Chord(item.root, (0, third, fifth))
+
+
+def theme_numerals(key: Key) -> tuple[str, ...]:
+    """What a theme in `key` may be harmonised with, the tonic first."""
+    numerals = THEME_NUMERALS[1 if key.is_minor else 0]
+    return tuple(dict.fromkeys(in_mode(numeral, key) for numeral in numerals)) if key.mode in _BENT else numerals
 
 
 #: How far voicings may lie from their centre before they are pulled back, and what a semitone of that costs.

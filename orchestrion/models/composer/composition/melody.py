@@ -7,12 +7,14 @@ Every section label owns its motifs, so that when A comes back the listener know
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
 
 from orchestrion.models.composer.composition.accompaniment import Bar
+from orchestrion.models.composer.metre import METRES, Metre, fitted_times
 from orchestrion.models.composer.score import Note, as_velocity
 
 
@@ -159,7 +161,6 @@ def play_melody(
     bars: Sequence[Bar],
     labels: Sequence[str],
     section_ends: Sequence[bool],
-    scale: Sequence[int],
     centre: int,
     energy: float,
     rng: np.random.Generator,
@@ -169,9 +170,8 @@ def play_melody(
     Args:
         feel_name: an entry of `FEELS`.
         bars: all bars of the piece.
-        labels: each bar's section label; only "A", "B" and "C" are sung, intro and outro are left to the others.
+        labels: whose motifs each bar has; only "A", "B" and "C" are sung, intro and outro are left to others.
         section_ends: whether each bar is the last of its section.
-        scale: the key's pitch classes, the tonic first.
         centre: the middle of the voice, as a MIDI pitch.
         energy: 0 … 1; driven music prefers the busier rhythms.
         rng: chooses motifs and variations.
@@ -179,7 +179,7 @@ def play_melody(
     Returns:
         Notes on the straight grid.
     """
-    feel = FEELS[feel_name]
+    feel = _fitted(feel_name, str(bars[0].metre), bars[0].pattern_beats) if bars else FEELS[feel_name]
     motifs = {label: _make_motifs(feel, energy, rng) for label in _SECTION_LIFT}
     notes: list[Note] = []
     pitch = centre
@@ -194,12 +194,36 @@ def play_melody(
             pitch = _nearest_in(bar.chords[0].pitch_classes, centre + _SECTION_LIFT[label] + int(rng.integers(-2, 3)))
         if place == 2 and rng.random() < feel.breath:
             continue
-        home = scale[0] if ends and (bar.index % 8 == 7 or section_ends[number]) else None
-        sung = _sing(cell, bar, pitch, scale, centre, feel, home, rng)
+        home = bar.scale[0] if ends and (bar.index % 8 == 7 or section_ends[number]) else None
+        sung = _sing(cell, bar, pitch, centre, feel, home, rng)
         if sung:
             pitch = sung[-1].pitch
         notes += sung
     return notes
+
+
+@cache
+def _fitted(feel_name: str, metre_name: str, pattern_beats: int) -> Feel:
+    """A feel whose rhythms fit the metre; where two bars share a pattern, each is a rhythm of its own."""
+    feel, metre = FEELS[feel_name], METRES[metre_name]
+    if metre.is_native(pattern_beats):
+        return feel
+    # Rhythms of the waltz are in three, whatever the recipe's patterns are written in.
+    written = 3 if feel_name == "waltz" else 4
+    if metre.is_native(written):
+        return feel
+    cells = tuple(dict.fromkeys(cell for text in feel.cells for cell in _fitted_cells(text, written, metre)))
+    cadences = tuple(dict.fromkeys(_fitted_cells(text, written, metre)[0] for text in feel.cadences))
+    return replace(feel, cells=cells, cadences=cadences)
+
+
+def _fitted_cells(text: str, written: int, metre: Metre) -> list[str]:
+    bars: list[dict[float, float]] = [{} for _ in metre.order(written)]
+    for pair in text.split():
+        onset, length = map(float, pair.split(":"))
+        for bar, at, fitted in fitted_times(onset, length, written, metre):
+            bars[bar].setdefault(round(at, 4), fitted)
+    return [" ".join(f"{at:.10g}:{length:g}" for at, length in sorted(bar.items())) for bar in bars if bar]
 
 
 def _make_motifs(feel: Feel, energy: float, rng: np.random.Generator) -> _Motifs:
@@ -239,7 +263,6 @@ def _sing(
     cell: _Cell,
     bar: Bar,
     pitch: int,
-    scale: Sequence[int],
     centre: int,
     feel: Feel,
     home: int | None,
@@ -250,17 +273,17 @@ def _sing(
         if onset >= bar.beats:
             break
         chord = bar.chords[bar.at(onset)]
-        ladder = _ladder(scale, chord.pitch_classes, centre - feel.reach, centre + feel.reach)
+        ladder = _ladder(bar.scale, chord.pitch_classes, centre - feel.reach, centre + feel.reach)
         pitch = _climb(ladder, pitch, step)
         is_last = number == len(cell.onsets) - 1
         if home is not None and is_last:
             pitch = _nearest_in((home,) if home in chord.pitch_classes else chord.pitch_classes, pitch)
-        elif (onset % 1 == 0 and (onset % 2 == 0 or length >= 1)) or is_last:
+        elif (onset % 1 == 0 and (onset in bar.metre.strong or length >= 1)) or is_last:
             pitch = _nearest_in(chord.pitch_classes, pitch)
         weak = onset % 1 != 0
         if weak and rng.random() < feel.rest:
             continue
-        accent = 8 if onset % 2 == 0 else 7 if not weak else 6
+        accent = 8 if onset in bar.metre.strong else 7 if not weak else 6
         velocity = as_velocity((accent + 1.5) / 10 * 112 * bar.dynamics, 20, 122)
         notes.append(Note(bar.start + onset, min(length, bar.beats - onset) * 0.94, pitch, velocity))
     return notes
@@ -285,10 +308,15 @@ def _nearest_in(pitch_classes: Sequence[int], pitch: int) -> int:
     return min((pitch + (tone - pitch + 6) % 12 - 6 for tone in pitch_classes), key=lambda p: (abs(p - pitch), p))
 
 
-def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar], scale: Sequence[int]) -> list[Note]:
+def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar]) -> list[Note]:
     """A second voice: "double" follows a third below the melody, "counter" moves where the melody rests."""
     if kind == "double":
-        return [Note(n.start, n.length, _third_below(n.pitch, scale), max(1, n.velocity - 14)) for n in melody]
+        return [
+            Note(note.start, note.length, _third_below(note.pitch, bar.scale), max(1, note.velocity - 14))
+            for bar in bars
+            for note in melody
+            if bar.start <= note.start < bar.start + bar.beats
+        ]
     notes, previous = [], None
     for bar in bars:
         voicing = bar.voicings[0]
@@ -297,10 +325,9 @@ def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar], scale: 
         second = voicing[-2] if len(voicing) > 1 else top
         first = top if previous is None or abs(top - previous) <= abs(second - previous) else second
         other = second if first == top else top
-        half = bar.beats / 2
         velocity = as_velocity(74 * bar.dynamics, 20, 110)
-        notes.append(Note(bar.start, half * 0.96, first, velocity))
-        notes.append(Note(bar.start + half, half * 0.96, other, max(1, velocity - 6)))
+        notes.append(Note(bar.start, bar.half * 0.96, first, velocity))
+        notes.append(Note(bar.start + bar.half, (bar.beats - bar.half) * 0.96, other, max(1, velocity - 6)))
         previous = other
     return notes
 

@@ -73,6 +73,11 @@ class Voice:
     octave: int = 0
     echo: float = 0.0
     drive: float = 0.0
+    #: The pitches its instrument has.
+    low: int = 12
+    high: int = 115
+    #: The role of the part that plays this voice too, where one player has several.
+    joins: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class Theme:
     key: Key
     tempo_bpm: float
 
-    def bars(self, beats_per_bar: int) -> int:
+    def bars(self, beats_per_bar: float) -> int:
         """How many bars it fills, rounded up to an even number where it is longer than one."""
         count = max(1, int(np.ceil((self.notes[-1].start + min(1.0, self.notes[-1].length)) / beats_per_bar - 1e-6)))
         return count if count == 1 else count + count % 2

@@ -22,11 +22,6 @@ from orchestrion.tracks.vocabulary import STYLES
 from tests.performing import generate
 
 
-@pytest.fixture(scope="session")
-def composer() -> Composer:
-    return Composer()
-
-
 def conditioning(style: str | None = "pop", duration_s: float = 4.0, **changes: object) -> Conditioning:
     fields: dict[str, object] = {
         "prompt": style or "music", "negative_prompt": "", "style": style, "mood": None, "tempo_bpm": None, "key": None,
