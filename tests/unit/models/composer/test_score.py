@@ -9,7 +9,7 @@ import mido
 import pytest
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.composer.composition.plan import build_form
+from orchestrion.models.composer.composition.form import build_form
 from orchestrion.models.composer.composition.recipes import RECIPES
 from orchestrion.models.composer.composition.theme import find_key, read_theme
 from orchestrion.models.composer.model import compose
