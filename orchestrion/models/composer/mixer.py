@@ -19,11 +19,11 @@ import numpy.typing as npt
 from scipy.signal import butter, lfilter, sosfilt
 
 from orchestrion.audio.pcm import Pcm
+from orchestrion.models.composer.band.players import ORCHESTRA_KIT
+from orchestrion.models.composer.band.seating import recipe_drums
 from orchestrion.models.composer.chance import seeded
-from orchestrion.models.composer.composition.band import recipe_drums
 from orchestrion.models.composer.composition.drums import CHOKES, KICK
 from orchestrion.models.composer.composition.plan import Plan
-from orchestrion.models.composer.composition.players import ORCHESTRA_KIT
 from orchestrion.models.composer.composition.recipes import RECIPES, Recipe, Voice
 from orchestrion.models.composer.score import Instrument, Note, Part, Score
 from orchestrion.models.composer.sound.electronic import RISER

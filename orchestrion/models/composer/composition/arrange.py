@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from orchestrion.models.composer.band.seating import Percussion
 from orchestrion.models.composer.composition import recipes
 from orchestrion.models.composer.composition.accompaniment import Bar, play_bass, play_chords
-from orchestrion.models.composer.composition.band import Percussion
 from orchestrion.models.composer.composition.drums import (
     CLAP,
     CRASH,

@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from orchestrion.models.composer.band.players import Excluded, excluded, players
+from orchestrion.models.composer.band.seating import Band, asked_band, recipe_drums
 from orchestrion.models.composer.chance import seeded
-from orchestrion.models.composer.composition.band import Band, asked_band, recipe_drums
 from orchestrion.models.composer.composition.form import asked_form, build_form, loop_form
-from orchestrion.models.composer.composition.players import Excluded, excluded, players
 from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, RECIPES, SAFE_STYLES, Recipe, Voice
 from orchestrion.models.composer.composition.timing import Timing, decide_timing
 from orchestrion.models.composer.metre import METRES, Metre

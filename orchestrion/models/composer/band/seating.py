@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.composer.composition import recipes
-from orchestrion.models.composer.composition.drums import GROOVES, Groove
-from orchestrion.models.composer.composition.players import (
+from orchestrion.models.composer.band.players import (
     KINDS,
     ORCHESTRA_KIT,
     Excluded,
@@ -19,6 +17,8 @@ from orchestrion.models.composer.composition.players import (
     percussion_groove,
     players,
 )
+from orchestrion.models.composer.composition import recipes
+from orchestrion.models.composer.composition.drums import GROOVES, Groove
 from orchestrion.models.composer.composition.recipes import Recipe, Voice
 from orchestrion.models.composer.sound.electronic import RISER
 from orchestrion.models.protocol import Conditioning
