@@ -38,6 +38,8 @@ _DRUM_PROGRAM_PITCHES: Final = (CLAP, E_SNARE, SNARE, STICK)
 
 def arrange(plan: Plan, theme: Theme | None) -> Score:
     """Compose the piece that `plan` describes; the lead states `theme` where there is one."""
+    if theme is not None and (not plan.sections or plan.sections[0].label == "A"):
+        theme = theme.begun_by_a_bar(plan.recipe.beats_per_bar)
     bars, labels = _harmony(plan, theme)
     tempo = _tempo_map(plan)
     scale = [(plan.key.tonic + step) % 12 for step in plan.key.steps]
@@ -122,8 +124,8 @@ def _theme_chords(plan: Plan, theme: Theme) -> tuple[tuple[Chord, ...], ...]:
     weights = np.zeros((count, 12))
     for note in theme.in_key(plan.key):
         bar = int(note.start // beats)
-        if bar < count:
-            accent = 1.5 if note.start % 2 == 0 else 1.0
+        if 0 <= bar < count:
+            accent = 1.5 if note.start % beats % 2 == 0 else 1.0
             weights[bar, note.pitch % 12] += min(note.length, beats - note.start % beats) * accent
     numerals = THEME_NUMERALS[1 if plan.key.is_minor else 0]
     return tuple((chord(numeral, plan.key),) for numeral in harmonise(weights, plan.key, numerals))
@@ -146,27 +148,51 @@ def _melody(
     beats = plan.recipe.beats_per_bar
     in_a = {bar.start for bar, label in zip(bars, labels, strict=True) if label == "A"}
     kept = [note for note in composed if note.start // beats * beats not in in_a]
-    return sorted([*kept, *_state_theme(plan, theme, bars, labels, centre)], key=lambda n: n.start)
+    stated, pickups, begin = _state_theme(plan, theme, bars, labels, centre)
+    spans = [(start - theme.pickup, start) for start in begin] if pickups else []
+    return sorted([*_outside(spans, [*kept, *stated]), *pickups], key=lambda n: n.start)
 
 
-def _state_theme(plan: Plan, theme: Theme, bars: Sequence[Bar], labels: Sequence[str], centre: int) -> list[Note]:
-    """The theme from the first bar of each A section, again and again until the section ends."""
+def _state_theme(
+    plan: Plan, theme: Theme, bars: Sequence[Bar], labels: Sequence[str], centre: int
+) -> tuple[list[Note], list[Note], list[float]]:
+    """The theme from the first bar of each A section, again and again until the section ends.
+
+    Its notes from its first bar line on, those of its pickups, and the bar lines that these lead to.
+    """
     beats = plan.recipe.beats_per_bar
     moved = theme.in_key(plan.key)
     mean = sum(note.pitch for note in moved) / len(moved)
     octave = 12 * round((centre - mean) / 12)
     period = theme.bars(beats)
-    stated = []
+    stated: list[Note] = []
+    pickups: list[Note] = []
+    begin: list[float] = []
     for bar, label in zip(bars, labels, strict=True):
         if label != "A":
             continue
         first = (bar.index % period) * beats
+        if first == 0 and bar.start >= theme.pickup:
+            begin.append(bar.start)
         for note in moved:
-            if first <= note.start < first + bar.beats:
-                start = bar.start + note.start - first
-                velocity = as_velocity(note.velocity * bar.dynamics, 40, 122)
-                stated.append(Note(start, min(note.length, plan.end_beat - start), note.pitch + octave, velocity))
-    return stated
+            start = bar.start + note.start - first
+            if not (first <= note.start < first + bar.beats or (note.start < 0 and bar.start in begin)):
+                continue
+            velocity = as_velocity(note.velocity * bar.dynamics, 40, 122)
+            played = Note(start, min(note.length, plan.end_beat - start), note.pitch + octave, velocity)
+            (pickups if note.start < 0 else stated).append(played)
+    return stated, pickups, begin
+
+
+def _outside(spans: Sequence[tuple[float, float]], notes: Sequence[Note]) -> list[Note]:
+    """The notes that begin outside these spans of beats, each ended where the next span begins."""
+    free = []
+    for note in notes:
+        if any(begin <= note.start < end for begin, end in spans):
+            continue
+        until = min((begin for begin, _ in spans if begin > note.start), default=note.start + note.length)
+        free.append(replace(note, length=min(note.length, until - note.start)))
+    return free
 
 
 def _play_voice(

@@ -81,13 +81,16 @@ class Plan:
         return seeded(self.seed_text, purpose)
 
 
-def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None) -> Plan:
+def make_plan(
+    conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None, theme_metre: str | None = None
+) -> Plan:
     """Decide everything about the piece.
 
     Args:
         conditioning: the request.
         theme_key: the theme's key, used when the request names none.
         theme_tempo_bpm: the theme's own tempo, used when the request names none and it suits the style.
+        theme_metre: the theme's metre; a theme in 3/4 has the style play in three.
     """
     prompt = " ".join(conditioning.prompt.casefold().split())
     seed_text = f"{conditioning.seed}|{prompt}"
@@ -96,6 +99,8 @@ def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm
     asked_programs = _asked_programs(_REMOVAL.sub(" ", prompt))
     style = conditioning.style or _choose_style(asked_programs, conditioning.mood, rng)
     recipe = RECIPES[style]
+    if theme_metre == "3/4" and recipe.beats_per_bar != 3:
+        recipe = replace(recipe, beats_per_bar=3, groove="waltz" if recipe.groove else "")
     valence, energy = _NEUTRAL
     if conditioning.mood is not None:
         mood = MOODS[conditioning.mood]
