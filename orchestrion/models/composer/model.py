@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from orchestrion import audio
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.composition.arrange import arrange
 from orchestrion.models.composer.composition.plan import Plan, make_plan
 from orchestrion.models.composer.composition.theme import Theme, read_theme
+from orchestrion.models.composer.metre import METRES
 from orchestrion.models.composer.mixer import expected_lufs, mix, warm_up
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
@@ -23,6 +25,8 @@ CONTROLS: Final = (
     *("theme", "exclude", "instruments", "ensemble", "metre", "sections", "bars", "loop"),
     *("tempo_end_bpm", "key_end", "energy", "dynamics"),
 )
+#: What decides beside our own source how a theme is heard.
+_THEME_READERS: Final = tuple(Path(audio.__path__[0]) / f"{name}.py" for name in ("mending", "midi", "uploads"))
 
 
 class Composer:
@@ -50,8 +54,13 @@ class Composer:
         """What this model is."""
         return self._info
 
-    def prepare(self, conditioning: Conditioning) -> None:
-        """Nothing: a plan is made in milliseconds."""
+    def prepare(self, conditioning: Conditioning) -> Theme | None:
+        """Read the theme, which takes a second or two of a recording; the rest takes milliseconds.
+
+        Raises:
+            InvalidRequest: the theme cannot be read.
+        """
+        return read_theme(conditioning.theme) if conditioning.theme is not None else None
 
     def perform(
         self,
@@ -66,7 +75,9 @@ class Composer:
         Raises:
             InvalidRequest: the theme cannot be read or the length is beyond `max_duration_s`.
         """
-        plan, score = compose(conditioning)
+        if prepared is not None and not isinstance(prepared, Theme):
+            raise ValueError("what was prepared is no theme")
+        plan, score = compose(conditioning, prepared)
         return Performance(
             chunks=mix(plan, score, self._synth),
             write_midi=partial(midi_bytes, score),
@@ -75,16 +86,23 @@ class Composer:
         )
 
 
-def compose(conditioning: Conditioning) -> tuple[Plan, Score]:
-    """The plan and the score for a request, without a sound.
+def compose(conditioning: Conditioning, theme: Theme | None = None) -> tuple[Plan, Score]:
+    """The plan and the score for a request, without a sound. Its theme is read here if it is not given.
 
     Raises:
         InvalidRequest: the theme cannot be read or the length is beyond the model.
     """
     if not 0 < conditioning.duration_s <= MAX_DURATION_S:
         raise InvalidRequest.of("duration_s", conditioning.duration_s, f"give at most {MAX_DURATION_S:g} s")
-    theme: Theme | None = read_theme(conditioning.theme) if conditioning.theme is not None else None
-    plan = make_plan(conditioning, theme.key if theme else None, theme.tempo_bpm if theme else None)
+    if theme is None and conditioning.theme is not None:
+        theme = read_theme(conditioning.theme)
+    if theme is not None and theme.metre is not None:
+        theme = theme.in_beats_of(METRES[theme.metre].beat_quarters)
+    plan = (
+        make_plan(conditioning, theme.key, theme.tempo_bpm, theme.metre)
+        if theme is not None
+        else make_plan(conditioning, None, None)
+    )
     return plan, arrange(plan, theme)
 
 
@@ -138,7 +156,7 @@ def _section_times(plan: Plan, score: Score) -> list[str]:
 def _revision() -> str:
     """SHA-256 over what decides the output: the composer's source, the sound font and the libraries' versions."""
     digest = hashlib.sha256()
-    for path in (*sorted(Path(__file__).parent.rglob("*.py")), SOUND_FONT):
+    for path in (*sorted(Path(__file__).parent.rglob("*.py")), *_THEME_READERS, SOUND_FONT):
         digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for package in ("tinysoundfont", "numpy", "scipy", "soundfile", "soxr", "swift-f0"):

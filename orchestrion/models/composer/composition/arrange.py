@@ -58,6 +58,8 @@ _SAME_BEATS: Final = 0.1
 
 def arrange(plan: Plan, theme: Theme | None) -> Score:
     """Compose the piece that `plan` describes; the lead states `theme` where there is one."""
+    if theme is not None and (not plan.sections or plan.sections[0].motifs == "A"):
+        theme = theme.begun_by_a_bar(plan.metre.beats)
     bars, labels = _harmony(plan, theme)
     melody = _melody(plan, theme, bars, labels)
     played: dict[str, list[Part]] = {}
@@ -174,8 +176,8 @@ def _theme_chords(plan: Plan, theme: Theme, key: Key) -> tuple[tuple[Chord, ...]
     weights = np.zeros((count, 12))
     for note in theme.in_key(key):
         bar = int(note.start // beats)
-        if bar < count:
-            accent = 1.5 if note.start % 2 == 0 else 1.0
+        if 0 <= bar < count:
+            accent = 1.5 if note.start % beats % 2 == 0 else 1.0
             weights[bar, note.pitch % 12] += min(note.length, beats - note.start % beats) * accent
     return tuple((chord(numeral, key),) for numeral in harmonise(weights, key, theme_numerals(key)))
 
@@ -195,27 +197,51 @@ def _melody(plan: Plan, theme: Theme | None, bars: Sequence[Bar], labels: Sequen
     beats = plan.metre.beats
     in_a = {bar.start for bar, label in zip(bars, labels, strict=True) if label == "A"}
     kept = [note for note in composed if note.start // beats * beats not in in_a]
-    return sorted([*kept, *_state_theme(plan, theme, bars, labels, centre)], key=lambda n: n.start)
+    stated, pickups, begin = _state_theme(plan, theme, bars, labels, centre)
+    spans = [(start - theme.pickup, start) for start in begin] if pickups else []
+    return sorted([*_outside(spans, [*kept, *stated]), *pickups], key=lambda n: n.start)
 
 
-def _state_theme(plan: Plan, theme: Theme, bars: Sequence[Bar], labels: Sequence[str], centre: int) -> list[Note]:
-    """The theme from the first bar of each A section, again and again until the section ends."""
+def _state_theme(
+    plan: Plan, theme: Theme, bars: Sequence[Bar], labels: Sequence[str], centre: int
+) -> tuple[list[Note], list[Note], list[float]]:
+    """The theme from the first bar of each A section, again and again until the section ends.
+
+    Its notes from its first bar line on, those of its pickups, and the bar lines that these lead to.
+    """
     beats = plan.metre.beats
-    period = theme.bars(beats)
     by_key = {key: theme.in_key(key) for key in (plan.key, plan.final_key)}
     mean = sum(note.pitch for note in by_key[plan.key]) / len(theme.notes)
     octave = 12 * round((centre - mean) / 12)
-    stated = []
+    period = theme.bars(beats)
+    stated: list[Note] = []
+    pickups: list[Note] = []
+    begin: list[float] = []
     for number, (bar, label) in enumerate(zip(bars, labels, strict=True)):
         if label != "A":
             continue
         first = (bar.index % period) * beats
+        if first == 0 and bar.start >= theme.pickup:
+            begin.append(bar.start)
         for note in by_key[plan.key_at(number)]:
-            if first <= note.start < first + bar.beats:
-                start = bar.start + plan.metre.on_grid(note.start - first)
-                velocity = as_velocity(note.velocity * bar.dynamics, 40, 122)
-                stated.append(Note(start, min(note.length, plan.end_beat - start), note.pitch + octave, velocity))
-    return stated
+            if not (first <= note.start < first + bar.beats or (note.start < 0 and bar.start in begin)):
+                continue
+            start = bar.start + plan.metre.on_grid(note.start - first)
+            velocity = as_velocity(note.velocity * bar.dynamics, 40, 122)
+            played = Note(start, min(note.length, plan.end_beat - start), note.pitch + octave, velocity)
+            (pickups if note.start < 0 else stated).append(played)
+    return stated, pickups, begin
+
+
+def _outside(spans: Sequence[tuple[float, float]], notes: Sequence[Note]) -> list[Note]:
+    """The notes that begin outside these spans of beats, each ended where the next span begins."""
+    free = []
+    for note in notes:
+        if any(begin <= note.start < end for begin, end in spans):
+            continue
+        until = min((begin for begin, _ in spans if begin > note.start), default=note.start + note.length)
+        free.append(replace(note, length=min(note.length, until - note.start)))
+    return free
 
 
 def _play_voice(plan: Plan, voice: Voice, bars: Sequence[Bar], melody: Sequence[Note]) -> list[Note]:

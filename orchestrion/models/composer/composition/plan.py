@@ -28,6 +28,8 @@ from orchestrion.tracks.vocabulary import MOODS, STYLE_METRES
 
 #: The mood where none is named: neither happy nor sad, moderately lively.
 _NEUTRAL: Final = (0.0, 0.5)
+#: Themes in these fit a style's own metre.
+_EVEN_METRES: Final = frozenset({"2/4", "4/4"})
 #: The energy of a request for little or much: at most, at least.
 _LOW_ENERGY: Final = 0.1
 _HIGH_ENERGY: Final = 0.92
@@ -118,13 +120,17 @@ class Plan:
         return self.modulation[1] if self.modulation is not None else self.key
 
 
-def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None) -> Plan:
+def make_plan(
+    conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None, theme_metre: str | None = None
+) -> Plan:
     """Decide everything about the piece.
 
     Args:
         conditioning: the request.
         theme_key: the theme's key, used when the request names none.
         theme_tempo_bpm: the theme's own tempo, used when the request names none and it suits the style.
+        theme_metre: the theme's metre, which the style plays in when the request names none; one of two or four beats
+            leaves the style its own.
 
     Raises:
         InvalidRequest: what is excluded leaves nobody to play.
@@ -140,7 +146,8 @@ def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm
     asked_programs = () if says_who else _asked_programs(_REMOVAL.sub(" ", prompt))
     style = conditioning.style or _choose_style(conditioning, asked_programs, unwanted, rng)
     recipe = RECIPES[style]
-    metre = METRES[conditioning.metre or STYLE_METRES.get(style, "4/4")]
+    theme_metre = None if theme_metre in _EVEN_METRES else theme_metre
+    metre = METRES[conditioning.metre or theme_metre or STYLE_METRES.get(style, "4/4")]
     valence, energy = _NEUTRAL
     if conditioning.mood is not None:
         mood = MOODS[conditioning.mood]
