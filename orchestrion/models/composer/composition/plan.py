@@ -33,6 +33,8 @@ _EVEN_METRES: Final = frozenset({"2/4", "4/4"})
 #: The energy of a request for little or much: at most, at least.
 _LOW_ENERGY: Final = 0.1
 _HIGH_ENERGY: Final = 0.92
+#: Moods of at least so much valence are plainly happy or plainly sad.
+_PLAIN_VALENCE: Final = 0.6
 #: Moods below and above these valences turn the third minor or major.
 _DARK_BELOW, _BRIGHT_ABOVE = -0.15, 0.35
 #: The style that an instrument suggests when no style was named.
@@ -148,13 +150,10 @@ def make_plan(
     recipe = RECIPES[style]
     theme_metre = None if theme_metre in _EVEN_METRES else theme_metre
     metre = METRES[conditioning.metre or theme_metre or STYLE_METRES.get(style, "4/4")]
-    valence, energy = _NEUTRAL
-    if conditioning.mood is not None:
-        mood = MOODS[conditioning.mood]
-        valence, energy = mood.valence, mood.energy
+    valence, energy = _mood(conditioning, unwanted)
     if conditioning.energy is not None:
         energy = min(energy, _LOW_ENERGY) if conditioning.energy == "low" else max(energy, _HIGH_ENERGY)
-    key = conditioning.key or theme_key or _choose_key(recipe, valence, unwanted, rng)
+    key = conditioning.key or theme_key or _choose_key(recipe, valence, rng)
     timing = decide_timing(conditioning, recipe, metre, energy, theme_tempo_bpm, rng)
     sections = _form(conditioning, recipe, metre, timing, energy)
     voices = _choose_voices(recipe, asked_programs, removed, rng)
@@ -181,6 +180,20 @@ def make_plan(
         energy=energy,
         seed_text=seed_text,
     )
+
+
+def _mood(conditioning: Conditioning, unwanted: Excluded) -> tuple[float, float]:
+    """Valence and energy of the mood that is asked for, or away from those that are not wanted."""
+    if conditioning.mood is not None:
+        mood = MOODS[conditioning.mood]
+        return mood.valence, mood.energy
+    avoided = [MOODS[name] for name in unwanted.names if name in MOODS]
+    # "Not romantic" says nothing about major and minor, "not sad" does.
+    valences = [mood.valence for mood in avoided if abs(mood.valence) >= _PLAIN_VALENCE]
+    energies = [mood.energy for mood in avoided]
+    valence = _NEUTRAL[0] - float(np.mean(valences)) if valences else _NEUTRAL[0]
+    energy = 2 * _NEUTRAL[1] - float(np.mean(energies)) if energies else _NEUTRAL[1]
+    return valence, energy
 
 
 def _form(
@@ -222,6 +235,8 @@ def _choose_style(
 ) -> str:
     asked = [player for name in conditioning.instruments or () for player in players(name, unwanted)[:1]]
     if conditioning.ensemble == "a cappella":
+        if "choral" in RECIPES:
+            return "choral"
         asked = players("choir", unwanted)[:1]
     for program in (*programs, *(player.program for player in asked if not player.is_percussion)):
         style = _STYLE_OF_PROGRAM.get(program)
@@ -234,13 +249,9 @@ def _choose_style(
     return allowed[int(rng.integers(len(allowed)))]
 
 
-def _choose_key(recipe: Recipe, valence: float, unwanted: Excluded, rng: np.random.Generator) -> Key:
+def _choose_key(recipe: Recipe, valence: float, rng: np.random.Generator) -> Key:
     tonic = int(rng.choice((0, 2, 4, 5, 7, 9, 10, 3)))
     key = Key(tonic, recipe.mode)
-    if "sad" in unwanted.names and key.is_minor:
-        return Key(tonic, "major")
-    if "happy" in unwanted.names and not key.is_minor:
-        return Key(tonic, "minor")
     if valence < _DARK_BELOW and not key.is_minor:
         return Key(tonic, "minor")
     if valence > _BRIGHT_ABOVE and key.is_minor:

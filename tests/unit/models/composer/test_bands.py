@@ -233,9 +233,18 @@ def test_who_must_not_play_is_stood_in_for() -> None:
 
 def test_a_style_that_is_excluded_is_not_chosen() -> None:
     for seed in range(12):
-        plan, _ = composed(None, seed=seed, mood="calm", exclude=("ambient",))
-        assert plan.style != "ambient"
-        assert composed(None, seed=seed, exclude=("sad",))[1].key.is_minor is False
+        assert composed(None, seed=seed, mood="calm", exclude=("ambient",))[0].style != "ambient"
+    assert composed("jazz", exclude=("jazz",))[0].style == "jazz"
+
+
+@pytest.mark.parametrize("style", ["pop", "house", "cinematic", "lofi"])
+def test_a_mood_that_is_excluded_is_kept_away_from(style: str) -> None:
+    assert not score_of(style, exclude=("sad",)).key.is_minor
+    assert score_of(style, exclude=("happy",)).key.is_minor
+    assert score_of(style, exclude=("energetic",)).tempo.bpm < score_of(style, exclude=("calm",)).tempo.bpm
+    assert score_of(style, exclude=("romantic",)).key.is_minor == score_of(style).key.is_minor
+    # A mood that is asked for is stronger than one that is not wanted.
+    assert score_of(style, mood="dark", exclude=("sad",)).key.is_minor
 
 
 def test_excluding_everybody_is_refused() -> None:
