@@ -33,6 +33,8 @@ from orchestrion.models.composer.sound.electronic import RISER
 
 #: How loud a section of each level is played.
 _DYNAMICS: Final = {1: 0.72, 2: 0.86, 3: 0.96, 4: 1.05}
+#: Patterns without a third: theirs is none to end on either.
+_DRONES: Final = ("tanpura", "sruti", "drone-slow", "drone-late")
 _DRUM_PROGRAM_PITCHES: Final = (CLAP, E_SNARE, SNARE, STICK)
 
 
@@ -210,6 +212,9 @@ def _final_chord(plan: Plan, voice: Voice) -> list[Note]:
         case _ if voice.pattern in ("power", "power-hold", "chug"):
             root = 40 + (plan.key.tonic - 40) % 12
             pitches = (root, root + 7, root + 12)
+        case _ if voice.pattern in _DRONES:
+            root = 45 + (plan.key.tonic - 45) % 12
+            pitches = (root, root + 7)
         case _:
             pitches = tuple(pitch + 12 * voice.octave for pitch in voicing)
     spread = 0.06 if plan.recipe.slows_at_end else 0.02

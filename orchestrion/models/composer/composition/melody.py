@@ -32,6 +32,8 @@ class Feel:
     reach: int = 9
     #: Chance that the third bar of a phrase stays silent to let the music breathe.
     breath: float = 0.0
+    #: Another feel that the first section is sung in, before the pulse sets in.
+    opening: str = ""
 
 
 _STRAIGHT = (
@@ -131,6 +133,40 @@ FEELS: Final[dict[str, Feel]] = {
         ("0:.5 .5:.5 1:.5 1.5:.5 2:1.5", "0:.25 .25:.25 .5:.5 1:2"),
         leap=0.2, rest=0.0, reach=11,
     ),
+    # Note against note with the "chorale" chords: three bars of quarters, then a cadence.
+    "hymn": Feel(("0:1 1:1 2:1 3:1",), ("0:1 1:1 2:2",), leap=0.06, rest=0.0, reach=8),
+    "march": Feel(
+        ("0:.75 .75:.25 1:1 2:.75 2.75:.25 3:1", "0:1 1:.75 1.75:.25 2:1 3:1", "0:1.5 1.5:.5 2:1 3:.75 3.75:.25",
+        "0:.5 .5:.5 1:.5 1.5:.5 2:1 3:1", "0:1 1:1 2:.75 2.75:.25 3:.5 3.5:.5"),
+        ("0:1 1:1 2:1.8", "0:.75 .75:.25 1:1 2:1.8"),
+        leap=0.25, rest=0.0, reach=9,
+    ),
+    "alap": Feel(
+        ("0:2.5 2.5:.5 3:1", ".5:1.5 2:2", "0:.25 .25:3.5", "1:.25 1.25:.25 1.5:2.5", "0:1.5 1.5:.5 2:1.5"),
+        ("0:3.6", ".5:3"),
+        leap=0.03, rest=0.0, reach=9, breath=0.2,
+    ),
+    "gat": Feel(
+        ("0:.5 .5:.25 .75:.25 1:.5 1.5:.5 2:1 3:.5 3.5:.5", "0:1 1:.5 1.5:.25 1.75:.25 2:.5 2.5:.5 3:1",
+        "0:.25 .25:.25 .5:.5 1:.5 1.5:.5 2:.25 2.25:.25 2.5:.5 3:1",
+        "0:.5 .5:.5 1:.25 1.25:.25 1.5:.5 2:.5 2.5:.5 3:.25 3.25:.25 3.5:.5"),
+        ("0:.5 .5:.5 1:1 2:2", "0:.25 .25:.25 .5:.5 1:.5 1.5:2.3"),
+        leap=0.05, rest=0.0, reach=12, opening="alap",
+    ),
+    "falseta": Feel(
+        ("0:.333 .333:.333 .667:.333 1:.5 1.5:.5 2:1", "0:.25 .25:.25 .5:.25 .75:.25 1:1 2:1", "0:1.5 1.5:.5 2:1",
+        "0:.5 .5:.5 1:.333 1.333:.333 1.667:.333 2:1", "0:.5 .5:.5 1:.5 1.5:.5 2:.25 2.25:.25 2.5:.25 2.75:.25"),
+        ("0:.333 .333:.333 .667:.333 1:1.8", "0:.5 .5:.5 1:1.8"),
+        leap=0.04, rest=0.0, reach=10,
+    ),
+    "timeless": Feel(("0:4", "2:2"), ("0:4", "1:3"), leap=0.1, rest=0.0, reach=7, breath=0.5),
+    "cowbell": Feel(
+        ("0:.25 .5:.25 .75:.25 1.25:.25 1.5:.25 2:.25 2.5:.25 2.75:.25 3.25:.25 3.5:.25",
+        "0:.25 .25:.25 .75:.25 1:.25 1.5:.25 2:.25 2.25:.25 2.75:.25 3:.25 3.5:.25",
+        "0:.25 .75:.25 1.5:.25 2:.25 2.75:.25 3.25:.25 3.5:.25"),
+        ("0:.25 .5:.25 .75:.25 1.25:.25 1.5:.25 2:.5", "0:.25 .75:.25 1.5:.25 2:.25 2.5:.5"),
+        leap=0.12, rest=0.0, reach=7,
+    ),
 }  # fmt: skip
 
 #: Scale steps between the notes of a motif and how likely each is; leaps are added by the feel.
@@ -138,6 +174,8 @@ _STEPS: Final = ((-2, 0.16), (-1, 0.27), (0, 0.08), (1, 0.27), (2, 0.16))
 _LEAPS: Final = (-4, -3, 3, 4)
 #: Where a section's melody starts against the voice's centre, in semitones.
 _SECTION_LIFT: Final = {"A": 0, "B": 4, "C": -3}
+#: The label of the first section that is sung, where the feel has an opening.
+_OPENING: Final = "opening"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +219,9 @@ def play_melody(
     """
     feel = FEELS[feel_name]
     motifs = {label: _make_motifs(feel, energy, rng) for label in _SECTION_LIFT}
+    if feel.opening:
+        motifs[_OPENING] = _make_motifs(FEELS[feel.opening], energy, rng)
+        labels = _with_opening(labels, section_ends)
     notes: list[Note] = []
     pitch = centre
     for number, bar in enumerate(bars):
@@ -191,15 +232,28 @@ def play_melody(
         ends = section_ends[number] or place == 3
         cell = _cell_for(motifs[label], place, ends, bar.index)
         if place == 0:
-            pitch = _nearest_in(bar.chords[0].pitch_classes, centre + _SECTION_LIFT[label] + int(rng.integers(-2, 3)))
-        if place == 2 and rng.random() < feel.breath:
+            lift = _SECTION_LIFT.get(label, 0) + int(rng.integers(-2, 3))
+            pitch = _nearest_in(bar.chords[0].pitch_classes, centre + lift)
+        moving = FEELS[feel.opening] if label == _OPENING else feel
+        if place == 2 and rng.random() < moving.breath:
             continue
         home = scale[0] if ends and (bar.index % 8 == 7 or section_ends[number]) else None
-        sung = _sing(cell, bar, pitch, scale, centre, feel, home, rng)
+        sung = _sing(cell, bar, pitch, scale, centre, moving, home, rng)
         if sung:
             pitch = sung[-1].pitch
         notes += sung
     return notes
+
+
+def _with_opening(labels: Sequence[str], section_ends: Sequence[bool]) -> list[str]:
+    """`labels` with the first section that is sung called the opening."""
+    opened = list(labels)
+    for number, label in enumerate(labels):
+        if label in _SECTION_LIFT:
+            opened[number] = _OPENING
+            if section_ends[number]:
+                break
+    return opened
 
 
 def _make_motifs(feel: Feel, energy: float, rng: np.random.Generator) -> _Motifs:

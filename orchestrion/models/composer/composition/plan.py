@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from orchestrion.models.composer.chance import seeded
-from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, RECIPES, SAFE_STYLES, Recipe, Voice
+from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, SAFE_STYLES, Recipe, Voice
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.score import Section
 from orchestrion.models.protocol import Conditioning
 from orchestrion.tracks.musical_key import Key
