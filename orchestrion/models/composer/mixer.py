@@ -24,7 +24,8 @@ from orchestrion.models.composer.band.seating import recipe_drums
 from orchestrion.models.composer.chance import seeded
 from orchestrion.models.composer.composition.drums import CHOKES, KICK
 from orchestrion.models.composer.composition.plan import Plan
-from orchestrion.models.composer.composition.recipes import RECIPES, Recipe, Voice
+from orchestrion.models.composer.composition.recipes import Recipe, Voice
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.score import Instrument, Note, Part, Score
 from orchestrion.models.composer.sound.electronic import RISER
 from orchestrion.models.composer.sound.levels import NOTE_LUFS, STYLE_TRIM_DB
@@ -131,9 +132,9 @@ _DRIVE_KNEE: Final = 0.12
 
 
 def _driven(block: _Block, drive: float) -> _Block:
-    """Soft saturation: small signals pass unchanged, loud ones are rounded."""
-    knee = np.float32(_DRIVE_KNEE / drive)
-    driven: _Block = knee * np.tanh(block / knee)
+    """Soft saturation: small signals pass unchanged, loud ones are rounded; above 1 all is pushed into the curve."""
+    knee, push = np.float32(_DRIVE_KNEE / min(drive, 1.0)), np.float32(max(drive, 1.0))
+    driven: _Block = knee * np.tanh(block * push / knee)
     return driven
 
 

@@ -2,10 +2,11 @@
 
 A pattern's hits are "beat:length:tones:loudness" (beats, beats, see below, 1–9), bars are separated by "|".
 Tones of a chord pattern: "all", "up" (without the lowest), "pow" (power chord, low), "root" (low), or digits that
-index the voicing and go on upwards by octaves ("0", "2", "03"). "drone" is the key's tonic and fifth,
-"roll" spreads the chord like a strum.
+index the voicing and go on upwards by octaves ("0", "2", "03"). "drone" is the key's tonic and fifth, "sa", "pa" and
+"high" its tonic, fifth and upper tonic alone. "inner" leaves the root to the bass, "roll" spreads the chord like a
+strum.
 Tones of a bass pattern: "R" root, "5" fifth, "8" octave, "3" third, "7" seventh, "N" the next chord's root,
-"A" a step into it. "arp STEP ORDER" and "walk" are written out by the players.
+"A" a step into it, "T" the key's tonic. "arp STEP ORDER" and "walk" are written out by the players.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ COMPING: Final[dict[str, str]] = {
         "0:.15:0:8 .5:.12:12:7 .75:.12:0:6 1.25:.15:12:8 1.75:.12:0:6 2:.15:0:8 2.75:.2:12:8 "
         "3.25:.12:0:6 3.5:.15:12:7"
     ),
-    "disco-guitar": ".5:.15:up:7 1:.1:up:5 1.5:.15:up:7 1.75:.1:up:5 2.5:.15:up:7 3:.1:up:5 3.5:.15:up:7 3.75:.1:up:6",
+    "disco-guitar": (
+        ".5:.15:up:7 1:.1:up:5 1.5:.15:up:7 1.75:.1:up:5 2.5:.15:up:7 3:.1:up:5 3.5:.15:up:7 3.75:.1:up:6"
+    ),
     "disco-strings": "0:1.9:up:7 2:.4:up:6 2.5:.4:up:7 3:.9:up:7|0:3.6:up:7",
     "soul": "0:.9:all:7 1:.3:up:5 1.75:.2:up:6 2.5:1.2:all:6|0:1.4:all:7 1.75:.2:up:5 2.5:.4:all:6 3.25:.5:up:6",
     "motown": "1:.2:up:8 3:.2:up:8",
@@ -107,6 +110,53 @@ COMPING: Final[dict[str, str]] = {
     "arp-chip": "arp .25 0121012101210121",
     "pick": "arp .5 02130212",
     "banjo": "arp .25 0213021302130213",
+    # Two bars as if cut from a record and played again.
+    "sampled": "0:.7:all:8 .75:.2:all:6 1.75:.7:all:7 2.5:.4:up:6|0:.7:all:8 1.75:.2:up:5 2.25:1.2:all:7",
+    "mambo": (
+        ".5:.25:all:7 1:.25:all:8 1.5:.2:all:7 2.5:.25:all:8|0:.25:all:8 .5:.2:all:7 1.5:.25:all:8 3.5:.4:all:8|"
+        "0:1.2:all:7|1.5:.25:all:7 2:.25:all:8 2.5:.25:all:7 3.5:.3:all:8"
+    ),
+    "twang": (
+        "0:.3:0:7 .5:.25:1:6 .75:.25:2:7 1.5:.25:1:6 2:.3:0:7 2.5:.25:3:7 3:.25:2:6 3.5:.25:1:6|.5:.3:2:7 "
+        "1:.25:1:6 1.5:.25:0:6 2.5:.25:12:7 3:.4:12:7"
+    ),
+    "wobble-stabs": "0:.4:all:8 1.5:.3:all:6|0:.4:all:8 2.5:.3:all:6 3.25:.3:all:7",
+    "dembow": "0:.3:all:8 .75:.3:all:6 1.5:.3:all:7 2:.3:all:8 2.75:.3:all:6 3.5:.3:all:7",
+    "k-pop": (
+        "0:.65:all:8 .75:.2:all:6 1.5:.45:all:7 2.5:.45:all:7 3:.9:all:7|0:.65:all:8 .75:.65:all:7 1.5:.45:all:7 "
+        "2:.4:all:6 2.5:.4:all:7 3:.4:all:7 3.5:.4:all:8"
+    ),
+    "gospel": (
+        "0:.6:all:8 .667:.3:12:5 1:.6:all:7 1.667:.3:12:5 2:.6:all:8 2.667:.3:12:6 3:.6:all:7 3.333:.3:12:5 "
+        "3.667:.3:12:6|0:.6:all:8 .667:.3:12:6 1:.3:all:7 1.333:.3:12:5 1.667:.3:12:6 2:.6:all:8 2.667:.3:12:5 "
+        "3:.9:all:8"
+    ),
+    # Beats 12 to 11 of the compás in four bars of three; the accents are struck downwards over all strings.
+    "rasgueado": (
+        "0:.8:roll:9 1:.4:up:4 1.5:.4:up:4 2:.4:up:5 2.667:.3:up:6|0:.8:roll:9 1:.4:up:4 1.5:.4:up:5 2:.4:up:5|"
+        "0:.8:roll:9 1:.4:up:5 1.5:.3:up:5 2:.8:roll:9|0:.4:up:5 .5:.4:up:5 1:.9:roll:9 2:.3:up:4 2.333:.3:up:5 "
+        "2.667:.3:up:6"
+    ),
+    "arpegio": "arp .25 012321012321",
+    "cavaquinho": (
+        "0:.2:roll:8 .5:.2:up:6 1:.2:roll:7 1.5:.15:up:5 1.75:.2:up:7 2.25:.2:up:6 2.75:.2:roll:7 3.25:.15:up:6 "
+        "3.5:.2:up:7"
+    ),
+    "tanpura": "0:4:pa:5 1:3:high:5 2:2:high:5 3:1:sa:6",
+    "sruti": "0:4:drone:5",
+    "drone-slow": "0:4:drone:6|",
+    "drone-late": "|1.7:2.3:high:5|.9:3.1:pa:5|",
+    "chorale": (
+        "0:.97:inner:7 1:.97:inner:6 2:.97:inner:7 3:.97:inner:6|0:.97:inner:7 1:.97:inner:6 2:.97:inner:7 "
+        "3:.97:inner:6|0:.97:inner:7 1:.97:inner:6 2:.97:inner:7 3:.97:inner:6|0:.97:inner:7 1:.97:inner:6 "
+        "2:1.97:inner:7"
+    ),
+    "after-beats": ".5:.3:all:7 1.5:.3:all:6 2.5:.3:all:7 3.5:.3:all:6",
+    "highlife": (
+        "0:.3:0:7 .5:.25:2:6 .75:.25:1:6 1.25:.25:2:6 1.5:.3:3:7 2:.3:0:6 2.5:.25:2:7 2.75:.25:1:6 3.25:.25:3:6 "
+        "3.5:.3:2:6"
+    ),
+    "off-keys": ".5:.3:all:6 1.5:.4:all:7 2.75:.4:all:6 3.5:.3:all:6|.5:.3:all:6 1.5:.4:all:7 2.5:.9:all:6",
     "alberti": "0:.45:01:9 .5:.4:2:5 1:.45:1:7 1.5:.4:2:5 2:.45:01:8 2.5:.4:2:5 3:.45:1:7 3.5:.4:2:5",
     "harp": "arp .5 01234543",
     "inner": "0:1.9:1:6 2:1.9:1:6",
@@ -157,6 +207,36 @@ BASS: Final[dict[str, str]] = {
         "0:.24:R:9 .5:.24:8:7 .75:.2:R:7 1:.24:R:8 1.5:.24:8:7 2:.24:R:9 2.5:.24:8:7 2.75:.2:5:7 "
         "3:.24:R:8 3.5:.24:A:7"
     ),
+    # The voice wobbles a whole number of times in each note: eighths in the long ones, triplets in the short ones.
+    "wobble": (
+        "0:2:R:9 2:1:R:8 3:.5:8:8 3.5:.5:R:7|0:1:R:9 1:1:8:8 2:2:R:9|0:2:R:9 2:1:7:8 3:1:R:8|0:1:R:9 1:.5:8:8 "
+        "1.5:.5:R:7 2:1:R:8 3:1:A:8"
+    ),
+    "dembow": (
+        "0:.7:R:9 .75:.5:R:7 1.5:.45:5:8 2:.7:R:9 2.75:.5:R:7 3.5:.45:5:8|0:.7:R:9 .75:.5:R:7 1.5:.45:8:8 "
+        "2:.7:R:9 2.75:.5:5:7 3.5:.45:A:8"
+    ),
+    "k-pop": (
+        "0:.4:R:9 .75:.2:R:7 1.5:.4:8:8 2:.4:R:9 2.75:.2:8:7 3.25:.2:5:7 3.5:.4:A:8|0:.4:R:9 .75:.2:R:7 1.25:.2:8:7 "
+        "1.5:.4:R:8 2.5:.4:R:8 3:.4:5:7 3.5:.4:A:8"
+    ),
+    "gospel": (
+        "0:.9:R:9 1:.6:3:7 1.667:.3:5:6 2:.9:R:8 2.667:.3:5:6 3:.6:8:7 3.667:.3:A:7|0:.9:R:9 1:.6:5:7 1.667:.3:7:6 "
+        "2:.9:8:8 3:.6:5:7 3.667:.3:A:7"
+    ),
+    "compas": "0:2.8:R:8|0:2.8:R:7|0:1.8:R:8 2:.9:5:7|1:1.8:R:8",
+    "surdo": "0:.7:R:7 .75:.2:R:5 1:.9:5:9 1.75:.2:5:6 2:.7:R:7 2.75:.2:R:5 3:.7:5:9 3.75:.2:A:6",
+    "tonic": "0:4:T:6",
+    "chorale": (
+        "0:.97:R:8 1:.97:3:7 2:.97:R:8 3:.97:5:7|0:.97:R:8 1:.97:3:7 2:.97:R:8 3:.97:3:7|0:.97:R:8 1:.97:5:7 "
+        "2:.97:R:8 3:.97:3:7|0:.97:R:8 1:.97:5:7 2:1.97:R:8"
+    ),
+    "march": "0:.45:R:9 1:.45:5:7 2:.45:R:8 3:.45:5:7|0:.45:R:9 1:.45:5:7 2:.45:R:8 3:.45:A:8",
+    "afrobeats": (
+        "0:.6:R:9 .75:.6:R:7 1.75:.4:5:7 2.5:.6:8:8 3.25:.5:5:7|0:.6:R:9 .75:.6:R:7 1.75:.4:5:7 2.5:.4:R:8 "
+        "3:.7:A:8"
+    ),
+    "phonk": "0:1.4:R:9 1.5:.45:R:8 2:.9:8:8 3:.45:R:8 3.5:.45:A:8|0:.9:R:9 1.5:.9:R:8 2.5:.45:R:7 3:.9:5:8",
     "left-hand": "0:1.9:R:7 1:.9:5:5 2:1.9:8:6|0:1.9:R:7 2:1.9:5:6",
 }  # fmt: skip
 
@@ -293,12 +373,15 @@ def _chord_notes(hit: _Hit, bar: Bar, chord_index: int, octave: int) -> list[Not
             pitches = (low_root, low_root + 7, low_root + 12)
         case "root":
             pitches = (low_root,)
-        case "drone":
+        case "inner":
+            pitches = tuple(pitch for pitch in voicing if pitch % 12 != chord.root)
+        case "drone" | "sa" | "pa" | "high":
             low_tonic = 45 + (bar.tonic - 45) % 12
-            pitches = (low_tonic, low_tonic + 7)
+            steps = {"drone": (0, 7), "sa": (0,), "pa": (7,), "high": (12,)}[hit.tones]
+            pitches = tuple(low_tonic + step for step in steps)
         case digits:
             pitches = tuple(_extended(voicing, int(digit)) for digit in digits)
-    fixed = hit.tones in ("pow", "root", "drone")
+    fixed = hit.tones in ("pow", "root", "drone", "sa", "pa", "high")
     shift = 0 if fixed else 12 * octave
     velocity = _velocity(hit.loudness, bar.dynamics)
     return [
@@ -355,6 +438,8 @@ def _bass_pitch(tone: str, bar: Bar, chord_index: int) -> int:
             return root + (seventh if seventh >= 9 else 10)
         case "N":
             return following
+        case "T":
+            return _low(bar.tonic)
         case "A":
             # A semitone below from the left, a tone above from the right.
             return following - 1 if root <= following and following > _BASS_LOW else following + 2

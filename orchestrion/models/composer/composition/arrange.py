@@ -44,6 +44,8 @@ from orchestrion.tracks.musical_key import Key
 
 #: How loud a section of each level is played.
 _DYNAMICS: Final = {1: 0.72, 2: 0.86, 3: 0.96, 4: 1.05}
+#: Patterns without a third: theirs is none to end on either.
+_DRONES: Final = ("tanpura", "sruti", "drone-slow", "drone-late")
 _DRUM_PROGRAM_PITCHES: Final = (CLAP, E_SNARE, SNARE, STICK)
 #: How hard it is played where that was asked for: at the start and at the end.
 _TOUCH: Final = {"soft": (0.66, 0.66), "loud": (1.18, 1.18), "crescendo": (0.55, 1.15), "diminuendo": (1.15, 0.55)}
@@ -284,6 +286,9 @@ def _final_chord(plan: Plan, voice: Voice) -> list[Note]:
         case _ if voice.pattern in ("power", "power-hold", "chug"):
             root = 40 + (key.tonic - 40) % 12
             pitches = (root, root + 7, root + 12)
+        case _ if voice.pattern in _DRONES:
+            root = 45 + (plan.key.tonic - 45) % 12
+            pitches = (root, root + 7)
         case _:
             pitches = tuple(pitch + 12 * voice.octave for pitch in voicing)
     spread = 0.06 if plan.recipe.slows_at_end else 0.02

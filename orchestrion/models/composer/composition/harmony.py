@@ -166,6 +166,46 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("I V vi IV", "I bVII IV I", "I IV V V", "vi IV V I", "I iii IV V"),
         ("i bVI bVII i", "i bVII bVI V", "i bVI iv V", "i bIII bVII bVI"),
     ),
+    "dubstep": (
+        ("I I bVI bVII", "vi vi IV V", "I V vi IV"),
+        ("i i bVI bVII", "i i bVI v", "i bIII bVI bVI", "i i iv bVI"),
+    ),
+    "reggaeton": (
+        ("vi IV I V", "I V vi IV", "IV V vi vi"),
+        ("i bVI bIII bVII", "bVI bVII i i", "i iv bVI V", "i bVII bVI V"),
+    ),
+    "k-pop": (
+        ("IVmaj7 V iii7 vi7", "vi7 IVmaj7 I V", "IVmaj7 V vi7 I", "ii7 V7sus4 iii7 vi7"),
+        ("bVImaj7 bVII i7 bIII", "i7 bVImaj7 bIII bVII", "iv7 bVII bIIImaj7 bVI"),
+    ),
+    "gospel": (
+        ("I/I7 IV/#ivo7 I/vi7 ii7/V9", "I I7 IV7 I/V7sus4", "Imaj7/iii7 vi7 ii9 V9", "IV #ivo7 I/vi7 ii7/V7"),
+        ("i/i7 iv/bVI7 i/bVI7 V7", "i i7 iv7 i/V7", "i7 bVI7 V7 i"),
+    ),
+    "flamenco": (
+        ("I bII I bII", "I iv bIII bII", "I I IV V7"),
+        ("iv bIII bII I", "I bII I bII", "i bVII bVI V", "i iv V i", "i V7 iv V"),
+    ),
+    "samba": (
+        ("I6 VI7 ii7 V7", "Imaj7 Imaj7 ii7 V9", "I6/VI7 ii7/V7 I6/VI7 ii7/V7", "IV6 iv6 iii7/VI7 ii7/V7"),
+        ("i6 i6 iih7 V7", "i7 iv7 V7b9 i6", "i6/i7 iv7 iih7/V7 i6"),
+    ),
+    # Never sounded as chords: they say which notes a phrase of the sitar rests on, over a drone that stays.
+    "raga": (("I I V I", "I vi I V", "I IV I V"), ("i i v i", "i bVII i v", "i iv i v")),
+    "drone": (("I5 I5 I5 I5", "Isus2 Isus2 I5 I5"), ("i5 i5 i5 i5", "i5 i5 iadd9 i5")),
+    "choral": (
+        ("I/IV I/V vi/ii V", "I/vi IV/V I/ii V", "IV/I ii/V vi/IV V", "I/V vi/iii IV/I V"),
+        ("i/iv i/V bVI/iv V", "i/bVII bVI/iv i/iv V", "iv/i bVI/bIII iv/i V"),
+    ),
+    "march": (
+        ("I I V7 V7", "I IV I V7", "V7 V7 I I", "I IV/II7 I/V7 I", "IV I II7 V7"),
+        ("i i V7 V7", "i iv i V7", "i bVI iv V7"),
+    ),
+    "afrobeats": (
+        ("I IV vi V", "vi IV I V", "IV V iii vi", "I V IV IV"),
+        ("i bVI bIII bVII", "i iv bVII bIII", "bVI bVII i i", "i bVII iv bVI"),
+    ),
+    "phonk": (("I bVI I bVII", "vi IV vi V"), ("i i bVI bVII", "i bVI i v", "i i i bVI", "i bII5 i bVII")),
 }  # fmt: skip
 
 
@@ -197,13 +237,14 @@ def progression_choices(family: str, key: Key) -> tuple[str, ...]:
     choices = PROGRESSIONS[family][1 if key.is_minor else 0]
     if key.mode != "phrygian":
         # A flat second is the mark of the phrygian mode and a wrong note elsewhere.
-        choices = tuple(text for text in choices if "bII5" not in text)
+        choices = tuple(text for text in choices if not _FLAT_SECOND.search(text))
     if key.mode not in _MODE_DEGREES or family in _FREE_FAMILIES:
         return choices
     return tuple(_NUMERAL_IN_TEXT.sub(lambda match: in_mode(match[0], key), text) for text in choices)
 
 
 _NUMERAL_IN_TEXT: Final = re.compile(r"[^\s/]+")
+_FLAT_SECOND: Final = re.compile(r"\bbII(?!I)")
 
 
 def in_mode(numeral: str, key: Key) -> str:

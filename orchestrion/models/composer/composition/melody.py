@@ -34,6 +34,8 @@ class Feel:
     reach: int = 9
     #: Chance that the third bar of a phrase stays silent to let the music breathe.
     breath: float = 0.0
+    #: Another feel that the first section is sung in, before the pulse sets in.
+    opening: str = ""
 
 
 _STRAIGHT = (
@@ -133,13 +135,51 @@ FEELS: Final[dict[str, Feel]] = {
         ("0:.5 .5:.5 1:.5 1.5:.5 2:1.5", "0:.25 .25:.25 .5:.5 1:2"),
         leap=0.2, rest=0.0, reach=11,
     ),
+    # Note against note with the "chorale" chords: three bars of quarters, then a cadence.
+    "hymn": Feel(("0:1 1:1 2:1 3:1",), ("0:1 1:1 2:2",), leap=0.06, rest=0.0, reach=8),
+    "march": Feel(
+        ("0:.75 .75:.25 1:1 2:.75 2.75:.25 3:1", "0:1 1:.75 1.75:.25 2:1 3:1", "0:1.5 1.5:.5 2:1 3:.75 3.75:.25",
+        "0:.5 .5:.5 1:.5 1.5:.5 2:1 3:1", "0:1 1:1 2:.75 2.75:.25 3:.5 3.5:.5"),
+        ("0:1 1:1 2:1.8", "0:.75 .75:.25 1:1 2:1.8"),
+        leap=0.25, rest=0.0, reach=9,
+    ),
+    "alap": Feel(
+        ("0:2.5 2.5:.5 3:1", ".5:1.5 2:2", "0:.25 .25:3.5", "1:.25 1.25:.25 1.5:2.5", "0:1.5 1.5:.5 2:1.5"),
+        ("0:3.6", ".5:3"),
+        leap=0.03, rest=0.0, reach=9, breath=0.2,
+    ),
+    "gat": Feel(
+        ("0:.5 .5:.25 .75:.25 1:.5 1.5:.5 2:1 3:.5 3.5:.5", "0:1 1:.5 1.5:.25 1.75:.25 2:.5 2.5:.5 3:1",
+        "0:.25 .25:.25 .5:.5 1:.5 1.5:.5 2:.25 2.25:.25 2.5:.5 3:1",
+        "0:.5 .5:.5 1:.25 1.25:.25 1.5:.5 2:.5 2.5:.5 3:.25 3.25:.25 3.5:.5"),
+        ("0:.5 .5:.5 1:1 2:2", "0:.25 .25:.25 .5:.5 1:.5 1.5:2.3"),
+        leap=0.05, rest=0.0, reach=12, opening="alap",
+    ),
+    "falseta": Feel(
+        ("0:.333 .333:.333 .667:.333 1:.5 1.5:.5 2:1", "0:.25 .25:.25 .5:.25 .75:.25 1:1 2:1", "0:1.5 1.5:.5 2:1",
+        "0:.5 .5:.5 1:.333 1.333:.333 1.667:.333 2:1", "0:.5 .5:.5 1:.5 1.5:.5 2:.25 2.25:.25 2.5:.25 2.75:.25"),
+        ("0:.333 .333:.333 .667:.333 1:1.8", "0:.5 .5:.5 1:1.8"),
+        leap=0.04, rest=0.0, reach=10,
+    ),
+    "timeless": Feel(("0:4", "2:2"), ("0:4", "1:3"), leap=0.1, rest=0.0, reach=7, breath=0.5),
+    "cowbell": Feel(
+        ("0:.25 .5:.25 .75:.25 1.25:.25 1.5:.25 2:.25 2.5:.25 2.75:.25 3.25:.25 3.5:.25",
+        "0:.25 .25:.25 .75:.25 1:.25 1.5:.25 2:.25 2.25:.25 2.75:.25 3:.25 3.5:.25",
+        "0:.25 .75:.25 1.5:.25 2:.25 2.75:.25 3.25:.25 3.5:.25"),
+        ("0:.25 .5:.25 .75:.25 1.25:.25 1.5:.25 2:.5", "0:.25 .75:.25 1.5:.25 2:.25 2.5:.5"),
+        leap=0.12, rest=0.0, reach=7,
+    ),
 }  # fmt: skip
 
 #: Scale steps between the notes of a motif and how likely each is; leaps are added by the feel.
 _STEPS: Final = ((-2, 0.16), (-1, 0.27), (0, 0.08), (1, 0.27), (2, 0.16))
 _LEAPS: Final = (-4, -3, 3, 4)
+#: Where the rhythms of a feel in three end at the latest, in beats.
+_IN_THREE: Final = 3.01
 #: Where a section's melody starts against the voice's centre, in semitones.
 _SECTION_LIFT: Final = {"A": 0, "B": 4, "C": -3}
+#: The label of the first section that is sung, where the feel has an opening.
+_OPENING: Final = "opening"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +219,13 @@ def play_melody(
     Returns:
         Notes on the straight grid.
     """
-    feel = _fitted(feel_name, str(bars[0].metre), bars[0].pattern_beats) if bars else FEELS[feel_name]
+    metre, pattern_beats = (str(bars[0].metre), bars[0].pattern_beats) if bars else ("4/4", 4)
+    feel = _fitted(feel_name, metre, pattern_beats)
+    opening = _fitted(feel.opening, metre, pattern_beats) if feel.opening else feel
     motifs = {label: _make_motifs(feel, energy, rng) for label in _SECTION_LIFT}
+    if feel.opening:
+        motifs[_OPENING] = _make_motifs(opening, energy, rng)
+        labels = _with_opening(labels, section_ends)
     notes: list[Note] = []
     pitch = centre
     for number, bar in enumerate(bars):
@@ -191,11 +236,13 @@ def play_melody(
         ends = section_ends[number] or place == 3
         cell = _cell_for(motifs[label], place, ends, bar.index)
         if place == 0:
-            pitch = _nearest_in(bar.chords[0].pitch_classes, centre + _SECTION_LIFT[label] + int(rng.integers(-2, 3)))
-        if place == 2 and rng.random() < feel.breath:
+            lift = _SECTION_LIFT.get(label, 0) + int(rng.integers(-2, 3))
+            pitch = _nearest_in(bar.chords[0].pitch_classes, centre + lift)
+        moving = opening if label == _OPENING else feel
+        if place == 2 and rng.random() < moving.breath:
             continue
         home = bar.scale[0] if ends and (bar.index % 8 == 7 or section_ends[number]) else None
-        sung = _sing(cell, bar, pitch, centre, feel, home, rng)
+        sung = _sing(cell, bar, pitch, centre, moving, home, rng)
         if sung:
             pitch = sung[-1].pitch
         notes += sung
@@ -208,13 +255,19 @@ def _fitted(feel_name: str, metre_name: str, pattern_beats: int) -> Feel:
     feel, metre = FEELS[feel_name], METRES[metre_name]
     if metre.is_native(pattern_beats):
         return feel
-    # Rhythms of the waltz are in three, whatever the recipe's patterns are written in.
-    written = 3 if feel_name == "waltz" else 4
+    # Rhythms in three are those that end by the third beat, whatever the recipe's patterns are written in.
+    ends = (float(onset) + float(length) for text in feel.cells for onset, length in map(_pair, text.split()))
+    written = 3 if max(ends) <= _IN_THREE else 4
     if metre.is_native(written):
         return feel
     cells = tuple(dict.fromkeys(cell for text in feel.cells for cell in _fitted_cells(text, written, metre)))
     cadences = tuple(dict.fromkeys(_fitted_cells(text, written, metre)[0] for text in feel.cadences))
     return replace(feel, cells=cells, cadences=cadences)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    onset, _, length = text.partition(":")
+    return onset, length
 
 
 def _fitted_cells(text: str, written: int, metre: Metre) -> list[str]:
@@ -224,6 +277,17 @@ def _fitted_cells(text: str, written: int, metre: Metre) -> list[str]:
         for bar, at, fitted in fitted_times(onset, length, written, metre):
             bars[bar].setdefault(round(at, 4), fitted)
     return [" ".join(f"{at:.10g}:{length:g}" for at, length in sorted(bar.items())) for bar in bars if bar]
+
+
+def _with_opening(labels: Sequence[str], section_ends: Sequence[bool]) -> list[str]:
+    """`labels` with the first section that is sung called the opening."""
+    opened = list(labels)
+    for number, label in enumerate(labels):
+        if label in _SECTION_LIFT:
+            opened[number] = _OPENING
+            if section_ends[number]:
+                break
+    return opened
 
 
 def _make_motifs(feel: Feel, energy: float, rng: np.random.Generator) -> _Motifs:

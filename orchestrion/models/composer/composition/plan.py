@@ -18,7 +18,8 @@ from orchestrion.models.composer.band.players import Excluded, excluded, players
 from orchestrion.models.composer.band.seating import Band, asked_band, recipe_drums
 from orchestrion.models.composer.chance import seeded
 from orchestrion.models.composer.composition.form import asked_form, build_form, loop_form
-from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, RECIPES, SAFE_STYLES, Recipe, Voice
+from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, SAFE_STYLES, Recipe, Voice
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.composition.timing import Timing, decide_timing
 from orchestrion.models.composer.metre import METRES, Metre
 from orchestrion.models.composer.score import Section, TempoMap
@@ -149,7 +150,7 @@ def make_plan(
     style = conditioning.style or _choose_style(conditioning, asked_programs, unwanted, rng)
     recipe = RECIPES[style]
     theme_metre = None if theme_metre in _EVEN_METRES else theme_metre
-    metre = METRES[conditioning.metre or theme_metre or STYLE_METRES.get(style, "4/4")]
+    metre = METRES[conditioning.metre or theme_metre or STYLE_METRES.get(style, f"{recipe.beats_per_bar}/4")]
     valence, energy = _mood(conditioning, unwanted)
     if conditioning.energy is not None:
         energy = min(energy, _LOW_ENERGY) if conditioning.energy == "low" else max(energy, _HIGH_ENERGY)

@@ -9,7 +9,7 @@ import mido
 import pytest
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.composer.composition.recipes import RECIPES
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.protocol import Conditioning
@@ -81,7 +81,7 @@ def test_small_ensembles_are_who_they_are(style: str) -> None:
     assert played(quartet) == {"Violin": 2, "Viola": 1, "Cello": 1}
     assert all(at_a_time(quartet, part.role) == 1 for part in quartet.parts)
     trio = score_of(style, ensemble="trio", instruments=("piano",))
-    if style in ("classical", "waltz", "cinematic"):
+    if style in ("classical", "waltz", "cinematic", "choral"):
         assert played(trio) == {"Grand Piano": 1, "Violin": 1, "Cello": 1}
     else:
         assert {part.role for part in trio.parts} == {"lead", "bass", "drums"}

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.composition.form import build_form
-from orchestrion.models.composer.composition.recipes import RECIPES
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.composition.theme import find_key, read_theme
 from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.score import Note, Score, key_signature, midi_bytes
