@@ -138,6 +138,8 @@ FEELS: Final[dict[str, Feel]] = {
 #: Scale steps between the notes of a motif and how likely each is; leaps are added by the feel.
 _STEPS: Final = ((-2, 0.16), (-1, 0.27), (0, 0.08), (1, 0.27), (2, 0.16))
 _LEAPS: Final = (-4, -3, 3, 4)
+#: Where the rhythms of a feel in three end at the latest, in beats.
+_IN_THREE: Final = 3.01
 #: Where a section's melody starts against the voice's centre, in semitones.
 _SECTION_LIFT: Final = {"A": 0, "B": 4, "C": -3}
 
@@ -208,13 +210,19 @@ def _fitted(feel_name: str, metre_name: str, pattern_beats: int) -> Feel:
     feel, metre = FEELS[feel_name], METRES[metre_name]
     if metre.is_native(pattern_beats):
         return feel
-    # Rhythms of the waltz are in three, whatever the recipe's patterns are written in.
-    written = 3 if feel_name == "waltz" else 4
+    # Rhythms in three are those that end by the third beat, whatever the recipe's patterns are written in.
+    ends = (float(onset) + float(length) for text in feel.cells for onset, length in map(_pair, text.split()))
+    written = 3 if max(ends) <= _IN_THREE else 4
     if metre.is_native(written):
         return feel
     cells = tuple(dict.fromkeys(cell for text in feel.cells for cell in _fitted_cells(text, written, metre)))
     cadences = tuple(dict.fromkeys(_fitted_cells(text, written, metre)[0] for text in feel.cadences))
     return replace(feel, cells=cells, cadences=cadences)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    onset, _, length = text.partition(":")
+    return onset, length
 
 
 def _fitted_cells(text: str, written: int, metre: Metre) -> list[str]:

@@ -142,7 +142,7 @@ def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm
     asked_programs = () if says_who else _asked_programs(_REMOVAL.sub(" ", prompt))
     style = conditioning.style or _choose_style(conditioning, asked_programs, unwanted, rng)
     recipe = RECIPES[style]
-    metre = METRES[conditioning.metre or STYLE_METRES.get(style, "4/4")]
+    metre = METRES[conditioning.metre or STYLE_METRES.get(style, f"{recipe.beats_per_bar}/4")]
     valence, energy = _mood(conditioning, unwanted)
     if conditioning.energy is not None:
         energy = min(energy, _LOW_ENERGY) if conditioning.energy == "low" else max(energy, _HIGH_ENERGY)

@@ -12,7 +12,7 @@ import pytest
 from orchestrion.models.composer.metre import METRES, fitted_steps, fitted_times
 from orchestrion.models.composer.score import TICKS_PER_BEAT, Score, midi_bytes
 from orchestrion.tracks.vocabulary import METRES as BEATS
-from orchestrion.tracks.vocabulary import STYLES
+from orchestrion.tracks.vocabulary import STYLE_METRES, STYLES
 from tests.composing import composed, conditioning, score_of
 from tests.performing import generate
 
@@ -25,6 +25,12 @@ def test_metres_are_as_long_as_requests_count_them(metre: str) -> None:
     assert METRES[metre].beats == BEATS[metre]
     numerator, denominator = map(int, metre.split("/"))
     assert METRES[metre].beats * METRES[metre].beat_quarters == numerator * 4 / denominator
+
+
+def test_a_style_is_in_its_own_metre_where_none_is_asked() -> None:
+    """Requests count bars by the table of styles; recipes are written in the same metre."""
+    for style in STYLES:
+        assert str(score_of(style, 8.0).metre) == STYLE_METRES.get(style, "4/4"), style
 
 
 @pytest.mark.parametrize("metre", BEATS)
