@@ -87,12 +87,25 @@ _CONTINUATION: Final = {
         "temperature": 0.9,
     },
 }
+_PLAYERS: Final = {
+    "summary": "Who plays, and who does not",
+    "value": {
+        "prompt": "walking home at night",
+        "instruments": ["cello", "piano"],
+        "ensemble": "duo",
+        "exclude": ["drums"],
+        "metre": "3/4",
+        "duration_s": 30,
+        "channels": 1,
+    },
+}
 
 _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "words": _WORDS,
     "fields": _FIELDS,
     "theme": _THEME,
     "continuation": _CONTINUATION,
+    "players": _PLAYERS,
 }
 
 TRACK_BODY: Final[dict[str, Any]] = {

@@ -16,7 +16,7 @@ from typing import IO, Any, Final, get_args
 
 from batch_jobs.catalog.columns import MAX_KEPT_COLUMNS, ColumnNames, Name
 from orchestrion.errors import InvalidRequest, Problem
-from orchestrion.tracks.spec import TrackSpec
+from orchestrion.tracks.spec import LISTS, TrackSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +141,19 @@ def _number(name: str, text: str, decimal_comma: bool) -> str:
 
 def _typed(name: str, cell: object) -> object:
     if isinstance(cell, str):
-        return cell.strip()
+        return _list(name, cell.strip()) if name in LISTS else cell.strip()
     # pandas turns a column of whole numbers into floats as soon as one cell is missing.
     if name in WHOLE_NUMBERS and isinstance(cell, float) and cell.is_integer() and abs(cell) < _MAX_WHOLE_FLOAT:
         return int(cell)
     return cell
+
+
+def _list(name: str, text: str) -> list[Any]:
+    """What a text lists in a column of lists, as in CSV; Parquet's lists come here as JSON."""
+    try:
+        return LISTS[name](text)
+    except ValueError as error:
+        raise InvalidRequest.of(name, text, str(error)) from None
 
 
 def label_text(value: object) -> object:

@@ -6,6 +6,7 @@ between objects stops the job: nobody knows then where the next one begins.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import IO, Final
@@ -79,7 +80,7 @@ _NEXT: Final[dict[str, dict[bytes, str]]] = {
     "another": {b"{": "another"},
     "end": {},
 }
-_REMEDY: Final = 'write a list of flat objects, [{"prompt": "calm piano"}] (pandas: to_json(path, orient="records"))'
+_REMEDY: Final = 'write a list of objects, [{"prompt": "calm piano"}] (pandas: to_json(path, orient="records"))'
 
 
 def _objects(text: TextFile) -> Iterator[bytes]:
@@ -105,7 +106,7 @@ def _objects(text: TextFile) -> Iterator[bytes]:
                 number += 1
                 current = _ObjectText()
             at = current.take(block, at)
-            if number == 1 and place == "another" and current.deepest > 1:
+            if number == 1 and place == "another" and current.is_table():
                 raise InvalidRequest.of("catalog", bytes(current.data[:80]), f"holds no rows; {_REMEDY}")
             if current.depth:
                 break
@@ -135,6 +136,16 @@ class _ObjectText:
         self.deepest = 0
         self._in_text = False
         self._escaped = False
+
+    def is_table(self) -> bool:
+        """Whether it is no row but a table by columns, or a list under a name: nested, and without text of its own."""
+        if self.deepest == 1 or self.depth:
+            return self.deepest > 1 and len(self.data) > MAX_LINE_BYTES
+        try:
+            members = json.loads(self.data)
+        except (ValueError, RecursionError):
+            return False
+        return not any(isinstance(member, str) for member in members.values())
 
     def take(self, block: bytes, at: int) -> int:
         """Take what of the block belongs to it from here on; returns where that ends."""

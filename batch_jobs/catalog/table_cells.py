@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.catalog.lines import MAX_LINE_BYTES
+from batch_jobs.catalog.table_protocol import Reading
 from orchestrion.errors import shown
 
 #: A cell that was not read: its value as a message may show it, and what is wrong with it.
@@ -23,22 +25,23 @@ _TEXTS: Final = (
 )
 
 
-def cells_of(column: pa.Array, as_text: bool) -> list[Any]:
+def cells_of(column: pa.Array, reading: Reading) -> list[Any]:
     """The cells of a column: text, numbers, true and false, None where there is nothing; `Bad` for one that is none.
 
     Args:
         column: of any type.
-        as_text: also read what no column of ours can be, a date or a moment; such cells are text.
+        reading: what is read beyond these: nothing; of what no column of ours can be a date or a moment, as text; or a
+            list, as JSON.
     """
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
-        return cells_of(column.storage, as_text)
+        return cells_of(column.storage, reading)
     if pa.types.is_null(kind):
         return [None] * len(column)
     if pa.types.is_dictionary(kind):
-        return _of_dictionary(column, as_text)
+        return _of_dictionary(column, reading)
     if pa.types.is_run_end_encoded(kind):
-        return cells_of(pc.run_end_decode(column), as_text)
+        return cells_of(pc.run_end_decode(column), reading)
     if any(is_text(kind) for is_text in _TEXTS):
         return _texts(column)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_float64(kind):
@@ -47,7 +50,7 @@ def cells_of(column: pa.Array, as_text: bool) -> list[Any]:
         # The number that its author wrote, 3.3 and not 3.299999952316284: the shortest that is this one in its width.
         width = np.float16 if pa.types.is_float16(kind) else np.float32
         return [None if cell is None else float(str(width(cell))) for cell in column.to_pylist()]
-    return [_cell(scalar, as_text) if scalar.is_valid else None for scalar in _in_utc(column)]
+    return [_cell(scalar, reading) if scalar.is_valid else None for scalar in _in_utc(column)]
 
 
 def _texts(column: pa.Array) -> list[Any]:
@@ -75,11 +78,11 @@ def _text(scalar: pa.Scalar) -> str | Bad:
         return [shown(data.to_pybytes()), f"is not UTF-8 at byte {error.start + 1}"]
 
 
-def _of_dictionary(column: pa.DictionaryArray, as_text: bool) -> list[Any]:
+def _of_dictionary(column: pa.DictionaryArray, reading: Reading) -> list[Any]:
     places = column.indices.to_pylist()
     # A dictionary may hold far more than these rows use of it, and the places of a damaged page may lie anywhere.
     used = sorted({at for at in places if at is not None and 0 <= at < len(column.dictionary)})
-    cells = dict(zip(used, cells_of(column.dictionary.take(pa.array(used, pa.int64())), as_text), strict=True))
+    cells = dict(zip(used, cells_of(column.dictionary.take(pa.array(used, pa.int64())), reading), strict=True))
     return [None if at is None else cells.get(at, ["…", "is damaged"]) for at in places]
 
 
@@ -90,8 +93,10 @@ def _in_utc(column: pa.Array) -> pa.Array:
     return column
 
 
-def _cell(scalar: pa.Scalar, as_text: bool) -> str | int | float | Bad:
+def _cell(scalar: pa.Scalar, reading: Reading) -> str | int | float | Bad:
     kind = scalar.type
+    if reading == "list" and isinstance(scalar, pa.ListScalar):
+        return _list(scalar)
     if pa.types.is_nested(kind):
         # Its parts are called otherwise in each format.
         what = "map" if pa.types.is_map(kind) else "struct" if pa.types.is_struct(kind) else "list"
@@ -104,9 +109,25 @@ def _cell(scalar: pa.Scalar, as_text: bool) -> str | int | float | Bad:
         # Ids of databases are decimals of up to 38 digits, of which a float holds 15.
         if cell == int(cell):
             return int(cell)
-        return format(cell, "f").rstrip("0") if as_text else float(cell)
+        return format(cell, "f").rstrip("0") if reading == "text" else float(cell)
     if isinstance(cell, UUID):
         return str(cell)
-    if as_text and isinstance(cell, date | datetime | time):
+    if reading == "text" and isinstance(cell, date | datetime | time):
         return cell.isoformat().replace("+00:00", "Z")
     return [shown(str(cell)), _NO_CELL]
+
+
+def _list(scalar: pa.ListScalar) -> str | Bad:
+    # Its values are bounded before they become Python's, which take many times as much.
+    size = scalar.values.nbytes if scalar.values is not None else 0
+    if size > MAX_LINE_BYTES:
+        return [f"a list of {size} bytes", f"is longer than {MAX_LINE_BYTES} bytes"]
+    try:
+        text = json.dumps(scalar.as_py())
+    except Exception as error:  # As above: whatever Arrow or JSON raises costs this cell.
+        return ["a list", f"cannot be read: {str(error)[:200]}"]
+    return (
+        text
+        if len(text) <= MAX_LINE_BYTES
+        else [f"a list of {len(text)} bytes", f"is longer than {MAX_LINE_BYTES} bytes"]
+    )

@@ -3,7 +3,7 @@
     driver → process   {"kind": "parquet", "bytes": 81920}
     process → driver   {"read": [81912, 8]}                             answered with these bytes, as they are
     process → driver   {"columns": ["prompt", "seed"]}
-    driver → process   {"take": [[0, false], [1, false]]}               which columns, and whether as text
+    driver → process   {"take": [[0, "typed"], [1, "list"]]}            which columns, and how they are read
     process → driver   {"rows": 2, "cells": [["a", "b"], [7, null]]}    column by column; [value, why] for a bad cell
     process → driver   {"rows": 9, "lost": "row group 2 of 3 is damaged: …"}
     process → driver   {"end": true}
@@ -16,6 +16,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 Kind = Literal["parquet", "arrow"]
+#: How a column is read: as text and numbers; also moments, as text; or also lists, as text that is JSON.
+Reading = Literal["typed", "text", "list"]
 
 #: What the process may map beyond its libraries. Most writers make pages of 1 MB, DuckDB one for 122,880 rows.
 MAX_MEMORY_BYTES: Final = 512 * 1024 * 1024

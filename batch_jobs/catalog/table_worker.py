@@ -27,6 +27,7 @@ from batch_jobs.catalog.table_protocol import (
     MAX_PART_S,
     MAX_READ_BYTES,
     Kind,
+    Reading,
 )
 from orchestrion.isolation.limits import forbid_files, leave_nothing, limit_cpu_time, limit_memory
 
@@ -46,7 +47,7 @@ class _UnusableError(Exception):
 
 
 #: Which columns are read: their places in the file, and whether as text.
-Take = Sequence[tuple[int, bool]]
+Take = Sequence[tuple[int, Reading]]
 
 
 def main() -> None:
@@ -76,12 +77,14 @@ class _NoPandas(MetaPathFinder):
 def _warm_up() -> None:
     """Have all that is loaded when it is needed first loaded while files can be opened."""
     sys.meta_path.insert(0, _NoPandas())
-    table = pa.table({"text": ["a"], "number": [1.5], "moment": pa.array([0], pa.timestamp("us", "UTC"))})
+    moment = pa.array([0], pa.timestamp("us", "UTC"))
+    table = pa.table({"text": ["a"], "number": [1.5], "moment": moment, "list": [[{"name": "a"}]]})
     out = io.BytesIO()
     pq.write_table(table, out)
     for batch in pq.ParquetFile(out, page_checksum_verification=True).iter_batches(use_threads=False):
         for column in batch.columns:
-            cells_of(column, as_text=True)
+            cells_of(column, "text")
+            cells_of(column, "list")
 
 
 def _read(messages: _Messages, request: dict[str, Any]) -> None:
@@ -98,7 +101,7 @@ def _read(messages: _Messages, request: dict[str, Any]) -> None:
     answer = messages.next()
     if answer is None:
         return
-    for part in table.parts([(at, as_text) for at, as_text in answer["take"]]):
+    for part in table.parts([(at, reading) for at, reading in answer["take"]]):
         messages.say(part)
         limit_cpu_time(MAX_PART_S)
     messages.say({"end": True})
@@ -191,7 +194,7 @@ class _Parquet:
         try:
             # No threads: they would read from the file behind our back.
             for batch in self._file.iter_batches(BATCH_ROWS, [group], names, use_threads=False) if names else ():
-                columns = [(batch.column(name), as_text) for name, (_, as_text) in zip(names, take, strict=True)]
+                columns = [(batch.column(name), reading) for name, (_, reading) in zip(names, take, strict=True)]
                 for part in _parts(columns, min(batch.num_rows, left)):
                     left -= part["rows"]
                     yield part
@@ -239,7 +242,7 @@ class _Arrow:
                     if batch.num_rows > MAX_GROUP_ROWS:
                         raise _UnusableError(f"has a batch of {batch.num_rows} rows; write at most {MAX_GROUP_ROWS}")
                     batch.validate(full=True)
-                    columns = [(batch.column(name), as_text) for name, (_, as_text) in zip(names, take, strict=True)]
+                    columns = [(batch.column(name), reading) for name, (_, reading) in zip(names, take, strict=True)]
                     yield from _parts(columns, batch.num_rows)
                     read += batch.num_rows
         except MemoryError:
@@ -255,19 +258,19 @@ def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamRead
     return iter(reader)
 
 
-def _parts(columns: Sequence[tuple[pa.Array, bool]], rows: int) -> Iterator[dict[str, Any]]:
+def _parts(columns: Sequence[tuple[pa.Array, Reading]], rows: int) -> Iterator[dict[str, Any]]:
     for start in range(0, rows, BATCH_ROWS):
-        yield from _small_parts([(_own(column.slice(start, BATCH_ROWS)), as_text) for column, as_text in columns])
+        yield from _small_parts([(_own(column.slice(start, BATCH_ROWS)), reading) for column, reading in columns])
 
 
-def _small_parts(columns: Sequence[tuple[pa.Array, bool]]) -> Iterator[dict[str, Any]]:
+def _small_parts(columns: Sequence[tuple[pa.Array, Reading]]) -> Iterator[dict[str, Any]]:
     rows = len(columns[0][0])
     if rows > 1 and sum(_bytes_of(column) for column, _ in columns) > _CELLS_BYTES:
         half = rows // 2
-        yield from _small_parts([(column.slice(0, half), as_text) for column, as_text in columns])
-        yield from _small_parts([(column.slice(half), as_text) for column, as_text in columns])
+        yield from _small_parts([(column.slice(0, half), reading) for column, reading in columns])
+        yield from _small_parts([(column.slice(half), reading) for column, reading in columns])
         return
-    yield {"rows": rows, "cells": [cells_of(column, as_text) for column, as_text in columns]}
+    yield {"rows": rows, "cells": [cells_of(column, reading) for column, reading in columns]}
 
 
 def _own(column: pa.Array) -> pa.Array:

@@ -22,9 +22,11 @@ from batch_jobs.catalog.table_protocol import (
     MAX_PART_S,
     MAX_READ_BYTES,
     Kind,
+    Reading,
 )
 from orchestrion.errors import InvalidRequest
 from orchestrion.isolation.process import IsolatedProcess, ProcessLostError
+from orchestrion.tracks.spec import LISTS
 
 COMMAND: Final = (sys.executable, "-m", "batch_jobs.catalog.table_worker")
 #: Arrow's own allocators reserve addresses by the gigabyte, and would have none left under a limit.
@@ -107,7 +109,7 @@ class _Table:
             InvalidRequest: it cannot be read on.
             OSError: the same, for want of its bytes.
         """
-        self._say({"take": [[at, isinstance(name, Kept)] for at, name in take.items()]})
+        self._say({"take": [[at, _reading(name)] for at, name in take.items()]})
         names = list(take.values())
         while "end" not in (part := self._answer()):
             rows = part.get("rows")
@@ -173,6 +175,11 @@ class _Table:
             "s for each thousand rows: the file is damaged or harmful, or needs smaller row groups and pages"
         )
         return InvalidRequest.of("catalog", "", message)
+
+
+def _reading(name: Name) -> Reading:
+    """How the cells of this column are read."""
+    return "text" if isinstance(name, Kept) else "list" if name in LISTS else "typed"
 
 
 def _bad_cell(cell: list[Any]) -> BadCell:

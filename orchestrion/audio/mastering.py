@@ -12,7 +12,7 @@ is multiplied once by the line through those points.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import soxr
 from scipy.ndimage import minimum_filter1d
 
+from orchestrion.audio.channels import MonoFold
 from orchestrion.audio.loudness import (
     FRAME_SAMPLES,
     FrameAnalyser,
@@ -62,6 +63,10 @@ class FinishSpec:
     fade_in_s: float
     fade_out_s: float
     true_peak_ceiling_dbtp: float = -1.0
+    #: 1 or 2; None: as many as its source has.
+    channels: int | None = None
+    #: Whether its end joins its beginning: then nothing of it is faded.
+    loop: bool = False
 
     @classmethod
     def of(cls, request: TrackRequest) -> FinishSpec:
@@ -72,12 +77,18 @@ class FinishSpec:
             loudness_lufs=request.delivery.loudness_lufs,
             fade_in_s=request.delivery.fade_in_s,
             fade_out_s=request.delivery.fade_out_s,
+            channels=request.delivery.channels,
+            loop=bool(request.composition.loop),
         )
 
     @property
     def samples(self) -> int:
         """Exact length of the finished audio."""
         return round(self.duration_s * self.sample_rate_hz)
+
+    def channels_of(self, source_channels: int) -> int:
+        """How many channels the finished audio has, of a source with so many."""
+        return self.channels or source_channels
 
 
 def finish(audio: Pcm, source_rate_hz: int, spec: FinishSpec) -> Pcm:
@@ -89,7 +100,7 @@ def finish(audio: Pcm, source_rate_hz: int, spec: FinishSpec) -> Pcm:
         spec: What the result must be.
 
     Returns:
-        [spec.samples, channels] float32 at `spec.sample_rate_hz`, at the asked loudness (BS.1770-5) where
+        [spec.samples, the spec's channels] float32 at `spec.sample_rate_hz`, at the asked loudness (BS.1770-5) where
         `MAX_EXTRA_GAIN_DB` of limiting can reach it, true peak under the ceiling. Silence stays silence.
 
     Raises:
@@ -105,10 +116,22 @@ def finish(audio: Pcm, source_rate_hz: int, spec: FinishSpec) -> Pcm:
 def shape(audio: Pcm, source_rate_hz: int, spec: FinishSpec) -> Pcm:
     """The finished track before loudness: resampled, cut to length, faded. What a stream has, sample for sample.
 
+    A loop is another matter: here its ends are resampled as its other end goes on, which a stream cannot know.
+
     Raises:
         ModelFailed: `audio` is shorter than the track.
     """
-    shaped = np.empty((spec.samples, audio.shape[1]), np.float32)
+    if spec.loop and len(audio):
+        length = min(len(audio), round(spec.duration_s * source_rate_hz))
+        # A second, which is a whole number of samples at any rate.
+        around = np.arange(-source_rate_hz, length + source_rate_hz) % length
+        longer = replace(spec, duration_s=spec.duration_s + 2.0)
+        return _shaped(audio[around], source_rate_hz, longer)[spec.sample_rate_hz :][: spec.samples]
+    return _shaped(audio, source_rate_hz, spec)
+
+
+def _shaped(audio: Pcm, source_rate_hz: int, spec: FinishSpec) -> Pcm:
+    shaped = np.empty((spec.samples, spec.channels_of(audio.shape[1])), np.float32)
     shaper = Shaper(source_rate_hz, audio.shape[1], spec)
     done = 0
     for start in range(0, len(audio), _BLOCK_SAMPLES):
@@ -122,15 +145,17 @@ def shape(audio: Pcm, source_rate_hz: int, spec: FinishSpec) -> Pcm:
 
 
 class Shaper:
-    """Resamples, cuts and fades in fixed blocks."""
+    """Folds or doubles channels, resamples, cuts and fades in fixed blocks."""
 
     def __init__(self, source_rate_hz: int, channels: int, spec: FinishSpec) -> None:
         self._spec = spec
         self._held = np.zeros((0, channels), np.float32)
+        self._channels = spec.channels_of(channels)
+        self._fold = MonoFold(source_rate_hz) if self._channels < channels else None
         self._resampler = (
             None
             if source_rate_hz == spec.sample_rate_hz
-            else soxr.ResampleStream(source_rate_hz, spec.sample_rate_hz, channels, dtype="float32", quality="HQ")
+            else soxr.ResampleStream(source_rate_hz, spec.sample_rate_hz, self._channels, dtype="float32", quality="HQ")
         )
         self._done = 0
 
@@ -155,15 +180,20 @@ class Shaper:
                 f"the model gave {self._done / self._spec.sample_rate_hz:.3f} s of the {self._spec.duration_s:.3f} s "
                 "that were asked for; ask for a shorter track or another model"
             )
-        yield np.zeros((missing, self._held.shape[1]), np.float32)
+        yield np.zeros((missing, self._channels), np.float32)
 
     def _shape(self, source: Pcm, *, last: bool) -> Pcm:
+        if self._fold is not None:
+            source = self._fold.push(source, last=last)
+        elif self._channels > source.shape[1]:
+            source = np.repeat(source, self._channels, axis=1)
         if self._resampler is None:
             block = source.astype(np.float32)
         else:
             block = self._resampler.resample_chunk(np.ascontiguousarray(source, dtype=np.float32), last=last)
         block = block[: self._spec.samples - self._done]
-        _fade(block, self._done, self._spec)
+        if not self._spec.loop:
+            _fade(block, self._done, self._spec)
         self._done += len(block)
         return block
 
@@ -260,8 +290,13 @@ def _predicted_lufs(frames: Frames, points: Points, spec: FinishSpec) -> float:
 
 def _limited(frames: Frames, makeup_db: float, ceiling_dbtp: float, spec: FinishSpec) -> Points:
     limiter = Limiter(spec.sample_rate_hz, ceiling_dbtp)
-    makeup = np.full(len(frames.peak) + 1, 10.0 ** (makeup_db / 20.0))
-    return np.concatenate([limiter.push(frames.peak, makeup), limiter.flush()])
+    frame_count = len(frames.peak)
+    # The gain at the end of a loop goes on at its beginning: both are limited as they will be heard.
+    around = min(frame_count, spec.sample_rate_hz // FRAME_SAMPLES) if spec.loop else 0
+    peak = np.concatenate([frames.peak[frame_count - around :], frames.peak, frames.peak[:around]])
+    makeup = np.full(len(peak) + 1, 10.0 ** (makeup_db / 20.0))
+    points = np.concatenate([limiter.push(peak, makeup), limiter.flush()])
+    return points[around : around + frame_count + 1]
 
 
 class Limiter:

@@ -58,7 +58,7 @@ def check(audio: Pcm, sample_rate_hz: int, spec: FinishSpec) -> list[Finding]:
         _at_most("non-finite samples", broken, 0, "samples"),
         _between("length", len(audio), spec.samples - 1, spec.samples + 1, "samples"),
         _between("sampling rate", sample_rate_hz, spec.sample_rate_hz, spec.sample_rate_hz, "Hz"),
-        _between("channels", audio.shape[1], 1, 2, "channels"),
+        _between("channels", audio.shape[1], spec.channels or 1, spec.channels or 2, "channels"),
     ]
     if broken or not len(audio):
         return findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -144,6 +145,10 @@ class StreamFinisher:
 
     def __init__(self, source_rate_hz: int, channels: int, spec: FinishSpec, expected_lufs: float | None) -> None:
         self._shaper = Shaper(source_rate_hz, channels, spec)
+        source_channels, channels = channels, spec.channels_of(channels)
+        if expected_lufs is not None:
+            # Loudness is of all channels together, and each of them keeps its power.
+            expected_lufs += 10.0 * math.log10(channels / source_channels)
         self._analyser = FrameAnalyser(spec.sample_rate_hz, channels)
         self._fader = _Fader(spec, expected_lufs)
         self._limiter = Limiter(spec.sample_rate_hz, spec.true_peak_ceiling_dbtp - CEILING_MARGIN_DB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from orchestrion.tracks.instruments import INSTRUMENTS
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 
 
@@ -16,4 +17,5 @@ def run(_: argparse.Namespace) -> int:
     """Print them."""
     print("styles: " + ", ".join(STYLES))
     print("moods: " + ", ".join(MOODS))
+    print("instruments: " + ", ".join(INSTRUMENTS))
     return 0

@@ -55,10 +55,11 @@ class ModelList(_Answer):
 
 
 class Vocabulary(_Answer):
-    """The styles and moods that requests may name."""
+    """The styles, moods and instruments that requests may name."""
 
     styles: tuple[str, ...]
     moods: tuple[str, ...]
+    instruments: tuple[str, ...]
 
 
 class Upload(_Answer):

@@ -246,7 +246,7 @@ class Client:
         return read_answer(ModelList, self._get("/v1/models")).models
 
     def styles(self) -> Vocabulary:
-        """The styles and moods that requests may name."""
+        """The styles, moods and instruments that requests may name."""
         return read_answer(Vocabulary, self._get("/v1/styles"))
 
     def ready(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from orchestrion.errors import InvalidRequest, RightsRefused
 from orchestrion.models.protocol import ModelInfo
+from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.request import CONTROLS, Purpose, TrackRequest
 
 M = TypeVar("M")
@@ -43,4 +44,15 @@ def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
     for name in CONTROLS:
         given = getattr(request.composition, name)
         if given is not None and name not in info.controls:
-            raise InvalidRequest.of(name, given, f"{info.name} cannot follow this; leave it out or change the model")
+            message = f"{info.name} cannot follow this; leave it out or change the model"
+            raise InvalidRequest.of(name, _as_written(given), message)
+
+
+def _as_written(given: object) -> object:
+    """A field's value as its sender would write it."""
+    match given:
+        case tuple():
+            return ", ".join(map(str, given))
+        case Key():
+            return str(given)
+    return given

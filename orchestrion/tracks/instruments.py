@@ -6,11 +6,14 @@ counted from 0. Which of them sound is up to a model's sound font; `near` says w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Final
+
+from orchestrion.errors import InvalidRequest
+from orchestrion.tracks.vocabulary import A_CAPPELLA, MOODS, PARTS, STYLES, VOCALS
 
 #: General MIDI's families of eight programs each.
 FAMILIES: Final = (
@@ -377,6 +380,9 @@ def _instruments() -> dict[str, Instrument]:
 #: Every instrument by its name.
 INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(_instruments())
 
+#: What a request may say that must not sound: instruments, parts, sung voices, styles and moods.
+EXCLUDABLE: Final = tuple(dict.fromkeys([*INSTRUMENTS, *PARTS, VOCALS, *STYLES, *MOODS]))
+
 
 def stand_ins(name: str) -> tuple[Instrument, ...]:
     """The instrument itself and all that it may be played on instead, the nearest first."""
@@ -393,13 +399,80 @@ def stand_ins(name: str) -> tuple[Instrument, ...]:
 def instrument_name(text: str) -> str | None:
     """The name that `text` spells, in any case, with hyphens or spaces, one or many of it; None if there is none."""
     wanted = " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
-    for spelling in (wanted, wanted.removesuffix("s"), wanted + "s"):
+    for spelling in (wanted, wanted.removesuffix("s"), wanted.removesuffix("es"), wanted + "s"):
         if (name := _by_spelling().get(spelling)) is not None:
             return name
     return None
+
+
+def excludable_name(text: str) -> str | None:
+    """The name of `EXCLUDABLE` that `text` spells; None if there is none."""
+    if (name := instrument_name(text)) is not None:
+        return name
+    wanted = " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    return next((name for name in EXCLUDABLE if wanted == name.replace("-", " ")), None)
 
 
 @cache
 def _by_spelling() -> dict[str, str]:
     names = {name.replace("-", " "): name for name in INSTRUMENTS}
     return names | {spelling.replace("-", " "): name for spelling, name in _SPELLINGS.items()}
+
+
+#: Choir, voices and the synthesisers that imitate them.
+_VOICES: Final = (52, 53, 54, 85, 91)
+#: How many play in each of these ensembles.
+_PLAYERS: Final = {"solo": 1, "duo": 2, "trio": 3, "quartet": 4}
+
+
+def check_players(instruments: Sequence[str], ensemble: str | None, exclude: Sequence[str]) -> None:
+    """Do nothing, unless what is to play and what must not sound contradict each other.
+
+    Args:
+        instruments: names of `INSTRUMENTS`.
+        ensemble: one of `vocabulary.ENSEMBLES`.
+        exclude: names of `EXCLUDABLE`.
+
+    Raises:
+        InvalidRequest: they do.
+    """
+    for name in instruments:
+        if (excluded := _excluded_by(name, exclude)) is not None:
+            raise InvalidRequest.of(
+                "exclude", excluded, f"excludes {name}, which instruments names; leave one of them out"
+            )
+    if set(PARTS) <= set(exclude):
+        raise InvalidRequest.of("exclude", ", ".join(exclude), "leaves nothing that sounds; leave one of its parts out")
+    most = _PLAYERS.get(ensemble or "", len(instruments))
+    if len(instruments) > most:
+        message = (
+            f"has {most} instrument{'s' * (most > 1)}, but {len(instruments)} are named; name fewer, or take 'only'"
+        )
+        raise InvalidRequest.of("ensemble", ensemble, message)
+    if ensemble == "only" and not instruments:
+        raise InvalidRequest.of(
+            "ensemble", ensemble, "says that only the named instruments play; name them in instruments"
+        )
+    if ensemble == A_CAPPELLA:
+        if others := [name for name in instruments if not set(INSTRUMENTS[name].programs) <= set(_VOICES)]:
+            message = f"has voices alone; leave out {', '.join(others)}, or the ensemble"
+            raise InvalidRequest.of("ensemble", ensemble, message)
+        if VOCALS in exclude or _excluded_by("choir", exclude):
+            raise InvalidRequest.of(
+                "exclude", ", ".join(exclude), "excludes the voices of an a cappella; leave one of them out"
+            )
+
+
+def _excluded_by(name: str, exclude: Sequence[str]) -> str | None:
+    """Which of the excluded names leaves no sound of this instrument."""
+    own = INSTRUMENTS[name]
+    for excluded in exclude:
+        other = INSTRUMENTS.get(excluded)
+        if excluded == name or (
+            other is not None
+            and own.is_in_general_midi
+            and set(own.programs) <= set(other.programs)
+            and set(own.notes) <= set(other.notes)
+        ):
+            return excluded
+    return None

@@ -79,9 +79,7 @@ class Key:
         stripped = text.strip()
         match = _FULL.fullmatch(stripped) or _BARE.fullmatch(stripped)
         if match is None:
-            modes = ", ".join(SCALE_STEPS)
-            message = f"not a key; write for example 'D minor', 'Eb major' or 'F# dorian', with one of {modes}"
-            raise InvalidRequest.of("key", text, message)
+            raise InvalidRequest.of("key", text, "not a key; write for example 'D minor', 'Eb major' or 'F# dorian'")
         return cls.of(match["tonic"], match["accidental"], match["mode"])
 
     @classmethod

@@ -81,7 +81,10 @@ class TrackRecord:
     negative_prompt: Annotated[str, "What should not be in the music; empty if nothing was said."]
     style: Annotated[str | None, "Style asked for or read from the prompt; null: the model chose."]
     mood: Annotated[str | None, "Mood asked for or read from the prompt; null: the model chose."]
-    tempo_bpm: Annotated[float | None, "Beats per minute asked for or read from the prompt; null: the model chose."]
+    tempo_bpm: Annotated[
+        float | None,
+        "Beats per minute asked for, read from the prompt, or given by bars and length; null: the model chose.",
+    ]
     key: Annotated[str | None, "Key asked for or read from the prompt, e.g. 'D minor'; null: the model chose."]
     duration_s: Annotated[float, "Length asked for, in seconds."]
     seed: Annotated[int, "Seed of the take, 0 to 2^53 - 1."]

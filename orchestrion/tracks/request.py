@@ -13,6 +13,12 @@ from orchestrion.tracks.section import Section
 DEFAULT_DURATION_S: Final = 30.0
 MIN_DURATION_S: Final = 1.0
 MAX_DURATION_S: Final = 600.0
+MAX_SECTIONS: Final = 32
+MIN_SECTION_S: Final = 1.0
+#: Ten minutes of 2/4 at the fastest tempo.
+MAX_BARS: Final = 1500
+#: Instruments that a request may name, and names that it may exclude.
+MAX_NAMES: Final = 32
 MIN_TEMPO_BPM: Final = 30.0
 MAX_TEMPO_BPM: Final = 300.0
 #: The largest integer that JSON, JavaScript and float64 all carry unchanged.

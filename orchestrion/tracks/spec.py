@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from operator import itemgetter
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from orchestrion.errors import InvalidRequest, Problem, shown
+from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS, check_players, excludable_name, instrument_name
+from orchestrion.tracks.lengths import Asked, length_and_tempo
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.prompt import canonical_name, read_prompt
 from orchestrion.tracks.request import (
@@ -23,14 +36,18 @@ from orchestrion.tracks.request import (
     DEFAULT_DURATION_S,
     DEFAULT_SAMPLE_RATE_HZ,
     DELIVERY_FIELDS,
+    MAX_BARS,
     MAX_DURATION_S,
     MAX_GUIDANCE,
+    MAX_NAMES,
+    MAX_SECTIONS,
     MAX_SEED,
     MAX_TEMPERATURE,
     MAX_TEMPO_BPM,
     MAX_TOP_K,
     MIN_DURATION_S,
     MIN_GUIDANCE,
+    MIN_SECTION_S,
     MIN_TEMPO_BPM,
     OPUS_SAMPLE_RATE_HZ,
     SAMPLE_RATES_HZ,
@@ -40,7 +57,11 @@ from orchestrion.tracks.request import (
     Purpose,
     TrackRequest,
 )
-from orchestrion.tracks.vocabulary import MOODS, STYLES
+from orchestrion.tracks.section import Section, sections_of_text
+from orchestrion.tracks.strict_json import parse_json_list
+from orchestrion.tracks.vocabulary import DYNAMICS, ENERGIES, ENSEMBLES, METRES, MOODS, PARTS, SECTION_NAMES, STYLES
+
+_T = TypeVar("_T")
 
 #: Invisible characters that Persian, Hindi, Arabic, Hebrew and emoji need: joiners and direction marks.
 _WRITING_MARKS: Final = "\u200c\u200d\u200e\u200f\u061c"
@@ -93,8 +114,114 @@ def _key_text(text: str) -> str:
         raise ValueError(error.problems[0].message) from None
 
 
+def _one_of(names: Iterable[str], what: str) -> AfterValidator:
+    """One of these names, in any case and with hyphens or spaces."""
+    known = {_plain(name): name for name in names}
+
+    def named(text: str) -> str:
+        name = known.get(_plain(text))
+        if name is None:
+            raise ValueError(f"is not {what}; use one of " + ", ".join(known.values()))
+        return name
+
+    return AfterValidator(named)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _instrument(text: str) -> str:
+    return _known(instrument_name(text), text, INSTRUMENTS, "an instrument that is known here")
+
+
+def _excluded(text: str) -> str:
+    what = "an instrument, a part (" + ", ".join(PARTS) + "), vocals, a style or a mood"
+    return _known(excludable_name(text), text, EXCLUDABLE, what)
+
+
+def _known(name: str | None, text: str, names: Iterable[str], what: str) -> str:
+    """The name; where there is none, a refusal with those that are spelt like it."""
+    if name is None:
+        like = get_close_matches(text.casefold(), names, n=4, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(like)}?" if like else "; `orchestrion styles` and GET /v1/styles list them"
+        raise ValueError(f"is not {what}{hint}")
+    return name
+
+
+def names_of_text(text: str) -> list[Any]:
+    """The names in a cell of text, "drums, bass", or in one that holds them as JSON.
+
+    Raises:
+        ValueError: it is JSON, and no list.
+    """
+    return _json_list(text) if text.startswith("[") else [name.strip() for name in text.split(",")]
+
+
+def section_cells(text: str) -> list[Any]:
+    """The sections in a cell of text, "intro 8 s, verse 16 bars", or in one that holds them as JSON.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return _json_list(text) if text.startswith("[") else sections_of_text(text)
+
+
+def _json_list(text: str) -> list[Any]:
+    try:
+        return parse_json_list(text, "cell")
+    except InvalidRequest as error:
+        raise ValueError(error.problems[0].message) from None
+
+
+#: Fields that are lists, and what reads one from text.
+LISTS: Final[Mapping[str, Callable[[str], list[Any]]]] = {
+    "exclude": names_of_text,
+    "instruments": names_of_text,
+    "sections": section_cells,
+}
+
+
+def _listed(value: object, info: ValidationInfo) -> object:
+    """What a cell of text lists; a value that is not of a cell stays itself."""
+    if info.context is not _CELLS or not isinstance(value, str) or info.field_name is None:
+        return value
+    return LISTS[info.field_name](value)
+
+
+#: Marks that all values are cells of text.
+_CELLS: Final = object()
 _Text = Annotated[str, AfterValidator(_printable)]
+_Name = Annotated[_Text, Field(max_length=64)]
+_Names = Annotated[
+    # Not strictly a tuple: JSON has lists.
+    tuple[_T, ...],
+    Field(strict=False, max_length=MAX_NAMES),
+    BeforeValidator(_listed),
+]
+_KeyText = Annotated[_Text, Field(max_length=32), AfterValidator(_key_text)]
 _UPLOAD: Final = r"^sha256:[0-9a-f]{64}$"
+
+
+class SectionSpec(BaseModel):
+    """A section, with a length in seconds or in bars; with neither it takes its share of what the others leave."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Annotated[_Name, _one_of(SECTION_NAMES, "a kind of section")]
+    duration_s: float | None = Field(default=None, ge=MIN_SECTION_S, le=MAX_DURATION_S, allow_inf_nan=False)
+    bars: int | None = Field(default=None, ge=1, le=MAX_BARS)
+
+    @field_validator("bars")
+    @classmethod
+    def _has_one_length(cls, bars: int | None, info: ValidationInfo) -> int | None:
+        if bars is not None and info.data.get("duration_s") is not None:
+            raise ValueError("is a second length beside duration_s; give one of them")
+        return bars
+
+    def section(self) -> Section:
+        """The same as the system passes it around."""
+        return Section(self.name, None if self.duration_s is None else float(self.duration_s), self.bars)
 
 
 class TrackSpec(BaseModel):
@@ -116,17 +243,22 @@ class TrackSpec(BaseModel):
         default=None, description="One of the named moods; read from the prompt when not given."
     )
     tempo_bpm: float | None = Field(
-        default=None, ge=MIN_TEMPO_BPM, le=MAX_TEMPO_BPM, allow_inf_nan=False, description="Beats per minute."
+        default=None,
+        ge=MIN_TEMPO_BPM,
+        le=MAX_TEMPO_BPM,
+        allow_inf_nan=False,
+        description="Beats per minute; a beat is a quarter, in 6/8 and 12/8 a dotted quarter.",
     )
-    key: Annotated[_Text, Field(max_length=32), AfterValidator(_key_text)] | None = Field(
-        default=None, description="Tonic and mode, e.g. 'D minor', 'Eb major', 'F# dorian'."
+    key: _KeyText | None = Field(
+        default=None, description="Tonic and mode, e.g. 'D minor', 'Eb major', 'F# dorian', 'A harmonic minor'."
     )
     duration_s: float | None = Field(
         default=None,
         ge=MIN_DURATION_S,
         le=MAX_DURATION_S,
         allow_inf_nan=False,
-        description=f"Length in seconds; {DEFAULT_DURATION_S:g} when neither this nor the prompt says.",
+        description="Length in seconds. Where it is not given it follows from bars or sections, or from the prompt; "
+        f"{DEFAULT_DURATION_S:g} when nothing says.",
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Another seed gives another take.")
     theme: str | None = Field(
@@ -161,6 +293,55 @@ class TrackSpec(BaseModel):
         allow_inf_nan=False,
         description="Draw among the likeliest codes that together have this probability, not top_k; 0: top_k decides.",
     )
+    exclude: _Names[Annotated[_Name, AfterValidator(_excluded)]] | None = Field(
+        default=None,
+        description="What must not sound: instruments, parts (" + ", ".join(PARTS) + "), vocals, styles and moods.",
+        examples=[["drums", "electric guitar"]],
+    )
+    instruments: _Names[Annotated[_Name, AfterValidator(_instrument)]] | None = Field(
+        default=None,
+        description="Instruments that play, the first one in front. What General MIDI lacks is played on what is near.",
+        examples=[["cello", "piano"]],
+    )
+    ensemble: Annotated[_Name, _one_of(ENSEMBLES, "an ensemble")] | None = Field(
+        default=None, description="Who plays, one of " + ", ".join(ENSEMBLES) + "; only: nothing but `instruments`."
+    )
+    metre: Annotated[_Name, _one_of(METRES, "a metre that can be had")] | None = Field(
+        default=None, description="One of " + ", ".join(METRES) + "."
+    )
+    sections: (
+        Annotated[
+            tuple[SectionSpec, ...],
+            Field(strict=False, max_length=MAX_SECTIONS),
+            BeforeValidator(_listed),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What the track consists of, in order; names are "
+        + ", ".join(SECTION_NAMES)
+        + ". Sections without "
+        "a length share what the others leave.",
+        examples=[[{"name": "intro", "bars": 4}, {"name": "verse", "bars": 8}]],
+    )
+    bars: int | None = Field(
+        default=None, ge=1, le=MAX_BARS, description="How many bars it has; with tempo and metre that is its length."
+    )
+    loop: bool | None = Field(default=None, description="Whether its end joins its beginning without a seam.")
+    tempo_end_bpm: float | None = Field(
+        default=None,
+        ge=MIN_TEMPO_BPM,
+        le=MAX_TEMPO_BPM,
+        allow_inf_nan=False,
+        description="Beats per minute at its end; the tempo changes evenly from beginning to end.",
+    )
+    key_end: _KeyText | None = Field(default=None, description="The key that it changes to.")
+    energy: Annotated[_Name, _one_of(ENERGIES, "an energy")] | None = Field(
+        default=None, description="How much goes on, " + " or ".join(ENERGIES) + "."
+    )
+    dynamics: Annotated[_Name, _one_of(DYNAMICS, "a dynamic")] | None = Field(
+        default=None, description="How loud it is played, or how that changes: " + ", ".join(DYNAMICS) + "."
+    )
     #: Each part between separators starts with a letter or digit, so that no name can climb out of a folder.
     model: str = Field(
         default="composer",
@@ -178,6 +359,9 @@ class TrackSpec(BaseModel):
     )
     fade_in_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
     fade_out_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
+    channels: int | None = Field(
+        default=None, ge=1, le=2, description="1: mono, 2: stereo; as many as the model makes when not given."
+    )
     requester: str = Field(default="anonymous", pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}$")
     purpose: Annotated[Purpose, Field(strict=False)] = Field(
         default=Purpose.COMMERCIAL,
@@ -192,6 +376,22 @@ class TrackSpec(BaseModel):
             rates = ", ".join(map(str, SAMPLE_RATES_HZ[audio_format]))
             raise ValueError(f"does not go with format {audio_format.value}; use one of {rates}")
         return rate_hz
+
+    @field_validator("exclude")
+    @classmethod
+    def _sorted(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # In any order it is the same request, and a list of nothing is none.
+        return tuple(sorted(set(names))) if names else None
+
+    @field_validator("instruments")
+    @classmethod
+    def _once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return tuple(dict.fromkeys(names)) if names else None
+
+    @field_validator("sections")
+    @classmethod
+    def _some(cls, sections: tuple[SectionSpec, ...] | None) -> tuple[SectionSpec, ...] | None:
+        return sections or None
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -214,7 +414,7 @@ class TrackSpec(BaseModel):
         """
         try:
             given = {name: cell.strip() for name, cell in cells.items()}
-            return cls.model_validate_strings({name: cell for name, cell in given.items() if cell})
+            return cls.model_validate_strings({name: cell for name, cell in given.items() if cell}, context=_CELLS)
         except ValidationError as error:
             raise invalid_request(error) from None
 
@@ -222,35 +422,39 @@ class TrackSpec(BaseModel):
         """Fill what was not given from the prompt's words and the defaults.
 
         Raises:
-            InvalidRequest: the prompt's own figures are out of range, or the fades are longer than the track.
+            InvalidRequest: the prompt's own figures are out of range, or fields contradict each other.
         """
         said = read_prompt(self.prompt)
-        tempo_bpm = self.tempo_bpm if self.tempo_bpm is not None else said.tempo_bpm
-        duration_s = self.duration_s if self.duration_s is not None else said.duration_s
-        if duration_s is None:
-            duration_s = DEFAULT_DURATION_S
+        style, mood = self.style or said.style, self.mood or said.mood
+        sections = tuple(section.section() for section in self.sections) if self.sections else None
+        asked = Asked(
+            duration_s=self.duration_s,
+            tempo_bpm=self.tempo_bpm,
+            tempo_end_bpm=self.tempo_end_bpm,
+            metre=self.metre,
+            style=style,
+            bars=self.bars,
+            sections=sections,
+            loop=bool(self.loop),
+            said_duration_s=said.duration_s,
+            said_tempo_bpm=said.tempo_bpm,
+        )
+        duration_s, tempo_bpm = length_and_tempo(asked)
         _in_range("tempo_bpm", tempo_bpm, MIN_TEMPO_BPM, MAX_TEMPO_BPM)
         _in_range("duration_s", duration_s, MIN_DURATION_S, MAX_DURATION_S)
-        fades_s = self.fade_in_s + self.fade_out_s
-        if fades_s > duration_s and not math.isclose(fades_s, duration_s):
-            raise InvalidRequest.of(
-                "fade_out_s",
-                self.fade_out_s,
-                f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
-            )
+        self._check_fields(duration_s)
         default_rate_hz = OPUS_SAMPLE_RATE_HZ if self.format is AudioFormat.OPUS else DEFAULT_SAMPLE_RATE_HZ
-        values = (
-            dict.fromkeys(COMPOSITION_FIELDS + DELIVERY_FIELDS)
-            | vars(self)
-            | {
-                "style": self.style or said.style,
-                "mood": self.mood or said.mood,
-                "tempo_bpm": tempo_bpm,
-                "key": Key.parse(self.key) if self.key else said.key,
-                "duration_s": duration_s,
-                "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
-            }
-        )
+        values = vars(self) | {
+            "style": style,
+            "mood": mood,
+            "tempo_bpm": tempo_bpm,
+            "key": Key.parse(self.key) if self.key else said.key,
+            "duration_s": duration_s,
+            "sections": sections,
+            "loop": self.loop or None,
+            "key_end": Key.parse(self.key_end) if self.key_end else None,
+            "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
+        }
         # 14 and 14.0 are the same request: JSON does not tell them apart, and ids must not either.
         for name in _FLOATS:
             if values[name] is not None:
@@ -262,9 +466,30 @@ class TrackSpec(BaseModel):
             purpose=self.purpose,
         )
 
+    def _check_fields(self, duration_s: float) -> None:
+        """Do nothing, unless fields contradict each other in a track of this length."""
+        fades_s = self.fade_in_s + self.fade_out_s
+        if fades_s > duration_s and not math.isclose(fades_s, duration_s):
+            raise InvalidRequest.of(
+                "fade_out_s",
+                self.fade_out_s,
+                f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
+            )
+        changes = [name for name in _SEAMS if getattr(self, name)]
+        if self.loop and changes:
+            message = f"has no seam, and {' and '.join(changes)} would make one; leave it or them out"
+            raise InvalidRequest.of("loop", self.loop, message)
+        exclude = self.exclude or ()
+        check_players(self.instruments or (), self.ensemble, exclude)
+        for name in ("style", "mood"):
+            if getattr(self, name) in exclude:
+                raise InvalidRequest.of("exclude", ", ".join(exclude), f"excludes the {name} that is asked for")
 
+
+#: What makes the end of a track another than its beginning.
+_SEAMS: Final = ("fade_in_s", "fade_out_s", "tempo_end_bpm", "key_end")
 _FLOATS: Final = (
-    *("tempo_bpm", "duration_s", "guidance", "temperature", "top_p"),
+    *("tempo_bpm", "duration_s", "guidance", "temperature", "top_p", "tempo_end_bpm"),
     *("loudness_lufs", "fade_in_s", "fade_out_s"),
 )
 
@@ -294,7 +519,14 @@ _PATTERN_REMEDIES: Final = {
 def invalid_request(error: ValidationError) -> InvalidRequest:
     """Pydantic's complaint in this project's terms: where, what was given, what would do."""
     details = error.errors(include_url=False, include_context=False)
-    problems = [_problem(detail) for detail in details[:MAX_PROBLEMS]]
+    problems: list[Problem] = []
+    for detail in details[:MAX_PROBLEMS]:
+        problem = _problem(detail)
+        # All fields are listed once, however many are unknown.
+        is_told = any(problem.message == earlier.message for earlier in problems)
+        if is_told and detail["type"] == "extra_forbidden":
+            problem = replace(problem, message="is not a field either")
+        problems.append(problem)
     if len(details) > MAX_PROBLEMS:
         problems.append(Problem("request", f"{len(details)} problems", "has more that is wrong; mend these first"))
     return InvalidRequest(problems)
@@ -305,11 +537,20 @@ def _problem(detail: ErrorDetails) -> Problem:
     message = detail["msg"].removeprefix("Value error, ")
     match detail["type"]:
         case "extra_forbidden":
-            message = "is not a field of a request; known fields are " + ", ".join(TrackSpec.model_fields)
+            of = SectionSpec if detail["loc"][0] == "sections" else TrackSpec
+            what = "section" if of is SectionSpec else "request"
+            message = f"is not a field of a {what}; known fields are " + ", ".join(of.model_fields)
         case "string_pattern_mismatch":
             message = _PATTERN_REMEDIES[field]
+        case "too_long" if field in LISTS:
+            message = f"lists too many; give at most {MAX_SECTIONS if field == 'sections' else MAX_NAMES}"
+        case "tuple_type" if detail["loc"] == ("sections",):
+            message = 'is not a list of sections; write for example [{"name": "intro", "bars": 4}, {"name": "verse"}]'
+        case "tuple_type":
+            message = 'is not a list of names; write for example ["piano", "drums"]'
         case "string_unicode":
             message = "contains half a surrogate pair; use valid Unicode text"
         case "model_type":
-            message = "is not a JSON object with the fields of a request"
+            fields = "name, duration_s or bars" if detail["loc"] else "the fields of a request"
+            message = f"is not a JSON object with {fields}"
     return Problem(shown(field).strip("'"), shown(detail["input"]), message)

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 from orchestrion.errors import InvalidRequest, shown
 
-#: A request is one flat object; anything this deep is an accident or an attack.
+#: A request is an object with lists of objects in it; anything this deep is an accident or an attack.
 MAX_DEPTH: Final = 16
 #: Python converts at most 4,300 digits, and no field takes more than 16.
 MAX_INTEGER_DIGITS: Final = 32
@@ -26,17 +26,33 @@ def parse_json_object(text: str, what: str) -> dict[str, Any]:
         InvalidRequest: it is not JSON, not an object, holds NaN, a key given twice, a number of absurd length, or is
             nested too deeply.
     """
+    value = _parsed(text, what)
+    if not isinstance(value, dict):
+        raise InvalidRequest.of(what, value, 'is not a JSON object; write for example {"prompt": "calm piano"}')
+    return value
+
+
+def parse_json_list(text: str, what: str) -> list[Any]:
+    """The JSON list in `text`, read as strictly.
+
+    Raises:
+        InvalidRequest: as for an object.
+    """
+    value = _parsed(text, what)
+    if not isinstance(value, list):
+        raise InvalidRequest.of(what, value, 'is not a JSON list; write for example ["piano", "drums"]')
+    return value
+
+
+def _parsed(text: str, what: str) -> object:
     try:
         _check_depth(text)
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer)
     except json.JSONDecodeError as error:
         message = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise InvalidRequest.of(what, text, message) from None
     except ValueError as error:
         raise InvalidRequest.of(what, text, str(error)) from None
-    if not isinstance(value, dict):
-        raise InvalidRequest.of(what, value, 'is not a JSON object; write for example {"prompt": "calm piano"}')
-    return value
 
 
 def _check_depth(text: str) -> None:

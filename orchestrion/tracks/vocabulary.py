@@ -91,7 +91,8 @@ METRES: Final[dict[str, float]] = {"2/4": 2.0, "3/4": 3.0, "4/4": 4.0, "5/4": 5.
 #: Styles that are not in 4/4 where no metre is asked for.
 STYLE_METRES: Final[dict[str, str]] = {"waltz": "3/4", "flamenco": "3/4"}
 #: Who plays: this many, nothing but the named instruments, or voices alone.
-ENSEMBLES: Final = ("solo", "duo", "trio", "quartet", "only", "a cappella")
+A_CAPPELLA: Final = "a cappella"
+ENSEMBLES: Final = ("solo", "duo", "trio", "quartet", "only", A_CAPPELLA)
 #: How much goes on.
 ENERGIES: Final = ("low", "high")
 #: How loud it is played, and how that changes.
@@ -99,3 +100,5 @@ DYNAMICS: Final = ("soft", "loud", "crescendo", "diminuendo")
 SECTION_NAMES: Final = ("intro", "verse", "chorus", "bridge", "build-up", "drop", "part a", "part b", "outro")
 #: What the voices of a piece are there for, whichever instruments they are.
 PARTS: Final = ("drums", "bass", "chords", "melody", "pad")
+#: Sung voices, whichever.
+VOCALS: Final = "vocals"

@@ -131,7 +131,8 @@ class Ingress:
             return found
         info, record = self.models[request.composition.model], found.record
         length_s = request.composition.duration_s
-        header = StreamHeader(found.track_id, record.sample_rate_hz, info.channels, length_s, found)
+        channels = request.delivery.channels or info.channels
+        header = StreamHeader(found.track_id, record.sample_rate_hz, channels, length_s, found)
         return header, _nothing()
 
     async def _answer_of_first_with_room(

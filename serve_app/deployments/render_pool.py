@@ -153,7 +153,8 @@ class RenderPool:
             yield begun
             return
         if isinstance(begun, Track):
-            channels = self._renderer.models[request.composition.model].info.channels
+            info = self._renderer.models[request.composition.model].info
+            channels = request.delivery.channels or info.channels
             rate_hz, length_s = begun.record.sample_rate_hz, request.composition.duration_s
             yield StreamHeader(begun.track_id, rate_hz, channels, length_s, cached=begun)
             return
@@ -167,7 +168,8 @@ class RenderPool:
                 yield task.outcome
                 return
             rate_hz, length_s = task.opened.spec.sample_rate_hz, request.composition.duration_s
-            yield StreamHeader(task.track_id, rate_hz, task.opened.channels, length_s)
+            channels = task.opened.spec.channels_of(task.opened.channels)
+            yield StreamHeader(task.track_id, rate_hz, channels, length_s)
             async for data in self._encoded(listener, news, wire_format, request, arrived_s):
                 yield data
             self._count(request, "ok" if isinstance(task.outcome, Track) else "failed")
@@ -327,7 +329,8 @@ class StreamMaster:
     def __init__(self, rendering: ActiveRendering, wire_format: StreamFormat) -> None:
         spec = rendering.spec
         self._finisher = StreamFinisher(rendering.source_rate_hz, rendering.channels, spec, rendering.expected_lufs)
-        self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, rendering.channels, spec.samples)
+        channels = spec.channels_of(rendering.channels)
+        self._encoder = StreamEncoder(wire_format, spec.sample_rate_hz, channels, spec.samples)
 
     def push(self, chunks: list[Pcm]) -> bytes:
         """Take raw chunks; give the bytes that are ready (maybe none)."""

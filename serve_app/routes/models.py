@@ -1,4 +1,4 @@
-"""What requests may name: the models that are loaded, styles and moods."""
+"""What requests may name: the models that are loaded, styles, moods and instruments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 
+from orchestrion.tracks.instruments import INSTRUMENTS
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 from serve_app import openapi
 from serve_app.dependencies import Service
@@ -30,12 +31,13 @@ async def get_models(request: Request, service: Service) -> Response:
 
 @router.get(
     "/v1/styles",
-    summary="The styles and moods that requests may name",
+    summary="The styles, moods and instruments that requests may name",
     responses={
-        200: openapi.json_answer("Names", {"styles": ["lofi"], "moods": ["calm"]}),
+        200: openapi.json_answer("Names", {"styles": ["lofi"], "moods": ["calm"], "instruments": ["cello"]}),
         304: openapi.UNCHANGED,
         **openapi.problems(412),
     },
 )
 async def get_styles(request: Request) -> Response:
-    return json_answer(request, {"styles": sorted(STYLES), "moods": sorted(MOODS)})
+    names = {"styles": sorted(STYLES), "moods": sorted(MOODS), "instruments": sorted(INSTRUMENTS)}
+    return json_answer(request, names)

@@ -241,7 +241,7 @@ def test_a_theme_can_be_uploaded_and_used(client, track):
 def test_styles_models_health_and_document(client):
     styles = client.get("/v1/styles").json()
     assert len(styles["styles"]) >= 20
-    assert "sad" in styles["moods"]
+    assert "sad" in styles["moods"] and "cello" in styles["instruments"]
     assert client.get("/v1/models").json()["models"][0]["name"] == "composer"
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}

@@ -1,5 +1,7 @@
 """Mastering keeps its promises: length, loudness, ceiling, fades, and a stream that is the same music."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +64,104 @@ def test_finish_is_deterministic_and_leaves_its_input_alone():
 
 def test_mono_stays_mono():
     assert finish(music(1.5, 44_100, channels=1), 44_100, spec_of(1.5)).shape == (66_150, 1)
+
+
+def wide(duration_s, rate_hz):
+    """Two channels that a mean would cancel."""
+    mono = music(duration_s, rate_hz, channels=1)
+    return np.concatenate([mono, -0.9 * mono], axis=1)
+
+
+@pytest.mark.parametrize(("source_hz", "rate_hz"), [(44_100, 44_100), (32_000, 44_100), (44_100, 96_000)])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("source_channels", [1, 2])
+def test_a_track_has_the_channels_that_were_asked_for(source_channels, channels, source_hz, rate_hz):
+    source = wide(3.0, source_hz)[:, :source_channels]
+    spec = replace(spec_of(3.0, rate_hz), channels=channels)
+
+    audio = finish(source, source_hz, spec)
+
+    assert audio.shape == (spec.samples, channels)
+    assert integrated_lufs(audio, rate_hz) == pytest.approx(-14.0, abs=0.3)
+    assert true_peak_dbtp(audio, rate_hz) < -1.0
+
+
+def test_a_mono_piece_in_stereo_is_the_same_on_both_sides():
+    audio = finish(music(1.5, 44_100, channels=1), 44_100, replace(spec_of(1.5), channels=2))
+
+    assert np.array_equal(audio[:, 0], audio[:, 1])
+
+
+def test_asking_for_the_channels_that_there_are_changes_nothing():
+    source = music(1.5, 44_100)
+
+    assert np.array_equal(
+        finish(source, 44_100, replace(spec_of(1.5), channels=2)), finish(source, 44_100, spec_of(1.5))
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_stream_that_was_expected_right_begins_as_loud_as_it_shall_be(channels):
+    source = wide(3.0, 44_100)[:, : 3 - channels] * np.float32(0.05)
+    spec = replace(spec_of(3.0, lufs=-30.0), channels=channels)
+    expected_lufs = integrated_lufs(source, 44_100)
+
+    streamed = np.concatenate(stream(source, 44_100, spec, expected_lufs, forever(3000)))
+
+    shaped = shape(source, 44_100, spec)
+    start = slice(11_025, 17_640)
+    gain_db = 20 * np.log10(np.abs(streamed[start]).max() / np.abs(shaped[start]).max())
+    assert streamed.shape == (spec.samples, channels)
+    assert gain_db == pytest.approx(-30.0 - integrated_lufs(shaped, 44_100), abs=0.3)
+
+
+def ring(hz, duration_s=2.0, rate_hz=44_100):
+    """A tone that goes on from its end to its beginning."""
+    phase = 2 * np.pi * hz * np.arange(round(duration_s * rate_hz)) / rate_hz + 1.0
+    return (0.3 * np.stack([np.sin(phase), -0.5 * np.sin(phase)], axis=1)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("source_hz", "rate_hz"), [(44_100, 44_100), (32_000, 44_100), (44_100, 48_000)])
+@pytest.mark.parametrize("channels", [None, 1])
+@pytest.mark.parametrize("lufs", [-30.0, -9.0])
+def test_a_loop_has_no_seam(lufs, channels, source_hz, rate_hz):
+    spec = replace(spec_of(2.0, rate_hz, lufs), loop=True, channels=channels)
+    # A swell just before the end, so that the limiter is at work where the end joins the beginning.
+    from_end_s = 2.0 - np.arange(2 * source_hz) / source_hz
+    swell = 1.0 + 2.0 * np.exp(-(((from_end_s - 0.05) / 0.012) ** 2))
+
+    audio = finish((ring(220.0, rate_hz=source_hz) * swell[:, None]).astype(np.float32), source_hz, spec)
+
+    seam = np.concatenate([audio[-200:], audio[:200]])
+    bend = np.abs(np.diff(seam, n=2, axis=0)).max()
+    assert audio.shape == (spec.samples, channels or 2)
+    # As much as this tone bends anywhere, and no step that is a thousandth of it.
+    assert bend < np.abs(seam).max() * ((2 * np.pi * 220 / rate_hz) ** 2 + 0.001)
+
+
+@pytest.mark.parametrize(("source_hz", "rate_hz"), [(44_100, 44_100), (32_000, 44_100), (44_100, 48_000)])
+def test_a_loop_is_neither_faded_nor_cut_off_at_its_ends(source_hz, rate_hz):
+    spec = replace(spec_of(2.0, rate_hz), loop=True)
+
+    shaped = shape(ring(220.0, rate_hz=source_hz), source_hz, spec)
+
+    np.testing.assert_allclose(shaped, ring(220.0, rate_hz=rate_hz), atol=1e-4)
+
+
+def test_a_loop_is_the_same_wherever_it_is_begun():
+    spec = replace(spec_of(2.0, 48_000, -12.0), loop=True)
+    source = music(2.0, 44_100)
+
+    begun_later = finish(np.roll(source, -22_050, axis=0), 44_100, spec)
+
+    np.testing.assert_allclose(np.roll(begun_later, 24_000, axis=0), finish(source, 44_100, spec), atol=0.02)
+
+
+def test_a_loop_that_is_too_short_is_the_models_failure():
+    with pytest.raises(ModelFailed, match="that were asked for"):
+        finish(music(1.9, 44_100), 44_100, replace(spec_of(2.0), loop=True))
+    with pytest.raises(ModelFailed):
+        finish(np.zeros((0, 2), np.float32), 44_100, replace(spec_of(2.0), loop=True))
 
 
 def test_silence_stays_silence():

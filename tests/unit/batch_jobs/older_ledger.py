@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.snapshot import TABLES
+from orchestrion.tracks.record import RECORD_FIELDS
 
 #: The columns that came with ledger schema 4, and after it.
 OF_SCHEMA_4 = {
@@ -19,7 +20,10 @@ OF_SCHEMA_4 = {
     "nodes": ["day"],
 }
 LATER = {
-    "tracks": ["kept", "withdrawn_at", "withdrawn_reason"],
+    "tracks": [
+        *("kept", "withdrawn_at", "withdrawn_reason"),
+        *(field.name for field in RECORD_FIELDS if field.since == 5),
+    ],
     "failures": ["kept"],
     "attempts": [],
     "nodes": ["machine_id"],

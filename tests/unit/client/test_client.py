@@ -105,7 +105,7 @@ def test_what_requests_may_name_is_told(client):
     words = client.styles()
 
     assert isinstance(model, ServedModel) and (model.name, model.revision) == ("tone", "tone-1")
-    assert "lofi" in words.styles and "calm" in words.moods
+    assert "lofi" in words.styles and "calm" in words.moods and "cello" in words.instruments
     assert client.ready() is True
 
 

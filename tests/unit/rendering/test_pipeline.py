@@ -11,6 +11,7 @@ from orchestrion.models.piece_cache import PieceCache
 from orchestrion.rendering.pipeline import FINISHING, Pipeline, Stage
 from orchestrion.tracks.attestation import Attestation, Verdict
 from orchestrion.tracks.outcome import Failure, Track
+from orchestrion.tracks.request import AudioFormat
 from orchestrion.trust.signing import Signer
 from tests.unit.rendering.test_faults import join, new_executor, new_renderer
 from tests.unit.rendering.test_renderer import request
@@ -125,6 +126,19 @@ def test_all_forms_of_a_piece_are_one_generation(renderer, registry):
     assert [track.record.piece_reused for track in (*tracks, again)] == [False, True, True, True]
     labels = {"pool": "test", "model": "tone"}
     assert registry.get_sample_value("orchestrion_pieces_reused_total", labels) == 3
+
+
+@pytest.mark.parametrize("form", AudioFormat)
+def test_a_piece_is_delivered_with_as_many_channels_as_asked_for_in_every_format(renderer, form):
+    rate_hz = 48_000
+    tracks = [renderer.render(request(format=form, sample_rate_hz=rate_hz, channels=count)) for count in (1, 2, None)]
+
+    decoded = [decode(audio_of(renderer, track))[0] for track in tracks]
+    assert [audio.shape[1] for audio in decoded] == [1, 2, 2]
+    assert [track.record.channels for track in tracks] == [1, 2, None]
+    assert all(track.record.measured_loudness_lufs == pytest.approx(-14.0, abs=0.5) for track in tracks)
+    assert len({track.track_id for track in tracks}) == 3 and len({track.record.piece_id for track in tracks}) == 1
+    assert renderer.models["tone"].performed == 1
 
 
 @pytest.mark.parametrize("form", FORMS)

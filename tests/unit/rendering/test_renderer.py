@@ -245,6 +245,31 @@ def test_an_unknown_upload_is_named(renderer, field):
         renderer.open(request(**{field: "sha256:" + "0" * 64}))
 
 
+@pytest.mark.parametrize(
+    "field, value, shown",
+    [
+        ("exclude", ["drums", "bass"], "'bass, drums'"),
+        ("instruments", ["cello"], "'cello'"),
+        ("ensemble", "solo", "'solo'"),
+        ("metre", "7/8", "'7/8'"),
+        ("sections", [{"name": "intro", "duration_s": 2}], "'intro 2 s'"),
+        ("bars", 1, "1"),
+        ("loop", True, "true"),
+        ("tempo_end_bpm", 90, "90.0"),
+        ("key_end", "E blues", "'E blues'"),
+        ("energy", "low", "'low'"),
+        ("dynamics", "soft", "'soft'"),
+    ],
+)
+def test_what_only_words_could_say_is_a_field_that_a_model_follows_or_refuses(renderer, field, value, shown):
+    with pytest.raises(InvalidRequest) as caught:
+        renderer.open(request(**{field: value}))
+
+    assert [(problem.field, problem.value) for problem in caught.value.problems] == [(field, shown)]
+    assert "tone cannot follow this; leave it out or change the model" in str(caught.value)
+    assert renderer.models["tone"].performed == 0
+
+
 def test_a_field_that_the_model_cannot_follow_is_refused_before_work(renderer):
     with pytest.raises(InvalidRequest, match=r"top_k: tone cannot follow this; leave it out or change the model"):
         renderer.open(request(top_k=0))

@@ -2,7 +2,16 @@
 
 import pytest
 
-from orchestrion.tracks.instruments import FAMILIES, INSTRUMENTS, instrument_name, stand_ins
+from orchestrion.errors import InvalidRequest
+from orchestrion.tracks.instruments import (
+    EXCLUDABLE,
+    FAMILIES,
+    INSTRUMENTS,
+    check_players,
+    excludable_name,
+    instrument_name,
+    stand_ins,
+)
 
 
 def test_every_program_and_every_drum_of_general_midi_has_a_name_of_its_own():
@@ -68,3 +77,57 @@ def test_a_name_is_found_in_any_usual_spelling(text, name):
 
 def test_every_name_spells_itself():
     assert [name for name in INSTRUMENTS if instrument_name(name) != name] == []
+
+
+# Who plays, and who must not
+
+
+@pytest.mark.parametrize(
+    "instruments, ensemble, exclude",
+    [
+        ((), None, ()),
+        (("cello", "piano"), None, ("drums", "vocals", "jazz")),
+        (("guitar",), None, ("jazz guitar",)),
+        (("bouzouki",), None, ("guitar",)),
+        (("cello",), "solo", ("double bass",)),
+        (("cello", "violin"), "duo", ()),
+        (("cello", "violin"), "quartet", ()),
+        (tuple(f"{lead} lead" for lead in ("saw", "square", "chiff", "fifths", "voice")), "only", ()),
+        (("choir", "voice oohs"), "a cappella", ("drums",)),
+        ((), "a cappella", ("drums", "bass", "chords")),
+    ],
+)
+def test_what_agrees_passes(instruments, ensemble, exclude):
+    check_players(instruments, ensemble, exclude)
+
+
+@pytest.mark.parametrize(
+    "instruments, ensemble, exclude, message",
+    [
+        (("cello", "viola"), None, ("viola",), "excludes viola, which instruments names"),
+        (("jazz guitar",), None, ("guitar",), "excludes jazz guitar"),
+        (("bouzouki",), None, ("bouzouki",), "excludes bouzouki"),
+        (("hi-hat",), None, ("drums",), "excludes hi-hat"),
+        (("snare drum",), None, ("percussion",), "excludes snare drum"),
+        ((), None, ("bass", "chords", "drums", "melody", "pad"), "leaves nothing that sounds"),
+        (("cello", "viola"), "solo", (), "has 1 instrument, but 2 are named"),
+        ((), "only", (), "name them in instruments"),
+        (("choir", "harp"), "a cappella", (), "leave out harp"),
+        ((), "a cappella", ("choir",), "excludes the voices"),
+        ((), "a cappella", ("vocals",), "excludes the voices"),
+    ],
+)
+def test_what_contradicts_is_refused(instruments, ensemble, exclude, message):
+    with pytest.raises(InvalidRequest, match=message):
+        check_players(instruments, ensemble, exclude)
+
+
+@pytest.mark.parametrize("name", EXCLUDABLE)
+def test_everything_that_can_be_excluded_is_found_by_its_name(name):
+    assert excludable_name(name) == name
+    assert excludable_name(name.replace("-", " ").upper()) == name
+
+
+@pytest.mark.parametrize("name", ["doom", "chill", "", "lo-fi beats"])
+def test_words_that_only_mean_a_style_are_no_names_to_exclude(name):
+    assert excludable_name(name) is None

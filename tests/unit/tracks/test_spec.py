@@ -22,7 +22,7 @@ from orchestrion.tracks.request import (
     TrackRequest,
 )
 from orchestrion.tracks.spec import TrackSpec
-from orchestrion.tracks.vocabulary import MOODS, STYLES
+from orchestrion.tracks.vocabulary import DYNAMICS, ENERGIES, METRES, MOODS, SECTION_NAMES, STYLES
 from tests.malformed_requests import MALFORMED_REQUESTS, MALFORMED_ROWS, MALFORMED_VALUES
 
 THEME = "sha256:" + "0123456789abcdef" * 4
@@ -85,6 +85,13 @@ def test_the_corpus_is_as_large_as_promised():
         ({"prompt": ""}, "describe the music"),
         ({"prompt": "x\u202e"}, r"U\+202E"),
         ({"prompt": "900 bpm"}, "give tempo_bpm between 30 and 300"),
+        ({"prompt": "x", "exclude": ["trumpett"]}, "did you mean trumpet"),
+        ({"prompt": "x", "instruments": ["qqqq"]}, "GET /v1/styles list them"),
+        ({"prompt": "x", "instruments": "piano"}, r'write for example \["piano"'),
+        ({"prompt": "x", "sections": "intro"}, r'write for example \[{"name": "intro", "bars": 4}'),
+        ({"prompt": "x", "sections": [{"name": "hook"}]}, "use one of intro, verse"),
+        ({"prompt": "x", "metre": "9/8"}, "use one of 2/4"),
+        ({"prompt": "x", "exclude": ["drums"] * 40}, "give at most 32"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -109,9 +116,12 @@ def test_what_nobody_says_has_defaults_or_is_left_to_the_model():
     composition = Composition(
         prompt="something", negative_prompt="", style=None, mood=None, tempo_bpm=None, key=None, duration_s=30.0,
         seed=0, theme=None, continuation=None, guidance=None, temperature=None, top_k=None, top_p=None,
-        model="composer",
+        exclude=None, instruments=None, ensemble=None, metre=None, sections=None, bars=None, loop=None,
+        tempo_end_bpm=None, key_end=None, energy=None, dynamics=None, model="composer",
     )  # fmt: skip
-    delivery = Delivery(AudioFormat.WAV, sample_rate_hz=44_100, loudness_lufs=-14.0, fade_in_s=0.0, fade_out_s=0.0)
+    delivery = Delivery(
+        AudioFormat.WAV, sample_rate_hz=44_100, loudness_lufs=-14.0, fade_in_s=0.0, fade_out_s=0.0, channels=None
+    )
     assert resolved() == TrackRequest(composition, delivery, requester="anonymous", purpose=Purpose.COMMERCIAL)
 
 
@@ -214,12 +224,24 @@ FIELDS_THAT_SOUND = {
     "temperature": 0.0,
     "top_k": 0,
     "top_p": 0,
+    "exclude": ["drums"],
+    "instruments": ["cello"],
+    "ensemble": "solo",
+    "metre": "3/4",
+    "sections": [{"name": "intro"}],
+    "bars": 15,
+    "loop": True,
+    "tempo_end_bpm": 99,
+    "key_end": "A minor",
+    "energy": "low",
+    "dynamics": "soft",
     "model": "other",
     "format": "flac",
     "sample_rate_hz": 48_000,
     "loudness_lufs": -16,
     "fade_in_s": 0.1,
     "fade_out_s": 0.1,
+    "channels": 1,
 }
 FIELDS_THAT_DO_NOT = {"requester": "alice", "purpose": "research"}
 
@@ -282,6 +304,13 @@ def test_ids_stay_the_same_from_release_to_release():
         ({"continuation": None, "guidance": None, "temperature": None, "top_k": None, "top_p": None}, {}),
         ({"guidance": 3, "temperature": 1, "top_p": 1}, {"guidance": 3.0, "temperature": 1.0, "top_p": 1.0}),
         ({"prompt": "a\r\nb"}, {"prompt": "a\nb"}),
+        ({"exclude": ["Drums", "basses"]}, {"exclude": ["bass", "drums", "drums"]}),
+        ({"exclude": [], "instruments": [], "sections": [], "loop": False, "channels": None}, {}),
+        ({"instruments": ["Cellos", "cello"]}, {"instruments": ["cello"]}),
+        ({"ensemble": "A-Cappella", "energy": "LOW"}, {"ensemble": "a cappella", "energy": "low"}),
+        ({"sections": [{"name": "Build up"}]}, {"sections": [{"name": "build-up", "bars": None}]}),
+        ({"sections": [{"name": "intro", "duration_s": 8}]}, {"sections": [{"name": "intro", "duration_s": 8.0}]}),
+        ({"key": "A harmonic-minor", "key_end": "db blues"}, {"key": "a harmonic minor", "key_end": "C# blues"}),
     ],
     ids=str,
 )
@@ -316,6 +345,16 @@ REQUESTS = st.fixed_dictionaries(
         "temperature": st.floats(0, 2) | st.integers(0, 2),
         "top_k": st.integers(0, 2048),
         "top_p": st.floats(0, 1) | st.integers(0, 1),
+        "exclude": st.lists(st.sampled_from(["vocals", "castanets", "pad", "timpani"]), max_size=3),
+        "instruments": st.lists(st.sampled_from(["cello", "piano", "bouzouki"]), max_size=3),
+        "ensemble": st.sampled_from(["trio", "quartet"]),
+        "metre": st.sampled_from(sorted(METRES)),
+        "sections": st.lists(st.sampled_from(SECTION_NAMES).map(lambda name: {"name": name}), max_size=2),
+        "tempo_end_bpm": st.floats(30, 300) | st.integers(30, 300),
+        "key_end": st.sampled_from(["C blues", "F# locrian", "Bb pentatonic"]),
+        "energy": st.sampled_from(ENERGIES),
+        "dynamics": st.sampled_from(DYNAMICS),
+        "channels": st.sampled_from([1, 2]),
         "format": st.sampled_from(list(AudioFormat)).map(str),
         "loudness_lufs": st.floats(-30, -9),
         "fade_in_s": TENTHS,
@@ -326,12 +365,19 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
+def cell(value) -> str:
+    """As people write it in a table."""
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(item["name"] if isinstance(item, dict) else item for item in value)
+
+
 @given(fields=REQUESTS)
 def test_json_csv_and_the_resolved_form_are_one_request(fields):
     prompt = {"prompt": fields["prompt"], "tempo_bpm": 90, "duration_s": 30} | fields  # Odd prompts may ask for 0 bpm.
 
     from_json = TrackSpec.from_json(json.loads(json.dumps(prompt))).resolve()
-    from_csv = TrackSpec.from_text({name: str(value) for name, value in prompt.items()} | {"unset": ""}).resolve()
+    from_csv = TrackSpec.from_text({name: cell(value) for name, value in prompt.items()} | {"unset": ""}).resolve()
 
     assert from_csv == from_json
     assert identity(from_csv) == identity(from_json)

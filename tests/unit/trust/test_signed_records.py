@@ -26,6 +26,7 @@ from orchestrion.errors import InvalidRequest, VerificationFailed
 from orchestrion.finding import Finding
 from orchestrion.tracks.attestation import Attestation, Verdict
 from orchestrion.tracks.record import RECORD_FIELDS, TrackRecord, caller_sha256, canonical_bytes, utc_timestamp
+from orchestrion.tracks.section import Section
 from orchestrion.trust.signature import key_id_of, load_trusted_keys, public_key_path
 from orchestrion.trust.signed_record import SignedRecord, verify, verify_record
 from orchestrion.trust.signing import Signer
@@ -36,7 +37,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "records.md"
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 
 RECORD = TrackRecord(
-    schema_version=4,
+    schema_version=5,
     track_id="trk_" + "a" * 32,
     version=1,
     piece_id="pce_" + "c" * 32,
@@ -55,12 +56,24 @@ RECORD = TrackRecord(
     temperature=0.0,
     top_k=250,
     top_p=None,
+    exclude=("drums", "vocals"),
+    instruments=("cello", "binioù"),
+    ensemble="duo",
+    metre="7/8",
+    sections=(Section("intro", 8.0), Section("part a", bars=16), Section("outro")),
+    bars=24,
+    loop=True,
+    tempo_end_bpm=90.5,
+    key_end="A harmonic minor",
+    energy="low",
+    dynamics="crescendo",
     model="composer",
     format="flac",
     sample_rate_hz=44_100,
     loudness_lufs=-14.0,
     fade_in_s=0.0,
     fade_out_s=1.5,
+    channels=1,
     requester="eve@example.org",
     purpose="commercial",
     caller_salt="5" * 32,
@@ -106,10 +119,14 @@ RECORD = TrackRecord(
 )
 NEW_IN_VERSION_2 = {"continuation", "guidance", "temperature", "top_k", "top_p"}
 NEW_IN_VERSION_4 = {"piece_id", "caller_salt", "caller_sha256", "piece_reused", "attestations"}
-NEW_SINCE_VERSION_1 = {*NEW_IN_VERSION_2, "version", *NEW_IN_VERSION_4}
+NEW_IN_VERSION_5 = {
+    *("exclude", "instruments", "ensemble", "metre", "sections", "bars", "loop"),
+    *("tempo_end_bpm", "key_end", "energy", "dynamics", "channels"),
+}
+NEW_SINCE_VERSION_1 = {*NEW_IN_VERSION_2, "version", *NEW_IN_VERSION_4, *NEW_IN_VERSION_5}
 BARE = replace(
     RECORD,
-    **dict.fromkeys(NEW_IN_VERSION_2),
+    **dict.fromkeys(NEW_IN_VERSION_2 | NEW_IN_VERSION_5),
     style="rock",
     mood=None,
     tempo_bpm=None,
@@ -120,6 +137,7 @@ BARE = replace(
     midi_key="m",
 )
 
+VERSION_4 = as_of_version(RECORD, 4)
 VERSION_3 = as_of_version(RECORD, 3)
 VERSION_1 = as_of_version(RECORD, 1)
 
@@ -147,7 +165,7 @@ def test_a_record_comes_back_from_parquet_as_it_was(tmp_path):
 
 
 def test_a_record_comes_back_from_its_envelope_as_it_was():
-    for record in (RECORD, BARE, RECORD.without_caller(), VERSION_3, VERSION_1):
+    for record in (RECORD, BARE, RECORD.without_caller(), VERSION_4, VERSION_3, VERSION_1):
         assert SignedRecord.from_bytes(SIGNER.sign(record).to_bytes()).record == record
 
 
@@ -238,6 +256,15 @@ def test_a_record_of_version_3_is_signed_with_its_caller_as_it_was():
     assert VERSION_3.without_caller() == VERSION_3
 
 
+def test_a_record_of_version_4_is_signed_as_it_was():
+    envelope = SIGNER.sign(VERSION_4).to_bytes()
+
+    # What the code before version 5 wrote.
+    assert hashlib.sha256(envelope).hexdigest() == "b424436923bd46f7f62f2f66458324b85714c91add1b9bdb167870df88c69b88"
+    check_bytes(envelope)
+    assert SignedRecord.from_bytes(envelope).record == VERSION_4
+
+
 def test_a_row_of_version_1_is_read_with_the_later_columns_and_without_them():
     row = to_row(VERSION_1)
 
@@ -262,7 +289,7 @@ def test_a_record_cannot_claim_a_version_to_leave_a_field_unsigned():
 
 @pytest.mark.parametrize("name", sorted(NEW_IN_VERSION_4 - {"caller_salt"}))
 def test_a_record_of_this_version_is_never_without_what_came_with_it(name):
-    with pytest.raises(ValueError, match=f"version 4 is never without {name}"):
+    with pytest.raises(ValueError, match=f"version 5 is never without {name}"):
         replace(RECORD, **{name: None})
 
 
@@ -310,9 +337,9 @@ def test_records_of_a_track_are_counted_from_1(version):
         replace(RECORD, version=version)
 
 
-@pytest.mark.parametrize("version", [0, 5, -1])
+@pytest.mark.parametrize("version", [0, 6, -1])
 def test_a_version_that_is_not_known_is_refused_with_the_remedy(version):
-    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 4"):
+    with pytest.raises(VerificationFailed, match=f"schema_version is {version}, this release knows 1 to 5"):
         SignedRecord.from_bytes(envelope_with(lambda e: e["record"].update(schema_version=version)))
 
 
@@ -362,7 +389,7 @@ def test_no_byte_of_the_audio_can_be_changed():
         (envelope_with(lambda e: e["record"].pop("schema_version")), "schema_version is not a whole number"),
         (
             envelope_with(lambda e: e["record"].update(schema_version=1)),
-            "unknown or missing fields: attestations, caller_sha256, continua",
+            "unknown or missing fields: attestations, bars, caller_sha256, ch",
         ),
         (envelope_with(lambda e: e.update(record=[])), "the record is not an object"),
         (envelope_with(lambda e: e.update(caller=[])), "the caller is not an object"),
@@ -377,6 +404,10 @@ def test_no_byte_of_the_audio_can_be_changed():
         (envelope_with(lambda e: e["record"].update(seed=True)), "seed is not a whole number"),
         (envelope_with(lambda e: e["record"].update(model=None)), "model is not text"),
         (envelope_with(lambda e: e["record"].update(findings=[{}])), "findings has unknown or missing"),
+        (envelope_with(lambda e: e["record"].update(sections=[{}])), "sections has unknown or missing"),
+        (envelope_with(lambda e: e["record"]["sections"][0].update(bars=1.5)), "sections is not a whole number"),
+        (envelope_with(lambda e: e["record"].update(exclude="drums")), "exclude is not a list"),
+        (envelope_with(lambda e: e["record"].update(instruments=[1])), "instruments is not text"),
         (ENVELOPE + b"\n", "canonical"),
         (ENVELOPE + b"{}", "not a signed record"),
         (b" " + ENVELOPE, "canonical"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from batch_jobs.catalog.rows import CatalogRow, how_read
+from orchestrion.tracks.spec import TrackSpec
 from tests.unit.batch_jobs.catalog.catalogs import FORMATS, kinds, rows_of, write, written
 
 
@@ -205,3 +206,84 @@ def test_the_index_that_pandas_keeps_of_filtered_rows_is_ignored_and_said(tmp_pa
     assert [(row.row_id, row.spec.prompt) for row in rows_of(tmp_path / name)] == [
         ("a", "calm piano 0"), ("b", "calm piano 1"), ("e", "calm piano 4"),
     ]  # fmt: skip
+
+
+SECTIONS = [{"name": "intro", "duration_s": 8.0}, {"name": "verse", "bars": 16}, {"name": "outro"}]
+
+
+def spec_of(row):
+    assert isinstance(row, CatalogRow), row
+    return row.spec
+
+
+def test_a_list_is_text_with_commas_or_a_list_in_every_format(tmp_path):
+    as_text = {
+        "prompt": "a",
+        "exclude": "drums, Bass",
+        "instruments": "cello",
+        "sections": "intro 8 s, verse 16 bars, outro",
+    }
+    as_json = as_text | {"exclude": '["drums", "bass"]', "instruments": '["cello"]', "sections": json.dumps(SECTIONS)}
+    as_lists = {"prompt": "a", "exclude": ["drums", "bass"], "instruments": ["cello"], "sections": SECTIONS}
+    wanted = TrackSpec.from_json(as_lists)
+
+    for number, row in enumerate((as_text, as_json, as_lists)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, path in written(folder, row).items():
+            # A cell of CSV is text.
+            if not (row is as_lists and name == "csv"):
+                assert [spec_of(read) for read in rows_of(path)] == [wanted], (name, row)
+
+
+def test_pandas_and_arrow_write_lists_that_are_read(tmp_path):
+    rows = [
+        {"prompt": "a", "exclude": ["drums"], "sections": SECTIONS},
+        {"prompt": "b", "exclude": None, "sections": None},
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "pandas.parquet")
+    pd.DataFrame(rows).to_json(tmp_path / "pandas.json", orient="records")
+    kinds_of_list = {
+        "large": pa.array([["drums"], None], pa.large_list(pa.large_string())),
+        "fixed": pa.array([["drums"], None], pa.list_(pa.string(), 1)),
+        "dictionary": pa.array([["drums"], None], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+    }
+    for name, column in kinds_of_list.items():
+        pq.write_table(pa.table({"prompt": ["a", "b"], "exclude": column}), tmp_path / f"{name}.parquet")
+
+    for name in ("pandas.parquet", "pandas.json", *(f"{name}.parquet" for name in kinds_of_list)):
+        first, second = (spec_of(row) for row in rows_of(tmp_path / name))
+        assert (first.exclude, second.exclude, second.sections) == (("drums",), None, None), name
+    assert (
+        spec_of(rows_of(tmp_path / "pandas.parquet")[0]).sections
+        == spec_of(rows_of(tmp_path / "pandas.json")[0]).sections
+    )
+
+
+@pytest.mark.parametrize(
+    "column, values, said",
+    [
+        ("exclude", [[1]], "exclude.0: Input should be a valid string"),
+        ("exclude", [["drums", None]], "exclude.1: Input should be a valid string"),
+        ("exclude", [{"name": "drums"}], "exclude: must be text or a number"),
+        ("exclude", [["x" * 70_000]], "exclude: is longer than 65536 bytes"),
+        ("exclude", [[b"\xff"]], "exclude: cannot be read"),
+        ("sections", [[{"name": "intro", "duration_s": float("nan")}]], "sections: "),
+        ("sections", [["intro"]], "sections.0: is not a JSON object"),
+        ("instruments", ["kazoo"], "instruments.0: is not an instrument"),
+        ("instruments", ['["kazoo"'], "instruments: is not JSON"),
+    ],
+    ids=str,
+)
+def test_a_list_that_is_none_of_ours_costs_its_row(tmp_path, column, values, said):
+    pq.write_table(pa.table({"prompt": ["a"], column: values}), tmp_path / "c.parquet")
+
+    (row,) = rows_of(tmp_path / "c.parquet")
+
+    assert row.message.startswith(said) and len(row.message) < 500
+
+
+def test_rows_with_lists_need_not_stand_in_a_list_of_json(tmp_path):
+    row = json.dumps({"prompt": "a", "exclude": ["drums"], "sections": SECTIONS}, indent=2)
+
+    assert kinds(rows_of(write(tmp_path / "c.json", row + "\n" + row))) == ".."

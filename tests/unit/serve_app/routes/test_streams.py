@@ -1,12 +1,16 @@
 """Streams as a client hears them: their form, and what tells a broken one from a whole one."""
 
 import asyncio
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from orchestrion.audio.encode import decode
+from orchestrion.audio.mastering import FinishSpec
 from orchestrion.tracks.outcome import Failure
+from orchestrion.tracks.request import AudioFormat
+from serve_app.deployments.render_pool import StreamMaster
 from serve_app.routes.streams import BrokenStream, whole_or_broken
 from tests.ingress_app import BODY
 
@@ -42,6 +46,47 @@ def test_a_stored_track_as_pcm_is_what_its_file_decodes_to(service, format):
     difference = np.frombuffer(streamed.content, "<i2").reshape(-1, 2) - np.round(audio * 32767)
     # Where it is cut into blocks, an MP3 decoder rounds another way.
     assert np.abs(difference).max() <= (1 if format == "mp3" else 0)
+
+
+@dataclass
+class Rendering:
+    """A piece in stereo that is being made, whose sides are opposite."""
+
+    spec: FinishSpec
+    source_rate_hz: int = 32_000
+    channels: int = 2
+    expected_lufs: float = -18.0
+
+    def chunks(self):
+        time_s = np.arange(round(self.spec.duration_s * self.source_rate_hz)) / self.source_rate_hz
+        left = 0.1 * np.sin(2 * np.pi * 440 * time_s)
+        return np.array_split(np.stack([left, -left], axis=1).astype(np.float32), 7)
+
+
+@pytest.mark.parametrize("format", [*AudioFormat, "pcm"])
+def test_what_is_made_is_streamed_with_as_many_channels_as_asked_for(format):
+    rendering = Rendering(FinishSpec(2.0, 48_000, -14.0, 0.0, 0.0, channels=1))
+    master = StreamMaster(rendering, format)
+
+    data = b"".join([*(master.push([chunk]) for chunk in rendering.chunks()), master.flush()])
+
+    audio = np.frombuffer(data, "<i2")[:, None] / 32767 if format == "pcm" else decode(data)[0]
+    assert audio.shape[1] == 1 and len(audio) == pytest.approx(2 * 48_000, abs=0 if format == "pcm" else 4800)
+    assert np.abs(audio).max() > 0.1, "the sides have not cancelled each other"
+
+
+@pytest.mark.parametrize("format", [*AudioFormat, "pcm"])
+def test_a_stored_track_is_streamed_with_the_channels_that_it_has(service, format):
+    body = BODY | {"channels": 1, "sample_rate_hz": 48_000, "format": "flac" if format == "pcm" else format}
+    service.post("/v1/tracks", json=body)
+
+    answer = service.post(f"/v1/tracks/stream?format={format}", json=body)
+
+    assert (answer.headers["x-cache"], answer.headers["x-channels"]) == ("hit", "1")
+    if format == "pcm":
+        assert len(answer.content) == 2 * 48_000
+    else:
+        assert decode(answer.content)[0].shape[1] == 1
 
 
 async def items(*values):
