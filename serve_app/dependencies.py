@@ -22,6 +22,7 @@ from serve_app.deployments.ingress import Ingress
 from serve_app.http.bodies import MAX_JSON_BYTES, parse_json_object, read_body
 from serve_app.http.formats import WIRE_FORMATS
 from serve_app.http.headers import joined_headers
+from serve_app.uploads.found import UploadUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,17 @@ async def asked_wire_format(format: openapi.WireFormatName = None) -> StreamForm
     raise InvalidRequest.of("format", format, "use one of " + ", ".join(WIRE_FORMATS))
 
 
+async def asked_use(use: openapi.UseName = UploadUse.THEME) -> UploadUse:
+    """The query's `use`."""
+    try:
+        return UploadUse(use)
+    except ValueError:
+        raise InvalidRequest.of("use", use, "use one of " + ", ".join(UploadUse)) from None
+
+
 JsonBody = Annotated[dict[str, Any], Depends(json_body)]
 AskedPriority = Annotated[Priority, Depends(asked_priority)]
+AskedUse = Annotated[UploadUse, Depends(asked_use)]
 AskedWireFormat = Annotated[StreamFormat | None, Depends(asked_wire_format)]
 
 

@@ -21,6 +21,7 @@ from orchestrion.version import __version__
 from serve_app.errors import PROBLEM_MEDIA_TYPE, STATUS_OF_CODE
 from serve_app.http.answers import HIDDEN_FIELDS
 from serve_app.http.formats import PCM_MEDIA_TYPE, WIRE_FORMATS
+from serve_app.uploads.found import UploadUse
 
 EXAMPLE_TRACK_ID: Final = "trk_5xh6zv2q3k7rj4ml2pa6cw3d7ye5tbn4"
 EXAMPLE_THEME: Final = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -42,6 +43,13 @@ WireFormatName = Annotated[
     Query(
         description="The form of the stream; without it the body's `format` or `Accept` decides.",
         json_schema_extra={"enum": [*WIRE_FORMATS]},
+    ),
+]
+UseName = Annotated[
+    str,
+    Query(
+        description="The field of a request that is to name the upload.",
+        json_schema_extra={"enum": [*UploadUse]},
     ),
 ]
 
@@ -109,12 +117,22 @@ TRACK_BODY: Final[dict[str, Any]] = {
 THEME_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "description": "An audio file in any container libsndfile reads, or a Standard MIDI File; at most 120 s.",
+        "description": "Audio as WAV, FLAC, MP3, OGG, M4A, WebM or in another container that libsndfile reads, or a "
+        "Standard MIDI File; at most 120 s.",
         "content": {
             name: {"schema": {"type": "string", "format": "binary"}}
             for name in ("application/octet-stream", "audio/midi", "audio/*")
         },
     }
+}
+UPLOAD_EXAMPLE: Final = {
+    "theme": EXAMPLE_THEME,
+    "kind": "MIDI",
+    "duration_s": 21.5,
+    "notes": 48,
+    "key": "D minor",
+    "tempo_bpm": 132.0,
+    "metre": "3/4",
 }
 LINKS_EXAMPLE: Final = {
     name: f"/v1/tracks/{EXAMPLE_TRACK_ID}{path}"

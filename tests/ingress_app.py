@@ -11,7 +11,6 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from orchestrion.accounting.cost import Node
-from orchestrion.audio.uploads import check_upload
 from orchestrion.rendering.renderer import Renderer
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
@@ -21,6 +20,8 @@ from serve_app.config import read_config
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.render_pool import StreamHeader
 from serve_app.routes import build_routes
+from serve_app.uploads.found import UploadReading, UploadUse
+from serve_app.uploads.reading import read_upload
 from serve_app.uploads.uploads import Uploads
 from tests.fake_model import ToneModel
 
@@ -135,6 +136,5 @@ class Service:
         return answer.json()
 
 
-async def check_here(path: Path) -> None:
-    with path.open("rb") as file:
-        check_upload(file, path.stat().st_size)
+async def check_here(path: Path, use: UploadUse) -> UploadReading:
+    return read_upload(path.read_bytes(), use)

@@ -119,7 +119,7 @@ CORE_ROOMS = {
     "isolation": set(),
     "accounting": set(),
     "tracks": set(),
-    "audio": {"tracks"},
+    "audio": {"tracks", "isolation"},
     "models": {"tracks", "audio"},
     "trust": {"tracks"},
     "client": {"tracks", "trust"},

@@ -23,6 +23,7 @@ EXTRA_OF = {
     "orchestrion/client": "client",
     "orchestrion/trust": "trust",
     "orchestrion/audio": "edge",
+    "orchestrion/audio/ffmpeg": "formats",
     "orchestrion/models": "edge",
     "orchestrion/models/audiocraft": "musicgen",
     "orchestrion/models/musicgen": "musicgen",

@@ -12,8 +12,8 @@ from orchestrion.audio.encode import encode
 from orchestrion.tracks.request import AudioFormat
 
 #: kbit/s by the bitrate index of a layer III frame header (ISO 11172-3 2.4.2.3, ISO 13818-3 2.4.2.3).
-_MPEG_1_KBPS: Final = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_MPEG_2_KBPS: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+MPEG_1_KBPS: Final = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+MPEG_2_KBPS: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 #: Samples of silence that LAME puts before the audio, and the fewest that it puts after it.
 _MP3_DELAY: Final = 576
 _MP3_LEAST_PADDING: Final = 576
@@ -52,7 +52,7 @@ def _mp3_frame(header: bytes | bytearray, sample_rate_hz: int) -> tuple[int, int
     """The samples in each frame, and its bytes times the sampling rate (bytes alone need not be whole)."""
     is_mpeg_1 = header[1] & 0x18 == 0x18
     samples = 1152 if is_mpeg_1 else 576
-    kbps = (_MPEG_1_KBPS if is_mpeg_1 else _MPEG_2_KBPS)[header[2] >> 4]
+    kbps = (MPEG_1_KBPS if is_mpeg_1 else MPEG_2_KBPS)[header[2] >> 4]
     return samples, samples // 8 * kbps * 1000
 
 

@@ -1,24 +1,23 @@
-"""The files that a request brings along, a theme or a continuation: read the same way for every model.
+"""The files that a request brings along, a theme or a continuation: read the same way for every model, and at upload.
 
 The bytes are not trusted. A small file may unpack to hours, hold NaN, or only claim to be what it is, so nothing here
-reads on after `MAX_UPLOAD_S`, and everything that cannot be used is refused by the name of its field. Seconds alone
-bound nothing: two minutes of FLAC may have eight channels at 655 kHz, and one number of a MIDI file may be a megabyte
-long.
+reads on after `MAX_UPLOAD_S`, and everything that cannot be used is refused by the name of its field, in words for the
+person who sent it. Seconds alone bound nothing: two minutes of FLAC may have eight channels at 655 kHz.
 """
 
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO, Final
+from dataclasses import dataclass
+from typing import Final
 
-import mido
 import numpy as np
 import soundfile
 import soxr
 
+from orchestrion.audio.ffmpeg import decoding as ffmpeg
+from orchestrion.audio.mending import mended_wav, mp3_from_its_first_frame
+from orchestrion.audio.midi import is_midi
 from orchestrion.audio.pcm import Pcm
 from orchestrion.errors import InvalidRequest
 
@@ -26,158 +25,43 @@ from orchestrion.errors import InvalidRequest
 MAX_UPLOAD_S: Final = 120.0
 #: Channels × Hz: stereo at 192 kHz, eight channels at 48 kHz. `MAX_UPLOAD_S` of it are 184 MB of float32.
 MAX_VALUES_PER_S: Final = 384_000
-#: A melody of two minutes is a few kB; mido takes some 3 s and 150 MB for as many events as fit into this.
-MAX_MIDI_BYTES: Final = 512 * 1024
-#: 80 a second for two minutes. Models look at each of them several times.
-MAX_MIDI_NOTES: Final = 10_000
-#: Notes and what lies between them: pedals, bends, breath. mido reads some 90,000 in a second, and who plays waits.
-MAX_MIDI_EVENTS: Final = 50_000
-#: Frames that a check decodes at a time.
+#: Frames that are decoded at a time: what comes before damage is kept.
 _BLOCK_FRAMES: Final = 16_384
-#: The largest number that a Standard MIDI File may hold: four bytes of seven bits.
-MAX_MIDI_TICKS: Final = 2**28 - 1
-#: mido reads a number for as long as its bytes have their highest bit; the time that takes grows with the square.
-_ENDLESS_NUMBER: Final = re.compile(rb"[\x80-\xff]{4096}")
+#: A mean of the channels that is weaker than this share of the strongest one (in energy) has lost what is in it. One
+#: side of a stereo file has a quarter in its mean.
+_LOST_SHARE: Final = 0.2
+#: What soundfile raises against a file.
+_UNREADABLE: Final = (soundfile.SoundFileError, RuntimeError, ValueError, TypeError)
+#: What is read without PyAV, and with it.
+_FORMATS: Final = "WAV, FLAC, MP3 or OGG"
+_MORE_FORMATS: Final = "WAV, FLAC, MP3, OGG, M4A or WebM"
 
 
-def is_midi(data: bytes) -> bool:
-    """Whether the bytes begin as a Standard MIDI File does."""
-    return data.startswith(b"MThd")
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A sound file, decoded. `audio` is [samples, channels], `kind` what its sender would call it: "WAV", "M4A"."""
+
+    audio: Pcm
+    rate_hz: int
+    kind: str
 
 
-def check_upload(file: BinaryIO, size_bytes: int) -> None:
-    """Read a theme or a continuation through, without ever holding all that it decodes to.
+def read_audio(data: bytes, field: str) -> Recording:
+    """A file in a container that libsndfile reads or phones and browsers record.
 
-    Args:
-        file: at its beginning.
-        size_bytes: all of it.
-
-    Raises:
-        InvalidRequest: it is neither audio nor MIDI, holds no music, or is longer than `MAX_UPLOAD_S`.
-    """
-    head = file.read(4)
-    file.seek(0)
-    duration_s = (
-        _midi_duration_s(file.read(MAX_MIDI_BYTES + 1)) if is_midi(head) else _audio_duration_s(file, size_bytes)
-    )
-    if duration_s == 0:
-        raise _refused("theme", size_bytes, "holds no music; send a recording or MIDI of a melody")
-    if duration_s > MAX_UPLOAD_S:
-        raise _refused("theme", size_bytes, f"is longer than {MAX_UPLOAD_S:.0f} s; cut it")
-
-
-def _midi_duration_s(data: bytes) -> float:
-    file = read_midi(data, "theme")
-    if file.type == 2:
-        raise _refused("theme", len(data), "the MIDI file is of type 2; export it as type 0 or 1")
-    if not any(message.type == "note_on" for track in file.tracks for message in track):
-        return 0.0
-    return float(file.length)
-
-
-def _audio_duration_s(file: BinaryIO, size_bytes: int) -> float:
-    frames = 0
-    with _opened(file, "theme", size_bytes) as audio:
-        limit = _frame_limit(audio)
-        while frames < limit:
-            block = audio.read(min(_BLOCK_FRAMES, limit - frames), dtype="float32")
-            if len(block) == 0:
-                break
-            if not np.isfinite(block).all():
-                raise _not_finite("theme", size_bytes)
-            frames += len(block)
-        return frames / float(audio.samplerate)
-
-
-def read_audio(data: bytes, field: str) -> tuple[Pcm, int]:
-    """A file in any container libsndfile reads, as [samples, channels] and its rate in Hz.
-
-    Of a file that is longer than `MAX_UPLOAD_S`, that much and one sample more.
+    Of a file that is longer than `MAX_UPLOAD_S`, that much and one sample more; of a damaged one, what comes before.
 
     Raises:
         InvalidRequest: about `field`: the bytes are no such file, hold NaN or infinity, or have more channels and a
             higher rate than `MAX_VALUES_PER_S`.
     """
-    with _opened(io.BytesIO(data), field, len(data)) as file:
-        audio: Pcm = file.read(frames=_frame_limit(file), dtype="float32", always_2d=True)
-        rate_hz = int(file.samplerate)
-    if not np.isfinite(audio).all():
-        raise _not_finite(field, len(data))
-    return audio, rate_hz
-
-
-@contextmanager
-def _opened(file: BinaryIO, field: str, size_bytes: int) -> Iterator[soundfile.SoundFile]:
-    """The file as audio; what libsndfile says against it, now or while it is read, in words for its sender."""
-    head = file.read(12)
-    file.seek(0)
     try:
-        with soundfile.SoundFile(file) as audio:
-            if audio.channels * audio.samplerate > MAX_VALUES_PER_S:
-                reason = f"has {audio.channels} channels at {audio.samplerate} Hz; give at most stereo at 192000 Hz"
-                raise _refused(field, size_bytes, reason)
-            yield audio
-    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
-        if (kind := _foreign_kind(head)) is not None:
-            readable = "WAV, FLAC, MP3, OGG or MIDI" if field == "theme" else "WAV, FLAC, MP3 or OGG"
-            raise _refused(field, size_bytes, f"this file is {kind}; use {readable}") from error
-        # Its message would name our own file object; its error string says what is wrong with the sender's.
-        said = error.error_string.rstrip(". ") if isinstance(error, soundfile.LibsndfileError) else "it is damaged"
-        raise _refused(
-            field, size_bytes, f"neither MIDI nor audio that can be read ({said}); give MIDI, WAV, FLAC, MP3 or Ogg"
-        ) from error
-
-
-def _foreign_kind(head: bytes) -> str | None:
-    """What a file is that phones, browsers and players make and libsndfile does not read, by its first 12 bytes."""
-    if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        return "an M4A" if brand.startswith(b"M4") else "a QuickTime film" if brand == b"qt  " else "an MP4"
-    kinds = {b"\x1aE\xdf\xa3": "a WebM or Matroska file", b"0&\xb2u": "a WMA", b"#!AMR": "an AMR", b"ADIF": "an AAC"}
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
-        return "an AAC"
-    return next((kind for mark, kind in kinds.items() if head.startswith(mark)), None)
-
-
-def _frame_limit(audio: soundfile.SoundFile) -> int:
-    """One more than may be used, so that what is too long is seen to be."""
-    return round(MAX_UPLOAD_S * int(audio.samplerate)) + 1
-
-
-def read_midi(data: bytes, field: str) -> mido.MidiFile:
-    """A Standard MIDI File.
-
-    Raises:
-        InvalidRequest: about `field`: the bytes are no such file, count frames of a film instead of beats, or hold
-            more than a theme can (`MAX_MIDI_BYTES`, `MAX_MIDI_EVENTS`, `MAX_MIDI_NOTES`, `MAX_MIDI_TICKS`).
-    """
-    if len(data) > MAX_MIDI_BYTES:
-        raise _refused(field, len(data), f"a MIDI file has at most {MAX_MIDI_BYTES} bytes; cut it")
-    if _ENDLESS_NUMBER.search(data):
-        raise _refused(field, len(data), "the MIDI file cannot be read (a number without an end); export it again")
-    try:
-        file = mido.MidiFile(file=io.BytesIO(data))
-    except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
-        # mido's own words are Python's ("list index out of range"), and do not help a user of a sequencer.
-        raise _refused(
-            field, len(data), "the MIDI file cannot be read: it is damaged or cut off; export it again"
-        ) from error
-    if file.ticks_per_beat <= 0:
-        raise _refused(
-            field, len(data), "the MIDI file counts frames, not beats; export it with ticks per quarter note"
-        )
-    if sum(map(len, file.tracks)) > MAX_MIDI_EVENTS:
-        raise _refused(field, len(data), f"the MIDI file has more than {MAX_MIDI_EVENTS} events; cut it")
-    notes = 0
-    for message in (message for track in file.tracks for message in track):
-        notes += message.type == "note_on"
-        if message.time > MAX_MIDI_TICKS:
-            raise _refused(field, len(data), f"the MIDI file has a pause of more than {MAX_MIDI_TICKS} ticks; cut it")
-        if message.type == "set_tempo" and message.tempo == 0:
-            raise _refused(field, len(data), "the MIDI file has a tempo without end; export it again")
-    if notes > MAX_MIDI_NOTES:
-        raise _refused(field, len(data), f"the MIDI file has {notes} notes, more than {MAX_MIDI_NOTES}; cut it")
-    return file
+        found = _read(data, field)
+    except _UNREADABLE as error:
+        raise _refused(field, data, _unreadable(data, field)) from error
+    if not np.isfinite(found.audio).all():
+        raise _refused(field, data, "the audio holds NaN or infinity; export it again")
+    return found
 
 
 def read_continuation(data: bytes, sample_rate_hz: int, channels: int) -> Pcm:
@@ -186,29 +70,152 @@ def read_continuation(data: bytes, sample_rate_hz: int, channels: int) -> Pcm:
     Raises:
         InvalidRequest: the bytes are no audio, hold none, or are longer than `MAX_UPLOAD_S`.
     """
+    found = check_continuation(data)
+    return converted(found.audio, found.rate_hz, sample_rate_hz, channels)
+
+
+def check_continuation(data: bytes) -> Recording:
+    """Audio that a track can begin with, as it is.
+
+    Raises:
+        InvalidRequest: the bytes are no audio, hold none, or are longer than `MAX_UPLOAD_S`.
+    """
     if is_midi(data):
-        raise _refused("continuation", len(data), "a MIDI file has no sound to go on from; give a recording")
-    audio, rate_hz = read_audio(data, "continuation")
-    if len(audio) == 0:
-        raise _refused("continuation", len(data), "the audio has no samples; give a few seconds")
-    if len(audio) > MAX_UPLOAD_S * rate_hz:
-        raise _refused("continuation", len(data), f"the audio is longer than {MAX_UPLOAD_S:g} s; cut it")
-    return converted(audio, rate_hz, sample_rate_hz, channels)
+        raise _refused("continuation", data, "a MIDI file has no sound to go on from; give a recording")
+    found = read_audio(data, "continuation")
+    if len(found.audio) == 0:
+        raise _refused("continuation", data, "the audio has no samples; give a few seconds")
+    refuse_longer(data, len(found.audio) / found.rate_hz, "continuation")
+    return found
+
+
+def refuse_longer(data: bytes, duration_s: float, field: str) -> None:
+    """Do nothing, unless a file is longer than an upload may be.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    if duration_s > MAX_UPLOAD_S:
+        raise _refused(field, data, f"it is longer than {MAX_UPLOAD_S:.0f} s; cut it")
 
 
 def converted(audio: Pcm, rate_hz: int, to_rate_hz: int, to_channels: int) -> Pcm:
-    """`audio` ([samples, channels]) at another rate, with one channel (their mean) or with two."""
+    """`audio` ([samples, channels]) at another rate, with one channel (see `folded`) or with two."""
     if to_channels == 1:
-        audio = audio.mean(axis=1, keepdims=True)
-    elif audio.shape[1] == 1:
-        audio = np.repeat(audio, to_channels, axis=1)
+        audio = folded(audio)[:, np.newaxis]
+    elif audio.shape[1] == 1 or (audio.shape[1] > to_channels and _is_lost(audio[:, :to_channels], audio)):
+        audio = np.repeat(folded(audio)[:, np.newaxis], to_channels, axis=1)
     audio = audio[:, :to_channels]
     return audio if rate_hz == to_rate_hz else soxr.resample(audio, rate_hz, to_rate_hz).astype(np.float32)
 
 
-def _not_finite(field: str, size_bytes: int) -> InvalidRequest:
-    return _refused(field, size_bytes, "the audio holds NaN or infinity; export it again")
+def folded(audio: Pcm) -> Pcm:
+    """One channel of several, [samples]: their mean; the strongest where they cancel each other out."""
+    if folds(audio):
+        mean: Pcm = audio.mean(axis=1)
+        return mean
+    strongest: Pcm = audio[:, int(_energy(audio).argmax())]
+    return strongest
 
 
-def _refused(field: str, size_bytes: int, reason: str) -> InvalidRequest:
-    return InvalidRequest.of(field, f"{size_bytes} bytes", reason)
+def folds(audio: Pcm) -> bool:
+    """Whether the mean of its channels holds what is in them."""
+    return audio.shape[1] == 1 or not _is_lost(audio.mean(axis=1, keepdims=True), audio)
+
+
+def _is_lost(fold: Pcm, audio: Pcm) -> bool:
+    return bool(_energy(fold).max() < _LOST_SHARE * _energy(audio).max())
+
+
+def _energy(audio: Pcm) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Of each channel. Block by block, so that no squares of all of it are held."""
+    energy = np.zeros(audio.shape[1])
+    for start in range(0, len(audio), _BLOCK_FRAMES):
+        energy += np.square(audio[start : start + _BLOCK_FRAMES], dtype=np.float64).sum(axis=0)
+    return energy
+
+
+def _read(data: bytes, field: str) -> Recording:
+    try:
+        return _by_libsndfile(mended_wav(data), field)
+    except _UNREADABLE:
+        if (mp3 := mp3_from_its_first_frame(data)) is not None:
+            return _by_libsndfile(mp3, field)
+        kind = _recorded_kind(data)
+        if kind is None or not ffmpeg.can_decode():
+            raise
+        try:
+            audio, rate_hz = ffmpeg.decode(data, max_s=MAX_UPLOAD_S, max_values_per_s=MAX_VALUES_PER_S)
+        except ffmpeg.UndecodedError as error:
+            raise _refused(field, data, f"this file is {_a(kind)}, but {error}; give another") from error
+        return Recording(audio, rate_hz, kind)
+
+
+def _by_libsndfile(data: bytes, field: str) -> Recording:
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        channels, rate_hz = int(file.channels), int(file.samplerate)
+        if channels * rate_hz > MAX_VALUES_PER_S:
+            reason = f"it has {channels} channels at {rate_hz} Hz; give at most stereo at 192000 Hz"
+            raise _refused(field, data, reason)
+        # One more than may be used, so that what is too long is seen to be.
+        limit = max(0, min(round(MAX_UPLOAD_S * rate_hz) + 1, int(file.frames)))
+        audio = np.empty((limit, channels), np.float32)
+        frames = 0
+        try:
+            while frames < limit:
+                block = file.read(out=audio[frames : frames + _BLOCK_FRAMES])
+                frames += len(block)
+                if len(block) == 0:
+                    break
+        except _UNREADABLE:
+            if frames == 0:
+                raise
+        kind = "WAV" if file.format in ("WAVEX", "RF64", "W64") else str(file.format)
+    return Recording(audio[:frames], rate_hz, kind)
+
+
+def _recorded_kind(data: bytes) -> str | None:
+    """What a file is that libsndfile does not read and FFmpeg may, by how it begins."""
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        return "M4A" if brand.startswith(b"M4") else "QuickTime" if brand == b"qt  " else "MP4"
+    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0:
+        return "AAC"
+    kinds = {b"\x1aE\xdf\xa3": "WebM", b"#!AMR": "AMR", b"ADIF": "AAC", b"OggS": "OGG"}
+    return next((kind for mark, kind in kinds.items() if data.startswith(mark)), None)
+
+
+#: How files begin that are sent by mistake, and what is to be done instead.
+_MISTAKES: Final = (
+    (b"--", "this is a form, not a file; send the file itself as the body (curl: --data-binary @file)"),
+    (b"\x1f\x8b", "this file is packed with gzip; send it unpacked, or say so with Content-Encoding: gzip"),
+    (b"PK\x03\x04", "this file is a ZIP; send the recording that is in it"),
+    (b"0&\xb2u", "this file is a WMA"),
+    (b"%PDF", "this file is a PDF: a score cannot be read; export it as MIDI"),
+    (b"{", "this is JSON; send the file itself as the body"),
+    (b"<", "this is a page or XML; export the music as MIDI"),
+)
+
+
+def _unreadable(data: bytes, field: str) -> str:
+    """Why nothing can be read, and what to give instead."""
+    formats = _MORE_FORMATS if ffmpeg.can_decode() else _FORMATS
+    usable = f"give {formats}" if field == "continuation" else f"give MIDI, {formats}"
+    if not data:
+        return f"the file is empty; {usable}"
+    for mark, words in _MISTAKES:
+        if data.startswith(mark):
+            return words if ";" in words or ":" in words else f"{words}; {usable}"
+    if (kind := _recorded_kind(data)) is not None and kind != "OGG":
+        return f"this file is {_a(kind)}; {usable}"
+    if data.startswith((b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"ID3")):
+        return f"the file is damaged: its beginning makes no sense; export it again, or {usable}"
+    return f"this is neither MIDI nor a sound file that can be read; {usable}"
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AM' else 'a'} {kind} file"
+
+
+def _refused(field: str, data: bytes, reason: str) -> InvalidRequest:
+    return InvalidRequest.of(field, f"{len(data)} bytes", reason)

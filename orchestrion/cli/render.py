@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from orchestrion.cli.arguments import add_keys, add_storage_options, add_store, read, render_config, tell
 from orchestrion.tracks.spec import TrackSpec
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrion.tracks.record import TrackRecord
 
 #: Fields of a request that are given as files here.
-_FILES: Final = {
+_FILES: Final[dict[Literal["theme", "continuation"], str]] = {
     "theme": "Audio or MIDI file with the theme melody.",
     "continuation": "Audio file that the track begins with and goes on from.",
 }
@@ -83,7 +83,7 @@ def _at_a_service(arguments: argparse.Namespace, cells: dict[str, str]) -> int:
         TrackSpec.from_text(cells).resolve()
         for name in _FILES:
             if (path := getattr(arguments, name)) is not None:
-                cells[name] = client.upload_theme(read(path, name))
+                cells[name] = client.upload(read(path, name), name).reference
         made = client.create(TrackSpec.from_text(cells))
         signed = client.provenance(made.track_id)
         if arguments.output is not None:

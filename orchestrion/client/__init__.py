@@ -1,7 +1,7 @@
 """A client of the HTTP service: ask for tracks, hear them while they are made, download and verify them."""
 
-from orchestrion.client.answers import ServedModel, TrackSummary, Vocabulary
+from orchestrion.client.answers import ServedModel, TrackSummary, Upload, Vocabulary
 from orchestrion.client.client import Client, TrackStream
 from orchestrion.client.problems import Unreachable
 
-__all__ = ["Client", "ServedModel", "TrackStream", "TrackSummary", "Unreachable", "Vocabulary"]
+__all__ = ["Client", "ServedModel", "TrackStream", "TrackSummary", "Unreachable", "Upload", "Vocabulary"]

@@ -62,10 +62,21 @@ class Vocabulary(_Answer):
     instruments: tuple[str, ...]
 
 
-class UploadReference(_Answer):
-    """The answer to an upload: what a request's `theme` or `continuation` names it by."""
+class Upload(_Answer):
+    """The answer to an upload: what a spec names it by, and what was read of it."""
 
-    theme: str
+    #: The value of a spec's `theme` or `continuation`.
+    reference: str = Field(alias="theme")
+    #: What the file is: "MIDI", "WAV", "M4A".
+    kind: str
+    duration_s: float
+    #: Of a theme: how many notes of its melody are used.
+    notes: int | None = None
+    #: As "A minor".
+    key: str | None = None
+    tempo_bpm: float | None = None
+    #: As "3/4"; None: neither the file nor its notes say it plainly.
+    metre: str | None = None
 
 
 AnyAnswer = TypeVar("AnyAnswer", bound=_Answer)

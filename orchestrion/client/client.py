@@ -22,7 +22,7 @@ from urllib.parse import quote
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from orchestrion.client.answers import ModelList, ServedModel, TrackSummary, UploadReference, Vocabulary, read_answer
+from orchestrion.client.answers import ModelList, ServedModel, TrackSummary, Upload, Vocabulary, read_answer
 from orchestrion.client.problems import Refusal, Unreachable, refusal_of
 from orchestrion.client.retry import RetryPolicy
 from orchestrion.clock import Clock, SystemClock
@@ -217,18 +217,29 @@ class Client:
             raise VerificationFailed(f"the score's SHA-256 is {sha256}, the record says {signed.record.midi_sha256}")
         return score
 
-    def upload_theme(self, source: str | Path | bytes) -> str:
-        """Upload a theme melody, or audio to go on from: the reference for a spec's `theme` or `continuation`.
+    def upload(self, source: str | Path | bytes, use: Literal["theme", "continuation"] = "theme") -> Upload:
+        """Upload a theme melody, or audio to go on from: what to name it by, and what was read of it.
 
         Args:
             source: audio or MIDI, at most 20 MB and 120 s: the path of a file, or its bytes.
+            use: the field of a spec that is to name it.
 
         Raises:
-            InvalidRequest: the file cannot be read here, or the service cannot use it.
+            InvalidRequest: the file cannot be read here, or the service cannot use it so.
         """
         headers = {"Content-Type": "application/octet-stream"}
-        upload = self._http.build_request("POST", "/v1/themes", content=_bytes_of(source), headers=headers)
-        return read_answer(UploadReference, self._read(upload)).theme
+        upload = self._http.build_request(
+            "POST", "/v1/themes", params={"use": use}, content=_bytes_of(source, use), headers=headers
+        )
+        return read_answer(Upload, self._read(upload))
+
+    def upload_theme(self, source: str | Path | bytes) -> str:
+        """Upload a theme melody: the reference for a spec's `theme`. See `upload`."""
+        return self.upload(source).reference
+
+    def upload_continuation(self, source: str | Path | bytes) -> str:
+        """Upload audio to go on from: the reference for a spec's `continuation`. See `upload`."""
+        return self.upload(source, "continuation").reference
 
     def models(self) -> tuple[ServedModel, ...]:
         """The models that requests may name."""
@@ -330,10 +341,10 @@ def _wire_form(spec: TrackSpec) -> dict[str, object]:
     return spec.model_dump(mode="json", exclude_unset=True)
 
 
-def _bytes_of(source: str | Path | bytes) -> bytes:
+def _bytes_of(source: str | Path | bytes, field: str) -> bytes:
     if isinstance(source, bytes):
         return source
     try:
         return Path(source).read_bytes()
     except OSError as error:
-        raise InvalidRequest.of("theme", str(source), f"cannot be read: {error.strerror}") from None
+        raise InvalidRequest.of(field, str(source), f"cannot be read: {error.strerror}") from None

@@ -99,17 +99,26 @@ class IsolatedProcess:
             searched = len(self._read)
             if searched > at_most_bytes:
                 raise ProcessLostError(f"answers with more than {at_most_bytes} bytes")
-            self._wait(self._stdout, select.POLLIN, until_s, timeout_s)
-            try:
-                block = os.read(self._stdout.fileno(), _BLOCK_BYTES)
-            except BlockingIOError:
-                continue
-            if not block:
-                raise self._ended()
-            self._read += block
+            self._fill(until_s, timeout_s)
         line = bytes(self._read[:end])
         del self._read[: end + 1]
         return line
+
+    def read_bytes(self, count: int, timeout_s: float) -> bytearray:
+        """The next `count` bytes that it writes.
+
+        Raises:
+            ProcessLostError: it has ended before, or took more time than that.
+        """
+        until_s = self._clock.monotonic_s() + timeout_s
+        while len(self._read) < count:
+            self._fill(until_s, timeout_s)
+        if len(self._read) == count:
+            taken, self._read = self._read, bytearray()
+            return taken
+        taken = self._read[:count]
+        del self._read[:count]
+        return taken
 
     def kill(self) -> None:
         """End it."""
@@ -117,6 +126,17 @@ class IsolatedProcess:
         self._process.wait()
         self._stdin.close()
         self._stdout.close()
+
+    def _fill(self, until_s: float, timeout_s: float) -> None:
+        """Take what it has written, once there is something."""
+        self._wait(self._stdout, select.POLLIN, until_s, timeout_s)
+        try:
+            block = os.read(self._stdout.fileno(), _BLOCK_BYTES)
+        except BlockingIOError:
+            return
+        if not block:
+            raise self._ended()
+        self._read += block
 
     def _wait(self, pipe: IO[bytes], event: int, until_s: float, timeout_s: float) -> None:
         # Not `select`, which takes no descriptor above 1023: a server has more.

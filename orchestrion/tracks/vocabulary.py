@@ -12,11 +12,11 @@ from typing import Final
 #: Canonical style name → words and phrases in a prompt that mean it (the name itself always does).
 STYLES: Final[dict[str, tuple[str, ...]]] = {
     "lofi": ("lo-fi", "lo fi", "chillhop", "study beats", "chill beats", "chill"),
-    "ambient": ("meditation", "drone", "ethereal", "soundscape", "atmospheric", "space", "new age", "sleep"),
+    "ambient": ("meditation", "ethereal", "soundscape", "atmospheric", "space", "new age", "sleep"),
     "cinematic": ("epic", "trailer", "orchestral", "film score", "soundtrack", "adventure", "battle", "fantasy"),
     "rock": ("indie rock", "punk", "grunge", "garage rock", "rock anthem", "alternative"),
     "metal": ("heavy metal", "thrash", "doom", "metalcore", "djent"),
-    "pop": ("corporate", "commercial", "feel-good", "feelgood", "k-pop", "jingle"),
+    "pop": ("corporate", "commercial", "feel-good", "feelgood", "jingle"),
     "house": ("edm", "dance", "club", "deep house", "electronic", "rave"),
     "techno": ("minimal techno", "warehouse", "acid", "industrial"),
     "trance": ("uplifting trance", "psytrance", "goa"),
@@ -25,12 +25,12 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
     "hip-hop": ("hip hop", "hiphop", "rap", "boom bap", "old school beat"),
     "trap": ("drill", "808", "trap beat"),
     "jazz": ("swing", "bebop", "big band", "smoky", "noir", "lounge", "cool jazz"),
-    "bossa-nova": ("bossa nova", "bossa", "brazilian", "samba"),
+    "bossa-nova": ("bossa nova", "bossa", "brazilian"),
     "latin": ("salsa", "mambo", "cuban", "montuno", "cha-cha", "mariachi", "cumbia"),
     "tango": ("tango argentino", "milonga"),
     "funk": ("funky", "groove", "slap bass"),
     "disco": ("nu-disco", "70s", "seventies", "roller"),
-    "soul": ("r&b", "rnb", "gospel", "motown", "neo-soul", "neo soul"),
+    "soul": ("r&b", "rnb", "motown", "neo-soul", "neo soul"),
     "reggae": ("dub", "ska", "island", "jamaica", "jamaican", "rocksteady"),
     "folk": ("acoustic", "campfire", "singer-songwriter", "americana", "indie folk"),
     "country": ("bluegrass", "western", "honky-tonk", "nashville", "banjo"),
@@ -40,6 +40,18 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
     "piano": ("solo piano", "nocturne", "lullaby", "piano ballad"),
     "chiptune": ("8-bit", "8bit", "8 bit", "arcade", "retro game", "nes", "pixel"),
     "blues": ("bluesy", "shuffle", "twelve bar", "12-bar", "delta blues"),
+    "dubstep": ("brostep", "riddim", "wobble bass"),
+    "reggaeton": ("dembow", "perreo"),
+    "k-pop": ("kpop",),
+    "gospel": ("worship", "spiritual", "praise"),
+    "flamenco": ("bulerias", "solea", "rumba flamenca"),
+    "samba": ("batucada", "pagode", "rio carnival"),
+    "raga": ("hindustani", "carnatic", "indian", "sitar and tabla"),
+    "choral": ("chorale", "choir music", "hymn", "gregorian", "madrigal"),
+    "march": ("marching band", "military", "parade", "brass band"),
+    "drone": ("drones", "drone music"),
+    "afrobeats": ("afrobeat", "afropop", "amapiano", "highlife"),
+    "phonk": ("drift phonk", "memphis rap"),
 }
 
 
@@ -77,7 +89,7 @@ MOODS: Final[dict[str, Mood]] = {
 #: conducted.
 METRES: Final[dict[str, float]] = {"2/4": 2.0, "3/4": 3.0, "4/4": 4.0, "5/4": 5.0, "6/8": 2.0, "7/8": 3.5, "12/8": 4.0}
 #: Styles that are not in 4/4 where no metre is asked for.
-STYLE_METRES: Final[dict[str, str]] = {"waltz": "3/4"}
+STYLE_METRES: Final[dict[str, str]] = {"waltz": "3/4", "flamenco": "3/4"}
 #: Who plays: this many, nothing but the named instruments, or voices alone.
 A_CAPPELLA: Final = "a cappella"
 ENSEMBLES: Final = ("solo", "duo", "trio", "quartet", "only", A_CAPPELLA)

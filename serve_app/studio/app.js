@@ -63,7 +63,7 @@ async function upload(name, file, signal) {
   }
   const headers = { "Content-Type": file.type.startsWith("audio/") ? file.type : "application/octet-stream" };
   try {
-    const answer = await checked(await fetch("v1/themes", { method: "POST", body: file, headers, signal }));
+    const answer = await checked(await fetch(`v1/themes?use=${name}`, { method: "POST", body: file, headers, signal }));
     return (await answer.json()).theme;
   } catch (error) {
     if (!(error instanceof Refused) || error.retryAfter) throw error;

@@ -17,6 +17,7 @@ from typing import Final
 
 from orchestrion.errors import InvalidRequest, Overloaded, Problem
 from orchestrion.isolation.process import IsolatedProcess, ProcessEndedError, ProcessLostError
+from serve_app.uploads.found import UploadReading, UploadUse
 
 #: What to suggest when the queue is full: about what a check of a large file takes.
 RETRY_AFTER_S: Final = 5.0
@@ -37,8 +38,8 @@ class UploadChecks:
         for _ in range(processes):
             self._idle.put(_Checker(command, timeout_s))
 
-    async def check(self, path: Path) -> None:
-        """Wait until the file has been read through.
+    async def check(self, path: Path, use: UploadUse) -> UploadReading:
+        """Have the file read through; returns what it is.
 
         Raises:
             InvalidRequest: it cannot be used, or took too long or too much memory.
@@ -47,11 +48,11 @@ class UploadChecks:
         if self._inside >= self._limit:
             raise Overloaded("as many uploads are being checked as fit", RETRY_AFTER_S)
         self._inside += 1
-        work = self._threads.submit(self._check, path)
+        work = self._threads.submit(self._check, path, use)
         # Counted until it is done: a client that leaves does not stop a check that has begun.
         loop = asyncio.get_running_loop()
         work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._left))
-        await asyncio.wrap_future(work)
+        return await asyncio.wrap_future(work)
 
     def close(self) -> None:
         """End the processes."""
@@ -62,14 +63,12 @@ class UploadChecks:
     def _left(self) -> None:
         self._inside -= 1
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: Path, use: UploadUse) -> UploadReading:
         checker = self._idle.get()
         try:
-            problems = checker.problems_of(path)
+            return checker.reading_of(path, use)
         finally:
             self._idle.put(checker)
-        if problems:
-            raise InvalidRequest(problems)
 
 
 class _Checker:
@@ -80,20 +79,23 @@ class _Checker:
         self._timeout_s = timeout_s
         self._process: IsolatedProcess | None = None
 
-    def problems_of(self, path: Path) -> list[Problem]:
-        """What is wrong with a file."""
+    def reading_of(self, path: Path, use: UploadUse) -> UploadReading:
+        """What a file is; raises what is wrong with it."""
         try:
             try:
-                answer = self._ask(path)
+                answer = self._ask(path, use)
             except ProcessEndedError:
                 # It may have ended for lack of work just when this was sent: a second one says more.
                 self.kill()
-                answer = self._ask(path)
+                answer = self._ask(path, use)
         except ProcessEndedError:
-            return [self._broken(path, "it breaks what reads it, or needs too much memory")]
+            raise self._broken(path, use, "it breaks what reads it, or needs too much memory") from None
         except ProcessLostError as error:
-            return [self._broken(path, f"reading it {error}")]
-        return [Problem(*found) for found in json.loads(answer)]
+            raise self._broken(path, use, f"reading it {error}") from None
+        found = json.loads(answer)
+        if "problems" in found:
+            raise InvalidRequest([Problem(*problem) for problem in found["problems"]])
+        return UploadReading(**found["read"])
 
     def kill(self) -> None:
         """End the process, if there is one."""
@@ -101,14 +103,15 @@ class _Checker:
             self._process.kill()
             self._process = None
 
-    def _ask(self, path: Path) -> bytes:
+    def _ask(self, path: Path, use: UploadUse) -> bytes:
         if self._process is not None and self._process.has_ended:
             self.kill()
         if self._process is None:
             self._process = IsolatedProcess(self._command)
-        self._process.write(f"{path}\n".encode(), self._timeout_s)
+        self._process.write(json.dumps([use, str(path)]).encode() + b"\n", self._timeout_s)
         return self._process.read_line(self._timeout_s, MAX_ANSWER_BYTES)
 
-    def _broken(self, path: Path, complaint: str) -> Problem:
+    def _broken(self, path: Path, use: UploadUse, complaint: str) -> InvalidRequest:
         self.kill()
-        return Problem("theme", f"{path.stat().st_size} bytes", f"{complaint}; send a shorter or simpler file")
+        complaint += "; send a shorter or simpler file"
+        return InvalidRequest([Problem(use, f"{path.stat().st_size} bytes", complaint)])

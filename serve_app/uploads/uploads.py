@@ -16,10 +16,11 @@ from orchestrion.storage.upload_retention import KeptUploads
 from serve_app.config import ServeConfig
 from serve_app.http.bodies import body_blocks
 from serve_app.uploads.checks import RETRY_AFTER_S
+from serve_app.uploads.found import UploadReading, UploadUse
 
 MAX_UPLOAD_BYTES: Final = 20 * 1024 * 1024
-#: Waits until a file has been read through; raises what is wrong with it.
-Check = Callable[[Path], Awaitable[None]]
+#: Has a file read through for its use and says what it is; raises what is wrong with it.
+Check = Callable[[Path, UploadUse], Awaitable[UploadReading]]
 #: Uploads that may be arriving at once; what has arrived of them lies on disk.
 MAX_ARRIVING: Final = 32
 
@@ -41,12 +42,14 @@ class Uploads:
         self._keeping = asyncio.Lock()
         self._arriving = 0
 
-    async def accept(self, chunks: AsyncIterable[bytes], headers: Mapping[str, str]) -> str:
-        """Receive, check and keep an upload; returns its reference.
+    async def accept(
+        self, chunks: AsyncIterable[bytes], headers: Mapping[str, str], use: UploadUse
+    ) -> tuple[str, UploadReading]:
+        """Receive, read and keep an upload; returns its reference, and what was read of it.
 
         Raises:
             HttpProblem: the body is too large, too slow or not as its headers say.
-            InvalidRequest: it cannot be used as a theme or a continuation.
+            InvalidRequest: it cannot be used so.
             Overloaded: too many arrive or wait to be checked, or all uploads together are too large.
         """
         if self._arriving >= MAX_ARRIVING:
@@ -58,8 +61,8 @@ class Uploads:
                     file.write(block)
                 file.flush()
                 path = Path(file.name)
-                await self._check(path)
+                reading = await self._check(path, use)
                 async with self._keeping:
-                    return await asyncio.to_thread(lambda: self._kept.put(path.read_bytes()))
+                    return await asyncio.to_thread(lambda: self._kept.put(path.read_bytes())), reading
         finally:
             self._arriving -= 1

@@ -2,8 +2,9 @@
 
     python -m serve_app.uploads.worker
 
-One path a line on standard input, one JSON list of problems a line on standard output: [] for a file that can be used.
-Ends with its standard input, after a quiet minute, and when a file has made it large.
+One JSON list a line on standard input, what the file is for and its path; one JSON object a line on standard output,
+what was `read` or the `problems`. Ends with its standard input, after a quiet minute, and when a file has made it
+large.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import json
 import resource
 import select
 import sys
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from orchestrion.audio.uploads import check_upload
 from orchestrion.errors import InvalidRequest
 from orchestrion.isolation.limits import limit_memory, step_back
+from serve_app.uploads.found import UploadUse
+from serve_app.uploads.reading import read_upload
 
 #: Addresses beyond those of its libraries.
 MAX_MEMORY_BYTES: Final = 1600 << 20
@@ -28,27 +30,26 @@ MAX_RESIDENT_KB: Final = 160 * 1024
 
 
 def main() -> None:
-    """Check files until there are no more."""
+    """Read files until there are no more."""
     step_back()
     limit_memory(MAX_MEMORY_BYTES)
     while select.select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.readline()):
-        sys.stdout.write(json.dumps(problems_of(Path(line.removesuffix("\n")))) + "\n")
+        use, path = json.loads(line)
+        sys.stdout.write(json.dumps(answer_to(Path(path), UploadUse(use))) + "\n")
         sys.stdout.flush()
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MAX_RESIDENT_KB:
             return
 
 
-def problems_of(path: Path) -> list[tuple[str, str, str]]:
-    """Field, value and message of each thing that is wrong with a file."""
-    size_bytes = path.stat().st_size
+def answer_to(path: Path, use: UploadUse) -> dict[str, Any]:
+    """What is found in a file, or what is wrong with it: field, value and message of each thing."""
     try:
-        with path.open("rb") as file:
-            check_upload(file, size_bytes)
+        return {"read": asdict(read_upload(path.read_bytes(), use))}
     except InvalidRequest as error:
-        return [astuple(problem) for problem in error.problems]
+        return {"problems": [astuple(problem) for problem in error.problems]}
     except MemoryError:
-        return [("theme", f"{size_bytes} bytes", "needs more memory to be read than a check has; send a simpler file")]
-    return []
+        complaint = "needs more memory to be read than a check has; send a simpler file"
+        return {"problems": [(use, f"{path.stat().st_size} bytes", complaint)]}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 
-import numpy as np
 import psutil
 import pytest
 
@@ -12,6 +11,8 @@ from orchestrion.audio.encode import encode
 from orchestrion.errors import InvalidRequest, Overloaded
 from orchestrion.tracks.request import AudioFormat
 from serve_app.uploads.checks import UploadChecks
+from serve_app.uploads.found import UploadReading, UploadUse
+from tests.recordings import RATE_HZ, tune
 
 #: Answers as a worker does, but for a file whose name tells it to misbehave.
 MISBEHAVING = """
@@ -19,14 +20,14 @@ import os, sys, time
 for line in sys.stdin:
     if "hang" in line: time.sleep(60)
     if "die" in line: os.abort()
-    print([], flush=True)
+    print('{"read": {"kind": "FLAC", "duration_s": 3.2}}', flush=True)
 """
 
 
 @pytest.fixture
 def melody(tmp_path):
     path = tmp_path / "melody"
-    path.write_bytes(encode(np.full((8000, 1), 0.1, np.float32), 8000, AudioFormat.FLAC))
+    path.write_bytes(encode(tune()[:, None], RATE_HZ, AudioFormat.FLAC))
     return path
 
 
@@ -37,7 +38,8 @@ def checks(**limits):
 
 def outcomes(checks, *paths):
     async def all_of_them():
-        return await asyncio.gather(*(checks.check(path) for path in paths), return_exceptions=True)
+        reading = (checks.check(path, UploadUse.THEME) for path in paths)
+        return await asyncio.gather(*reading, return_exceptions=True)
 
     return asyncio.run(all_of_them())
 
@@ -50,7 +52,8 @@ def test_files_are_read_in_another_process_that_has_none_of_our_secrets(melody, 
     try:
         fine, refused, again = outcomes(under_test, melody, text, melody)
 
-        assert fine is again is None
+        assert fine == again
+        assert (fine.kind, fine.duration_s, fine.notes) == ("FLAC", 3.2, 8)
         assert isinstance(refused, InvalidRequest)
         assert "neither MIDI nor audio" in str(refused)
         (worker,) = [c for c in psutil.Process().children() if "serve_app.uploads.worker" in c.cmdline()]
@@ -69,9 +72,9 @@ def test_more_than_may_wait_are_told_to_come_back(melody):
     finally:
         under_test.close()
 
-    assert [type(outcome) for outcome in found] == [type(None)] * 2 + [Overloaded] * 3
+    assert [type(outcome) for outcome in found] == [UploadReading] * 2 + [Overloaded] * 3
     assert found[-1].retry_after_s >= 1
-    assert later == [None]
+    assert later == found[:1]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +91,13 @@ def test_a_file_that_takes_its_process_along_is_refused_and_the_next_is_read(mel
 
     assert isinstance(refused, InvalidRequest)
     assert complaint in str(refused)
-    assert fine is None
+    assert fine == UploadReading("FLAC", 3.2)
 
 
 def test_a_process_that_ended_because_nobody_needed_it_is_started_again(melody):
     under_test = checks()
     try:
-        assert outcomes(under_test, melody) == [None]
+        before = outcomes(under_test, melody)
         (worker,) = [c for c in psutil.Process().children() if "serve_app.uploads.worker" in c.cmdline()]
         worker.kill()
         worker.wait(timeout=10)
@@ -102,6 +105,7 @@ def test_a_process_that_ended_because_nobody_needed_it_is_started_again(melody):
         while worker.is_running() and time.monotonic() < deadline_s:
             time.sleep(0.05)
 
-        assert outcomes(under_test, melody) == [None]
+        assert outcomes(under_test, melody) == before
+        assert isinstance(before[0], UploadReading)
     finally:
         under_test.close()

@@ -346,15 +346,15 @@ def test_each_turn_is_announced_once(page, api):
 
 def test_a_theme_is_refused_in_words_and_can_be_removed(page, api, tmp_path):
     memo, melody = tmp_path / "memo.m4a", tmp_path / "melody.mid"
-    memo.write_bytes(b"\0\0\0\x1cftypM4A ")
+    memo.write_bytes(b"\0\0\0\x1cftypM4A mp42isom")
     melody.write_bytes(b"MThd")
-    message = "this file is an M4A; use WAV, FLAC, MP3, OGG or MIDI"
+    message = "this file is an M4A file, but it is damaged, or no recording; give another"
     api.refuse("/v1/themes", 422, "The request cannot be used", "theme", [{"field": "theme", "message": message}])
     page.find("theme").send_keys(str(memo))
 
     page.play("first", state="error")
 
-    assert page.text("theme-error") == "This file is an M4A; use WAV, FLAC, MP3, OGG or MIDI."
+    assert page.text("theme-error") == "This file is an M4A file, but it is damaged, or no recording; give another."
     assert page.text("notice") == "Please look at: Theme melody."
     assert page.find("theme").get_attribute("aria-invalid") == "true"
     page.find("theme-remove").send_keys(Keys.ENTER)

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrion.audio.midi import is_midi
 from orchestrion.audio.pcm import Pcm
-from orchestrion.audio.uploads import is_midi, read_audio, read_continuation
+from orchestrion.audio.uploads import folded, folds, read_audio, read_continuation
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest, ModelFailed, OrchestrionError
 from orchestrion.models.audiocraft.imports import demucs_is_installed
@@ -239,10 +240,12 @@ def _theme(theme: bytes) -> tuple[list[Tensor], int]:
     """One [channels, samples], and its rate."""
     if is_midi(theme):
         raise InvalidRequest.of("theme", f"{len(theme)} bytes", "audiocraft hears sound only; give a recording of it")
-    audio, rate_hz = read_audio(theme, "theme")
-    if not audio.any():
+    found = read_audio(theme, "theme")
+    if not found.audio.any():
         raise InvalidRequest.of("theme", f"{len(theme)} bytes", "the audio is silent; give a recording of a melody")
-    return [torch.from_numpy(audio.T.copy())], rate_hz
+    # audiocraft takes the mean of the channels, in which some themes are lost.
+    audio = found.audio if folds(found.audio) else folded(found.audio)[:, None]
+    return [torch.from_numpy(audio.T.copy())], found.rate_hz
 
 
 def _result(piece: Turns[Pcm]) -> Pcm:

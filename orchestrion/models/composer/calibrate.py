@@ -1,22 +1,26 @@
 """Measure the loudness of every preset and of every style's mix, and write `levels.py`.
 
-    python -m orchestrion.models.composer.calibrate [passes]
+    python -m orchestrion.models.composer.calibrate [--passes N] [style ...]
 
 Run it again after a change of sound font, synthesiser, recipes or mixer. The first table is measured note by note; the
-second from short pieces of each style, so that the unmastered mix of each lands at `mixer.TARGET_LUFS`.
+second from short pieces of each style, so that the unmastered mix of each lands at `mixer.TARGET_LUFS`. Styles that are
+not named keep their trim, and so their bytes.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyloudnorm
 
-from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, RECIPES, kit, melodic
+from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, kit, melodic
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.mixer import TARGET_LUFS, mix
 from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.sound import electronic, levels
@@ -26,7 +30,7 @@ from orchestrion.tracks.vocabulary import STYLES
 
 _LENGTH_S: Final = 0.5
 _MELODIC_PITCHES: Final = (28, 36, 44, 52, 60, 68, 76, 84, 92)
-_DRUM_PITCHES: Final = tuple(range(35, 82))
+_DRUM_PITCHES: Final = tuple(range(27, 88))
 _VELOCITY: Final = 100
 _FLOOR_LUFS: Final = -60.0
 #: Compression makes the answer to a trim less than the trim: from any start two passes are enough.
@@ -34,7 +38,7 @@ _PASSES: Final = 2
 _SEEDS: Final = (101, 102, 103)
 
 
-def main(passes: int = _PASSES) -> None:
+def main(passes: int, styles: Sequence[str]) -> None:
     """Measure and write, starting from the table there is."""
     synth = NoteSynth()
     notes = measure_notes(synth)
@@ -44,7 +48,7 @@ def main(passes: int = _PASSES) -> None:
     for _ in range(passes):
         levels.STYLE_TRIM_DB.clear()
         levels.STYLE_TRIM_DB.update(trims)
-        for style in STYLES:
+        for style in styles:
             trims[style] = round(trims[style] + TARGET_LUFS - measure_style(style, synth), 1)
             sys.stderr.write(f"{style} {trims[style]:+.1f} dB\n")
     Path(levels.__file__).write_text(_module_text(notes, trims), encoding="utf-8")
@@ -115,4 +119,8 @@ def _module_text(notes: dict[str, dict[int, float]], trims: dict[str, float]) ->
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else _PASSES)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passes", type=int, default=_PASSES)
+    parser.add_argument("styles", nargs="*", metavar="style", help="measure the mixes of these alone")
+    arguments = parser.parse_args()
+    main(arguments.passes, arguments.styles or list(STYLES))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from heapq import merge
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -18,14 +19,17 @@ import numpy.typing as npt
 from scipy.signal import butter, lfilter, sosfilt
 
 from orchestrion.audio.pcm import Pcm
+from orchestrion.models.composer.band.players import ORCHESTRA_KIT
+from orchestrion.models.composer.band.seating import recipe_drums
 from orchestrion.models.composer.chance import seeded
 from orchestrion.models.composer.composition.drums import CHOKES, KICK
 from orchestrion.models.composer.composition.plan import Plan
-from orchestrion.models.composer.composition.recipes import RECIPES, Recipe, Voice
+from orchestrion.models.composer.composition.recipes import Recipe, Voice
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.score import Instrument, Note, Part, Score
 from orchestrion.models.composer.sound.electronic import RISER
 from orchestrion.models.composer.sound.levels import NOTE_LUFS, STYLE_TRIM_DB
-from orchestrion.models.composer.sound.synth import ELECTRONIC_BANK, SAMPLE_RATE_HZ, Mono, NoteSynth
+from orchestrion.models.composer.sound.synth import ELECTRONIC_BANK, RELEASE_S, SAMPLE_RATE_HZ, Mono, NoteSynth
 
 #: Samples of one chunk: 0.25 s.
 BLOCK: Final = 11_025
@@ -35,14 +39,21 @@ TARGET_LUFS: Final = -18.0
 ROLE_LUFS: Final = {
     "drums": -21.0, "bass": -24.5, "lead": -21.5, "counter": -25.5, "comp": -24.5, "comp2": -26.0, "comp3": -27.0,
     "arp": -26.5, "brass": -26.0, "riser": -27.0, "pad": -26.0, "pad2": -27.5, "pad3": -29.0,
+    "percussion": -24.0, "timpani": -24.0,
 }  # fmt: skip
 #: Roles with something to say below this; the others' rumble is cut, so that kick and bass stay clear.
-_LOW_ROLES: Final = frozenset({"drums", "bass"})
+_LOW_ROLES: Final = frozenset({"drums", "bass", "timpani"})
 _HIGH_PASS_HZ: Final = 110.0
 #: The kick pushes these aside in recipes that duck; drums and lead stay in front.
-_NOT_DUCKED: Final = frozenset({"drums", "lead"})
+_NOT_DUCKED: Final = frozenset({"drums", "lead", "percussion", "timpani"})
 #: The last moment of the track is silent; the ring fades over this long, or a fifth of a short track.
 _FADE_S: Final = 1.2
+#: What dynamics do to the level, at the start and at the end, in dB; players touch their notes accordingly as well.
+_DYNAMICS_DB: Final = {"soft": (-6.0, -6.0), "loud": (2.0, 2.0), "crescendo": (-10.0, 2.0), "diminuendo": (2.0, -10.0)}
+#: What is heard of a loop before its beginning: all that still rings from its end. In chunks.
+_LEAD_IN: Final = 36
+#: The background noise of a loop is joined over this many samples.
+_JOIN: Final = 4096
 
 _Block = npt.NDArray[np.float32]
 
@@ -76,12 +87,13 @@ class _Strip:
     voice: Voice
     hits: Iterator[_Hit]
     upcoming: _Hit | None = None
+    has_begun: bool = False
     sounding: list[_Sounding] = field(default_factory=list)
 
     def block(self, start: int, samples: int, synth: NoteSynth) -> _Block | None:
         """[2, samples] of this part from `start` on; None while it is silent."""
-        if start == 0:
-            self.upcoming = next(self.hits, None)
+        if not self.has_begun:
+            self.upcoming, self.has_begun = next(self.hits, None), True
         while self.upcoming is not None and self.upcoming.start < start + samples:
             self._begin(self.upcoming, synth)
             self.upcoming = next(self.hits, None)
@@ -120,27 +132,69 @@ _DRIVE_KNEE: Final = 0.12
 
 
 def _driven(block: _Block, drive: float) -> _Block:
-    """Soft saturation: small signals pass unchanged, loud ones are rounded."""
-    knee = np.float32(_DRIVE_KNEE / drive)
-    driven: _Block = knee * np.tanh(block / knee)
+    """Soft saturation: small signals pass unchanged, loud ones are rounded; above 1 all is pushed into the curve."""
+    knee, push = np.float32(_DRIVE_KNEE / min(drive, 1.0)), np.float32(max(drive, 1.0))
+    driven: _Block = knee * np.tanh(block * push / knee)
     return driven
 
 
 def mix(plan: Plan, score: Score, synth: NoteSynth) -> Iterator[Pcm]:
-    """The whole track in chunks of 0.25 s; together exactly round(duration · 44 100) samples."""
+    """The whole track in chunks of 0.25 s; together exactly round(duration · 44 100) samples.
+
+    A loop is played from some way before its beginning, so that what rings on at its end is there when it begins.
+    """
     total = round(plan.duration_s * SAMPLE_RATE_HZ)
-    strips = _strips(plan, score)
-    bus = _Bus(plan, score)
+    strips = _strips(plan, score, total)
+    bus = _Bus(plan, score, total)
+    if plan.is_loop:
+        for start in range(-_LEAD_IN * BLOCK, 0, BLOCK):
+            bus.process(strips, start, BLOCK, synth)
     for start in range(0, total, BLOCK):
-        samples = min(BLOCK, total - start)
-        yield bus.process(strips, start, samples, total, synth)
+        yield bus.process(strips, start, min(BLOCK, total - start), synth)
 
 
-def _strips(plan: Plan, score: Score) -> list[_Strip]:
-    voices = {voice.role: voice for voice in plan.voices}
+def expected_lufs(plan: Plan) -> float:
+    """How loud the mix of a plan will be, about."""
+    if plan.asked.dynamics is None:
+        return TARGET_LUFS
+    first_db, last_db = _DYNAMICS_DB[plan.asked.dynamics]
+    levels = 10 ** (np.linspace(first_db, last_db, 64) / 10)
+    return TARGET_LUFS + 10 * math.log10(float(levels.mean()))
+
+
+def _strips(plan: Plan, score: Score, total: int) -> list[_Strip]:
+    voices = {voice.role: voice for voice in plan.band.voices}
     voices["riser"] = Voice("riser", RISER, "", send=0.3)
     voices["drums"] = Voice("drums", plan.recipe.kit, "", plan.recipe.drums_level, 0.0, plan.recipe.drums_send)
-    return [_Strip(part, voices[part.role], _hits(score, part, voices[part.role])) for part in score.parts]
+    voices["percussion"] = Voice("percussion", 0, "", 0.0, 0.0, 0.15)
+    voices["timpani"] = Voice("timpani", ORCHESTRA_KIT, "", 0.0, 0.0, 0.35)
+    return [
+        _Strip(part, voices[part.role], _around(_hits(score, part, voices[part.role]), plan, total))
+        for part in score.parts
+    ]
+
+
+def _around(hits: Iterator[_Hit], plan: Plan, total: int) -> Iterator[_Hit]:
+    """The hits of a track; of a loop also those of the rounds before that are still heard in it."""
+    if not plan.is_loop:
+        return hits
+    once = list(hits)
+    begins = -_LEAD_IN * BLOCK
+    longest = max((_heard(hit) for hit in once), default=0)
+    rounds = [
+        [
+            replace(hit, start=hit.start - number * total)
+            for hit in once
+            if hit.start - number * total + _heard(hit) > begins
+        ]
+        for number in range(math.ceil((longest - begins) / total), -1, -1)
+    ]
+    return merge(*rounds, key=lambda hit: hit.start)
+
+
+def _heard(hit: _Hit) -> int:
+    """How long a hit is heard at most, in samples."""
+    return round((hit.length_s + RELEASE_S) * SAMPLE_RATE_HZ)
 
 
 def _hits(score: Score, part: Part, voice: Voice) -> Iterator[_Hit]:
@@ -192,11 +246,14 @@ def _choke(score: Score, part: Part, number: int, start_s: float) -> int:
     note = part.notes[number]
     if not part.instrument.is_drums or note.pitch not in CHOKES:
         return 0
-    for later in part.notes[number + 1 :]:
-        if later.start - note.start > 2:
+    again = part.notes if score.is_loop else ()
+    for later in chain(part.notes[number + 1 :], again):
+        # What follows at the end of a loop is its beginning.
+        start = later.start if later.start >= note.start else later.start + score.end_beat
+        if start - note.start > 2:
             return 0
-        if later.pitch in CHOKES[note.pitch] and later.start > note.start:
-            return max(1, round((score.tempo.seconds(later.start) - start_s) * SAMPLE_RATE_HZ))
+        if later.pitch in CHOKES[note.pitch] and start > note.start:
+            return max(1, round((score.tempo.seconds(start) - start_s) * SAMPLE_RATE_HZ))
     return 0
 
 
@@ -212,12 +269,15 @@ def part_lufs(score: Score, part: Part) -> float:
     the beats in which the part plays at all.
     """
     energy, seconds_per_beat = 0.0, 60 / score.tempo.bpm
+    last = math.ceil(score.end_beat) if score.is_loop else None
     active: set[int] = set()
     for note in part.notes:
         lufs = note_lufs(part, note)
         length_s = 0.4 if part.instrument.is_drums else max(0.15, note.length * seconds_per_beat)
         energy += 10 ** ((lufs + 0.691) / 10) * length_s
-        active.update(range(int(note.start), int(note.start + max(1.0, note.length) - 1e-6) + 1))
+        beats = range(int(note.start), int(note.start + max(1.0, note.length) - 1e-6) + 1)
+        # What rings on after the end of a loop sounds at its beginning.
+        active.update(beats if last is None else (beat % last for beat in beats))
     seconds = max(0.25, len(active) * seconds_per_beat)
     return 10 * math.log10(max(energy / seconds, 1e-12)) - 0.691
 
@@ -237,10 +297,16 @@ def _preset_lufs(instrument: Instrument, pitch: int) -> float:
 class _Bus:
     """Everything after the strips: ducking, reverb, tone, glue compression, the final fade."""
 
-    def __init__(self, plan: Plan, score: Score) -> None:
+    def __init__(self, plan: Plan, score: Score, total: int) -> None:
         self._recipe = plan.recipe
-        self._gain = np.float32(10 ** (STYLE_TRIM_DB.get(plan.style, 0.0) / 20))
+        self._total = total
+        self._is_loop = plan.is_loop
+        self._dynamics_db = _DYNAMICS_DB[plan.asked.dynamics] if plan.asked.dynamics is not None else None
+        self._gain = np.float32(10 ** ((STYLE_TRIM_DB.get(plan.style, 0.0) + _band_db(plan)) / 20))
         self._kicks = _kicks(score) if plan.recipe.duck else np.zeros(0, np.int64)
+        if plan.is_loop and len(self._kicks):
+            rounds = range(math.ceil(_LEAD_IN * BLOCK / total), -1, -1)
+            self._kicks = np.sort(np.concatenate([self._kicks - number * total for number in rounds]))
         self._reverb = _Reverb(plan.recipe.reverb_s)
         self._high_pass = butter(2, _HIGH_PASS_HZ, "high", fs=SAMPLE_RATE_HZ, output="sos")
         self._high_pass_state = np.zeros((1, 3, 2))
@@ -249,7 +315,7 @@ class _Bus:
         self._level_state = np.zeros(1)
         self._crackle = _crackle(plan.style, plan.recipe.crackle) if plan.recipe.crackle else None
 
-    def process(self, strips: Sequence[_Strip], start: int, samples: int, total: int, synth: NoteSynth) -> Pcm:
+    def process(self, strips: Sequence[_Strip], start: int, samples: int, synth: NoteSynth) -> Pcm:
         """The finished samples [samples, 2] from `start` on."""
         low = np.zeros((3, samples), np.float32)  # left, right, reverb send
         high = np.zeros((3, samples), np.float32)
@@ -268,11 +334,24 @@ class _Bus:
         mixed = low + high
         out = mixed[:2] + self._reverb.process(mixed[2])
         if self._crackle is not None:
-            out += self._crackle[np.arange(start, start + samples) % len(self._crackle)]
+            out += self._noise(self._crackle, start, samples)
         out, self._tone_state = sosfilt(self._tone, out, axis=1, zi=self._tone_state)
         out = _soft_clipped(self._glued(out) * self._gain)
-        _fade_edges(out, start, total)
+        if self._dynamics_db is not None:
+            place = np.arange(start, start + samples) / self._total
+            out *= 10 ** (np.interp(place, (0.0, 1.0), self._dynamics_db) / 20)
+        if not self._is_loop:
+            _fade_edges(out, start, self._total)
         return np.ascontiguousarray(out.T, np.float32)
+
+    def _noise(self, record: npt.NDArray[np.float32], start: int, samples: int) -> npt.NDArray[np.float32]:
+        """The background noise; that of a loop turns at its end into what is heard before its beginning."""
+        places = np.arange(start, start + samples)
+        noise = record[places % len(record)]
+        if self._is_loop and start + samples > self._total - _JOIN:
+            share = np.clip((places - (self._total - _JOIN)) / _JOIN, 0.0, 1.0).astype(np.float32)
+            noise = noise * (1 - share) + record[(places - self._total) % len(record)] * share
+        return noise
 
     def _ducking(self, start: int, samples: int) -> _Block | None:
         if not len(self._kicks):
@@ -293,6 +372,25 @@ class _Bus:
         gain = np.minimum(1.0, (np.maximum(level, 1e-12) / _GLUE_POWER) ** (-0.3 * self._recipe.glue))
         glued: npt.NDArray[np.float64] = block * gain
         return glued
+
+
+def _band_db(plan: Plan) -> float:
+    """What another band than the style's own needs to be as loud as that, from the usual levels of their parts."""
+    if not plan.has_asked_band:
+        return 0.0
+    recipe = plan.recipe
+    own = [(voice.role, voice.level) for voice in recipe.voices] + [
+        (percussion.role, recipe.drums_level) for percussion in recipe_drums(recipe)
+    ]
+    playing = [(voice.role, voice.level) for voice in plan.band.voices if not voice.joins] + [
+        (percussion.role, recipe.drums_level if percussion.role == "drums" else 0.0)
+        for percussion in plan.band.percussion
+    ]
+    return 10 * math.log10(_power(own) / _power(playing))
+
+
+def _power(levels: Sequence[tuple[str, float]]) -> float:
+    return sum(10 ** ((ROLE_LUFS[role] + level) / 10) for role, level in levels)
 
 
 _GLUE_POWER: Final = 10 ** (-24 / 10)

@@ -1,5 +1,7 @@
 """The client against the real HTTP app: what comes is what was made, and what was changed on the way is refused."""
 
+import hashlib
+
 import httpx
 import pytest
 
@@ -11,6 +13,7 @@ from orchestrion.tracks.spec import TrackSpec
 from orchestrion.trust.signing import Signer
 from tests.fake_model import MIDI
 from tests.ingress_app import Service
+from tests.midi_files import midi
 from tests.unit.client.service import Broken, InProcess, Prepared, client_of, problem
 
 SPEC = TrackSpec(prompt="calm", duration_s=1.0, sample_rate_hz=8000, format="flac")
@@ -71,14 +74,25 @@ def test_a_theme_is_uploaded_and_used(client, tmp_path):
     (tmp_path / "melody.mid").write_bytes(MIDI)
     with pytest.raises(InvalidRequest):  # The score of the fake model has no note.
         client.upload_theme(tmp_path / "melody.mid")
-    wav = _a_second_of_wav(client)
 
-    reference = client.upload_theme(wav)
+    upload = client.upload(midi())
 
-    assert reference.startswith("sha256:")
-    assert client.create(TrackSpec(**SPEC.model_dump(exclude_unset=True) | {"theme": reference})).track_id
+    assert upload.reference == client.upload_theme(midi()) == "sha256:" + hashlib.sha256(midi()).hexdigest()
+    assert (upload.kind, upload.duration_s, upload.notes, upload.metre) == ("MIDI", 4.0, 8, None)
+    assert client.create(TrackSpec(**SPEC.model_dump(exclude_unset=True) | {"theme": upload.reference})).track_id
     with pytest.raises(InvalidRequest, match="theme: cannot be read"):
         client.upload_theme(tmp_path / "no-such.mid")
+
+
+def test_audio_to_go_on_from_is_uploaded_as_such(client, tmp_path):
+    wav = _a_second_of_wav(client)
+
+    assert client.upload_continuation(wav).startswith("sha256:")
+    assert client.upload(wav, "continuation").kind == "WAV"
+    with pytest.raises(InvalidRequest, match="continuation: a MIDI file has no sound"):
+        client.upload_continuation(midi())
+    with pytest.raises(InvalidRequest, match="continuation: cannot be read"):
+        client.upload_continuation(tmp_path / "no-such.wav")
 
 
 def _a_second_of_wav(client: Client) -> bytes:

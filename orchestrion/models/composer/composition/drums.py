@@ -8,22 +8,28 @@ joins at its section level: that is how a groove builds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from orchestrion.models.composer.metre import Metre, fitted_steps
 from orchestrion.models.composer.score import Note, Section, as_velocity
 
 KICK, STICK, SNARE, CLAP, E_SNARE = 36, 37, 38, 39, 40
+SCRATCH_PUSH, SCRATCH_PULL = 29, 30
 CLOSED, PEDAL, OPEN, CRASH, RIDE, BELL, CRASH_2 = 42, 44, 46, 49, 51, 53, 57
 TOM_1, TOM_2, TOM_3, TOM_4 = 48, 45, 43, 41
 TAMBOURINE, COWBELL, HIGH_BONGO, LOW_BONGO, MUTE_CONGA, HIGH_CONGA, LOW_CONGA = 54, 56, 60, 61, 62, 63, 64
 TIMBALE, CABASA, MARACAS, CLAVES, HIGH_BLOCK, TRIANGLE, GUIRO = 65, 69, 70, 75, 76, 81, 74
+HIGH_AGOGO, LOW_AGOGO, MUTE_CUICA, OPEN_CUICA, SHAKER, CASTANETS, TAIKO = 67, 68, 78, 79, 82, 85, 87
 #: Hitting a closed or pedal hi-hat ends an open one.
 CHOKES: Final = {OPEN: (CLOSED, PEDAL)}
 #: Percussion that keeps its place when the drums play a fill.
 _STEADY: Final = frozenset({KICK, TAMBOURINE, CABASA, MARACAS, CLAVES, TRIANGLE, HIGH_CONGA, LOW_CONGA, MUTE_CONGA})
+
+#: Percussion that counts the parts of the beat: where it has two, a beat of three parts has three.
+_TIMEKEEPERS: Final = frozenset({CLOSED, PEDAL, RIDE, TAMBOURINE, CABASA, MARACAS, HIGH_BONGO, HIGH_CONGA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +193,8 @@ GROOVES: Final[dict[str, Groove]] = {
             Lane(SNARE, "....9..2.2..9..3|....9..2.2..9..."),
             Lane(CLOSED, "7.5.7.5.7.5.7.5.|7.5.7.5.7.5.7.55"),
             Lane(OPEN, "................|......5.........", 3),
+            Lane(SCRATCH_PUSH, "................|............6.6.", 3),
+            Lane(SCRATCH_PULL, "................|.............6.7", 3),
         ),
         fill="soft",
         crash=False,
@@ -234,6 +242,8 @@ GROOVES: Final[dict[str, Groove]] = {
             Lane(HIGH_CONGA, "....7.......6.6.", 1),
             Lane(LOW_CONGA, "............6.6.|..............7."),
             Lane(COWBELL, "6...5.5.6.5.5.5.|6...5...6.5.5.5.", 3),
+            # Cáscara, on the shell of the timbales.
+            Lane(STICK, "6.4.6.64.6.46.4.|6.4.6.64.6.46.4.", 2, 4),
             Lane(TIMBALE, "......4.......4.", 3),
             Lane(MARACAS, "5.4.5.4.5.4.5.4.", 2),
             Lane(KICK, "......6.....6...", 2),
@@ -348,18 +358,152 @@ GROOVES: Final[dict[str, Groove]] = {
         ),
         fill="triplet",
     ),
+    # Half time: one back-beat a bar, on the third beat.
+    "half-time": Groove(
+        (
+            Lane(KICK, "9.........6.....|9.....6...7....."),
+            Lane(SNARE, "........9......."),
+            Lane(CLAP, "........8.......", 3),
+            Lane(CLOSED, "5..4..5.5..4..5.|5..4..5.5..4.555", 1),
+            Lane(OPEN, "..............5.|....5...........", 4),
+        ),
+        fill="roll",
+    ),
+    # Kick on every beat, snare on the 3-3-2 of the Shabba Ranks riddim.
+    "dembow": Groove(
+        (
+            Lane(KICK, "9...9...9...9..."),
+            Lane(SNARE, "...8..8....8..8."),
+            Lane(STICK, "...6..5....6..5.", 1, 3),
+            Lane(TIMBALE, "...6..6....6..6.", 3),
+            Lane(CLOSED, "5.3.5.3.5.3.5.3.", 1),
+            Lane(CABASA, "..4...4...4...4.", 3),
+        ),
+        fill="timbale",
+    ),
+    "k-pop": Groove(
+        (
+            Lane(KICK, "9.....8.9...7...|9.....8.9..7....", 2, 4),
+            Lane(KICK, "9...9...9...9...|9...9...9...9.7.", 4),
+            Lane(CLAP, "....8.......8..."),
+            Lane(SNARE, "....8.......8...|....8.......8..6", 3),
+            Lane(CLOSED, "6.5.6.5.6.5.6.5.|6.5.6.5.6.5.6555", 1, 3),
+            Lane(CLOSED, "6464646464646464|6464646464646466", 3),
+            Lane(OPEN, "..6...6...6...6.", 4),
+        ),
+        fill="clap",
+    ),
+    "gospel": Groove(
+        (
+            Lane(KICK, "8....58.....|8....58...5."),
+            Lane(SNARE, "...7.....7..|...7.....7.3"),
+            Lane(CLAP, "...8.....8..", 1),
+            Lane(TAMBOURINE, "4.46.44.46.4", 3),
+            Lane(CLOSED, "6.46.46.46.4", 2, 4),
+            Lane(RIDE, "6.46.46.46.4", 4),
+        ),
+        fill="triplet",
+    ),
+    # A compás of twelve beats in four bars of three, accents on 12, 3, 6, 8 and 10: palmas, a box and castanets.
+    "bulerias": Groove(
+        (
+            Lane(CLAP, "9.4.4.|9.4.4.|9.4.9.|4.9.4.", 1),
+            Lane(STICK, ".3.4.4|.3.4.4|.3.4.3|.4.3.4", 3),
+            Lane(LOW_CONGA, "8.....|8...4.|8...8.|..8..."),
+            Lane(MUTE_CONGA, "..4.5.|..4.54|..4...|4...54", 2),
+            Lane(CASTANETS, "6.....|6..444|6...6.|..6...", 4),
+        ),
+        fill="",
+        crash=False,
+    ),
+    # The low surdo answers the damped one on the second beat of each half; the tamborim plays teleco-teco.
+    "batucada": Groove(
+        (
+            Lane(TOM_4, "....9.......9..4|....9.......9.5."),
+            Lane(TOM_2, "6.......6......."),
+            Lane(HIGH_BONGO, "7.7.7.77.7.7.77.", 2),
+            Lane(TAMBOURINE, "6.356.356.356.35", 1),
+            Lane(MARACAS, "6345634563456345", 1),
+            Lane(SNARE, "5223522352235223", 3),
+            Lane(HIGH_AGOGO, "6...6.6.....6.6.", 3),
+            Lane(LOW_AGOGO, "..6.....6.6.....", 3),
+            Lane(OPEN_CUICA, "..5.....5.......|................", 4),
+            Lane(MUTE_CUICA, "......5.....5...|................", 4),
+        ),
+        fill="timbale",
+        crash=False,
+    ),
+    # Sixteen beats of teental in four bars: the low drum is silent from the tenth to the thirteenth.
+    "teental": Groove(
+        (
+            Lane(LOW_CONGA, "8...7...7...8...|8...7...7...8...|8...............|....7...7...8...", 3),
+            Lane(HIGH_BONGO, "7...6...6...7...|7...6...6...7...|7...5...5...6...|6...6...6...7...", 3),
+            Lane(LOW_BONGO, "..3...34..3...3.|..3...34..3...3.|..3...3...3...34|..3...3...34.434", 3),
+            Lane(HIGH_BONGO, "...4..4....4..4.|...4..4....4..4.|...4..4...44..4.|.4..4.4.4.44.444", 4),
+        ),
+        fill="",
+        crash=False,
+    ),
+    "march": Groove(
+        (
+            Lane(SNARE, "7..56.557..56.55|7..56.557.555555", 1),
+            Lane(KICK, "9.......8......."),
+            Lane(CRASH_2, "5.......4.......", 3),
+            Lane(TRIANGLE, "....3...3...3...", 4),
+        ),
+        fill="roll",
+        crash=False,
+    ),
+    # The rim plays the son clave, 3-3-4-2-4, over an even shaker.
+    "afrobeats": Groove(
+        (
+            Lane(KICK, "9.....7...9.....|9.....7...9..6.."),
+            Lane(STICK, "8..8..8...8.8..."),
+            Lane(SHAKER, "5.365.365.365.36", 1),
+            Lane(SNARE, "............7...|............7..4", 3),
+            Lane(HIGH_CONGA, "...4..5....4..55", 3),
+            Lane(LOW_CONGA, "..4.......5.....", 2),
+            Lane(OPEN, "..............4.", 4),
+        ),
+        fill="timbale",
+        crash=False,
+    ),
+    "phonk": Groove(
+        (
+            Lane(KICK, "9.....8.9.....7.|9.....8.9..7..7."),
+            Lane(CLAP, "....9.......9..."),
+            Lane(SNARE, "....7.......7...", 3),
+            Lane(CLOSED, "6.5.6.5.6.5.6.5.|6.5.6.5.6.5.6555", 1),
+            Lane(OPEN, "..6...6...6...6.", 4),
+        ),
+        fill="hats",
+        crash=False,
+    ),
 }  # fmt: skip
 
 
+def fitted_groove(groove: Groove, pattern_beats: int, metre: Metre) -> Groove:
+    """A groove that is written in `pattern_beats` as `metre` plays it."""
+    if metre.is_native(pattern_beats):
+        return groove
+    return replace(
+        groove,
+        lanes=tuple(
+            replace(lane, steps=fitted_steps(lane.steps, pattern_beats, metre, is_even=lane.key in _TIMEKEEPERS))
+            for lane in groove.lanes
+        ),
+    )
+
+
 def play_groove(
-    groove: Groove, sections: Sequence[Section], beats_per_bar: int, drive: float, rng: np.random.Generator
+    groove: Groove, sections: Sequence[Section], metre: Metre, drive: float, rng: np.random.Generator
 ) -> list[Note]:
     """The drum part of all sections: lanes by level, a fill before each new section, crashes where they open.
 
     Args:
         groove: what is played.
         sections: the form, in order.
-        beats_per_bar: 3 or 4.
+        metre: what the groove was fitted to.
         drive: loudness of the playing, 1 is normal.
         rng: chooses fills and small differences of touch.
 
@@ -367,6 +511,7 @@ def play_groove(
         Notes on the straight grid (swing and timing come later).
     """
     notes: list[Note] = []
+    beats_per_bar = metre.beats
     for number, section in enumerate(sections):
         leads_on = number + 1 < len(sections)
         for bar in range(section.bars):
@@ -376,7 +521,9 @@ def play_groove(
             fill_from = beats_per_bar - max((before for _, before, _ in fill), default=0.0)
             notes += _bar(groove, section, bar, start, beats_per_bar, fill_from, drive, rng)
             end = start + beats_per_bar
-            notes += [Note(end - before, 0.2, key, _velocity(loud, drive, rng)) for key, before, loud in fill]
+            notes += [
+                Note(metre.on_grid(end - before), 0.2, key, _velocity(loud, drive, rng)) for key, before, loud in fill
+            ]
         if groove.crash and section.level >= 3 and number > 0:
             start = float(section.first_bar * beats_per_bar)
             notes.append(Note(start, 3.0, CRASH, _velocity(7, drive, rng)))
@@ -395,7 +542,7 @@ def _bar(
     section: Section,
     bar: int,
     start: float,
-    beats_per_bar: int,
+    beats_per_bar: float,
     fill_from: float,
     drive: float,
     rng: np.random.Generator,

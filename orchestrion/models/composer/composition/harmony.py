@@ -65,7 +65,7 @@ def chord(numeral: str, key: Key) -> Chord:
 
 def tonic_chord(key: Key) -> Chord:
     """The plain triad that the piece ends on."""
-    return Chord(key.tonic, _QUALITIES["min" if key.is_minor else "maj"])
+    return Chord(key.tonic, _QUALITIES["dim" if key.mode == "locrian" else "min" if key.is_minor else "maj"])
 
 
 #: Family → (for a major third, for a minor third) → choices of four bars ("/" splits a bar in two halves).
@@ -161,36 +161,90 @@ PROGRESSIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("I V vi IV", "I iii vi IV", "Iadd9 IVmaj7 vi7 V", "I IV ii V", "vi IV I V"),
         ("i bVI bIII bVII", "i iv bVI V", "iadd9 bVImaj7 bIII bVII", "i v bVI iv", "i bIII iv V"),
     ),
+    "blues scale": (("i7 iv7 i7 v7", "i7 i7 iv7 bVII", "i7 bIII iv7 i7"),) * 2,
     "chiptune": (
         ("I V vi IV", "I bVII IV I", "I IV V V", "vi IV V I", "I iii IV V"),
         ("i bVI bVII i", "i bVII bVI V", "i bVI iv V", "i bIII bVII bVI"),
     ),
+    "dubstep": (
+        ("I I bVI bVII", "vi vi IV V", "I V vi IV"),
+        ("i i bVI bVII", "i i bVI v", "i bIII bVI bVI", "i i iv bVI"),
+    ),
+    "reggaeton": (
+        ("vi IV I V", "I V vi IV", "IV V vi vi"),
+        ("i bVI bIII bVII", "bVI bVII i i", "i iv bVI V", "i bVII bVI V"),
+    ),
+    "k-pop": (
+        ("IVmaj7 V iii7 vi7", "vi7 IVmaj7 I V", "IVmaj7 V vi7 I", "ii7 V7sus4 iii7 vi7"),
+        ("bVImaj7 bVII i7 bIII", "i7 bVImaj7 bIII bVII", "iv7 bVII bIIImaj7 bVI"),
+    ),
+    "gospel": (
+        ("I/I7 IV/#ivo7 I/vi7 ii7/V9", "I I7 IV7 I/V7sus4", "Imaj7/iii7 vi7 ii9 V9", "IV #ivo7 I/vi7 ii7/V7"),
+        ("i/i7 iv/bVI7 i/bVI7 V7", "i i7 iv7 i/V7", "i7 bVI7 V7 i"),
+    ),
+    "flamenco": (
+        ("I bII I bII", "I iv bIII bII", "I I IV V7"),
+        ("iv bIII bII I", "I bII I bII", "i bVII bVI V", "i iv V i", "i V7 iv V"),
+    ),
+    "samba": (
+        ("I6 VI7 ii7 V7", "Imaj7 Imaj7 ii7 V9", "I6/VI7 ii7/V7 I6/VI7 ii7/V7", "IV6 iv6 iii7/VI7 ii7/V7"),
+        ("i6 i6 iih7 V7", "i7 iv7 V7b9 i6", "i6/i7 iv7 iih7/V7 i6"),
+    ),
+    # Never sounded as chords: they say which notes a phrase of the sitar rests on, over a drone that stays.
+    "raga": (("I I V I", "I vi I V", "I IV I V"), ("i i v i", "i bVII i v", "i iv i v")),
+    "drone": (("I5 I5 I5 I5", "Isus2 Isus2 I5 I5"), ("i5 i5 i5 i5", "i5 i5 iadd9 i5")),
+    "choral": (
+        ("I/IV I/V vi/ii V", "I/vi IV/V I/ii V", "IV/I ii/V vi/IV V", "I/V vi/iii IV/I V"),
+        ("i/iv i/V bVI/iv V", "i/bVII bVI/iv i/iv V", "iv/i bVI/bIII iv/i V"),
+    ),
+    "march": (
+        ("I I V7 V7", "I IV I V7", "V7 V7 I I", "I IV/II7 I/V7 I", "IV I II7 V7"),
+        ("i i V7 V7", "i iv i V7", "i bVI iv V7"),
+    ),
+    "afrobeats": (
+        ("I IV vi V", "vi IV I V", "IV V iii vi", "I V IV IV"),
+        ("i bVI bIII bVII", "i iv bVII bIII", "bVI bVII i i", "i bVII iv bVI"),
+    ),
+    "phonk": (("I bVI I bVII", "vi IV vi V"), ("i i bVI bVII", "i bVI i v", "i i i bVI", "i bII5 i bVII")),
 }  # fmt: skip
 
 
-#: Degrees of the major or minor tables that a church mode has differently, and what stands in for them.
+#: Degrees of the major or minor tables that a mode has differently, and what stands in for them: a degree, or a whole
+#: chord where no triad of the mode lies there.
 _MODE_DEGREES: Final[dict[str, dict[str, str]]] = {
     "dorian": {"iv": "IV", "bVI": "IV", "V": "v"},
     "phrygian": {"V": "bII", "v": "bII", "bVII": "bvii", "IV": "iv", "ii": "bII"},
     "lydian": {"IV": "II", "ii": "II", "bVII": "V", "bVI": "vi"},
     "mixolydian": {"V": "bVII", "iii": "v", "bVI": "IV"},
-}
+    "locrian": {
+        "i": "io", "V": "bV", "v": "bV", "bVII": "bvii", "bIII": "biii", "IV": "iv", "ii": "bII",
+    },
+    "harmonic minor": {"bVII": "V", "v": "V", "bIII": "i", "IV": "iv"},
+    "melodic minor": {"bVII": "V", "v": "V", "bIII": "i", "iv": "IV", "bVI": "IV"},
+    "pentatonic": {"IV": "vi", "V": "Vsus4", "ii": "IIsus4", "iii": "I", "bVII": "vi", "bVI": "vi", "II": "IIsus4"},
+}  # fmt: skip
+#: Modes in which a theme's usual chords would sound wrong.
+_BENT: Final = frozenset({"locrian", "harmonic minor", "melodic minor", "pentatonic"})
 #: Families whose colour is notes outside any mode.
 _FREE_FAMILIES: Final = frozenset({"blues", "funk"})
 
 
 def progression_choices(family: str, key: Key) -> tuple[str, ...]:
     """The progressions of `family` that suit the key's third, turned to its mode."""
+    if key.mode == "blues":
+        # Sevenths on a minor scale are the blues; other families take what its six notes allow.
+        return PROGRESSIONS["blues"][0] if family == "blues" else PROGRESSIONS["blues scale"][0]
     choices = PROGRESSIONS[family][1 if key.is_minor else 0]
     if key.mode != "phrygian":
         # A flat second is the mark of the phrygian mode and a wrong note elsewhere.
-        choices = tuple(text for text in choices if "bII5" not in text)
+        choices = tuple(text for text in choices if not _FLAT_SECOND.search(text))
     if key.mode not in _MODE_DEGREES or family in _FREE_FAMILIES:
         return choices
     return tuple(_NUMERAL_IN_TEXT.sub(lambda match: in_mode(match[0], key), text) for text in choices)
 
 
 _NUMERAL_IN_TEXT: Final = re.compile(r"[^\s/]+")
+_FLAT_SECOND: Final = re.compile(r"\bbII(?!I)")
 
 
 def in_mode(numeral: str, key: Key) -> str:
@@ -200,6 +254,8 @@ def in_mode(numeral: str, key: Key) -> str:
         raise ValueError(f"{numeral!r} is no Roman numeral; write for example 'ii7', 'bVII' or 'V7sus4'")
     degree = match["accidental"] + match["degree"]
     degree = _MODE_DEGREES.get(key.mode, {}).get(degree, degree)
+    if not degree.lstrip("b#").isalpha() or set(degree) - set("b#ivIV"):
+        return degree
     suffixes = _UPPER if match["degree"] == match["degree"].upper() else _LOWER
     changed_case = degree.lstrip("b#").isupper() != match["degree"].isupper()
     if match["suffix"] in suffixes and not changed_case:
@@ -221,7 +277,14 @@ def with_third(item: Chord, key: Key) -> Chord:
         return item
     scale = {(key.tonic + step) % 12 for step in key.steps}
     third = 3 if (item.root + 3) % 12 in scale else 4
-    return Chord(item.root, (0, third, 7))
+    fifth = 6 if key.mode == "locrian" and (item.root + 7) % 12 not in scale else 7
+    return Chord(item.root, (0, third, fifth))
+
+
+def theme_numerals(key: Key) -> tuple[str, ...]:
+    """What a theme in `key` may be harmonised with, the tonic first."""
+    numerals = THEME_NUMERALS[1 if key.is_minor else 0]
+    return tuple(dict.fromkeys(in_mode(numeral, key) for numeral in numerals)) if key.mode in _BENT else numerals
 
 
 #: How far voicings may lie from their centre before they are pulled back, and what a semitone of that costs.

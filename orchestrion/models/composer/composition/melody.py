@@ -7,12 +7,14 @@ Every section label owns its motifs, so that when A comes back the listener know
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
 
 from orchestrion.models.composer.composition.accompaniment import Bar
+from orchestrion.models.composer.metre import METRES, Metre, fitted_times
 from orchestrion.models.composer.score import Note, as_velocity
 
 
@@ -32,6 +34,8 @@ class Feel:
     reach: int = 9
     #: Chance that the third bar of a phrase stays silent to let the music breathe.
     breath: float = 0.0
+    #: Another feel that the first section is sung in, before the pulse sets in.
+    opening: str = ""
 
 
 _STRAIGHT = (
@@ -131,13 +135,51 @@ FEELS: Final[dict[str, Feel]] = {
         ("0:.5 .5:.5 1:.5 1.5:.5 2:1.5", "0:.25 .25:.25 .5:.5 1:2"),
         leap=0.2, rest=0.0, reach=11,
     ),
+    # Note against note with the "chorale" chords: three bars of quarters, then a cadence.
+    "hymn": Feel(("0:1 1:1 2:1 3:1",), ("0:1 1:1 2:2",), leap=0.06, rest=0.0, reach=8),
+    "march": Feel(
+        ("0:.75 .75:.25 1:1 2:.75 2.75:.25 3:1", "0:1 1:.75 1.75:.25 2:1 3:1", "0:1.5 1.5:.5 2:1 3:.75 3.75:.25",
+        "0:.5 .5:.5 1:.5 1.5:.5 2:1 3:1", "0:1 1:1 2:.75 2.75:.25 3:.5 3.5:.5"),
+        ("0:1 1:1 2:1.8", "0:.75 .75:.25 1:1 2:1.8"),
+        leap=0.25, rest=0.0, reach=9,
+    ),
+    "alap": Feel(
+        ("0:2.5 2.5:.5 3:1", ".5:1.5 2:2", "0:.25 .25:3.5", "1:.25 1.25:.25 1.5:2.5", "0:1.5 1.5:.5 2:1.5"),
+        ("0:3.6", ".5:3"),
+        leap=0.03, rest=0.0, reach=9, breath=0.2,
+    ),
+    "gat": Feel(
+        ("0:.5 .5:.25 .75:.25 1:.5 1.5:.5 2:1 3:.5 3.5:.5", "0:1 1:.5 1.5:.25 1.75:.25 2:.5 2.5:.5 3:1",
+        "0:.25 .25:.25 .5:.5 1:.5 1.5:.5 2:.25 2.25:.25 2.5:.5 3:1",
+        "0:.5 .5:.5 1:.25 1.25:.25 1.5:.5 2:.5 2.5:.5 3:.25 3.25:.25 3.5:.5"),
+        ("0:.5 .5:.5 1:1 2:2", "0:.25 .25:.25 .5:.5 1:.5 1.5:2.3"),
+        leap=0.05, rest=0.0, reach=12, opening="alap",
+    ),
+    "falseta": Feel(
+        ("0:.333 .333:.333 .667:.333 1:.5 1.5:.5 2:1", "0:.25 .25:.25 .5:.25 .75:.25 1:1 2:1", "0:1.5 1.5:.5 2:1",
+        "0:.5 .5:.5 1:.333 1.333:.333 1.667:.333 2:1", "0:.5 .5:.5 1:.5 1.5:.5 2:.25 2.25:.25 2.5:.25 2.75:.25"),
+        ("0:.333 .333:.333 .667:.333 1:1.8", "0:.5 .5:.5 1:1.8"),
+        leap=0.04, rest=0.0, reach=10,
+    ),
+    "timeless": Feel(("0:4", "2:2"), ("0:4", "1:3"), leap=0.1, rest=0.0, reach=7, breath=0.5),
+    "cowbell": Feel(
+        ("0:.25 .5:.25 .75:.25 1.25:.25 1.5:.25 2:.25 2.5:.25 2.75:.25 3.25:.25 3.5:.25",
+        "0:.25 .25:.25 .75:.25 1:.25 1.5:.25 2:.25 2.25:.25 2.75:.25 3:.25 3.5:.25",
+        "0:.25 .75:.25 1.5:.25 2:.25 2.75:.25 3.25:.25 3.5:.25"),
+        ("0:.25 .5:.25 .75:.25 1.25:.25 1.5:.25 2:.5", "0:.25 .75:.25 1.5:.25 2:.25 2.5:.5"),
+        leap=0.12, rest=0.0, reach=7,
+    ),
 }  # fmt: skip
 
 #: Scale steps between the notes of a motif and how likely each is; leaps are added by the feel.
 _STEPS: Final = ((-2, 0.16), (-1, 0.27), (0, 0.08), (1, 0.27), (2, 0.16))
 _LEAPS: Final = (-4, -3, 3, 4)
+#: Where the rhythms of a feel in three end at the latest, in beats.
+_IN_THREE: Final = 3.01
 #: Where a section's melody starts against the voice's centre, in semitones.
 _SECTION_LIFT: Final = {"A": 0, "B": 4, "C": -3}
+#: The label of the first section that is sung, where the feel has an opening.
+_OPENING: Final = "opening"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +201,6 @@ def play_melody(
     bars: Sequence[Bar],
     labels: Sequence[str],
     section_ends: Sequence[bool],
-    scale: Sequence[int],
     centre: int,
     energy: float,
     rng: np.random.Generator,
@@ -169,9 +210,8 @@ def play_melody(
     Args:
         feel_name: an entry of `FEELS`.
         bars: all bars of the piece.
-        labels: each bar's section label; only "A", "B" and "C" are sung, intro and outro are left to the others.
+        labels: whose motifs each bar has; only "A", "B" and "C" are sung, intro and outro are left to others.
         section_ends: whether each bar is the last of its section.
-        scale: the key's pitch classes, the tonic first.
         centre: the middle of the voice, as a MIDI pitch.
         energy: 0 … 1; driven music prefers the busier rhythms.
         rng: chooses motifs and variations.
@@ -179,8 +219,13 @@ def play_melody(
     Returns:
         Notes on the straight grid.
     """
-    feel = FEELS[feel_name]
+    metre, pattern_beats = (str(bars[0].metre), bars[0].pattern_beats) if bars else ("4/4", 4)
+    feel = _fitted(feel_name, metre, pattern_beats)
+    opening = _fitted(feel.opening, metre, pattern_beats) if feel.opening else feel
     motifs = {label: _make_motifs(feel, energy, rng) for label in _SECTION_LIFT}
+    if feel.opening:
+        motifs[_OPENING] = _make_motifs(opening, energy, rng)
+        labels = _with_opening(labels, section_ends)
     notes: list[Note] = []
     pitch = centre
     for number, bar in enumerate(bars):
@@ -191,15 +236,58 @@ def play_melody(
         ends = section_ends[number] or place == 3
         cell = _cell_for(motifs[label], place, ends, bar.index)
         if place == 0:
-            pitch = _nearest_in(bar.chords[0].pitch_classes, centre + _SECTION_LIFT[label] + int(rng.integers(-2, 3)))
-        if place == 2 and rng.random() < feel.breath:
+            lift = _SECTION_LIFT.get(label, 0) + int(rng.integers(-2, 3))
+            pitch = _nearest_in(bar.chords[0].pitch_classes, centre + lift)
+        moving = opening if label == _OPENING else feel
+        if place == 2 and rng.random() < moving.breath:
             continue
-        home = scale[0] if ends and (bar.index % 8 == 7 or section_ends[number]) else None
-        sung = _sing(cell, bar, pitch, scale, centre, feel, home, rng)
+        home = bar.scale[0] if ends and (bar.index % 8 == 7 or section_ends[number]) else None
+        sung = _sing(cell, bar, pitch, centre, moving, home, rng)
         if sung:
             pitch = sung[-1].pitch
         notes += sung
     return notes
+
+
+@cache
+def _fitted(feel_name: str, metre_name: str, pattern_beats: int) -> Feel:
+    """A feel whose rhythms fit the metre; where two bars share a pattern, each is a rhythm of its own."""
+    feel, metre = FEELS[feel_name], METRES[metre_name]
+    if metre.is_native(pattern_beats):
+        return feel
+    # Rhythms in three are those that end by the third beat, whatever the recipe's patterns are written in.
+    ends = (float(onset) + float(length) for text in feel.cells for onset, length in map(_pair, text.split()))
+    written = 3 if max(ends) <= _IN_THREE else 4
+    if metre.is_native(written):
+        return feel
+    cells = tuple(dict.fromkeys(cell for text in feel.cells for cell in _fitted_cells(text, written, metre)))
+    cadences = tuple(dict.fromkeys(_fitted_cells(text, written, metre)[0] for text in feel.cadences))
+    return replace(feel, cells=cells, cadences=cadences)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    onset, _, length = text.partition(":")
+    return onset, length
+
+
+def _fitted_cells(text: str, written: int, metre: Metre) -> list[str]:
+    bars: list[dict[float, float]] = [{} for _ in metre.order(written)]
+    for pair in text.split():
+        onset, length = map(float, pair.split(":"))
+        for bar, at, fitted in fitted_times(onset, length, written, metre):
+            bars[bar].setdefault(round(at, 4), fitted)
+    return [" ".join(f"{at:.10g}:{length:g}" for at, length in sorted(bar.items())) for bar in bars if bar]
+
+
+def _with_opening(labels: Sequence[str], section_ends: Sequence[bool]) -> list[str]:
+    """`labels` with the first section that is sung called the opening."""
+    opened = list(labels)
+    for number, label in enumerate(labels):
+        if label in _SECTION_LIFT:
+            opened[number] = _OPENING
+            if section_ends[number]:
+                break
+    return opened
 
 
 def _make_motifs(feel: Feel, energy: float, rng: np.random.Generator) -> _Motifs:
@@ -239,7 +327,6 @@ def _sing(
     cell: _Cell,
     bar: Bar,
     pitch: int,
-    scale: Sequence[int],
     centre: int,
     feel: Feel,
     home: int | None,
@@ -250,17 +337,17 @@ def _sing(
         if onset >= bar.beats:
             break
         chord = bar.chords[bar.at(onset)]
-        ladder = _ladder(scale, chord.pitch_classes, centre - feel.reach, centre + feel.reach)
+        ladder = _ladder(bar.scale, chord.pitch_classes, centre - feel.reach, centre + feel.reach)
         pitch = _climb(ladder, pitch, step)
         is_last = number == len(cell.onsets) - 1
         if home is not None and is_last:
             pitch = _nearest_in((home,) if home in chord.pitch_classes else chord.pitch_classes, pitch)
-        elif (onset % 1 == 0 and (onset % 2 == 0 or length >= 1)) or is_last:
+        elif (onset % 1 == 0 and (onset in bar.metre.strong or length >= 1)) or is_last:
             pitch = _nearest_in(chord.pitch_classes, pitch)
         weak = onset % 1 != 0
         if weak and rng.random() < feel.rest:
             continue
-        accent = 8 if onset % 2 == 0 else 7 if not weak else 6
+        accent = 8 if onset in bar.metre.strong else 7 if not weak else 6
         velocity = as_velocity((accent + 1.5) / 10 * 112 * bar.dynamics, 20, 122)
         notes.append(Note(bar.start + onset, min(length, bar.beats - onset) * 0.94, pitch, velocity))
     return notes
@@ -285,10 +372,15 @@ def _nearest_in(pitch_classes: Sequence[int], pitch: int) -> int:
     return min((pitch + (tone - pitch + 6) % 12 - 6 for tone in pitch_classes), key=lambda p: (abs(p - pitch), p))
 
 
-def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar], scale: Sequence[int]) -> list[Note]:
+def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar]) -> list[Note]:
     """A second voice: "double" follows a third below the melody, "counter" moves where the melody rests."""
     if kind == "double":
-        return [Note(n.start, n.length, _third_below(n.pitch, scale), max(1, n.velocity - 14)) for n in melody]
+        return [
+            Note(note.start, note.length, _third_below(note.pitch, bar.scale), max(1, note.velocity - 14))
+            for bar in bars
+            for note in melody
+            if bar.start <= note.start < bar.start + bar.beats
+        ]
     notes, previous = [], None
     for bar in bars:
         voicing = bar.voicings[0]
@@ -297,10 +389,9 @@ def play_counter(kind: str, melody: Sequence[Note], bars: Sequence[Bar], scale: 
         second = voicing[-2] if len(voicing) > 1 else top
         first = top if previous is None or abs(top - previous) <= abs(second - previous) else second
         other = second if first == top else top
-        half = bar.beats / 2
         velocity = as_velocity(74 * bar.dynamics, 20, 110)
-        notes.append(Note(bar.start, half * 0.96, first, velocity))
-        notes.append(Note(bar.start + half, half * 0.96, other, max(1, velocity - 6)))
+        notes.append(Note(bar.start, bar.half * 0.96, first, velocity))
+        notes.append(Note(bar.start + bar.half, (bar.beats - bar.half) * 0.96, other, max(1, velocity - 6)))
         previous = other
     return notes
 

@@ -6,21 +6,36 @@ and the seed.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from orchestrion.models.composer.band.players import Excluded, excluded, players
+from orchestrion.models.composer.band.seating import Band, asked_band, recipe_drums
 from orchestrion.models.composer.chance import seeded
-from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, RECIPES, SAFE_STYLES, Recipe, Voice
-from orchestrion.models.composer.score import Section
+from orchestrion.models.composer.composition.form import asked_form, build_form, loop_form
+from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, SAFE_STYLES, Recipe, Voice
+from orchestrion.models.composer.composition.repertoire import RECIPES
+from orchestrion.models.composer.composition.timing import Timing, decide_timing
+from orchestrion.models.composer.metre import METRES, Metre
+from orchestrion.models.composer.score import Section, TempoMap
 from orchestrion.models.protocol import Conditioning
 from orchestrion.tracks.musical_key import Key
-from orchestrion.tracks.vocabulary import MOODS
+from orchestrion.tracks.vocabulary import MOODS, STYLE_METRES
 
 #: The mood where none is named: neither happy nor sad, moderately lively.
 _NEUTRAL: Final = (0.0, 0.5)
+#: Themes in these fit a style's own metre.
+_EVEN_METRES: Final = frozenset({"2/4", "4/4"})
+#: The energy of a request for little or much: at most, at least.
+_LOW_ENERGY: Final = 0.1
+_HIGH_ENERGY: Final = 0.92
+#: Moods of at least so much valence are plainly happy or plainly sad.
+_PLAIN_VALENCE: Final = 0.6
 #: Moods below and above these valences turn the third minor or major.
 _DARK_BELOW, _BRIGHT_ABOVE = -0.15, 0.35
 #: The style that an instrument suggests when no style was named.
@@ -61,15 +76,22 @@ _REMOVAL = re.compile(r"\b(?:no|without|minus)\s+([a-z][a-z ]*?)(?=[,.;]|\band\b
 class Plan:
     """What will be composed. `valence` and `energy` are the mood's coordinates."""
 
+    asked: Conditioning
     style: str
     mood: str | None
     recipe: Recipe
-    voices: tuple[Voice, ...]
-    has_drums: bool
+    metre: Metre
+    band: Band
+    #: Whether the band is not the recipe's own, whose loudness is known.
+    has_asked_band: bool
     key: Key
+    #: Where another key begins, and which: (bar, key).
+    modulation: tuple[int, Key] | None
+    #: As it is said; `tempo` is as it is played.
     tempo_bpm: float
+    tempo: TempoMap
     duration_s: float
-    #: Where the final chord falls, in beats, and the form before it.
+    #: Where the final chord falls (a loop: where it begins again), in beats, and the form before it.
     end_beat: float
     sections: tuple[Section, ...]
     valence: float
@@ -80,46 +102,123 @@ class Plan:
         """A generator for one purpose: decisions of one kind do not disturb those of another."""
         return seeded(self.seed_text, purpose)
 
+    @property
+    def is_loop(self) -> bool:
+        """Whether the end joins the beginning."""
+        return bool(self.asked.loop)
 
-def make_plan(conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None) -> Plan:
+    @property
+    def bars(self) -> int:
+        """How many bars there are, with that of the final chord where it has one of its own."""
+        bars = math.ceil(self.end_beat / self.metre.beats)
+        return bars if self.is_loop or bars == self.asked.bars else bars + 1
+
+    def key_at(self, bar: int) -> Key:
+        """The key of a bar."""
+        return self.modulation[1] if self.modulation is not None and bar >= self.modulation[0] else self.key
+
+    @property
+    def final_key(self) -> Key:
+        """The key of the final chord."""
+        return self.modulation[1] if self.modulation is not None else self.key
+
+
+def make_plan(
+    conditioning: Conditioning, theme_key: Key | None, theme_tempo_bpm: float | None, theme_metre: str | None = None
+) -> Plan:
     """Decide everything about the piece.
 
     Args:
         conditioning: the request.
         theme_key: the theme's key, used when the request names none.
         theme_tempo_bpm: the theme's own tempo, used when the request names none and it suits the style.
+        theme_metre: the theme's metre, which the style plays in when the request names none; one of two or four beats
+            leaves the style its own.
+
+    Raises:
+        InvalidRequest: what is excluded leaves nobody to play.
     """
     prompt = " ".join(conditioning.prompt.casefold().split())
     seed_text = f"{conditioning.seed}|{prompt}"
     rng = seeded(seed_text, "plan")
-    removed = conditioning.negative_prompt.casefold() + "," + ",".join(_REMOVAL.findall(prompt))
-    asked_programs = _asked_programs(_REMOVAL.sub(" ", prompt))
-    style = conditioning.style or _choose_style(asked_programs, conditioning.mood, rng)
+    unwanted = excluded(conditioning.exclude or ())
+    says_who = (conditioning.instruments, conditioning.exclude, conditioning.ensemble) != (None, None, None)
+    # Fields that say who plays were read from the prompt, or stand above it: its words are not read again.
+    removed = conditioning.negative_prompt.casefold()
+    removed += "" if says_who else "," + ",".join(_REMOVAL.findall(prompt))
+    asked_programs = () if says_who else _asked_programs(_REMOVAL.sub(" ", prompt))
+    style = conditioning.style or _choose_style(conditioning, asked_programs, unwanted, rng)
     recipe = RECIPES[style]
-    valence, energy = _NEUTRAL
-    if conditioning.mood is not None:
-        mood = MOODS[conditioning.mood]
-        valence, energy = mood.valence, mood.energy
+    theme_metre = None if theme_metre in _EVEN_METRES else theme_metre
+    metre = METRES[conditioning.metre or theme_metre or STYLE_METRES.get(style, f"{recipe.beats_per_bar}/4")]
+    valence, energy = _mood(conditioning, unwanted)
+    if conditioning.energy is not None:
+        energy = min(energy, _LOW_ENERGY) if conditioning.energy == "low" else max(energy, _HIGH_ENERGY)
     key = conditioning.key or theme_key or _choose_key(recipe, valence, rng)
-    tempo_bpm, end_beat = _tempo_and_end(conditioning, recipe, energy, theme_tempo_bpm, rng)
+    timing = decide_timing(conditioning, recipe, metre, energy, theme_tempo_bpm, rng)
+    sections = _form(conditioning, recipe, metre, timing, energy)
     voices = _choose_voices(recipe, asked_programs, removed, rng)
-    removed_roles = _removed_roles(removed)
-    has_drums = bool(recipe.groove) and "drums" not in removed_roles
+    if says_who:
+        band = asked_band(conditioning, recipe, voices, style, key.tonic, unwanted)
+    else:
+        band = Band(voices, () if "drums" in _removed_roles(removed) else recipe_drums(recipe))
     return Plan(
+        asked=conditioning,
         style=style,
         mood=conditioning.mood,
         recipe=recipe,
-        voices=voices,
-        has_drums=has_drums,
+        metre=metre,
+        band=band,
+        has_asked_band=says_who,
         key=key,
-        tempo_bpm=tempo_bpm,
+        modulation=_modulation(conditioning.key_end, sections),
+        tempo_bpm=timing.bpm,
+        tempo=timing.tempo,
         duration_s=conditioning.duration_s,
-        end_beat=end_beat,
-        sections=build_form(int(end_beat // recipe.beats_per_bar), recipe.section_bars, energy),
+        end_beat=timing.end_beat,
+        sections=sections,
         valence=valence,
         energy=energy,
         seed_text=seed_text,
     )
+
+
+def _mood(conditioning: Conditioning, unwanted: Excluded) -> tuple[float, float]:
+    """Valence and energy of the mood that is asked for, or away from those that are not wanted."""
+    if conditioning.mood is not None:
+        mood = MOODS[conditioning.mood]
+        return mood.valence, mood.energy
+    avoided = [MOODS[name] for name in unwanted.names if name in MOODS]
+    # "Not romantic" says nothing about major and minor, "not sad" does.
+    valences = [mood.valence for mood in avoided if abs(mood.valence) >= _PLAIN_VALENCE]
+    energies = [mood.energy for mood in avoided]
+    valence = _NEUTRAL[0] - float(np.mean(valences)) if valences else _NEUTRAL[0]
+    energy = 2 * _NEUTRAL[1] - float(np.mean(energies)) if energies else _NEUTRAL[1]
+    return valence, energy
+
+
+def _form(
+    conditioning: Conditioning, recipe: Recipe, metre: Metre, timing: Timing, energy: float
+) -> tuple[Section, ...]:
+    bars = int(timing.end_beat // metre.beats)
+    # Where a bar of the pattern is two of the metre, sections last as long as they do otherwise.
+    section_bars = recipe.section_bars * (2 if 2 * metre.beats == recipe.beats_per_bar else 1)
+    if conditioning.sections:
+        return asked_form(conditioning.sections, bars, metre, timing.tempo, energy)
+    if conditioning.loop:
+        return loop_form(bars, section_bars, energy)
+    return build_form(bars, section_bars, energy)
+
+
+def _modulation(key_end: Key | None, sections: Sequence[Section]) -> tuple[int, Key] | None:
+    """The last section before the outro begins the other key; a piece of one section has it in its second half."""
+    if key_end is None:
+        return None
+    last = next((section for section in reversed(sections) if section.motifs != "outro"), None)
+    if last is None:
+        return 0, key_end
+    is_only = last.first_bar == 0 or all(section.motifs == "intro" for section in sections if section is not last)
+    return last.first_bar + ((last.bars + 1) // 2 if is_only else 0), key_end
 
 
 def _asked_programs(text: str) -> tuple[int, ...]:
@@ -132,12 +231,23 @@ def _asked_programs(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found[position] for position in sorted(found)))
 
 
-def _choose_style(programs: tuple[int, ...], mood: str | None, rng: np.random.Generator) -> str:
-    for program in programs:
-        if program in _STYLE_OF_PROGRAM:
-            return _STYLE_OF_PROGRAM[program]
+def _choose_style(
+    conditioning: Conditioning, programs: tuple[int, ...], unwanted: Excluded, rng: np.random.Generator
+) -> str:
+    asked = [player for name in conditioning.instruments or () for player in players(name, unwanted)[:1]]
+    if conditioning.ensemble == "a cappella":
+        if "choral" in RECIPES:
+            return "choral"
+        asked = players("choir", unwanted)[:1]
+    for program in (*programs, *(player.program for player in asked if not player.is_percussion)):
+        style = _STYLE_OF_PROGRAM.get(program)
+        if style is not None and style not in unwanted.names:
+            return style
+    mood = conditioning.mood
     choices = _STYLES_OF_MOOD[mood] if mood is not None else SAFE_STYLES
-    return choices[int(rng.integers(len(choices)))]
+    allowed = [style for style in choices if style not in unwanted.names]
+    allowed = allowed or [style for style in (*SAFE_STYLES, *RECIPES) if style not in unwanted.names] or list(choices)
+    return allowed[int(rng.integers(len(allowed)))]
 
 
 def _choose_key(recipe: Recipe, valence: float, rng: np.random.Generator) -> Key:
@@ -148,88 +258,6 @@ def _choose_key(recipe: Recipe, valence: float, rng: np.random.Generator) -> Key
     if valence > _BRIGHT_ABOVE and key.is_minor:
         return Key(tonic, "major")
     return key
-
-
-#: How long the final chord rings at least, and as a share of short pieces, in seconds.
-_RING_S: Final = 1.8
-_RING_SHARE: Final = 0.25
-#: A tempo that was not asked for may be moved this much so that the piece ends on a bar line.
-_NUDGE: Final = 0.06
-
-
-def _tempo_and_end(
-    conditioning: Conditioning, recipe: Recipe, energy: float, theme_tempo_bpm: float | None, rng: np.random.Generator
-) -> tuple[float, float]:
-    """The tempo and the beat of the final chord: a bar line, or half a bar where the asked tempo leaves more room."""
-    beats = recipe.beats_per_bar
-    ring_s = min(_RING_S + 0.3 * (recipe.reverb_s - 1.0), _RING_SHARE * conditioning.duration_s)
-    # Slowing down at the end takes about as long as this many beats at full tempo.
-    extra_beats = _RIT_EXTRA_BEATS if recipe.slows_at_end else 0.0
-    play_s = conditioning.duration_s - ring_s
-    if conditioning.tempo_bpm is not None:
-        free = play_s * conditioning.tempo_bpm / 60 - extra_beats
-        step = beats / 2 if beats % 2 == 0 else beats
-        return conditioning.tempo_bpm, max(0.0, float(np.floor(free / step + 1e-6)) * step)
-    low, high = recipe.tempo_bpm
-    place = float(np.clip(energy + 0.12 * rng.standard_normal(), 0, 1))
-    wanted = low + (high - low) * place
-    if theme_tempo_bpm is not None and 0.8 * low <= theme_tempo_bpm <= 1.25 * high:
-        wanted = theme_tempo_bpm
-    bars = max(0, round((play_s * wanted / 60 - extra_beats) / beats))
-    if bars == 0:
-        return wanted, 0.0
-    fitting = (bars * beats + extra_beats) * 60 / play_s
-    # One decimal: the figure that is shown is the figure that is played.
-    tempo = round(float(np.clip(fitting, wanted * (1 - _NUDGE), wanted * (1 + _NUDGE))), 1)
-    while bars > 0 and (bars * beats + extra_beats) * 60 / tempo > play_s + 0.05:
-        bars -= 1
-    return tempo, float(bars * beats)
-
-
-#: The slowing end: (beats before the final chord, share of the tempo).
-RITARDANDO: Final = ((3.0, 0.94), (2.0, 0.86), (1.0, 0.74))
-_RIT_EXTRA_BEATS: Final = sum(1 / share - 1 for _, share in RITARDANDO)
-
-#: The order of sections after the intro, and how much is going on in each: 1 (bare) … 4 (everything).
-_CYCLE: Final = (("A", 2), ("B", 3), ("A", 3), ("C", 2), ("B", 4), ("A", 3), ("B", 4), ("C", 1))
-
-
-def build_form(bars: int, section_bars: int, energy: float) -> tuple[Section, ...]:
-    """Sections for `bars` bars before the final chord: an intro, A, B and C in turn, an outro.
-
-    The last section before the outro is the fullest. Calm pieces stay one level lower, driven ones start higher.
-    """
-    if bars <= 0:
-        return ()
-    intro = 0 if bars < 8 else 2 if bars < 24 else 4 if bars < 56 else 8
-    outro = 0 if bars < 16 else 2 if bars < 24 else 4
-    middle = bars - intro - outro
-    half = section_bars // 2 if section_bars % 2 == 0 else section_bars
-    unit = section_bars if middle >= 2 * section_bars else half
-    lengths = [unit] * (middle // unit)
-    rest = middle - sum(lengths)
-    if rest >= 4 or not lengths:
-        lengths.append(rest)
-    elif rest:
-        # Odd bars lengthen the outro where there is one, the intro where there is none.
-        intro, outro = (intro, outro + rest) if outro else (intro + rest, outro)
-    labels = [_CYCLE[i % len(_CYCLE)] for i in range(len(lengths))]
-    if len(labels) > 2 and labels[-1][0] != "B":
-        labels[-1] = ("B", 4) if labels[-2][0] != "B" else ("A", 4)
-    plan = [("intro", intro, 1)] if intro else []
-    plan += [(label, length, level) for (label, level), length in zip(labels, lengths, strict=True)]
-    if len(lengths) > 1:
-        label, length, level = plan[-1]
-        plan[-1] = (label, length, 4 if len(lengths) > 2 else max(3, level))
-    if outro:
-        plan.append(("outro", outro, 2))
-    shift = -1 if energy < 0.3 else 1 if energy > 0.8 else 0
-    sections, first_bar = [], 0
-    for label, length, level in plan:
-        moved = level if label == "intro" else int(np.clip(level + shift, 1, 4))
-        sections.append(Section(label, first_bar, length, moved))
-        first_bar += length
-    return tuple(sections)
 
 
 def _choose_voices(recipe: Recipe, asked: tuple[int, ...], removed: str, rng: np.random.Generator) -> tuple[Voice, ...]:

@@ -73,6 +73,11 @@ class Voice:
     octave: int = 0
     echo: float = 0.0
     drive: float = 0.0
+    #: The pitches its instrument has.
+    low: int = 12
+    high: int = 115
+    #: The role of the part that plays this voice too, where one player has several.
+    joins: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +121,8 @@ class Recipe:
 
 V = Voice
 
-RECIPES: Final[dict[str, Recipe]] = {
+#: The rest of them is in `repertoire`, which has the table of all.
+FIRST_RECIPES: Final[dict[str, Recipe]] = {
     "lofi": Recipe(
         tempo_bpm=(70, 88), mode="minor", progressions="lofi", groove="lofi", swing=0.59, swing_grid=0.25,
         looseness_ms=11, backbeat_late_ms=14, reverb_s=1.5, treble_db=-4, bass_db=2, low_pass_hz=7500, crackle=0.012,
@@ -170,13 +176,13 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "metal": Recipe(
         tempo_bpm=(130, 176), mode="phrygian", progressions="metal", groove="metal", kit=16, drums_level=1.5,
-        looseness_ms=4, reverb_s=0.9, treble_db=0, bass_db=1,
+        looseness_ms=4, reverb_s=0.8, treble_db=1, bass_db=1,
         voices=(
-            V("lead", 30, "riff", 1, 0.1, 0.25, drive=0.8, echo=0.2),
-            V("comp", 30, "chug", 2, -0.75, 0.05, 1, drive=1.0),
-            V("comp2", 30, "chug", 2, 0.75, 0.05, 1, drive=1.0),
-            V("pad", 52, "hold", -1, 0, 0.5, 2),
-            V("bass", 34, "eighths", 0, 0, 0.02, 2, drive=0.6),
+            V("lead", 30, "riff", -1, 0.1, 0.15, 3, drive=4.0, echo=0.1),
+            V("comp", 30, "chug", 5, -0.85, 0.03, 1, drive=6.0),
+            V("comp2", 30, "chug", 6, 0.85, 0.03, 1, drive=6.0),
+            V("comp3", 29, "power", 3, 0.1, 0.05, 2, drive=4.0),
+            V("bass", 34, "eighths", 1, 0, 0.01, 1, drive=2.0),
         ),
     ),
     "pop": Recipe(
@@ -251,15 +257,14 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "hip-hop": Recipe(
-        tempo_bpm=(84, 96), mode="minor", progressions="soulful", groove="boombap", kit=16, drums_level=3, swing=0.58,
-        swing_grid=0.25, looseness_ms=8, backbeat_late_ms=10, reverb_s=1.0, treble_db=-2, bass_db=2, crackle=0.008,
-        other_leads=(73, 11, 56),
+        tempo_bpm=(84, 96), mode="minor", progressions="soulful", groove="boombap", kit=16, drums_level=6, swing=0.58,
+        swing_grid=0.25, looseness_ms=8, backbeat_late_ms=10, reverb_s=0.8, treble_db=0, bass_db=4, crackle=0.012,
+        duck=0.2, other_leads=(73, 11, 56),
         voices=(
-            V("lead", 4, "sparse", -2, 0.2, 0.25, 2, echo=0.15),
-            V("comp", 0, "stabs", 0, -0.2, 0.15),
-            V("comp2", 48, "brass-hits", -3, 0.35, 0.25, 3),
-            V("pad", 16, "hold", -6, 0.2, 0.2, 3),
-            V("bass", 33, "boombap", 2, 0, 0.01, 1),
+            V("lead", 4, "hook", -7, 0.2, 0.15, 3, echo=0.15),
+            V("comp", 0, "sampled", -3, -0.2, 0.05),
+            V("comp2", 61, "brass-hits", -5, 0.35, 0.1, 3),
+            V("bass", SUB_BASS, "boombap", 3, 0, 0, 1, drive=2.0),
         ),
     ),
     "trap": Recipe(
@@ -298,14 +303,13 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     ),
     "latin": Recipe(
-        tempo_bpm=(92, 108), mode="minor", progressions="latin", groove="salsa", drums_level=1, drums_send=0.1,
-        looseness_ms=7,
-        reverb_s=1.2, other_leads=(73, 61),
+        tempo_bpm=(92, 108), mode="minor", progressions="latin", groove="salsa", drums_level=4, drums_send=0.08,
+        looseness_ms=7, reverb_s=1.0, treble_db=1, other_leads=(73, 61),
         voices=(
-            V("lead", 56, "syncopated", 0, 0.15, 0.25),
-            V("comp", 0, "montuno", 1, -0.3, 0.15, 1, 1),
-            V("comp2", 61, "brass-hits", -1, 0.4, 0.2, 3),
-            V("bass", 32, "tumbao", 1, 0, 0.04, 2),
+            V("lead", 56, "syncopated", 0, 0.15, 0.2),
+            V("comp", 0, "montuno", 3, -0.3, 0.12, 1, 1),
+            V("comp2", 61, "mambo", 1, 0.4, 0.15, 2),
+            V("bass", 32, "tumbao", 3, 0, 0.03, 1),
         ),
     ),
     "tango": Recipe(
@@ -324,22 +328,23 @@ RECIPES: Final[dict[str, Recipe]] = {
         tempo_bpm=(98, 116), mode="dorian", progressions="funk", groove="funk", kit=0, drums_level=2, swing=0.54,
         swing_grid=0.25, looseness_ms=5, reverb_s=0.8, other_leads=(61, 56, 18),
         voices=(
-            V("lead", 66, "riff", -1, 0.1, 0.15, 2),
-            V("comp", 27, "funk16", 1, -0.5, 0.08, 1, 1),
-            V("comp2", 4, "clav", -1, 0.4, 0.1, 2),
-            V("brass", 61, "brass-hits", -1, 0.2, 0.2, 3),
-            V("bass", 36, "funk", 2, 0, 0.01, 1),
+            V("lead", 66, "riff", -3, 0.1, 0.1, 3),
+            V("comp", 27, "funk16", 3, -0.5, 0.04, 1, 1),
+            V("comp2", 4, "clav", 0, 0.4, 0.06, 2, drive=1.5),
+            V("brass", 61, "brass-hits", 1, 0.2, 0.12, 2),
+            V("bass", 36, "funk", 4, 0, 0, 1),
         ),
     ),
     "disco": Recipe(
         tempo_bpm=(112, 124), mode="minor", progressions="disco", groove="disco", kit=0, drums_level=2, looseness_ms=4,
         reverb_s=1.4, other_leads=(56, 73, 81),
         voices=(
-            V("lead", 61, "syncopated", -1, 0.1, 0.25),
-            V("comp", 27, "disco-guitar", 0, -0.5, 0.1, 1, 1),
-            V("comp2", 4, "stabs", -2, 0.35, 0.2),
-            V("pad", 48, "disco-strings", 1, 0, 0.4, 2, 1),
-            V("bass", 33, "disco", 1, 0, 0.01, 2),
+            V("lead", 48, "syncopated", 0, 0.1, 0.3, 2),
+            V("comp", 27, "disco-guitar", 3, -0.5, 0.06, 1, 1),
+            V("comp2", 4, "clav", -1, 0.35, 0.1),
+            V("brass", 61, "brass-hits", 0, 0.25, 0.2, 2),
+            V("pad", 48, "disco-strings", 1, -0.1, 0.35, 2, 1),
+            V("bass", 33, "disco", 3, 0, 0.01, 1),
         ),
     ),
     "soul": Recipe(
@@ -347,12 +352,13 @@ RECIPES: Final[dict[str, Recipe]] = {
         swing_grid=0.25,
         looseness_ms=9, backbeat_late_ms=9, reverb_s=1.3, treble_db=-1, other_leads=(56, 18, 26),
         voices=(
-            V("lead", 66, "lyrical", 0, 0.1, 0.25),
-            V("comp", 4, "soul", 1, -0.2, 0.2),
-            V("comp2", 27, "motown", -2, 0.5, 0.1, 2, 1),
-            V("pad", 16, "hold", -4, -0.3, 0.25, 3),
-            V("brass", 61, "brass-hits", -4, 0.25, 0.25, 4),
-            V("bass", 33, "soul", 1, 0, 0.02, 2),
+            V("lead", 66, "blues", 0, 0.1, 0.25),
+            V("comp", 4, "soul", 2, -0.2, 0.2),
+            V("comp2", 27, "motown", 0, 0.5, 0.1, 1, 1),
+            V("pad", 16, "hold", -1, -0.3, 0.25, 2),
+            V("pad2", 52, "hold", 0, 0, 0.4, 2),
+            V("brass", 61, "brass-hits", -2, 0.25, 0.25, 3),
+            V("bass", 33, "soul", 3, 0, 0.02, 1),
         ),
     ),
     "reggae": Recipe(
@@ -360,11 +366,12 @@ RECIPES: Final[dict[str, Recipe]] = {
         swing=0.55,
         swing_grid=0.25, looseness_ms=7, reverb_s=1.6, bass_db=3, treble_db=-2, other_leads=(66, 73),
         voices=(
-            V("lead", 56, "lyrical", -1, 0.15, 0.35, 2, echo=0.35),
-            V("comp", 27, "skank", 1, 0.4, 0.15, 1, 1),
-            V("comp2", 16, "bubble", 0, -0.4, 0.15, 1),
-            V("comp3", 0, "skank", -2, -0.15, 0.15, 1, 1),
-            V("bass", 33, "reggae", 4, 0, 0.01, 1),
+            V("lead", 22, "lyrical", -3, 0.15, 0.35, 2, echo=0.35),
+            V("comp", 27, "skank", 4, 0.4, 0.1, 1, 1),
+            V("comp2", 16, "bubble", 2, -0.4, 0.12, 1),
+            V("comp3", 0, "skank", 2, -0.15, 0.15, 1, 1, echo=0.15),
+            V("brass", 61, "brass-hits", -3, 0.2, 0.3, 3, echo=0.25),
+            V("bass", 33, "reggae", 6, 0, 0.01, 1),
         ),
     ),
     "folk": Recipe(
@@ -384,11 +391,11 @@ RECIPES: Final[dict[str, Recipe]] = {
         reverb_s=1.1,
         other_leads=(22, 27, 25),
         voices=(
-            V("lead", 40, "straight", 0, 0.2, 0.2),
-            V("comp", 25, "boom-chick", 1, -0.35, 0.12),
-            V("comp2", 105, "banjo", -2, 0.5, 0.12, 2),
-            V("arp", 27, "stabs", -5, -0.1, 0.15, 3),
-            V("bass", 32, "root-fifth", 1, 0, 0.04, 1),
+            V("lead", 40, "straight", -1, 0.2, 0.2),
+            V("comp", 25, "boom-chick", 4, -0.35, 0.1),
+            V("comp2", 105, "banjo", 1, 0.5, 0.1, 1),
+            V("arp", 27, "twang", -2, -0.1, 0.12, 2),
+            V("bass", 32, "root-fifth", 2, 0, 0.03, 1),
         ),
     ),
     "celtic": Recipe(
@@ -481,6 +488,6 @@ INSTRUMENT_WORDS: Final[dict[str, int]] = {
 #: Where a lead of each program sounds best: its middle pitch. Others sit at 72 (C5).
 LEAD_CENTRE: Final[dict[int, int]] = {
     4: 72, 9: 84, 10: 84, 14: 67, 16: 67, 18: 67, 22: 69, 24: 66, 25: 66, 26: 65, 27: 67, 29: 66, 30: 64, 41: 65,
-    42: 57, 48: 72, 52: 69, 56: 69, 60: 62, 61: 65, 66: 62, 68: 72, 71: 69, 73: 77, 75: 77, 80: 74, 81: 72, 104: 65,
-    105: 67, 107: 69, 108: 74,
+    42: 57, 48: 72, 52: 69, 56: 69, 60: 62, 61: 65, 66: 62, 68: 72, 71: 69, 73: 77, 75: 77, 80: 74, 81: 72, 91: 62,
+    104: 65, 105: 67, 107: 69, 108: 74,
 }  # fmt: skip

@@ -1,31 +1,31 @@
-"""A theme melody from the bytes of a MIDI or audio file: its notes in beats, its key, its tempo.
+"""A theme melody from the bytes of a MIDI or audio file: its notes in beats, its key, its tempo and its metre.
 
-Audio is read as one voice (swift-f0); what a pitch tracker does to a melody is mended here: notes are split at
-onsets, octave blips are put back, and times are fitted to a grid whose tempo is estimated from the onsets.
+It is read here when it is uploaded, so that what no piece can be made around is refused then, and when it is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Final
 
-import mido
 import numpy as np
-import numpy.typing as npt
-import soxr
-import swift_f0
 
-from orchestrion.audio.uploads import MAX_UPLOAD_S, is_midi, read_audio, read_midi
+from orchestrion.audio.midi import DRUM_CHANNEL, Midi, MidiNote, is_midi, read_midi
+from orchestrion.audio.uploads import MAX_UPLOAD_S, Recording, folded, read_audio
 from orchestrion.errors import InvalidRequest
+from orchestrion.models.composer.composition.metre import Metre, metre_of_notes, metre_of_signature
+from orchestrion.models.composer.composition.recording import tempo_of, tracked_notes
 from orchestrion.models.composer.score import Note
 from orchestrion.tracks.musical_key import Key
 
 _MAX_NOTES: Final = 256
 _GRID: Final = 0.25
-_TRACKER_RATE_HZ: Final = 16_000
+#: Shorter recordings hold no melody.
+_LEAST_S: Final = 0.3
+#: A recording that nowhere comes above this has nothing in it that could be heard: −80 dBFS.
+_SILENT: Final = 1e-4
 #: Krumhansl and Kessler's probe-tone profiles (1982).
 _MAJOR_PROFILE: Final = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 _MINOR_PROFILE: Final = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -33,13 +33,37 @@ _MINOR_PROFILE: Final = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """A melody: `notes` start at beat 0 and do not overlap."""
+    """A melody: `notes` do not overlap, and the first bar line after its pickup is beat 0.
+
+    A pickup is before it, at negative beats; a melody that rests first begins later.
+    """
 
     notes: tuple[Note, ...]
     key: Key
     tempo_bpm: float
+    #: As "3/4"; None: the file does not say, and the notes do not show it plainly.
+    metre: str | None = None
 
-    def bars(self, beats_per_bar: int) -> int:
+    @property
+    def pickup(self) -> float:
+        """How many beats of it come before its first bar line."""
+        return max(0.0, -self.notes[0].start)
+
+    def in_beats_of(self, beat_quarters: float) -> Theme:
+        """The theme counted in beats of so many quarters; files count quarters, even where three eighths are a beat."""
+        if beat_quarters == 1.0:
+            return self
+        notes = (Note(n.start / beat_quarters, n.length / beat_quarters, n.pitch, n.velocity) for n in self.notes)
+        return Theme(tuple(notes), self.key, self.tempo_bpm / beat_quarters, self.metre)
+
+    def begun_by_a_bar(self, beats_per_bar: float) -> Theme:
+        """The theme with its pickup in a bar of its own, for a piece in which no bar comes before it."""
+        if not self.pickup:
+            return self
+        notes = (Note(n.start + beats_per_bar, n.length, n.pitch, n.velocity) for n in self.notes)
+        return Theme(tuple(notes), self.key, self.tempo_bpm, self.metre)
+
+    def bars(self, beats_per_bar: float) -> int:
         """How many bars it fills, rounded up to an even number where it is longer than one."""
         count = max(1, int(np.ceil((self.notes[-1].start + min(1.0, self.notes[-1].length)) / beats_per_bar - 1e-6)))
         return count if count == 1 else count + count % 2
@@ -63,41 +87,65 @@ def read_theme(content: bytes) -> Theme:
     Raises:
         InvalidRequest: the bytes are neither a MIDI file with notes nor audio with a melody.
     """
-    return _from_midi(content) if is_midi(content) else _from_audio(content)
+    if is_midi(content):
+        return theme_of_midi(read_midi(content, "theme"), content)
+    return theme_of_recording(read_audio(content, "theme"), content)
+
+
+def theme_of_midi(midi: Midi, content: bytes) -> Theme:
+    """The melody of a MIDI file, which `content` are the bytes of.
+
+    Raises:
+        InvalidRequest: nothing but drums is played in it.
+    """
+    voices: dict[tuple[int, int], list[MidiNote]] = {}
+    for note in midi.notes:
+        if note.channel != DRUM_CHANNEL:
+            voices.setdefault((note.track, note.channel), []).append(note)
+    if not voices:
+        played = "only drums" if midi.notes else "no notes"
+        raise _refused(content, f"the MIDI file has {played}; give one with a melody")
+    # The melody is the highest line among the voices that have more than a few notes.
+    longest = max(len(notes) for notes in voices.values())
+    melodic = [notes for notes in voices.values() if len(notes) >= min(4, longest)]
+    melody = max(melodic, key=lambda notes: sum(n.pitch for n in notes) / len(notes))
+    first = melody[0].start
+    tempo_bpm = midi.tempo_bpm(first)
+    beats = 1 / midi.ticks_per_beat
+    if not midi.has_beats:
+        tempo_bpm = tempo_of([midi.seconds(note.start) for note in melody])
+        beats *= tempo_bpm / midi.tempo_bpm(first)
+    line = _skyline([Note((n.start - first) * beats, (n.end - n.start) * beats, n.pitch, n.velocity) for n in melody])
+    signature = midi.signature(first)
+    if signature is None:
+        return _made(line, tempo_bpm, metre_of_notes(line))
+    since = round((first - signature.tick) * beats / _GRID) * _GRID
+    return _made(line, tempo_bpm, metre_of_signature(signature, since))
+
+
+def theme_of_recording(recording: Recording, content: bytes) -> Theme:
+    """The melody of a recording, which `content` are the bytes of.
+
+    Raises:
+        InvalidRequest: it is too short, silent, or no melody is found in it.
+    """
+    rate_hz = recording.rate_hz
+    mono = folded(recording.audio[: round(MAX_UPLOAD_S * rate_hz)])
+    if len(mono) < _LEAST_S * rate_hz:
+        raise _refused(content, f"the audio is shorter than {_LEAST_S:g} s; give a melody of a few seconds")
+    if float(np.abs(mono).max()) < _SILENT:
+        raise _refused(content, "the audio is silent; give a recording of a melody")
+    notes_s = tracked_notes(mono, rate_hz)
+    if len(notes_s) < 2:
+        raise _refused(content, "no melody was found in the audio; give a single clear voice or a MIDI file")
+    tempo_bpm = tempo_of([start for start, _, _ in notes_s])
+    beats, first_s = tempo_bpm / 60, notes_s[0][0]
+    line = _skyline([Note((start - first_s) * beats, length * beats, pitch, 90) for start, length, pitch in notes_s])
+    return _made(line, tempo_bpm, metre_of_notes(line))
 
 
 def _refused(content: bytes, reason: str) -> InvalidRequest:
     return InvalidRequest.of("theme", f"{len(content)} bytes", reason)
-
-
-def _from_midi(content: bytes) -> Theme:
-    file = read_midi(content, "theme")
-    tempo_bpm = next((60e6 / m.tempo for track in file.tracks for m in track if m.type == "set_tempo"), 120.0)
-    candidates = [_track_notes(track, file.ticks_per_beat) for track in file.tracks]
-    candidates = [notes for notes in candidates if notes]
-    if not candidates:
-        raise _refused(content, "the MIDI file has no notes; give a file with a melody")
-    # The melody is the highest line among the tracks that have more than a few notes.
-    longest = max(len(notes) for notes in candidates)
-    melodic = [notes for notes in candidates if len(notes) >= min(4, longest)]
-    best = max(melodic, key=lambda notes: sum(n.pitch for n in notes) / len(notes))
-    return _made(_skyline(best), tempo_bpm, content)
-
-
-def _track_notes(track: mido.MidiTrack, ticks_per_beat: int) -> list[Note]:
-    notes: list[Note] = []
-    sounding: dict[int, tuple[int, int]] = {}
-    now = 0
-    for message in track:
-        now += message.time
-        if message.type not in ("note_on", "note_off") or message.channel == 9:
-            continue
-        begun = sounding.pop(message.note, None)
-        if begun is not None and now > begun[0]:
-            notes.append(Note(begun[0] / ticks_per_beat, (now - begun[0]) / ticks_per_beat, message.note, begun[1]))
-        if message.type == "note_on" and message.velocity > 0:
-            sounding[message.note] = (now, message.velocity)
-    return notes
 
 
 def _skyline(notes: Sequence[Note]) -> list[Note]:
@@ -113,12 +161,14 @@ def _skyline(notes: Sequence[Note]) -> list[Note]:
     return [*line, ordered[-1]]
 
 
-def _made(notes: Sequence[Note], tempo_bpm: float, content: bytes) -> Theme:
-    if not notes:
-        raise _refused(content, "no melody was found; give a single clear voice or a MIDI file")
-    first = notes[0].start
-    kept = [Note(n.start - first, max(_GRID, n.length), n.pitch, max(60, n.velocity)) for n in notes[:_MAX_NOTES]]
-    return Theme(tuple(kept), find_key(kept), float(np.clip(tempo_bpm, 40, 240)))
+def _made(notes: Sequence[Note], tempo_bpm: float, metre: Metre | None) -> Theme:
+    factor, pickup = (metre.tempo_factor, metre.pickup) if metre is not None else (1.0, 0.0)
+    kept = tuple(
+        Note(n.start * factor - pickup, max(_GRID, n.length * factor), n.pitch, max(60, n.velocity))
+        for n in notes[:_MAX_NOTES]
+    )
+    tempo = float(np.clip(tempo_bpm * factor, 40, 240))
+    return Theme(kept, find_key(kept), tempo, metre.name if metre is not None else None)
 
 
 def find_key(notes: Sequence[Note]) -> Key:
@@ -146,110 +196,3 @@ def find_key(notes: Sequence[Note]) -> Key:
 #: What ending on the tonic and beginning on a note of its triad are worth, in correlation.
 _CLOSE: Final = 0.05
 _OPEN: Final = 0.04
-
-
-@cache
-def _tracker() -> swift_f0.SwiftF0:
-    # One thread: the same bits on every machine, and the replica's other work keeps its cores.
-    return swift_f0.SwiftF0(threads=1, spin=False)
-
-
-def _from_audio(content: bytes) -> Theme:
-    audio, rate_hz = read_audio(content, "theme")
-    mono = audio.mean(1)[: round(MAX_UPLOAD_S * rate_hz)]
-    if len(mono) < 0.3 * rate_hz:
-        raise _refused(content, "the audio is shorter than 0.3 s; give a melody of a few seconds")
-    mono = soxr.resample(mono, rate_hz, _TRACKER_RATE_HZ).astype(np.float32)
-    notes_s = _tracked_notes(mono)
-    if len(notes_s) < 2:
-        raise _refused(content, "no melody was found in the audio; give a single clear voice or a MIDI file")
-    tempo_bpm = _tempo_of([start for start, _, _ in notes_s])
-    beats = tempo_bpm / 60
-    notes = [Note(round(start * beats / _GRID) * _GRID, length * beats, pitch, 90) for start, length, pitch in notes_s]
-    return _made(_skyline(notes), tempo_bpm, content)
-
-
-#: (start s, length s, pitch) of a tracked note.
-_Tracked = tuple[float, float, int]
-_HOP_S: Final = 0.008
-#: Notes shorter than this are slips of the tracker.
-_SHORTEST_S: Final = 0.06
-#: An attack inside a note is a new note when it has this share of the strength of the usual attack.
-_ATTACK_SHARE: Final = 0.5
-
-
-def _tracked_notes(mono: npt.NDArray[np.float32]) -> list[_Tracked]:
-    """The notes of a one-voice recording at 16 kHz."""
-    result = _tracker().detect(mono, _TRACKER_RATE_HZ)
-    found: list[_Tracked] = [
-        (float(s.start), float(s.end - s.start), round(69 + 12 * float(np.log2(s.pitch_hz / 440))))
-        for s in swift_f0.segment_notes(result)
-    ]
-    notes = _without_octave_blips([note for note in found if note[1] >= _SHORTEST_S])
-    return _split_at_attacks(notes, _attacks(mono)) if notes else []
-
-
-def _attacks(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Spectral flux, one value every 8 ms: how much of the sound around it is newly there, 0 … 1 or so."""
-    hop, size = round(_HOP_S * _TRACKER_RATE_HZ), 512
-    padded = np.pad(mono, (size // 2, size))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
-    magnitude = np.abs(np.fft.rfft(frames, axis=1))
-    level = magnitude.sum(1)
-    around = np.maximum(level[3:], 0.05 * level.max() + 1e-9)
-    rise = np.maximum(0, magnitude[3:] - magnitude[:-3]).sum(1) / around
-    flux: npt.NDArray[np.float64] = np.concatenate([np.zeros(2), rise, np.zeros(1)])
-    return flux
-
-
-def _split_at_attacks(notes: Sequence[_Tracked], flux: npt.NDArray[np.float64]) -> list[_Tracked]:
-    """Notes cut where one is struck again, and joined where the tracker broke one that was not."""
-
-    def strongest(start_s: float, end_s: float) -> tuple[float, float]:
-        first, last = max(0, round(start_s / _HOP_S)), max(1, round(end_s / _HOP_S))
-        window = flux[first:last]
-        if not len(window):
-            return 0.0, start_s
-        return float(window.max()), (first + int(window.argmax())) * _HOP_S
-
-    usual = float(np.median([strongest(start - 0.05, start + 0.06)[0] for start, _, _ in notes]))
-    split: list[_Tracked] = []
-    for start, length, pitch in notes:
-        struck = strongest(start - 0.05, start + 0.06)[0] >= _ATTACK_SHARE * usual
-        if split and not struck:
-            before_start, before_length, before_pitch = split[-1]
-            if before_pitch == pitch and start - before_start - before_length < 0.05:
-                split[-1] = (before_start, start + length - before_start, pitch)
-                continue
-        while length > 0.24:
-            strength, at = strongest(start + 0.12, start + length - 0.08)
-            if strength < _ATTACK_SHARE * usual:
-                break
-            split.append((start, at - start, pitch))
-            start, length = at, start + length - at
-        split.append((start, length, pitch))
-    return sorted(split)
-
-
-def _without_octave_blips(notes: list[_Tracked]) -> list[_Tracked]:
-    """Put back notes that stand about an octave off the notes around them."""
-    mended = []
-    for i, (start, length, pitch) in enumerate(notes):
-        around = [note[2] for j, note in enumerate(notes) if 0 < abs(j - i) <= 8]
-        # Blips go up, to a strong partial, far more often than down: a low percentile is not moved by them.
-        middle = float(np.percentile(around, 40)) if around else float(pitch)
-        octaves = round((pitch - middle) / 12)
-        nearer = abs(pitch - 12 * octaves - middle) <= 5
-        mended.append((start, length, pitch - 12 * octaves if nearer else pitch))
-    return mended
-
-
-def _tempo_of(onsets_s: Sequence[float]) -> float:
-    """The tempo (70–140 bpm) on whose sixteenth grid the onsets lie best; faster grids fit anything, so they pay."""
-    onsets = np.asarray(onsets_s) - onsets_s[0]
-    best = (np.inf, 100.0)
-    for bpm in np.arange(70.0, 140.0, 0.5):
-        beats = onsets * bpm / 60
-        error = np.abs(beats * 2 - np.round(beats * 2)).mean()
-        best = min(best, (float(error), float(bpm)))
-    return best[1]

@@ -8,7 +8,7 @@ cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ _TURN: Final = 2**32
 _Samples = npt.NDArray[np.float64]
 
 SUPERSAW, PLUCK, ANALOG_PAD, SUB_BASS, REESE_BASS, ACID_BASS, PULSE, TRIANGLE, RISER = range(200, 209)
+WOBBLE_BASS, TANPURA, COWBELL, SLOW_DRONE = range(209, 213)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,83 @@ def _riser(_: float, hold_s: float) -> _Samples:
     return 0.25 * total * progress**2 * _envelope(len(time_s), hold_s, 0.01, 0.03)
 
 
+def _partials(frequency_hz: float, time_s: _Samples, count: int) -> Iterator[_Samples]:
+    """The first `count` harmonics, each from the two before it: 2 cos x · sin nx = sin (n + 1)x + sin (n − 1)x."""
+    turn = 2 * np.pi * frequency_hz * time_s
+    doubled, before, partial = 2 * np.cos(turn), np.zeros(len(time_s)), np.sin(turn)
+    for _ in range(count):
+        yield partial
+        before, partial = partial, doubled * partial - before
+
+
+def _slow_times(time_s: _Samples) -> _Samples:
+    """Every five milliseconds of `time_s`: often enough for what swells and dies slowly."""
+    return np.arange(0.0, time_s[-1] + 0.01, 0.005)
+
+
+#: Wobbles a second that a held note comes nearest to: eighths at 140 bpm. Notes of a beat and less wobble in triplets.
+_WOBBLE_HZ: Final = 4.67
+_TRIPLET_HOLD_S: Final = 0.6
+
+
+def _wobble_bass(frequency_hz: float, hold_s: float) -> _Samples:
+    """Saws behind a filter that a slow oscillator opens and closes a whole number of times while the note is held."""
+    samples = round((hold_s + 0.06) * SAMPLE_RATE_HZ)
+    time_s = np.arange(samples) / SAMPLE_RATE_HZ
+    rate_hz = _WOBBLE_HZ if hold_s > _TRIPLET_HOLD_S else 1.5 * _WOBBLE_HZ
+    cycles = max(1, int(rate_hz * hold_s + 0.25))
+    wave = _saws(frequency_hz, samples, (0, -14, 14)) + 0.6 * _saw(2 * frequency_hz, samples, 0.21)
+    opening = (0.5 - 0.5 * np.cos(2 * np.pi * cycles * np.minimum(time_s / hold_s, 1.0))) ** 1.5
+    cutoffs_hz = (160, 420, 1000, 2300, 5000)
+    place = opening * (len(cutoffs_hz) - 1)
+    total = np.zeros(samples)
+    for number, cutoff_hz in enumerate(cutoffs_hz):
+        total += np.clip(1 - np.abs(place - number), 0, 1) * _low_passed(wave, cutoff_hz)
+    sub = np.sin(2 * np.pi * frequency_hz * time_s)
+    return (0.2 * np.tanh(1.6 * total) + 0.16 * sub) * _envelope(samples, hold_s, 0.004, 0.06)
+
+
+#: How long a plucked string of the tanpura is heard: it rings on while the next ones are plucked.
+_TANPURA_S: Final = 3.6
+
+
+def _tanpura(frequency_hz: float, hold_s: float) -> _Samples:
+    """A long string over a flat bridge: its partials speak one after the other, the low ones first, and die slowly."""
+    time_s = _time(max(_TANPURA_S, hold_s + 0.5))
+    slow_s = _slow_times(time_s)
+    total = np.zeros(len(time_s))
+    for number, partial in enumerate(_partials(frequency_hz, time_s, min(28, int(7000 / frequency_hz))), 1):
+        peak_s = 0.004 + 0.045 * (number - 1)
+        swell = np.exp(-(((slow_s - peak_s) / (0.12 + 0.03 * number)) ** 2))
+        ring = np.exp(-slow_s / (2.2 / number**0.4))
+        total += np.interp(time_s, slow_s, (0.35 * ring + 0.65 * swell) / number**0.7) * partial
+    return 0.12 * total * _envelope(len(time_s), max(_TANPURA_S - 0.4, hold_s), 0.004, 0.4)
+
+
+def _cowbell(frequency_hz: float, hold_s: float) -> _Samples:
+    """The drum machine's bell, tuned: two squares in the ratio of its oscillators, 540 and 800 Hz, that die quickly."""
+    samples = round(max(0.4, hold_s + 0.1) * SAMPLE_RATE_HZ)
+    total = np.zeros(samples)
+    for share in (1.0, 800 / 540):
+        total += _saw(share * frequency_hz, samples, 0.0) - _saw(share * frequency_hz, samples, 0.5)
+    sections = butter(1, (0.8 * frequency_hz, min(5 * frequency_hz, 16_000)), "band", fs=SAMPLE_RATE_HZ, output="sos")
+    rung: _Samples = sosfilt(sections, total)
+    knock, body = _envelope(samples, hold_s, 0.001, 0.1, 0.025), _envelope(samples, hold_s, 0.001, 0.1, 0.16)
+    return 0.1 * rung * (knock + 0.8 * body)
+
+
+def _slow_drone(frequency_hz: float, hold_s: float) -> _Samples:
+    """Partials that come and go at their own slow pace: it has no beginning that an ear could count."""
+    release_s = 2.5
+    time_s = _time(hold_s + release_s)
+    slow_s = _slow_times(time_s)
+    total = np.zeros(len(time_s))
+    for number, partial in enumerate(_partials(frequency_hz, time_s, 12), 1):
+        breath = 0.6 + 0.4 * np.sin(2 * np.pi * (0.07 + 0.023 * number) * slow_s + 1.7 * number)
+        total += np.interp(time_s, slow_s, breath / number**1.3) * partial
+    return 0.2 * total * _envelope(len(time_s), hold_s, min(2.0, 0.4 * hold_s), release_s)
+
+
 VOICES: Final[dict[int, ElectronicVoice]] = {
     SUPERSAW: ElectronicVoice("Supersaw", 81, _supersaw),
     PLUCK: ElectronicVoice("Synth Pluck", 87, _pluck),
@@ -176,4 +254,8 @@ VOICES: Final[dict[int, ElectronicVoice]] = {
     PULSE: ElectronicVoice("Pulse Lead", 80, _pulse),
     TRIANGLE: ElectronicVoice("Triangle Bass", 80, _triangle),
     RISER: ElectronicVoice("Riser", 119, _riser),
+    WOBBLE_BASS: ElectronicVoice("Wobble Bass", 39, _wobble_bass),
+    TANPURA: ElectronicVoice("Tanpura", 104, _tanpura),
+    COWBELL: ElectronicVoice("Tuned Cowbell", 113, _cowbell),
+    SLOW_DRONE: ElectronicVoice("Slow Drone", 95, _slow_drone),
 }

@@ -29,6 +29,8 @@ _GAIN_DB: Final = -8.0
 _SILENCE: Final = 3e-5
 _RELEASE_STEP_S: Final = 0.25
 _RELEASE_STEPS: Final = 16
+#: No note is heard longer than this after its key is released; those of drums are held for less.
+RELEASE_S: Final = _RELEASE_STEPS * _RELEASE_STEP_S + 0.5
 _DRUM_HOLD_S: Final = 0.3
 #: Marks the voices of `electronic.VOICES`.
 ELECTRONIC_BANK: Final = -1

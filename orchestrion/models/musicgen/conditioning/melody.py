@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-import mido
 import numpy as np
 import numpy.typing as npt
 
-from orchestrion.audio.uploads import converted, is_midi, read_audio, read_midi
+from orchestrion.audio.midi import DRUM_CHANNEL, Midi, is_midi, read_midi
+from orchestrion.audio.uploads import converted, read_audio
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.decoder.decoder import Floats
 from orchestrion.models.musicgen.weights import Projection
@@ -35,9 +35,8 @@ _A0_HZ: Final = 27.5
 #: Loudness of the octaves: a Gaussian around the fifth (880 Hz), two octaves wide, so that a tune outweighs its bass.
 _CENTRE_OCTAVE: Final = 5.0
 _OCTAVE_WIDTH: Final = 2.0
-#: MIDI's name of A0, and the channel that is drums by General MIDI.
+#: MIDI's name of A0.
 _A0_PITCH: Final = 21
-_DRUM_CHANNEL: Final = 9
 
 Doubles = npt.NDArray[np.float64]
 
@@ -130,8 +129,8 @@ def read_theme(theme: bytes, sample_rate_hz: int) -> Recording | Score:
     """
     if is_midi(theme):
         return _score(read_midi(theme, "theme"), theme, sample_rate_hz)
-    audio, rate_hz = read_audio(theme, "theme")
-    wave = converted(audio, rate_hz, sample_rate_hz, 1)[:, 0]
+    found = read_audio(theme, "theme")
+    wave = converted(found.audio, found.rate_hz, sample_rate_hz, 1)[:, 0]
     if not wave.any():
         raise InvalidRequest.of("theme", f"{len(theme)} bytes", "the audio is silent; give a recording of a melody")
     return Recording(wave, sample_rate_hz)
@@ -235,22 +234,18 @@ def _project(chroma: Floats, projection: Projection) -> Floats:
     return projected
 
 
-def _score(file: mido.MidiFile, theme: bytes, sample_rate_hz: int) -> Score:
+def _score(midi: Midi, theme: bytes, sample_rate_hz: int) -> Score:
     """All voices but the drums, in the tempo of the file."""
-    if file.type == 2:
-        raise InvalidRequest.of("theme", f"{len(theme)} bytes", "the MIDI file is of type 2; export it as type 0 or 1")
-    notes: list[Note] = []
-    sounding: dict[tuple[int, int], tuple[float, int]] = {}
-    now = 0.0
-    for message in file:
-        now += message.time * sample_rate_hz
-        if message.type not in ("note_on", "note_off") or message.channel == _DRUM_CHANNEL:
-            continue
-        begun = sounding.pop((message.channel, message.note), None)
-        if begun is not None and now > begun[0]:
-            notes.append(Note(begun[0], now, message.note, begun[1]))
-        if message.type == "note_on" and message.velocity > 0:
-            sounding[message.channel, message.note] = (now, message.velocity)
+    notes = tuple(
+        Note(
+            midi.seconds(note.start) * sample_rate_hz,
+            midi.seconds(note.end) * sample_rate_hz,
+            note.pitch,
+            note.velocity,
+        )
+        for note in midi.notes
+        if note.channel != DRUM_CHANNEL
+    )
     if not notes:
         raise InvalidRequest.of("theme", f"{len(theme)} bytes", "the MIDI file has no notes; give one with a melody")
-    return Score(tuple(notes), max(round(now), FRAME_SAMPLES), sample_rate_hz)
+    return Score(notes, max(round(midi.seconds(midi.end) * sample_rate_hz), FRAME_SAMPLES), sample_rate_hz)

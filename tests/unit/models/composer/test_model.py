@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from orchestrion.audio.pcm import Pcm
-from orchestrion.audio.uploads import check_upload
+from orchestrion.audio.uploads import check_continuation
 from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.composer import Composer
 from orchestrion.models.composer.composition.recipes import melodic
@@ -20,11 +20,6 @@ from orchestrion.models.protocol import Conditioning, Generation
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.vocabulary import STYLES
 from tests.performing import generate
-
-
-@pytest.fixture(scope="session")
-def composer() -> Composer:
-    return Composer()
 
 
 def conditioning(style: str | None = "pop", duration_s: float = 4.0, **changes: object) -> Conditioning:
@@ -189,7 +184,7 @@ def test_a_theme_of_a_very_low_rate_is_played_or_refused_in_words(composer: Comp
     file = io.BytesIO()
     soundfile.write(file, wave, rate_hz, format="WAV", subtype="PCM_16")
 
-    check_upload(io.BytesIO(file.getvalue()), len(file.getvalue()))
+    check_continuation(file.getvalue())
     outcome = generate(composer, [conditioning(theme=file.getvalue())])[0]
     if isinstance(outcome, InvalidRequest):
         assert "theme" in str(outcome)

@@ -9,8 +9,8 @@ import mido
 import pytest
 
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.composer.composition.plan import build_form
-from orchestrion.models.composer.composition.recipes import RECIPES
+from orchestrion.models.composer.composition.form import build_form
+from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.composition.theme import find_key, read_theme
 from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.score import Note, Score, key_signature, midi_bytes
@@ -231,7 +231,7 @@ def test_key_of_a_melody() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"MThd", b"MThd" + b"\xff" * 40, b"RIFF\x00\x00", bytes(1000), midi_theme()[:40], midi_theme((), ())],
+    [b"", b"MThd", b"MThd" + b"\xff" * 40, b"RIFF\x00\x00", bytes(1000), midi_theme()[:20], midi_theme((), ())],
 )
 def test_broken_theme_is_refused_by_name(content: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:

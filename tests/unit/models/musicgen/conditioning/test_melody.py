@@ -180,13 +180,13 @@ def test_a_theme_shorter_than_a_frame_is_heard(seconds):
 @pytest.mark.parametrize(
     "theme, complaint",
     [
-        (b"", "neither MIDI nor audio"),
+        (b"", "the file is empty"),
         (encode(np.zeros((8000, 1), np.float32), 8000, AudioFormat.WAV), "silent"),
         (encode(np.zeros((0, 1), np.float32), 8000, AudioFormat.WAV), "silent"),
         (midi(), "no notes"),
         (midi(([(0, 4, 42)], 9)), "no notes"),
-        (midi((melody(*TUNE), 0), kind=2), "type 0 or 1"),
-        (midi((melody(*TUNE), 0))[:-9], "export it again"),
+        (midi((melody(*TUNE), 0), (melody(*TUNE), 1), kind=2), "type 0 or 1"),
+        (midi((melody(*TUNE), 0))[:10], "export it again"),
     ],
     ids=["empty", "silence", "no samples", "no notes", "only drums", "type 2", "cut"],
 )

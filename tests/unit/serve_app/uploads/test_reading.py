@@ -1,0 +1,206 @@
+"""What an upload is found to be. What no track can be made of is refused when it comes, in words for who sent it."""
+
+import base64
+import gzip
+import io
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+from orchestrion.audio.encode import encode
+from orchestrion.errors import InvalidRequest
+from orchestrion.tracks.request import AudioFormat
+from serve_app.uploads.found import UploadReading, UploadUse
+from serve_app.uploads.reading import read_upload
+from tests.midi_files import SCALE, TEMPO_120, midi, notes, number, time_signature
+from tests.recordings import RATE_HZ, recorded, tune, wav
+
+THEME, CONTINUATION = UploadUse.THEME, UploadUse.CONTINUATION
+
+
+def encoded(format: AudioFormat) -> bytes:
+    return encode(tune()[:, None], RATE_HZ, format)
+
+
+RECORDINGS = {
+    "WAV": ("WAV", wav()),
+    "FLAC": ("FLAC", encoded(AudioFormat.FLAC)),
+    "MP3": ("MP3", encoded(AudioFormat.MP3)),
+    "OGG": ("OGG", encoded(AudioFormat.OGG)),
+    "WAV of a stream, 2000000000": ("WAV", wav(size=2_000_000_000, riff_size=2_000_000_036)),
+    "WAV of a stream, 0": ("WAV", wav(size=0, riff_size=0)),
+    "WAV of a stream, 7FFFFFFF": ("WAV", wav(size=0x7FFF_FFFF, riff_size=0x7FFF_FFFF)),
+    "WAV of a stream, FFFFFFFF": ("WAV", wav(size=0xFFFF_FFFF, riff_size=0xFFFF_FFFF)),
+    "WAV with an odd chunk unpadded": ("WAV", wav(before=b"LIST\x05\0\0\0INFOx")),
+    "WAV with an odd chunk padded": ("WAV", wav(before=b"LIST\x05\0\0\0INFOx\0")),
+    "BW64": ("WAV", wav(name=b"BW64")),
+    "WAV after a byte order mark": ("WAV", b"\xef\xbb\xbf" + wav()),
+    "WAV of 4 kHz": ("WAV", wav(tune(4000), 4000)),
+    "MP3 of a stream, with zeros for its tag": ("MP3", bytes(626) + encoded(AudioFormat.MP3)[626:]),
+    "MP3 from the middle of a frame": ("MP3", encoded(AudioFormat.MP3)[700:]),
+    "MP3 after rubbish": ("MP3", bytes(range(100, 200)) * 30 + encoded(AudioFormat.MP3)),
+    "M4A of a phone": ("M4A", recorded("ipod", "aac")),
+    "M4A without loss": ("M4A", recorded("ipod", "alac")),
+    "MP4": ("MP4", recorded("mp4", "aac")),
+    "AAC": ("AAC", recorded("adts", "aac")),
+    "WebM of a browser": ("WebM", recorded("webm", "libopus")),
+    "FLAC in OGG": ("OGG", recorded("ogg", "flac")),
+}
+
+
+@pytest.mark.parametrize("kind, data", RECORDINGS.values(), ids=RECORDINGS.keys())
+def test_what_people_record_is_taken(kind, data):
+    found = read_upload(data, THEME)
+
+    assert found.kind == kind
+    assert found.duration_s == pytest.approx(3.2, abs=0.15)
+    # Cut into a frame, its first note may be another.
+    assert found.notes == pytest.approx(len(SCALE), abs=1)
+    assert read_upload(data, CONTINUATION) == UploadReading(kind, found.duration_s)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 1000])
+def test_rates_that_nobody_records_are_read_or_refused_in_words(rate_hz):
+    data = wav(tune(1000)[: 30 * min(rate_hz, 100)], rate_hz)
+
+    try:
+        assert read_upload(data, THEME).kind == "WAV"
+    except InvalidRequest as error:
+        assert "no melody was found" in str(error)
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.8])
+@pytest.mark.parametrize("format", [AudioFormat.WAV, AudioFormat.FLAC, AudioFormat.MP3, AudioFormat.OGG])
+def test_of_a_recording_that_is_cut_off_what_is_there_is_taken(format, cut):
+    whole = encode(np.tile(tune(), 3)[:, None], RATE_HZ, format)
+
+    found = read_upload(whole[: round(len(whole) * cut)], THEME)
+
+    assert 0.4 * cut * 9.6 < found.duration_s < 1.2 * cut * 9.6
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [(1, -1), (0, 1), (0, 0, 1, 0, 0, 0), (1, -1, 1, -1)],
+    ids=["opposite", "right", "centre of 5.1", "four"],
+)
+def test_a_tune_in_some_of_the_channels_is_found(channels):
+    audio = np.stack([tune() * one for one in channels], axis=1)
+
+    assert read_upload(wav(audio), THEME).notes == len(SCALE)
+
+
+def test_midi_says_how_it_is_counted():
+    waltz = (60, 64, 67, 72, 67, 64, 60, 64, 67, 72, 67, 60)
+    data = midi(TEMPO_120 + time_signature(3, 2) + notes(waltz))
+
+    found = read_upload(data, THEME)
+
+    assert found == UploadReading("MIDI", 6.0, 12, "C major", 120.0, "3/4")
+
+
+SILENCE = np.zeros(2 * RATE_HZ, np.float32)
+NOISE = (0.3 * np.random.default_rng(0).standard_normal(2 * RATE_HZ)).clip(-1, 1).astype(np.float32)
+MULTIPART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + wav() + b"\r\n--x--\r\n"
+
+
+def float_wav(value: float) -> bytes:
+    sink = io.BytesIO()
+    soundfile.write(sink, np.full(RATE_HZ, value, np.float32), RATE_HZ, format="WAV", subtype="FLOAT")
+    return sink.getvalue()
+
+
+NO_THEMES = {
+    "empty": (b"", "the file is empty; give MIDI, WAV"),
+    "text": (
+        b"no music",
+        "neither MIDI nor a sound file that can be read; give MIDI, WAV, FLAC, MP3, OGG, M4A or WebM",
+    ),
+    "a form": (MULTIPART, "this is a form, not a file; send the file itself as the body"),
+    "base64": (base64.b64encode(wav()), "neither MIDI nor a sound file"),
+    "JSON": (b'{"theme": "a.mid"}', "this is JSON; send the file itself"),
+    "gzip": (gzip.compress(wav()), "this file is packed with gzip; send it unpacked"),
+    "ZIP": (b"PK\x03\x04" + bytes(40), "this file is a ZIP; send the recording that is in it"),
+    "PDF": (b"%PDF-1.7 ...", "a score cannot be read; export it as MIDI"),
+    "page": (b"<!doctype html>", "this is a page or XML"),
+    "WMA": (b"0&\xb2u\x8e\x66\xcf\x11" + bytes(100), "this file is a WMA; give MIDI, WAV"),
+    "M4A cut off": (b"\0\0\0\x1cftypM4A \0\0\0\0M4A mp42isom", "this file is an M4A file, but it is damaged"),
+    "half an M4A": (recorded("ipod", "aac")[:9000], "this file is an M4A file, but it is damaged"),
+    "WebM of nothing": (b"\x1aE\xdf\xa3" + bytes(200), "this file is a WebM file, but it is damaged"),
+    "RIFF of nothing": (b"RIFF but not really", "the file is damaged: its beginning makes no sense"),
+    "FLAC cut in its head": (encoded(AudioFormat.FLAC)[:40], "the file is damaged"),
+    "WAV of 0 Hz": (wav(rate_hz=0), "the file is damaged"),
+    "NaN": (float_wav(np.nan), "holds NaN or infinity; export it again"),
+    "infinity": (float_wav(np.inf), "holds NaN or infinity; export it again"),
+    "no samples": (wav(np.zeros(0, np.float32)), "is shorter than 0.3 s"),
+    "a fifth of a second": (wav(tune()[: RATE_HZ // 5]), "is shorter than 0.3 s"),
+    "silence": (wav(SILENCE), "the audio is silent"),
+    "direct current": (wav(SILENCE + 0.5), "no melody was found"),
+    "noise": (wav(NOISE), "no melody was found"),
+    "one note": (wav(tune(pitches=(60,), note_s=3.0)), "no melody was found"),
+    "121 s": (wav(np.zeros(121 * 1000, np.float32), 1000), "longer than 120 s; cut it"),
+    "MIDI of 121 s": (midi(number(4 * 60 * 480) + notes()[1:]), "longer than 120 s; cut it"),
+    "MIDI without a note": (midi(TEMPO_120), "the MIDI file has no notes; give one with a melody"),
+    "MIDI of drums": (midi(notes(channel=9)), "the MIDI file has only drums; give one with a melody"),
+    "MIDI of nonsense": (b"MThd" + b"\xff" * 100, "the MIDI file has no notes"),
+}
+
+
+@pytest.mark.parametrize("data, complaint", NO_THEMES.values(), ids=NO_THEMES.keys())
+def test_what_is_no_theme_is_refused_for_what_is_wrong_with_it(data, complaint):
+    with pytest.raises(InvalidRequest, match=complaint) as refused:
+        read_upload(data, THEME)
+
+    assert [problem.field for problem in refused.value.problems] == ["theme"]
+    for insides in (
+        "object at 0x",
+        "_io.",
+        "index out of range",
+        "Traceback",
+        "None",
+        "()",
+        "Error",
+        "libsndfile",
+        "/",
+    ):
+        assert insides not in refused.value.problems[0].message.replace("audio/", ""), insides
+
+
+@pytest.mark.parametrize(
+    "data, complaint",
+    [
+        (midi(), "a MIDI file has no sound to go on from; give a recording"),
+        (wav(np.zeros(0, np.float32)), "no samples"),
+        (wav(np.zeros(121 * 1000, np.float32), 1000), "longer than 120 s; cut it"),
+        (b"no music", "neither MIDI nor a sound file that can be read; give WAV, FLAC"),
+        (recorded("ipod", "aac")[:9000], "this file is an M4A file, but it is damaged"),
+    ],
+    ids=["MIDI", "no samples", "121 s", "text", "half an M4A"],
+)
+def test_what_cannot_be_gone_on_from_is_refused(data, complaint):
+    with pytest.raises(InvalidRequest, match=complaint) as refused:
+        read_upload(data, CONTINUATION)
+
+    assert refused.value.problems[0].field == "continuation"
+
+
+def test_what_has_no_melody_can_be_gone_on_from():
+    assert read_upload(wav(NOISE), CONTINUATION) == UploadReading("WAV", 2.0)
+
+
+def test_of_a_file_that_unpacks_to_more_two_minutes_are_read():
+    # Eight channels at 48 kHz for four minutes: 370 MB as float32, a few kB as FLAC.
+    sink = io.BytesIO()
+    with soundfile.SoundFile(sink, "w", 48_000, 8, "PCM_16", format="FLAC") as file:
+        for _ in range(240):
+            file.write(np.zeros((48_000, 8), "int16"))
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match="longer than 120 s"):
+            read_upload(sink.getvalue(), THEME)
+        assert tracemalloc.get_traced_memory()[1] < 250e6
+    finally:
+        tracemalloc.stop()
