@@ -108,8 +108,8 @@ def _correlations(accents: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict
 
 
 def _pickup(accents: np.ndarray[tuple[int], np.dtype[np.float64]], beats: int) -> float:
-    """Beats before the first bar line; 0 where no beat of the bar is plainly the strongest."""
+    """Beats before the first bar line, one or none: longer pickups are rarer than mistakes about them."""
     strengths = [float(accents[place::beats].mean()) for place in range(beats)]
     strongest = int(np.argmax(strengths))
     others = max(strength for place, strength in enumerate(strengths) if place != strongest)
-    return float(strongest) if strengths[strongest] >= _FIRST_BEAT * others else 0.0
+    return 1.0 if strongest == 1 and strengths[strongest] >= _FIRST_BEAT * others else 0.0
