@@ -33,7 +33,7 @@ _FIRST_BEAT: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Metre:
+class HeardMetre:
     """`name` as "3/4"; the first bar line comes `pickup` beats after the first note.
 
     `tempo_factor`: by what a tempo must be multiplied whose beats were taken to be twice as long as they are.
@@ -44,7 +44,7 @@ class Metre:
     tempo_factor: float = 1.0
 
 
-def metre_of_signature(signature: TimeSignature, first_beat: float) -> Metre | None:
+def metre_of_signature(signature: TimeSignature, first_beat: float) -> HeardMetre | None:
     """What a time signature says, of a melody that begins `first_beat` quarter notes after it; None: no metre of ours.
 
     A melody that begins in the second half of a bar has a pickup; in the first half, a rest (a negative one).
@@ -54,10 +54,10 @@ def metre_of_signature(signature: TimeSignature, first_beat: float) -> Metre | N
         return None
     bar = signature.count * 4 / signature.unit
     place = first_beat % bar
-    return Metre(name, bar - place if place >= bar / 2 else -place)
+    return HeardMetre(name, bar - place if place >= bar / 2 else -place)
 
 
-def metre_of_notes(notes: Sequence[Note]) -> Metre | None:
+def metre_of_notes(notes: Sequence[Note]) -> HeardMetre | None:
     """The metre that the lengths of these notes show plainly: 3/4 or 4/4; None: they do not say.
 
     The first of them is at beat 0.
@@ -67,12 +67,12 @@ def metre_of_notes(notes: Sequence[Note]) -> Metre | None:
     halves, beats = _accents(notes, 0.5), _accents(notes, 1.0)
     same = _correlations(halves)
     if _is_in_three(same):
-        return Metre("3/4", _pickup(halves, 3), 2.0)
+        return HeardMetre("3/4", _pickup(halves, 3), 2.0)
     same = _correlations(beats)
     if _is_in_three(same) or _is_in_three_by_two_bars(same):
-        return Metre("3/4", _pickup(beats, 3))
+        return HeardMetre("3/4", _pickup(beats, 3))
     if same[4] > _LEAST and same[4] - max(same[3], 0.0) > _STANDS_OUT:
-        return Metre("4/4", _pickup(beats, 4))
+        return HeardMetre("4/4", _pickup(beats, 4))
     return None
 
 
