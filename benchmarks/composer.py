@@ -37,7 +37,7 @@ from scipy.signal import resample_poly
 from benchmarks.document import publish
 from orchestrion.audio.mastering import FinishSpec, finish
 from orchestrion.audio.streaming import StreamFinisher
-from orchestrion.models.composer import Composer
+from orchestrion.models.composer.model import Composer
 from orchestrion.models.protocol import Conditioning
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.request import TrackRequest

@@ -74,7 +74,7 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     """
     name, source = public_name(entry), _source(entry)
     if source == "composer":
-        from orchestrion.models.composer import Composer
+        from orchestrion.models.composer.model import Composer
         from orchestrion.models.composer.sound.synth import SOUND_FONT
 
         if not SOUND_FONT.is_file():

@@ -181,7 +181,7 @@ class TrackStore:
         try:
             return self.get_blob(_blob_key(match["sha256"], "theme"))
         except NotFound:
-            raise NotFound(f"the upload {ref} is not here, or no longer; upload it again") from None
+            raise NotFound(f"the upload {ref} is not here, or no longer; upload it first") from None
 
     def delete_theme(self, ref: str) -> bool:
         """Remove a theme or a continuation. Returns whether it was there."""

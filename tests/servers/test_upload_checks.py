@@ -55,7 +55,7 @@ def test_files_are_read_in_another_process_that_has_none_of_our_secrets(melody, 
         assert fine == again
         assert (fine.kind, fine.duration_s, fine.notes) == ("FLAC", 3.2, 8)
         assert isinstance(refused, InvalidRequest)
-        assert "neither MIDI nor audio" in str(refused)
+        assert "neither MIDI nor a sound file" in str(refused)
         (worker,) = [c for c in psutil.Process().children() if "serve_app.uploads.worker" in c.cmdline()]
         assert "RAY_AUTH_TOKEN" not in worker.environ()
         assert worker.nice() == min(19, psutil.Process().nice() + 10)

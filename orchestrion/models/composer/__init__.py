@@ -1,5 +1,4 @@
-"""The embedded composer: prompt → score → sampled instruments → mix. No download, no GPU, bit-reproducible."""
+"""The embedded composer: prompt → score → sampled instruments → mix. No download, no GPU, bit-reproducible.
 
-from orchestrion.models.composer.model import Composer
-
-__all__ = ["Composer"]
+It loads nothing here: what reads themes needs no instruments.
+"""

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from orchestrion import audio
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.composition.arrange import arrange
 from orchestrion.models.composer.composition.plan import Plan, make_plan
@@ -26,7 +25,7 @@ CONTROLS: Final = (
     *("tempo_end_bpm", "key_end", "energy", "dynamics"),
 )
 #: What decides beside our own source how a theme is heard.
-_THEME_READERS: Final = tuple(Path(audio.__path__[0]) / f"{name}.py" for name in ("mending", "midi", "uploads"))
+_THEME_READERS: Final = tuple(Path(__file__).parents[2] / f"audio/{name}.py" for name in ("mending", "midi", "uploads"))
 
 
 class Composer:

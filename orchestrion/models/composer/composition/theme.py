@@ -15,8 +15,8 @@ import numpy as np
 from orchestrion.audio.midi import DRUM_CHANNEL, Midi, MidiNote, is_midi, read_midi
 from orchestrion.audio.uploads import MAX_UPLOAD_S, Recording, folded, read_audio
 from orchestrion.errors import InvalidRequest
-from orchestrion.models.composer.composition.metre import Metre, metre_of_notes, metre_of_signature
 from orchestrion.models.composer.composition.recording import tempo_of, tracked_notes
+from orchestrion.models.composer.composition.theme_metre import HeardMetre, metre_of_notes, metre_of_signature
 from orchestrion.models.composer.score import Note
 from orchestrion.tracks.musical_key import Key
 
@@ -161,7 +161,7 @@ def _skyline(notes: Sequence[Note]) -> list[Note]:
     return [*line, ordered[-1]]
 
 
-def _made(notes: Sequence[Note], tempo_bpm: float, metre: Metre | None) -> Theme:
+def _made(notes: Sequence[Note], tempo_bpm: float, metre: HeardMetre | None) -> Theme:
     factor, pickup = (metre.tempo_factor, metre.pickup) if metre is not None else (1.0, 0.0)
     kept = tuple(
         Note(n.start * factor - pickup, max(_GRID, n.length * factor), n.pitch, max(60, n.velocity))

@@ -11,9 +11,9 @@ import soundfile
 from orchestrion.audio.pcm import Pcm
 from orchestrion.audio.uploads import check_continuation
 from orchestrion.errors import InvalidRequest, ModelFailed
-from orchestrion.models.composer import Composer
 from orchestrion.models.composer.composition.recipes import melodic
 from orchestrion.models.composer.composition.theme import read_theme
+from orchestrion.models.composer.model import Composer
 from orchestrion.models.composer.sound.electronic import VOICES, render
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, NoteSynth
 from orchestrion.models.protocol import Conditioning, Generation

@@ -51,4 +51,4 @@ def test_a_reference_that_is_not_here_is_refused_without_a_word_of_where_things_
     answer = service.post("/v1/tracks", json={"prompt": "calm", "theme": "sha256:" + "0" * 64})
 
     assert answer.status_code == 404
-    assert answer.json()["detail"] == f"the upload sha256:{'0' * 64} is not here, or no longer; upload it again"
+    assert answer.json()["detail"] == f"the upload sha256:{'0' * 64} is not here, or no longer; upload it first"

@@ -33,7 +33,7 @@ _FIRST_BEAT: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Metre:
+class HeardMetre:
     """`name` as "3/4"; the first bar line comes `pickup` beats after the first note.
 
     `tempo_factor`: by what a tempo must be multiplied whose beats were taken to be twice as long as they are.
@@ -44,7 +44,7 @@ class Metre:
     tempo_factor: float = 1.0
 
 
-def metre_of_signature(signature: TimeSignature, first_beat: float) -> Metre | None:
+def metre_of_signature(signature: TimeSignature, first_beat: float) -> HeardMetre | None:
     """What a time signature says, of a melody that begins `first_beat` quarter notes after it; None: no metre of ours.
 
     A melody that begins in the second half of a bar has a pickup; in the first half, a rest (a negative one).
@@ -54,10 +54,10 @@ def metre_of_signature(signature: TimeSignature, first_beat: float) -> Metre | N
         return None
     bar = signature.count * 4 / signature.unit
     place = first_beat % bar
-    return Metre(name, bar - place if place >= bar / 2 else -place)
+    return HeardMetre(name, bar - place if place >= bar / 2 else -place)
 
 
-def metre_of_notes(notes: Sequence[Note]) -> Metre | None:
+def metre_of_notes(notes: Sequence[Note]) -> HeardMetre | None:
     """The metre that the lengths of these notes show plainly: 3/4 or 4/4; None: they do not say.
 
     The first of them is at beat 0.
@@ -67,12 +67,12 @@ def metre_of_notes(notes: Sequence[Note]) -> Metre | None:
     halves, beats = _accents(notes, 0.5), _accents(notes, 1.0)
     same = _correlations(halves)
     if _is_in_three(same):
-        return Metre("3/4", _pickup(halves, 3), 2.0)
+        return HeardMetre("3/4", _pickup(halves, 3), 2.0)
     same = _correlations(beats)
     if _is_in_three(same) or _is_in_three_by_two_bars(same):
-        return Metre("3/4", _pickup(beats, 3))
+        return HeardMetre("3/4", _pickup(beats, 3))
     if same[4] > _LEAST and same[4] - max(same[3], 0.0) > _STANDS_OUT:
-        return Metre("4/4", _pickup(beats, 4))
+        return HeardMetre("4/4", _pickup(beats, 4))
     return None
 
 
@@ -108,8 +108,8 @@ def _correlations(accents: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict
 
 
 def _pickup(accents: np.ndarray[tuple[int], np.dtype[np.float64]], beats: int) -> float:
-    """Beats before the first bar line; 0 where no beat of the bar is plainly the strongest."""
+    """Beats before the first bar line, one or none: longer pickups are rarer than mistakes about them."""
     strengths = [float(accents[place::beats].mean()) for place in range(beats)]
     strongest = int(np.argmax(strengths))
     others = max(strength for place, strength in enumerate(strengths) if place != strongest)
-    return float(strongest) if strengths[strongest] >= _FIRST_BEAT * others else 0.0
+    return 1.0 if strongest == 1 and strengths[strongest] >= _FIRST_BEAT * others else 0.0
