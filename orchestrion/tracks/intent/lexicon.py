@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from orchestrion.tracks.intent.genres import genres
 from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
@@ -26,6 +26,9 @@ LANGUAGES: Final = tuple(
 )
 #: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
 _INSIDE: Final = frozenset("-'(")
+#: Section, name and language.
+Meaning: TypeAlias = tuple[str, str, str]
+_NOTHING: Final[Mapping[str, Any]] = {}
 #: Of a word with "*", the least that is known of it.
 _LEAST_KNOWN: Final = 3
 
@@ -47,26 +50,35 @@ class Match:
         return self.after - self.first
 
 
-@dataclass(slots=True)
 class _Node:
     """A place in the tree of all phrases: what may come next, and what ends here."""
 
-    words: dict[str, _Node] = field(default_factory=dict)
-    #: Syllables of Hangul that may stand behind a space.
-    apart: dict[str, _Node] = field(default_factory=dict)
-    beginnings: dict[str, _Node] = field(default_factory=dict)
-    endings: dict[str, _Node] = field(default_factory=dict)
-    meanings: list[tuple[str, str, str]] = field(default_factory=list)
+    __slots__ = ("apart", "beginnings", "endings", "meanings", "words")
+
+    def __init__(self) -> None:
+        # Most nodes are ends of phrases: they have no dictionary of their own.
+        self.words: Mapping[str, _Node] = _NOTHING
+        #: Syllables of Hangul that may stand behind a space.
+        self.apart: Mapping[str, _Node] = _NOTHING
+        self.beginnings: Mapping[str, _Node] = _NOTHING
+        self.endings: Mapping[str, _Node] = _NOTHING
+        self.meanings: tuple[Meaning, ...] = ()
 
     def child(self, token: str) -> _Node:
         """The node after a token, made where there is none."""
+        kind = "words"
         if token.endswith("*") and len(token) > 1:
-            return self.beginnings.setdefault(token[:-1], _Node())
-        if token.startswith("*") and len(token) > 1:
-            return self.endings.setdefault(token[1:], _Node())
-        if token.startswith(" "):
-            return self.apart.setdefault(token[1:], _Node())
-        return self.words.setdefault(token, _Node())
+            kind, token = "beginnings", token[:-1]
+        elif token.startswith("*") and len(token) > 1:
+            kind, token = "endings", token[1:]
+        elif token.startswith(" "):
+            kind, token = "apart", token[1:]
+        following = getattr(self, kind)
+        if following is _NOTHING:
+            following = {}
+            setattr(self, kind, following)
+        node: _Node = following.setdefault(token, _Node())
+        return node
 
     def after(self, token: Token, begun: bool) -> list[_Node]:
         """The nodes after a token of a text; `begun`: it is not the first of the phrase."""
@@ -95,14 +107,15 @@ class Lexicon:
         for language, sections in languages.items():
             for section, names in sections.items():
                 for name, phrases in names.items():
+                    meaning = (section, name, language)
                     for phrase in phrases:
-                        self._add(phrase, (section, name, language))
+                        self._add(phrase, meaning)
 
-    def _add(self, phrase: str, meaning: tuple[str, str, str]) -> None:
+    def _add(self, phrase: str, meaning: Meaning) -> None:
         node = self._root
         for token in phrase_tokens(phrase):
             node = node.child(token)
-        node.meanings.append(meaning)
+        node.meanings += (meaning,)
 
     def matches(self, text: Text) -> list[Match]:
         """Every phrase that stands in the text, in the order of their beginnings."""
@@ -128,28 +141,31 @@ def read_language(language: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(_text_of(language))
 
 
-@lru_cache(maxsize=len(LANGUAGES))
-def lexicon(language: str) -> Lexicon:
-    """The phrases of a language; read when a prompt may be in it."""
-    return Lexicon({language: read_language(language)})
-
-
-@lru_cache(maxsize=len(LANGUAGES))
-def small_words(language: str) -> Lexicon:
-    """The words that tell a language: the first section of its file, which is read in no time."""
-    first = _text_of(language).partition("\n[filler]")[0]
-    return Lexicon({language: tomllib.loads(first)})
-
-
 @lru_cache(maxsize=1)
-def common_words() -> Lexicon:
-    """Names of genres and instruments that all languages have in common, and what in English only sounds like them."""
+def english() -> Lexicon:
+    """The phrases of English, the language of the trade, and what all languages have in common.
+
+    That are the names of genres and instruments; English also has what only sounds like them.
+    """
+    own = read_language("en")
     traps = tomllib.loads(_read("traps_en.toml"))["traps"]
+    own["nothing"] = own["nothing"] | traps
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon(
-        {"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": {"nothing": traps}}
-    )
+    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": own})
+
+
+@lru_cache(maxsize=8)
+def lexicon(languages: tuple[str, ...]) -> Lexicon:
+    """The phrases of some languages, in one tree; read when a prompt may be in them."""
+    return Lexicon({language: read_language(language) for language in languages})
+
+
+@lru_cache(maxsize=8)
+def small_words(languages: tuple[str, ...]) -> Lexicon:
+    """The words that tell languages: the first section of each file, which is read in no time."""
+    first = {language: _text_of(language).partition("\n[filler]")[0] for language in languages}
+    return Lexicon({language: tomllib.loads(text) for language, text in first.items()})
 
 
 @lru_cache(maxsize=1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, common_words, lexicon, small_words
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, english, lexicon, small_words
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -18,6 +18,8 @@ _GRAMMAR: Final = frozenset(
 #: Those of them whose words tell a language, if they are long enough: "ciento", "dièse", "battute".
 _TELLING: Final = frozenset({"number", "key", "unit", "degree"})
 _LEAST_TELLING: Final = 4
+#: So many small words of another language beside English ones make it worth a look.
+_LEAST_SMALL_WORDS: Final = 2
 #: What a word of a language that the prompt is not in may still mean.
 _BORROWED: Final = frozenset({"style", "genre", "maybe_genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
@@ -195,16 +197,18 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
     """
     scripts = _scripts(text)
     possible = [language for language in LANGUAGES if language in scripts]
-    found = [*common_words().matches(text), *lexicon("en").matches(text)]
-    english = {at for match in found for at in range(match.first, match.after)}
+    others = tuple(language for language in possible if language != "en")
+    found = english().matches(text)
+    known = {at for match in found for at in range(match.first, match.after)}
     words = {at for at, token in enumerate(text.tokens) if token.form in (Form.WORD, Form.CHARACTER)}
-    if "en" in possible and words <= english:
+    if "en" in possible and words <= known:
         told = {at for match in found if match.section == "function" for at in range(match.first, match.after)}
-        others = [language for language in possible if language != "en"]
+        small = {(match.language, match.first) for match in small_words(others).matches(text)}
+        of_others = Counter(language for language, at in small if at not in told)
         # One word is not enough: "solo cello" is English, though "solo" is Spanish for "only".
-        if all(len({match.first for match in small_words(other).matches(text)} - told) < 2 for other in others):
+        if max(of_others.values(), default=0) < _LEAST_SMALL_WORDS:
             return ("en",), found
-    found += [match for language in possible if language != "en" for match in lexicon(language).matches(text)]
+    found += lexicon(others).matches(text)
     return _likeliest(text, possible, found), found
 
 
