@@ -14,6 +14,8 @@ from pydantic import TypeAdapter
 from orchestrion.audio.encode import MEDIA_TYPES
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.rendering.admission import Priority
+from orchestrion.tracks.intent.intent import Intent
+from orchestrion.tracks.intent.reader import read_intent
 from orchestrion.tracks.record import CALLER_FIELDS, RECORD_FIELDS, TrackRecord
 from orchestrion.tracks.request import CONTROLS, SAMPLE_RATES_HZ
 from orchestrion.tracks.spec import TrackSpec
@@ -138,6 +140,7 @@ LINKS_EXAMPLE: Final = {
     name: f"/v1/tracks/{EXAMPLE_TRACK_ID}{path}"
     for name, path in {"self": "", "audio": "/audio", "midi": "/midi", "provenance": "/provenance"}.items()
 }
+INTENT_EXAMPLE: Final = read_intent("slow piano without drums, in 11/8").values()
 RECORD_EXAMPLE: Final = {"prompt": "neon city at night", "style": "synthwave", "duration_s": 30.0, "cost_usd": 1.13e-5}
 MODEL_EXAMPLE: Final = {"name": "composer", "commercial_use": True, "controls": ["theme"]}
 BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -178,7 +181,14 @@ def json_answer(description: str, example: object) -> dict[str, Any]:
 
 def track_answer(description: str, cache: str) -> dict[str, Any]:
     """A track with its record and links; what a POST gives instead when `Accept` asks for audio is beside it."""
-    example = {"id": EXAMPLE_TRACK_ID, "cache": cache, "version": 1, "links": LINKS_EXAMPLE, "record": RECORD_EXAMPLE}
+    example = {
+        "id": EXAMPLE_TRACK_ID,
+        "cache": cache,
+        "version": 1,
+        "links": LINKS_EXAMPLE,
+        "intent": INTENT_EXAMPLE,
+        "record": RECORD_EXAMPLE,
+    }
     return {
         "description": description,
         "content": {"application/json": {"schema": {"$ref": _REF + "Track"}, "example": example}},
@@ -282,14 +292,20 @@ def _schemas() -> dict[str, Any]:
     record["required"] = [name for name in record["required"] if name not in HIDDEN_FIELDS | CALLER_FIELDS]
     track = {
         "type": "object",
-        "required": ["id", "cache", "version", "links", "record"],
+        "required": ["id", "cache", "version", "links", "intent", "record"],
         "properties": {
             "id": {"type": "string"},
             "cache": {"type": "string", "enum": ["hit", "miss"]},
             "version": {"type": "integer", "minimum": 1},
             "links": {"type": "object", "additionalProperties": {"type": "string"}},
+            "intent": {
+                "anyOf": [{"$ref": _REF + "Intent"}, {"type": "null"}],
+                "description": "What was understood of the prompt; null in tracks of releases that did not note it.",
+            },
             "record": {"$ref": _REF + "TrackRecord"},
         },
     }
-    definitions: dict[str, Any] = spec.pop("$defs", {}) | record.pop("$defs", {})
-    return definitions | {"TrackSpec": spec, "TrackRecord": record, "Track": track, "Problem": _PROBLEM_SCHEMA}
+    intent = TypeAdapter(Intent).json_schema(ref_template=_REF + "{model}", mode="serialization")
+    definitions: dict[str, Any] = spec.pop("$defs", {}) | record.pop("$defs", {}) | intent.pop("$defs", {})
+    named = {"TrackSpec": spec, "TrackRecord": record, "Track": track, "Intent": intent, "Problem": _PROBLEM_SCHEMA}
+    return definitions | named

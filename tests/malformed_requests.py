@@ -255,7 +255,6 @@ MALFORMED_REQUESTS: list[tuple[str, str, object]] = [
     given("requester markup", "requester", "<script>alert(1)</script>"),
     # Formats, rates, loudness, fades, purpose.
     given("format unknown", "format", "aiff"),
-    given("format null", "format", None),
     given("format number", "format", 1),
     given("format list", "format", ["wav"]),
     given("rate text", "sample_rate_hz", "44100"),
@@ -267,7 +266,6 @@ MALFORMED_REQUESTS: list[tuple[str, str, object]] = [
     given("rate 10^400", "sample_rate_hz", HUGE),
     ("rate not for Opus", "sample_rate_hz", {"prompt": PROMPT, "format": "opus", "sample_rate_hz": 44100}),
     ("rate not for MP3", "sample_rate_hz", {"prompt": PROMPT, "format": "mp3", "sample_rate_hz": 96000}),
-    given("loudness null", "loudness_lufs", None),
     given("loudness positive", "loudness_lufs", 3),
     given("loudness too quiet", "loudness_lufs", -70),
     given("loudness text", "loudness_lufs", "-14 LUFS"),

@@ -33,8 +33,8 @@ from batch_jobs.catalog.files import READERS, TABLES
 from batch_jobs.catalog.location import CatalogFile, catalog_files, open_beside, open_catalog
 from batch_jobs.catalog.tables import TableReader, open_table
 from orchestrion.errors import InvalidRequest, Problem, StoreUnavailable, shown
-from orchestrion.tracks.prompt import read_prompt
 from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.said import said_in
 from orchestrion.tracks.spec import TrackSpec
 
 MAX_UPLOAD_BYTES: Final = 20 * 1024 * 1024
@@ -316,7 +316,7 @@ def _readable(name: str, cells: Mapping[str, Any]) -> str | None:
     for given in (wanted, wanted | {"prompt": "music"}):
         with suppress(InvalidRequest):
             spec = TrackSpec.from_json(from_types(given))
-            said = read_prompt(spec.prompt).style if name == "style" else None
+            said = said_in(spec.prompt).fields.get("style") if name == "style" else None
             value = getattr(spec, name) or said
             return value if isinstance(value, str) else None
     return None

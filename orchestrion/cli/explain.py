@@ -6,20 +6,19 @@ import argparse
 import json
 
 from orchestrion.tracks.intent.intent import Intent
-from orchestrion.tracks.intent.reader import read_intent
 from orchestrion.tracks.spec import TrackSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("prompt", help="What the music should be, in your own words.")
-    parser.add_argument("--json", action="store_true", help="One JSON object, as POST /v1/intent answers it.")
+    parser.add_argument("--json", action="store_true", help="One JSON object, as a track's record has it.")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read it, and say so."""
-    intent = read_intent(TrackSpec.from_json({"prompt": arguments.prompt}).prompt)
+    intent = TrackSpec.from_json({"prompt": arguments.prompt}).resolve().intent
     if arguments.json:
         print(json.dumps(intent.values(), ensure_ascii=False, indent=2))
         return 0

@@ -35,6 +35,8 @@ class ModelInfo:
     max_duration_s: float
     #: Those of `request.CONTROLS` that this model can follow; a request that gives another one is refused.
     controls: tuple[str, ...]
+    #: Others of them that it follows as far as words can say it: not refused where only a prompt asks for them.
+    hears: tuple[str, ...] = ()
     #: Whether all performances in progress advance together when a chunk of one of them is taken.
     shares_steps: bool = False
 

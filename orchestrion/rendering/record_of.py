@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from orchestrion.accounting.cost import Node, cost_usd
 from orchestrion.audio.mastering import RECIPE_VERSION
 from orchestrion.audio.quality import LOUDNESS, TRUE_PEAK
 from orchestrion.rendering.pipeline import Work
+from orchestrion.rendering.suitability import told_intent
 from orchestrion.tracks.record import SCHEMA_VERSION, TrackRecord, caller_sha256, utc_timestamp
 from orchestrion.version import __version__
 
@@ -44,6 +46,7 @@ def record_of(work: Work, device_seconds: float, place: Place) -> TrackRecord:
         commercial_use=info.commercial_use,
         recipe_version=RECIPE_VERSION,
         code_version=__version__,
+        intent=json.dumps(told_intent(request, info).values(), ensure_ascii=False, separators=(",", ":")),
         choices={name: str(choice) for name, choice in work.choices.items()},
         node_id=node.node_id,
         node_type=node.node_type,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from orchestrion.errors import InvalidRequest, RightsRefused
 from orchestrion.models.protocol import ModelInfo
-from orchestrion.tracks.musical_key import Key
-from orchestrion.tracks.request import CONTROLS, Purpose, TrackRequest
+from orchestrion.tracks.intent.intent import Intent, NotFollowed
+from orchestrion.tracks.request import CONTROLS, Purpose, TrackRequest, as_json
+from orchestrion.tracks.said import said_in
 
 M = TypeVar("M")
 
@@ -28,6 +30,8 @@ def named_model(request: TrackRequest, models: Mapping[str, M]) -> M:
 def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
     """Do nothing, unless the model cannot or must not make this.
 
+    What only the words ask for refuses nothing: `told_intent` says what of it the model does not follow.
+
     Raises:
         InvalidRequest: it is too long for the model, or names a control that the model does not follow.
         RightsRefused: the weights' licence forbids the purpose, also for a track that others may have.
@@ -43,16 +47,22 @@ def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
         )
     for name in CONTROLS:
         given = getattr(request.composition, name)
-        if given is not None and name not in info.controls:
+        if given is not None and name not in info.controls and name not in request.said:
             message = f"{info.name} cannot follow this; leave it out or change the model"
             raise InvalidRequest.of(name, _as_written(given), message)
 
 
+def told_intent(request: TrackRequest, info: ModelInfo) -> Intent:
+    """What was understood of a request's words, with what this model does not follow of it."""
+    ignored = sorted(request.said - {*info.controls, *info.hears})
+    missing = [
+        NotFollowed(words, "model", f"{info.name} does not follow {name}; the composer does")
+        for name in ignored
+        for words in said_in(request.composition.prompt).words.get(name, ())
+    ]
+    return replace(request.intent, not_followed=(*request.intent.not_followed, *missing))
+
+
 def _as_written(given: object) -> object:
     """A field's value as its sender would write it."""
-    match given:
-        case tuple():
-            return ", ".join(map(str, given))
-        case Key():
-            return str(given)
-    return given
+    return ", ".join(map(str, given)) if isinstance(given, tuple) else as_json(given)

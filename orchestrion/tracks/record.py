@@ -138,6 +138,12 @@ class TrackRecord:
     commercial_use: Annotated[bool, "Whether that licence allows commercial use."]
     recipe_version: Annotated[str, "Version of the finishing recipe (trim, fades, loudness, limiter, encoders)."]
     code_version: Annotated[str, "Version of this software."]
+    intent: Annotated[
+        str | None,
+        "What the prompt was understood to ask for, and what of it is not followed and why: JSON as POST /v1/intent "
+        "answers it.",
+        Since(5),
+    ]
     choices: Annotated[Mapping[str, str], "What the model chose or found, by name: tempo, key, style, form."]
     node_id: Annotated[str, "The machine that rendered, as its scheduler calls it."]
     node_type: Annotated[str, "Kind of machine: a row of the price table."]

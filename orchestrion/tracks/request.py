@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
+from orchestrion.tracks.intent.intent import Intent, Value
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.section import Section
 
@@ -28,6 +29,10 @@ MAX_GUIDANCE: Final = 10.0
 MAX_TEMPERATURE: Final = 2.0
 #: Codes in a codebook of the largest vocabulary there is: more is no limit.
 MAX_TOP_K: Final = 2048
+MAX_FADE_S: Final = 30.0
+MIN_LOUDNESS_LUFS: Final = -30.0
+MAX_LOUDNESS_LUFS: Final = -9.0
+DEFAULT_LOUDNESS_LUFS: Final = -14.0
 DEFAULT_SAMPLE_RATE_HZ: Final = 44_100
 OPUS_SAMPLE_RATE_HZ: Final = 48_000
 
@@ -119,7 +124,7 @@ class Composition:
 
     def values(self) -> dict[str, Any]:
         """Every field by its name, as JSON values: as a record has them."""
-        return {name: _as_json(getattr(self, name)) for name in COMPOSITION_FIELDS}
+        return {name: as_json(getattr(self, name)) for name in COMPOSITION_FIELDS}
 
     def determinants(self) -> dict[str, Any]:
         """The fields that decide what the model makes, as JSON values."""
@@ -155,6 +160,10 @@ class TrackRequest:
     delivery: Delivery
     requester: str
     purpose: Purpose
+    #: What the words were understood to ask for; of what they ask for and do not get, why. No part of what is rendered.
+    intent: Intent
+    #: Those of `CONTROLS` that only the words ask for: a model that cannot follow them is still given the rest.
+    said: frozenset[str]
 
     def values(self) -> dict[str, Any]:
         """Every field by its name, as JSON values: as a record has them."""
@@ -171,7 +180,7 @@ def determining(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None or name not in _LATER_FIELDS}
 
 
-def _as_json(value: object) -> object:
+def as_json(value: object) -> Value:
     """A field of a composition as a JSON value."""
     match value:
         case Key():
@@ -179,7 +188,7 @@ def _as_json(value: object) -> object:
         case Section():
             return asdict(value)
         case tuple():
-            return [_as_json(each) for each in value]
+            return [as_json(each) for each in value]
     return value
 
 

@@ -6,12 +6,10 @@ system passes around. Requester and purpose do not change the audio, so they are
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from operator import itemgetter
 from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
@@ -27,18 +25,17 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from orchestrion.errors import InvalidRequest, Problem, shown
-from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS, check_players, excludable_name, instrument_name
-from orchestrion.tracks.lengths import Asked, length_and_tempo
+from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS, excludable_name, instrument_name
 from orchestrion.tracks.musical_key import Key
-from orchestrion.tracks.prompt import canonical_name, read_prompt
 from orchestrion.tracks.request import (
-    COMPOSITION_FIELDS,
     DEFAULT_DURATION_S,
+    DEFAULT_LOUDNESS_LUFS,
     DEFAULT_SAMPLE_RATE_HZ,
-    DELIVERY_FIELDS,
     MAX_BARS,
     MAX_DURATION_S,
+    MAX_FADE_S,
     MAX_GUIDANCE,
+    MAX_LOUDNESS_LUFS,
     MAX_NAMES,
     MAX_SECTIONS,
     MAX_SEED,
@@ -47,19 +44,29 @@ from orchestrion.tracks.request import (
     MAX_TOP_K,
     MIN_DURATION_S,
     MIN_GUIDANCE,
+    MIN_LOUDNESS_LUFS,
     MIN_SECTION_S,
     MIN_TEMPO_BPM,
     OPUS_SAMPLE_RATE_HZ,
     SAMPLE_RATES_HZ,
     AudioFormat,
-    Composition,
-    Delivery,
     Purpose,
     TrackRequest,
 )
+from orchestrion.tracks.resolution import resolve
 from orchestrion.tracks.section import Section, sections_of_text
 from orchestrion.tracks.strict_json import parse_json_list
-from orchestrion.tracks.vocabulary import DYNAMICS, ENERGIES, ENSEMBLES, METRES, MOODS, PARTS, SECTION_NAMES, STYLES
+from orchestrion.tracks.vocabulary import (
+    DYNAMICS,
+    ENERGIES,
+    ENSEMBLES,
+    METRES,
+    MOODS,
+    PARTS,
+    SECTION_NAMES,
+    STYLES,
+    canonical_name,
+)
 
 _T = TypeVar("_T")
 
@@ -349,16 +356,26 @@ class TrackSpec(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*([/:@][A-Za-z0-9][A-Za-z0-9._+-]*)*$",
         description="A model's name as the models list gives it.",
     )
-    format: Annotated[AudioFormat, Field(strict=False)] = Field(default=AudioFormat.WAV)
+    format: Annotated[AudioFormat, Field(strict=False)] | None = Field(
+        default=None, description="Container and codec; WAV where neither this nor the prompt says."
+    )
     sample_rate_hz: int | None = Field(
         default=None,
         description=f"{DEFAULT_SAMPLE_RATE_HZ} when not given, {OPUS_SAMPLE_RATE_HZ} for Opus.",
     )
-    loudness_lufs: float = Field(
-        default=-14.0, ge=-30.0, le=-9.0, allow_inf_nan=False, description="Integrated loudness, ITU-R BS.1770-5."
+    loudness_lufs: float | None = Field(
+        default=None,
+        ge=MIN_LOUDNESS_LUFS,
+        le=MAX_LOUDNESS_LUFS,
+        allow_inf_nan=False,
+        description=f"Integrated loudness, ITU-R BS.1770-5; {DEFAULT_LOUDNESS_LUFS:g} when nothing says.",
     )
-    fade_in_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
-    fade_out_s: float = Field(default=0.0, ge=0.0, le=30.0, allow_inf_nan=False)
+    fade_in_s: float | None = Field(
+        default=None, ge=0.0, le=MAX_FADE_S, allow_inf_nan=False, description="0 when nothing says."
+    )
+    fade_out_s: float | None = Field(
+        default=None, ge=0.0, le=MAX_FADE_S, allow_inf_nan=False, description="0 when nothing says."
+    )
     channels: int | None = Field(
         default=None, ge=1, le=2, description="1: mono, 2: stereo; as many as the model makes when not given."
     )
@@ -424,85 +441,9 @@ class TrackSpec(BaseModel):
         Raises:
             InvalidRequest: the prompt's own figures are out of range, or fields contradict each other.
         """
-        said = read_prompt(self.prompt)
-        style, mood = self.style or said.style, self.mood or said.mood
         sections = tuple(section.section() for section in self.sections) if self.sections else None
-        asked = Asked(
-            duration_s=self.duration_s,
-            tempo_bpm=self.tempo_bpm,
-            tempo_end_bpm=self.tempo_end_bpm,
-            metre=self.metre,
-            style=style,
-            bars=self.bars,
-            sections=sections,
-            loop=bool(self.loop),
-            said_duration_s=said.duration_s,
-            said_tempo_bpm=said.tempo_bpm,
-        )
-        duration_s, tempo_bpm = length_and_tempo(asked)
-        _in_range("tempo_bpm", tempo_bpm, MIN_TEMPO_BPM, MAX_TEMPO_BPM)
-        _in_range("duration_s", duration_s, MIN_DURATION_S, MAX_DURATION_S)
-        self._check_fields(duration_s)
-        default_rate_hz = OPUS_SAMPLE_RATE_HZ if self.format is AudioFormat.OPUS else DEFAULT_SAMPLE_RATE_HZ
-        values = vars(self) | {
-            "style": style,
-            "mood": mood,
-            "tempo_bpm": tempo_bpm,
-            "key": Key.parse(self.key) if self.key else said.key,
-            "duration_s": duration_s,
-            "sections": sections,
-            "loop": self.loop or None,
-            "key_end": Key.parse(self.key_end) if self.key_end else None,
-            "sample_rate_hz": self.sample_rate_hz or default_rate_hz,
-        }
-        # 14 and 14.0 are the same request: JSON does not tell them apart, and ids must not either.
-        for name in _FLOATS:
-            if values[name] is not None:
-                values[name] = float(values[name])
-        return TrackRequest(
-            composition=Composition(*_COMPOSITION(values)),
-            delivery=Delivery(*_DELIVERY(values)),
-            requester=self.requester,
-            purpose=self.purpose,
-        )
-
-    def _check_fields(self, duration_s: float) -> None:
-        """Do nothing, unless fields contradict each other in a track of this length."""
-        fades_s = self.fade_in_s + self.fade_out_s
-        if fades_s > duration_s and not math.isclose(fades_s, duration_s):
-            raise InvalidRequest.of(
-                "fade_out_s",
-                self.fade_out_s,
-                f"the fades ({self.fade_in_s:g} + {self.fade_out_s:g} s) are longer than the track ({duration_s:g} s)",
-            )
-        changes = [name for name in _SEAMS if getattr(self, name)]
-        if self.loop and changes:
-            message = f"has no seam, and {' and '.join(changes)} would make one; leave it or them out"
-            raise InvalidRequest.of("loop", self.loop, message)
-        exclude = self.exclude or ()
-        check_players(self.instruments or (), self.ensemble, exclude)
-        for name in ("style", "mood"):
-            if getattr(self, name) in exclude:
-                raise InvalidRequest.of("exclude", ", ".join(exclude), f"excludes the {name} that is asked for")
-
-
-#: What makes the end of a track another than its beginning.
-_SEAMS: Final = ("fade_in_s", "fade_out_s", "tempo_end_bpm", "key_end")
-_FLOATS: Final = (
-    *("tempo_bpm", "duration_s", "guidance", "temperature", "top_p", "tempo_end_bpm"),
-    *("loudness_lufs", "fade_in_s", "fade_out_s"),
-)
-
-
-_COMPOSITION: Final = itemgetter(*COMPOSITION_FIELDS)
-_DELIVERY: Final = itemgetter(*DELIVERY_FIELDS)
-
-
-def _in_range(field: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise InvalidRequest.of(
-            field, value, f"the prompt asks for {value:g}; give {field} between {low:g} and {high:g}"
-        )
+        keys = {name: Key.parse(text) for name in ("key", "key_end") if (text := getattr(self, name))}
+        return resolve(vars(self) | keys | {"sections": sections}, self.requester, self.purpose)
 
 
 #: A row of a thousand unknown columns has one fault, not a thousand; the message stays readable.

@@ -6,6 +6,7 @@ own, `instruments`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,3 +103,15 @@ SECTION_NAMES: Final = ("intro", "verse", "chorus", "bridge", "build-up", "drop"
 PARTS: Final = ("drums", "bass", "chords", "melody", "pad")
 #: Sung voices, whichever.
 VOCALS: Final = "vocals"
+
+#: Typographic forms → the plain ones that the vocabulary is written in.
+_PLAIN: Final = str.maketrans({"’": "'", "‘": "'", "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "\u00a0": " "})
+
+
+def canonical_name(text: str, vocabulary: Mapping[str, Iterable[str]]) -> str | None:
+    """The name that `text` is or means ("Lo-Fi" → "lofi"), or None."""
+    wanted = " ".join(text.translate(_PLAIN).casefold().replace("_", " ").split())
+    for name, words in vocabulary.items():
+        if wanted in {name, name.replace("-", " "), *words}:
+            return name
+    return None

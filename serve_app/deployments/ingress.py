@@ -24,7 +24,7 @@ from orchestrion.errors import NotFound, NotReady, OrchestrionError, Overloaded,
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.models.registry import public_name
 from orchestrion.rendering.admission import Pool, Priority, batch_is_warm, pools_for
-from orchestrion.rendering.suitability import named_model, refuse_unsuitable
+from orchestrion.rendering.suitability import named_model, refuse_unsuitable, told_intent
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.storage.verified_tracks import StoredTrack, VerifiedTracks
 from orchestrion.telemetry.metrics import (
@@ -39,6 +39,7 @@ from orchestrion.telemetry.metrics import (
     model_label,
 )
 from orchestrion.tracks.identity import is_track_id, piece_id, track_id
+from orchestrion.tracks.intent.intent import Intent
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.record import TrackRecord
 from orchestrion.tracks.request import TrackRequest
@@ -215,6 +216,15 @@ class Ingress:
         if found is None:
             raise NotFound(f"there is no track {shown(track_id)}; make it with POST /v1/tracks")
         return found
+
+    async def intent_of(self, request: TrackRequest) -> Intent:
+        """What was understood of a request's words, and, if its model is known, what of it that does not follow.
+
+        Raises:
+            InvalidRequest: there is no such model.
+        """
+        models = {model.name: model for model in await self.models_if_known()}
+        return told_intent(request, named_model(request, models)) if models else request.intent
 
     async def check_audio(self, record: TrackRecord) -> None:
         """Do nothing, unless a record's audio is not what was written: an error now, and not a file that ends early."""

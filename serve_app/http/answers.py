@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from orchestrion.audio.encode import FILE_SUFFIXES, MEDIA_TYPES
+from orchestrion.tracks.intent.intent import Intent
 from orchestrion.tracks.record import CALLER_FIELDS, TrackRecord
 from orchestrion.tracks.request import AudioFormat, TrackRequest
 from serve_app.delivery.pace import Pace
@@ -26,8 +28,8 @@ from serve_app.middleware import AS_HEAD
 REVALIDATE: Final = "public, no-cache"
 #: Headers of what is true only now.
 NEVER_KEPT: Final = {"Cache-Control": "no-store"}
-#: Of a record, where things lie: not told outside.
-HIDDEN_FIELDS: Final = frozenset({"audio_key", "midi_key", "node_id"})
+#: Of a record, where things lie: not told outside. And what stands beside it.
+HIDDEN_FIELDS: Final = frozenset({"audio_key", "midi_key", "node_id", "intent"})
 _SPDX: Final = re.compile(r"[A-Za-z0-9.+-]{1,64}")
 
 
@@ -127,12 +129,18 @@ def address_of(request: Request, track_id: str) -> str:
 
 
 def track_summary(
-    request: Request, record: TrackRecord, version: int, cache: str, asked: TrackRequest | None = None
+    request: Request,
+    record: TrackRecord,
+    version: int,
+    cache: str,
+    asked: TrackRequest | None = None,
+    intent: Intent | None = None,
 ) -> dict[str, Any]:
     """What is told of a track: its record without places inside the store, and where everything of it is found.
 
     The same request is the same track, whoever sends it: who had it made first, and what for, is told only to a caller
-    that `asked` under the same name and for the same purpose.
+    that `asked` under the same name and for the same purpose. `intent` is what was understood of that caller's words;
+    without it, what was of the first one's.
     """
     address = address_of(request, record.track_id)
     links = {"self": address, "audio": f"{address}/audio", "provenance": f"{address}/provenance"}
@@ -141,7 +149,9 @@ def track_summary(
     same_caller = asked is not None and record.is_of(asked.requester, asked.purpose)
     hidden = HIDDEN_FIELDS if same_caller else HIDDEN_FIELDS | CALLER_FIELDS
     fields = {name: value for name, value in asdict(record).items() if name not in hidden}
-    return {"id": record.track_id, "cache": cache, "version": version, "links": links, "record": fields}
+    understood = intent.values() if intent is not None else json.loads(record.intent or "null")
+    told = {"id": record.track_id, "cache": cache, "version": version, "links": links, "intent": understood}
+    return told | {"record": fields}
 
 
 def file_name(record: TrackRecord, suffix: str) -> str:

@@ -41,7 +41,7 @@ def spec_and_answer(body: dict[str, Any], accept: str | None) -> tuple[TrackSpec
         HttpProblem: `Accept` takes neither JSON nor the audio (406).
     """
     spec = TrackSpec.from_json(body)
-    offers = [JSON_MEDIA_TYPE, *_offers(spec, body)]
+    offers = [JSON_MEDIA_TYPE, *_offers(spec)]
     chosen = choose_media_type(accept, offers)
     if chosen is None:
         raise _not_acceptable("track", offers)
@@ -64,24 +64,24 @@ def spec_and_wire_format(
             return TrackSpec.from_json(body), "pcm"
         if body.get("format", query) != query:
             raise InvalidRequest.of("format", query, f"the body says {shown(body['format'])}; say it once")
-        spec = TrackSpec.from_json(body | {"format": query})
-        return spec, spec.format
+        return TrackSpec.from_json(body | {"format": query}), query
     spec = TrackSpec.from_json(body)
-    offers = [*_offers(spec, body), PCM_MEDIA_TYPE]
+    offers = [*_offers(spec), PCM_MEDIA_TYPE]
     chosen = choose_media_type(accept, offers)
     if chosen is None:
         raise _not_acceptable("stream", offers)
     if chosen == PCM_MEDIA_TYPE:
         return spec, "pcm"
-    spec = TrackSpec.from_json(body | {"format": _FORMAT_NAMED[chosen].value})
-    return spec, spec.format
+    wire_format = _FORMAT_NAMED[chosen]
+    return TrackSpec.from_json(body | {"format": wire_format.value}), wire_format
 
 
-def _offers(spec: TrackSpec, body: dict[str, Any]) -> list[str]:
-    """Names of the format that the body gives; of all formats, the default first, when it gives none."""
-    if "format" in body:
+def _offers(spec: TrackSpec) -> list[str]:
+    """Names of the format that the body gives; when it gives none, of all, that of its words or the default first."""
+    if spec.format is not None:
         return list(NAMES[spec.format])
-    formats = sorted(AudioFormat, key=lambda format: format is not spec.format)
+    wanted = spec.resolve().delivery.format
+    formats = sorted(AudioFormat, key=lambda format: format is not wanted)
     return [name for format in formats for name in NAMES[format]]
 
 

@@ -1,20 +1,15 @@
-"""What a prompt is understood to ask for: free, and nothing is rendered."""
+"""What a request is understood to ask for: free, and nothing is rendered."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from orchestrion.tracks.intent.reader import read_intent
 from orchestrion.tracks.spec import TrackSpec
 from serve_app import openapi
-from serve_app.dependencies import JsonBody
+from serve_app.dependencies import JsonBody, Service
 
 router = APIRouter(tags=["tracks"])
-
-_EXAMPLE: Final = read_intent("slow piano without drums, in 11/8").values()
 
 
 @router.post(
@@ -22,10 +17,15 @@ _EXAMPLE: Final = read_intent("slow piano without drums, in 11/8").values()
     summary="Say what a request's words ask for, without making anything",
     openapi_extra=openapi.TRACK_BODY,
     responses={
-        200: openapi.json_answer("What was understood, and what is not followed", _EXAMPLE),
+        200: openapi.json_answer(
+            "What was understood, what is not followed, and the request that comes of it",
+            openapi.INTENT_EXAMPLE | {"request": openapi.RECORD_EXAMPLE},
+        ),
         **openapi.problems(400, 408, 413, 415),
     },
 )
-async def create_intent(request: Request, body: JsonBody) -> Response:
-    spec = TrackSpec.from_json(body)
-    return JSONResponse(read_intent(spec.prompt).values())
+async def create_intent(service: Service, body: JsonBody) -> Response:
+    asked = TrackSpec.from_json(service.with_model(body)).resolve()
+    intent = await service.intent_of(asked)
+    request = asked.composition.values() | asked.delivery.values()
+    return JSONResponse(intent.values() | {"request": request})

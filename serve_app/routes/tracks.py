@@ -44,7 +44,8 @@ async def create_track(
         "Vary": "Accept",
     }
     if not wants_audio:
-        summary = track_summary(request, track.record, track.version, cache, asked)
+        intent = await service.intent_of(asked)
+        summary = track_summary(request, track.record, track.version, cache, asked, intent)
         return JSONResponse(summary, status, answer_headers)
     await service.check_audio(track.record)
     blocks = partial(service.stored_file, track.record)

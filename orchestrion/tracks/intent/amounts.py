@@ -9,6 +9,8 @@ from typing import Final
 from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.text import FRACTIONS, Form
 
+#: Figures of any length are at most that: beyond everything that can be asked for.
+_MOST: Final = 1e15
 _SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 _MORE: Final = {"half_more": 0.5, "quarter_more": 0.25}
 _RANGE_SIGNS: Final = frozenset("-~")
@@ -146,8 +148,8 @@ def _value(figures: str) -> float | None:
     if len(parts) > 2:
         return None
     if len(parts) == 2 and len(parts[1]) == 3 and parts[0] != "0":
-        return float("".join(parts))
-    return float(".".join(parts))
+        return min(float("".join(parts)), _MOST)
+    return min(float(".".join(parts)), _MOST)
 
 
 def _in_words(passage: Passage, at: int) -> Amount | None:

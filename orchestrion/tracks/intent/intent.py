@@ -36,7 +36,7 @@ class NotFollowed:
     """Words that ask for what cannot be had."""
 
     words: Words
-    #: `artist`, `lyrics`, `vocals`, `language`, `metre`, `instrument`, `range` or `other`.
+    #: `artist`, `lyrics`, `vocals`, `language`, `metre`, `instrument`, `range`, `style`, `field`, `model` or `other`.
     kind: str
     #: Why, and what may be asked instead; a sentence for people.
     why: str
@@ -66,7 +66,11 @@ class Intent:
         """All of it as JSON values."""
         return asdict(self)
 
+    def of(self, field: str) -> list[Reading]:
+        """All that was understood for a field, in the order of its words."""
+        return [reading for reading in self.readings if reading.field == field]
+
     def first(self, field: str) -> Reading | None:
         """What was understood for a field: of several the surest, of those the first."""
-        found = [reading for reading in self.readings if reading.field == field]
+        found = self.of(field)
         return min(found, key=lambda reading: (-reading.sure, reading.words.start)) if found else None

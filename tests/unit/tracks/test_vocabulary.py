@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from orchestrion.tracks.prompt import canonical_name
+from orchestrion.tracks.vocabulary import canonical_name
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 
 MOOD_WORDS = {name: mood.words for name, mood in MOODS.items()}

@@ -7,24 +7,26 @@ and the seed.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.band.players import Excluded, excluded, players
 from orchestrion.models.composer.band.seating import Band, asked_band, recipe_drums
 from orchestrion.models.composer.chance import seeded
 from orchestrion.models.composer.composition.form import asked_form, build_form, loop_form
-from orchestrion.models.composer.composition.recipes import INSTRUMENT_WORDS, SAFE_STYLES, Recipe, Voice
+from orchestrion.models.composer.composition.recipes import SAFE_STYLES, Recipe, Voice
 from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.composition.timing import Timing, decide_timing
 from orchestrion.models.composer.metre import METRES, Metre
 from orchestrion.models.composer.score import Section, TempoMap
 from orchestrion.models.protocol import Conditioning
+from orchestrion.tracks.instruments import check_players
 from orchestrion.tracks.musical_key import Key
+from orchestrion.tracks.said import Hints, said_in
 from orchestrion.tracks.vocabulary import MOODS, STYLE_METRES
 
 #: The mood where none is named: neither happy nor sad, moderately lively.
@@ -36,6 +38,8 @@ _LOW_ENERGY: Final = 0.1
 _HIGH_ENERGY: Final = 0.92
 #: Moods of at least so much valence are plainly happy or plainly sad.
 _PLAIN_VALENCE: Final = 0.6
+#: How often a lead is another than the style's first.
+_OTHER_LEADS_SHARE: Final = 0.5
 #: Moods below and above these valences turn the third minor or major.
 _DARK_BELOW, _BRIGHT_ABOVE = -0.15, 0.35
 #: The style that an instrument suggests when no style was named.
@@ -55,21 +59,6 @@ _STYLES_OF_MOOD: Final = {
     "mysterious": ("cinematic", "ambient"), "sad": ("piano",), "tense": ("cinematic",), "dark": ("cinematic", "techno"),
     "angry": ("metal",),
 }  # fmt: skip
-#: Words in a negative prompt → the roles they silence.
-_ROLE_WORDS: Final = {
-    "drums": ("drums",), "drum": ("drums",), "percussion": ("drums",), "beat": ("drums",), "beats": ("drums",),
-    "bass": ("bass",), "lead": ("lead", "counter"), "melody": ("lead", "counter"), "pad": ("pad", "pad2", "pad3"),
-    "pads": ("pad", "pad2", "pad3"), "chords": ("comp", "comp2", "comp3"), "arpeggio": ("arp",), "arpeggios": ("arp",),
-}  # fmt: skip
-#: Words in a negative prompt that silence a family of programs.
-_FAMILY_WORDS: Final = {
-    "guitar": (24, 25, 26, 27, 29, 30), "guitars": (24, 25, 26, 27, 29, 30), "synth": (38, 39, 50, 80, 81, 87, 89, 90,
-    91),
-    "synths": (38, 39, 50, 80, 81, 87, 89, 90, 91), "strings": (40, 41, 42, 43, 48, 49, 50), "brass": (56, 60, 61),
-    "piano": (0, 4), "organ": (16, 18), "vocals": (52,), "voice": (52, 91), "choir": (52,),
-    "distortion": (29, 30), "distorted guitar": (29, 30), "electric guitar": (26, 27, 29, 30),
-}  # fmt: skip
-_REMOVAL = re.compile(r"\b(?:no|without|minus)\s+([a-z][a-z ]*?)(?=[,.;]|\band\b|\bbut\b|\bwith\b|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +130,25 @@ def make_plan(
     prompt = " ".join(conditioning.prompt.casefold().split())
     seed_text = f"{conditioning.seed}|{prompt}"
     rng = seeded(seed_text, "plan")
+    hints = _hints(conditioning)
+    conditioning = _as_hinted(conditioning, hints)
     unwanted = excluded(conditioning.exclude or ())
     says_who = (conditioning.instruments, conditioning.exclude, conditioning.ensemble) != (None, None, None)
-    # Fields that say who plays were read from the prompt, or stand above it: its words are not read again.
-    removed = conditioning.negative_prompt.casefold()
-    removed += "" if says_who else "," + ",".join(_REMOVAL.findall(prompt))
-    asked_programs = () if says_who else _asked_programs(_REMOVAL.sub(" ", prompt))
-    style = conditioning.style or _choose_style(conditioning, asked_programs, unwanted, rng)
+    style = conditioning.style or _choose_style(conditioning, hints, unwanted, rng)
     recipe = RECIPES[style]
     theme_metre = None if theme_metre in _EVEN_METRES else theme_metre
     metre = METRES[conditioning.metre or theme_metre or STYLE_METRES.get(style, f"{recipe.beats_per_bar}/4")]
     valence, energy = _mood(conditioning, unwanted)
     if conditioning.energy is not None:
         energy = min(energy, _LOW_ENERGY) if conditioning.energy == "low" else max(energy, _HIGH_ENERGY)
-    key = conditioning.key or theme_key or _choose_key(recipe, valence, rng)
-    timing = decide_timing(conditioning, recipe, metre, energy, theme_tempo_bpm, rng)
+    key = conditioning.key or theme_key or _choose_key(recipe, valence, hints.mode, rng)
+    timing = decide_timing(conditioning, recipe, metre, energy, theme_tempo_bpm, hints.tempo_bpm, rng)
     sections = _form(conditioning, recipe, metre, timing, energy)
-    voices = _choose_voices(recipe, asked_programs, removed, rng)
+    voices = _choose_voices(recipe, rng)
     if says_who:
         band = asked_band(conditioning, recipe, voices, style, key.tonic, unwanted)
     else:
-        band = Band(voices, () if "drums" in _removed_roles(removed) else recipe_drums(recipe))
+        band = Band(voices, recipe_drums(recipe))
     return Plan(
         asked=conditioning,
         style=style,
@@ -221,28 +208,19 @@ def _modulation(key_end: Key | None, sections: Sequence[Section]) -> tuple[int, 
     return last.first_bar + ((last.bars + 1) // 2 if is_only else 0), key_end
 
 
-def _asked_programs(text: str) -> tuple[int, ...]:
-    """The programs that the prompt names, in its order."""
-    found: dict[int, int] = {}
-    for word in sorted(INSTRUMENT_WORDS, key=len, reverse=True):
-        for match in re.finditer(rf"(?<![\w-]){re.escape(word)}s?(?![\w])", text):
-            found.setdefault(match.start(), INSTRUMENT_WORDS[word])
-            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
-    return tuple(dict.fromkeys(found[position] for position in sorted(found)))
-
-
-def _choose_style(
-    conditioning: Conditioning, programs: tuple[int, ...], unwanted: Excluded, rng: np.random.Generator
-) -> str:
+def _choose_style(conditioning: Conditioning, hints: Hints, unwanted: Excluded, rng: np.random.Generator) -> str:
     asked = [player for name in conditioning.instruments or () for player in players(name, unwanted)[:1]]
     if conditioning.ensemble == "a cappella":
         if "choral" in RECIPES:
             return "choral"
         asked = players("choir", unwanted)[:1]
-    for program in (*programs, *(player.program for player in asked if not player.is_percussion)):
+    suiting = [style for style in hints.styles if style not in unwanted.names]
+    for program in (player.program for player in asked if not player.is_percussion):
         style = _STYLE_OF_PROGRAM.get(program)
-        if style is not None and style not in unwanted.names:
+        if style is not None and style not in unwanted.names and (not suiting or style in suiting):
             return style
+    if suiting:
+        return suiting[int(rng.integers(len(suiting)))]
     mood = conditioning.mood
     choices = _STYLES_OF_MOOD[mood] if mood is not None else SAFE_STYLES
     allowed = [style for style in choices if style not in unwanted.names]
@@ -250,8 +228,10 @@ def _choose_style(
     return allowed[int(rng.integers(len(allowed)))]
 
 
-def _choose_key(recipe: Recipe, valence: float, rng: np.random.Generator) -> Key:
+def _choose_key(recipe: Recipe, valence: float, mode: str | None, rng: np.random.Generator) -> Key:
     tonic = int(rng.choice((0, 2, 4, 5, 7, 9, 10, 3)))
+    if mode is not None:
+        return Key(tonic, mode)
     key = Key(tonic, recipe.mode)
     if valence < _DARK_BELOW and not key.is_minor:
         return Key(tonic, "minor")
@@ -260,32 +240,36 @@ def _choose_key(recipe: Recipe, valence: float, rng: np.random.Generator) -> Key
     return key
 
 
-def _choose_voices(recipe: Recipe, asked: tuple[int, ...], removed: str, rng: np.random.Generator) -> tuple[Voice, ...]:
-    """The recipe's voices with the asked lead, less what the negative prompt names."""
-    lead = next(voice for voice in recipe.voices if voice.role == "lead")
-    accompanying = {voice.program for voice in recipe.voices if voice.role != "lead"}
-    solo_asked = [program for program in asked if program not in accompanying]
-    if solo_asked:
-        lead = replace(lead, program=solo_asked[0], drive=lead.drive if solo_asked[0] in (29, 30) else 0.0)
-    elif recipe.other_leads and lead.program not in asked and rng.random() < 0.5:
-        lead = replace(lead, program=int(rng.choice(recipe.other_leads)))
-    voices = [lead if voice.role == "lead" else voice for voice in recipe.voices]
-    unwanted_roles, unwanted_programs = _removed_roles(removed), _removed_programs(removed)
-    if lead.program in unwanted_programs:
-        others = [p for p in (*recipe.other_leads, 73, 11, 0, 80) if p not in unwanted_programs]
-        voices = [replace(v, program=others[0]) if v.role == "lead" and others else v for v in voices]
-    kept = [v for v in voices if v.role not in unwanted_roles and v.program not in unwanted_programs]
-    return tuple(kept)
+def _choose_voices(recipe: Recipe, rng: np.random.Generator) -> tuple[Voice, ...]:
+    """The recipe's voices, now and then with another of its leads."""
+    if not recipe.other_leads or rng.random() >= _OTHER_LEADS_SHARE:
+        return recipe.voices
+    program = int(rng.choice(recipe.other_leads))
+    return tuple(replace(voice, program=program) if voice.role == "lead" else voice for voice in recipe.voices)
 
 
-def _removed_roles(text: str) -> frozenset[str]:
-    words = set(re.findall(r"[a-z]+", text))
-    return frozenset(role for word in words & set(_ROLE_WORDS) for role in _ROLE_WORDS[word])
+def _hints(conditioning: Conditioning) -> Hints:
+    """What the prompt's words suggest, unless a field has named another style than they."""
+    said = said_in(conditioning.prompt)
+    return said.hints if conditioning.style in (None, said.fields.get("style")) else Hints()
 
 
-def _removed_programs(text: str) -> frozenset[int]:
-    found = set(_asked_programs(text))
-    for words, programs in _FAMILY_WORDS.items():
-        if re.search(rf"\b{words}\b", text):
-            found |= set(programs)
-    return frozenset(found)
+def _as_hinted(conditioning: Conditioning, hints: Hints) -> Conditioning:
+    """The request with what suits it where it leaves that open."""
+    exclude = conditioning.exclude or ()
+    wanted = conditioning.instruments or ()
+    mood = next((name for name in hints.moods if name not in exclude), None)
+    without = tuple(sorted({*exclude, *hints.exclude})) or None
+    instruments = wanted or (hints.instruments if conditioning.ensemble is None else ())
+    try:
+        check_players(instruments, conditioning.ensemble, without or ())
+    except InvalidRequest:
+        instruments, without = wanted, conditioning.exclude
+    return replace(
+        conditioning,
+        mood=conditioning.mood or mood,
+        metre=conditioning.metre or hints.metre,
+        energy=conditioning.energy or hints.energy,
+        instruments=instruments or None,
+        exclude=without,
+    )

@@ -473,18 +473,6 @@ FIRST_RECIPES: Final[dict[str, Recipe]] = {
 #: What may be chosen when neither words nor mood say a style: each is safe with any prompt.
 SAFE_STYLES: Final = ("pop", "piano", "cinematic", "lofi", "folk", "ambient")
 
-#: Words for instruments → program. Longer phrases are looked for first.
-INSTRUMENT_WORDS: Final[dict[str, int]] = {
-    "electric piano": 4, "rhodes": 4, "glockenspiel": 9, "music box": 10, "vibraphone": 11, "vibes": 11, "marimba": 12,
-    "xylophone": 12, "tubular bells": 14, "bells": 14, "organ": 16, "hammond": 16, "accordion": 21, "bandoneon": 21,
-    "harmonica": 22, "nylon guitar": 24, "classical guitar": 24, "spanish guitar": 24, "acoustic guitar": 25,
-    "steel guitar": 25, "jazz guitar": 26, "electric guitar": 27, "clean guitar": 27, "distorted guitar": 30,
-    "guitar solo": 29, "guitar": 25, "violin": 40, "fiddle": 40, "viola": 41, "cello": 42, "harp": 46, "strings": 48,
-    "choir": 52, "trumpet": 56, "french horn": 60, "horn": 60, "brass": 61, "saxophone": 66, "sax": 66, "oboe": 68,
-    "clarinet": 71, "flute": 73, "tin whistle": 75, "whistle": 75, "pan flute": 75, "synth lead": 81, "sitar": 104,
-    "banjo": 105, "koto": 107, "kalimba": 108, "piano": 0,
-}  # fmt: skip
-
 #: Where a lead of each program sounds best: its middle pitch. Others sit at 72 (C5).
 LEAD_CENTRE: Final[dict[int, int]] = {
     4: 72, 9: 84, 10: 84, 14: 67, 16: 67, 18: 67, 22: 69, 24: 66, 25: 66, 26: 65, 27: 67, 29: 66, 30: 64, 41: 65,

@@ -49,12 +49,13 @@ def decide_timing(
     metre: Metre,
     energy: float,
     theme_tempo_bpm: float | None,
+    usual_bpm: tuple[float, float] | None,
     rng: np.random.Generator,
 ) -> Timing:
-    """The timing of the piece that `conditioning` asks for."""
+    """The timing of the piece that `conditioning` asks for. `usual_bpm`: what suits its genre, not the style's own."""
     ring_s = min(_RING_S + 0.3 * (recipe.reverb_s - 1.0), _RING_SHARE * conditioning.duration_s)
     asked_bpm = conditioning.tempo_bpm
-    wanted_bpm = asked_bpm if asked_bpm is not None else _wanted_bpm(recipe, metre, energy, theme_tempo_bpm, rng)
+    wanted_bpm = asked_bpm or _wanted_bpm(recipe, metre, energy, theme_tempo_bpm, usual_bpm, rng)
     if conditioning.loop:
         return _looping(conditioning, metre, wanted_bpm)
     if conditioning.bars or conditioning.sections or conditioning.tempo_end_bpm is not None:
@@ -66,9 +67,14 @@ def decide_timing(
 
 
 def _wanted_bpm(
-    recipe: Recipe, metre: Metre, energy: float, theme_tempo_bpm: float | None, rng: np.random.Generator
+    recipe: Recipe,
+    metre: Metre,
+    energy: float,
+    theme_tempo_bpm: float | None,
+    usual_bpm: tuple[float, float] | None,
+    rng: np.random.Generator,
 ) -> float:
-    low, high = (bpm * _pace(recipe, metre) for bpm in recipe.tempo_bpm)
+    low, high = usual_bpm or (bpm * _pace(recipe, metre) for bpm in recipe.tempo_bpm)
     place = float(np.clip(energy + 0.12 * rng.standard_normal(), 0, 1))
     if theme_tempo_bpm is not None and 0.8 * low <= theme_tempo_bpm <= 1.25 * high:
         return theme_tempo_bpm

@@ -8,7 +8,7 @@ the model exactly as it was written.
 from __future__ import annotations
 
 from orchestrion.models.protocol import Conditioning
-from orchestrion.tracks.prompt import read_prompt
+from orchestrion.tracks.said import said_in
 
 
 def description(conditioning: Conditioning) -> str:
@@ -16,14 +16,14 @@ def description(conditioning: Conditioning) -> str:
 
     Length and seed are never in it: the first is made to measure, the second is no music.
     """
-    said = read_prompt(conditioning.prompt)
+    said = said_in(conditioning.prompt).fields
     added = []
-    if conditioning.style is not None and conditioning.style != said.style:
+    if conditioning.style is not None and conditioning.style != said.get("style"):
         added.append(conditioning.style.replace("-", " "))
-    if conditioning.mood is not None and conditioning.mood != said.mood:
+    if conditioning.mood is not None and conditioning.mood != said.get("mood"):
         added.append(conditioning.mood)
-    if conditioning.tempo_bpm is not None and conditioning.tempo_bpm != said.tempo_bpm:
+    if conditioning.tempo_bpm is not None and conditioning.tempo_bpm != said.get("tempo_bpm"):
         added.append(f"{conditioning.tempo_bpm:g} bpm")
-    if conditioning.key is not None and conditioning.key != said.key:
+    if conditioning.key is not None and conditioning.key != said.get("key"):
         added.append(f"in {conditioning.key}")
     return ", ".join([conditioning.prompt.rstrip(" \n\t.,;:"), *added]) if added else conditioning.prompt

@@ -1,0 +1,206 @@
+"""What the words of a prompt ask for, as fields of a request, and what suits them where nothing else is asked.
+
+What a prompt asks for holds like a field, and gives way to one. What only suits a genre or a use is a hint: a model
+that composes takes it where neither words nor fields say otherwise, and it is no part of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
+
+from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS
+from orchestrion.tracks.intent.genres import genres, uses
+from orchestrion.tracks.intent.intent import Intent, NotFollowed, Reading, Words
+from orchestrion.tracks.intent.reader import read_intent
+from orchestrion.tracks.musical_key import SCALE_STEPS, Key
+from orchestrion.tracks.request import MAX_NAMES, AudioFormat
+from orchestrion.tracks.section import Section
+from orchestrion.tracks.vocabulary import SECTION_NAMES
+
+#: What "no minor" leaves, and the other way round.
+_OTHER_MODE: Final = {"minor": "major", "major": "minor"}
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What suits the genre or the use that words name; empty or None: nothing is known."""
+
+    #: The likeliest first, as the moods.
+    styles: tuple[str, ...] = ()
+    moods: tuple[str, ...] = ()
+    #: From and to.
+    tempo_bpm: tuple[float, float] | None = None
+    metre: str | None = None
+    instruments: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    #: One of `musical_key.SCALE_STEPS`.
+    mode: str | None = None
+    energy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the words of a request say."""
+
+    intent: Intent
+    #: Fields of a request and their values, as `Composition` and `Delivery` have them.
+    fields: Mapping[str, Any]
+    #: Of each of them the words that say so.
+    words: Mapping[str, tuple[Words, ...]]
+    hints: Hints
+
+
+@lru_cache(maxsize=256)  # A request is resolved more than once, and a catalog often asks for many takes of one prompt.
+def said_in(prompt: str) -> Said:
+    """What a prompt of any length says; never fails, and judges no figure: "900 bpm" is 900."""
+    intent = read_intent(prompt)
+    kinds = _Kinds(intent)
+    found: dict[str, Any] = {}
+    words: dict[str, tuple[Words, ...]] = {}
+
+    def note(field: str, value: object, *readings: Reading) -> None:
+        found[field] = value
+        words[field] = words.get(field, ()) + tuple(reading.words for reading in readings)
+
+    for field, value_of in _VALUES.items():
+        if (reading := intent.first(field)) is not None and (value := value_of(reading.value)) is not None:
+            note(field, value, reading)
+            others = dict.fromkeys(r.words for r in intent.of(field) if r.value != reading.value)
+            why = f"one {field} is kept to, here {reading.value}"
+            kinds.not_followed += [NotFollowed(words, "field", why) for words in others]
+    if kinds.style is not None:
+        note("style", kinds.style, *kinds.of_style)
+    _players(intent, note)
+    missing = [reading for reading in intent.readings if reading.field == "exclude" and reading.value in EXCLUDABLE]
+    if missing:
+        note("exclude", tuple(sorted({reading.value for reading in missing})[:MAX_NAMES]), *missing)
+    mode = next((m for name in ("key", "exclude") for r in intent.of(name) if (m := _mode(name, r.value))), None)
+    return Said(
+        intent=replace(intent, not_followed=(*intent.not_followed, *kinds.not_followed)),
+        fields=MappingProxyType(found),
+        words=MappingProxyType(words),
+        hints=replace(kinds.hints, mode=mode or kinds.hints.mode),
+    )
+
+
+def excluded_in(negative_prompt: str) -> tuple[str, ...]:
+    """What a negative prompt names, so that it must not sound: "drums, no vocals" says the same of both."""
+    if not negative_prompt:
+        return ()
+    readings = read_intent(negative_prompt).readings
+    named = {r.value for r in readings if r.field in ("exclude", "instruments", "style", "mood")}
+    sung = {"vocals"} if any(r.kind == "vocals" for r in read_intent(negative_prompt).not_followed) else set()
+    return tuple(sorted((named & {*EXCLUDABLE}) | sung))
+
+
+def _key(text: str) -> Key | None:
+    # A mode alone is a hint.
+    return None if text in SCALE_STEPS else Key.parse(text)
+
+
+def _mode(field: str, value: str) -> str | None:
+    if field == "key":
+        return value if value in SCALE_STEPS else None
+    return _OTHER_MODE.get(value)
+
+
+def _sections(values: Iterable[Mapping[str, Any]]) -> tuple[Section, ...]:
+    return tuple(
+        Section(value["name"], _as_float(value.get("duration_s")), value.get("bars"))
+        for value in values
+        if value["name"] in SECTION_NAMES
+    )
+
+
+def _as_float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _same(value: object) -> object:
+    return value
+
+
+#: How a reading's value becomes that of a field; None: it says nothing that a field can hold.
+_VALUES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(("mood", "metre", "bars", "loop", "energy", "dynamics", "channels", "sample_rate_hz"), _same),
+    **dict.fromkeys(
+        ("tempo_bpm", "tempo_end_bpm", "duration_s", "fade_in_s", "fade_out_s", "loudness_lufs"), _as_float
+    ),
+    "format": AudioFormat,
+    "key": _key,
+    "key_end": _key,
+    "sections": _sections,
+}
+
+
+def _players(intent: Intent, note: Callable[..., None]) -> None:
+    """Who plays: those of the ensemble first, as "solo cello with piano" means the cello."""
+    ensemble = intent.first("ensemble")
+    if ensemble is not None:
+        note("ensemble", ensemble.value["kind"], ensemble)
+    readings = intent.of("instruments")
+    front = ensemble.value["instruments"] if ensemble is not None else []
+    names = [name for name in dict.fromkeys([*front, *(r.value for r in readings)]) if name in INSTRUMENTS]
+    if names:
+        note("instruments", tuple(names[:MAX_NAMES]), *readings)
+
+
+class _Kinds:
+    """Which style an intent means, and what is known of its genre and its use."""
+
+    def __init__(self, intent: Intent) -> None:
+        readings = intent.of("style")
+        # The dub of dub techno is no style beside it.
+        whole = [r for r in readings if not any(_is_inside(r.words, other.words) for other in readings)]
+        best = min(whole, key=lambda reading: (-reading.sure, reading.words.start), default=None)
+        self.style: str | None = None
+        self.of_style: tuple[Reading, ...] = ()
+        self.not_followed: list[NotFollowed] = []
+        self.hints = Hints()
+        if best is not None:
+            self.of_style = tuple(r for r in readings if _overlap(r.words, best.words))
+            named = next((r.value["genre"] for r in self.of_style if not isinstance(r.value, str)), None)
+            self.style = best.value if isinstance(best.value, str) else best.value["nearest"][0]
+            if named is not None:
+                self._of_genre(named, self.style, best)
+            others = dict.fromkeys(r.words for r in readings if r not in self.of_style)
+            why = f"one style is played at a time, here {self.style}; ask for a track of each"
+            self.not_followed += [NotFollowed(words, "style", why) for words in others]
+        for_what = next((uses()[r.value] for r in intent.of("use") if r.value in uses()), None)
+        if for_what is not None:
+            self.hints = replace(
+                self.hints,
+                styles=for_what.styles,
+                moods=self.hints.moods or for_what.moods,
+                tempo_bpm=self.hints.tempo_bpm or (for_what.tempo_bpm if best is None else None),
+                energy=for_what.energy,
+            )
+
+    def _of_genre(self, name: str, style: str, reading: Reading) -> None:
+        genre = genres()[name]
+        self.hints = Hints(
+            moods=genre.moods,
+            tempo_bpm=genre.tempo_bpm,
+            metre=genre.metre,
+            instruments=genre.instruments,
+            exclude=genre.exclude,
+            mode=genre.mode,
+        )
+        if all(not isinstance(each.value, str) for each in self.of_style):
+            own = (("tempo", genre.tempo_bpm), ("metre", genre.metre), ("instruments", genre.instruments))
+            has = [what for what, value in own if value]
+            with_own = f", with the {' and '.join(has)} of {name}" if has else ""
+            why = f"there is no style {name}; played as {style}, the nearest{with_own}"
+            self.not_followed.append(NotFollowed(reading.words, "style", why))
+
+
+def _is_inside(one: Words, other: Words) -> bool:
+    return other.start <= one.start and one.end <= other.end and len(one.text) < len(other.text)
+
+
+def _overlap(one: Words, other: Words) -> bool:
+    return one.start < other.end and other.start < one.end
