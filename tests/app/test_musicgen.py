@@ -93,6 +93,8 @@ def test_models_say_what_they_follow(musicgen):
 
     assert [(model["name"], model["channels"]) for model in models] == [("mono", 1), ("stereo", 2)]
     assert set(models[0]["controls"]) >= {"continuation", "guidance", "temperature", "top_k", "top_p"}
+    assert {"bars", "loop"} <= set(models[0]["controls"])
+    assert {"exclude", "instruments", "metre"} <= set(models[0]["hears"])
     assert not any(model["commercial_use"] for model in models)
 
 

@@ -21,6 +21,7 @@ MODEL = {
     "commercial_use": True,
     "max_duration_s": 600,
     "controls": ["theme"],
+    "hears": [],
 }
 MEDIA_TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
