@@ -370,7 +370,7 @@ class MusicGen:
         length = self._conditioner.text.length(text)
         if length > MAX_TEXT_TOKENS:
             raise InvalidRequest.of(
-                field, text, f"is {length} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
+                field, text, f"comes to a caption of {length} tokens; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
             )
         states = self._conditioner.text.encode(text)
         return None if states is None else project(states, self._conditioner.text_projection)

@@ -126,6 +126,19 @@ def test_a_loop_goes_on_at_its_end_as_it_began(model):
     assert not np.allclose(loop[-1], longer[-1], atol=1e-2)
 
 
+def test_a_loop_that_goes_on_from_a_checkpoint_is_the_same(model):
+    wish = replace(WISH, duration_s=2.5, loop=True)
+    performance = model.perform(wish)
+    whole = [next(performance.chunks) for _ in range(3)]
+    checkpoint = performance.checkpoint()
+    whole += performance.chunks
+
+    again = model.perform(wish, resume=checkpoint)
+
+    assert checkpoint is not None
+    assert np.array_equal(np.concatenate(list(again.chunks)), np.concatenate(whole))
+
+
 def test_a_loop_given_up_holds_nothing(model):
     performance = model.perform(replace(WISH, duration_s=2.0, loop=True))
     performance.chunks.close()
