@@ -142,7 +142,7 @@ LINKS_EXAMPLE: Final = {
 }
 INTENT_EXAMPLE: Final = read_intent("slow piano without drums, in 11/8").values()
 RECORD_EXAMPLE: Final = {"prompt": "neon city at night", "style": "synthwave", "duration_s": 30.0, "cost_usd": 1.13e-5}
-MODEL_EXAMPLE: Final = {"name": "composer", "commercial_use": True, "controls": ["theme"]}
+MODEL_EXAMPLE: Final = {"name": "composer", "commercial_use": True, "controls": ["theme"], "hears": []}
 BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 UNCHANGED: Final = {"description": "You have it already"}
 _PROBLEM_EXAMPLE: Final[dict[str, Any]] = {
@@ -251,7 +251,7 @@ def _for_a_model(example: dict[str, Any], models: Sequence[ModelInfo]) -> dict[s
     example = deepcopy(example)
     value = example["value"]
     needed = {*CONTROLS} & value.keys()
-    model = next((model for model in models if needed <= set(model.controls)), None)
+    model = next((model for model in models if needed <= {*model.controls, *model.hears}), None)
     if model is None:
         return None if needed else example
     if model is not models[0]:

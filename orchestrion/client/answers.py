@@ -46,6 +46,8 @@ class ServedModel(_Answer):
     max_duration_s: float
     #: The fields of a request that only some models follow, and this one does.
     controls: tuple[str, ...]
+    #: Others of them that it is told in words, and follows as it follows words.
+    hears: tuple[str, ...]
 
 
 class ModelList(_Answer):

@@ -33,9 +33,9 @@ class ModelInfo:
     sample_rate_hz: int
     channels: int
     max_duration_s: float
-    #: Those of `request.CONTROLS` that this model can follow; a request that gives another one is refused.
+    #: Those of `request.CONTROLS` that this model follows.
     controls: tuple[str, ...]
-    #: Others of them that it follows as far as words can say it: not refused where only a prompt asks for them.
+    #: Others of them that it is told in words, and follows as it follows words. A field of neither is refused.
     hears: tuple[str, ...] = ()
     #: Whether all performances in progress advance together when a chunk of one of them is taken.
     shares_steps: bool = False

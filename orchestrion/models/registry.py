@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Final
@@ -14,27 +15,28 @@ from orchestrion.models.protocol import MusicModel
 from orchestrion.models.settings import ModelSettings
 
 _AUDIOCRAFT: Final = "audiocraft:"
+#: Before an entry of a MusicGen: it hears prompts as they were written.
+_RAW: Final = "raw:"
 
 
 def public_name(entry: str) -> str:
     """The name by which requests ask for a model that the configuration lists as `entry`.
 
-    An entry is "composer", a hub name, a folder (called by its last part), "audiocraft:" and either of them, or
-    "name=" and any of those.
+    An entry is "composer", a hub name, a folder (called by its last part), "audiocraft:" and either of them, "raw:" and
+    any of these but the composer, or "name=" and any of those.
     """
-    name, given, source = entry.partition("=")
+    name, given, _ = entry.partition("=")
     if given:
         return name
-    prefix = _AUDIOCRAFT if entry.startswith(_AUDIOCRAFT) else ""
-    source = entry.removeprefix(_AUDIOCRAFT)
+    prefix, source = _parts(entry)
     return prefix + (PurePath(source).name if PurePath(source).is_absolute() else source)
 
 
 def absolute_entry(entry: str) -> str:
     """The entry as it is seen from any folder: a checkpoint's folder given relative to this one becomes absolute."""
-    head, source = entry[: -len(_source(entry))], _source(entry)
-    if source.startswith(_AUDIOCRAFT):
-        head, source = head + _AUDIOCRAFT, source.removeprefix(_AUDIOCRAFT)
+    name, given, rest = entry.partition("=")
+    prefix, source = _parts(rest if given else entry)
+    head = (name + given if given else "") + prefix
     folder = Path(source).expanduser()
     return head + str(folder.absolute()) if folder.is_dir() else entry
 
@@ -54,7 +56,7 @@ def load_models(
     Raises:
         InvalidRequest: a model does not exist, cannot be read, or cannot run with these settings.
     """
-    checkpoints = [entry for entry in entries if _is_checkpoint(_source(entry))]
+    checkpoints = [entry for entry in entries if _is_checkpoint(_source(entry).removeprefix(_RAW))]
     if resident is None or len(checkpoints) <= resident:
         return {public_name(entry): load_model(entry, settings, clock) for entry in entries}
     cache = ModelCache(resident)
@@ -72,7 +74,7 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
     Raises:
         InvalidRequest: there is no such model, it cannot be read, or it cannot run with these settings.
     """
-    name, source = public_name(entry), _source(entry)
+    name, (source, settings) = public_name(entry), _told(entry, settings)
     if source == "composer":
         from orchestrion.models.composer.model import Composer
         from orchestrion.models.composer.sound.synth import SOUND_FONT
@@ -90,7 +92,7 @@ def load_model(entry: str, settings: ModelSettings, clock: Clock) -> MusicModel:
             "model",
             entry,
             "is not a model of this installation; use 'composer', a hub name such as 'facebook/musicgen-small', a "
-            "folder with a checkpoint, or 'audiocraft:' and one of these",
+            "folder with a checkpoint, 'audiocraft:' and one of these, or 'raw:' and a MusicGen",
         )
     from orchestrion.models.musicgen.model import MusicGen
 
@@ -101,12 +103,28 @@ def _cached(cache: ModelCache, entry: str, settings: ModelSettings, clock: Clock
     from orchestrion.models.musicgen.checkpoint.checkpoint import open_checkpoint
     from orchestrion.models.musicgen.model import MusicGen, model_info
 
-    name, checkpoint = public_name(entry), open_checkpoint(_source(entry))
+    source, settings = _told(entry, settings)
+    name, checkpoint = public_name(entry), open_checkpoint(source)
     return cache.put(model_info(name, checkpoint, settings), partial(MusicGen.of, name, checkpoint, settings, clock))
 
 
 def _source(entry: str) -> str:
     return entry.partition("=")[2] or entry
+
+
+def _parts(source: str) -> tuple[str, str]:
+    """What stands before a checkpoint's place, and the place."""
+    place = source.removeprefix(_RAW).removeprefix(_AUDIOCRAFT)
+    return source[: len(source) - len(place)], place
+
+
+def _told(entry: str, settings: ModelSettings) -> tuple[str, ModelSettings]:
+    """Where a model is, and how it is run."""
+    source = _source(entry)
+    place = source.removeprefix(_RAW)
+    return (
+        (source, settings) if place == source or place == "composer" else (place, replace(settings, raw_prompts=True))
+    )
 
 
 def _is_checkpoint(source: str) -> bool:

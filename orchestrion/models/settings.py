@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """How a model is run here. Only `precision` and `device` can change what it sounds like."""
+    """How a model is run here. Only `precision`, `device` and `raw_prompts` can change what it sounds like."""
 
     #: "auto": the fastest that the device does well; else one of `musicgen.decoder.Precision`.
     precision: str = "auto"
@@ -21,3 +21,5 @@ class ModelSettings:
     memory_gib: float | None = None
     #: Length of the chunks that a running piece comes in; the first ones are shorter.
     chunk_s: float = 1.0
+    #: Whether a MusicGen hears prompts as they were written, instead of captions made of what they ask for.
+    raw_prompts: bool = False

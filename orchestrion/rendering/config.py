@@ -55,8 +55,9 @@ class SharedRenderConfig(BaseModel):
     models: tuple[str, ...] = Field(
         default=("composer",),
         min_length=1,
-        description="Models a replica loads: 'composer', a hub name, a folder, 'audiocraft:' and either, or 'name=' "
-        "and any of these. A request that names none gets the first.",
+        description="Models a replica loads: 'composer', a hub name, a folder, 'audiocraft:' and either, 'raw:' and a "
+        "MusicGen that is to hear prompts as they are, or 'name=' and any of these. A request that names none gets the "
+        "first.",
     )
     resident_models: int | None = Field(
         default=None,

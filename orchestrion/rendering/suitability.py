@@ -9,7 +9,7 @@ from typing import TypeVar
 from orchestrion.errors import InvalidRequest, RightsRefused
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.tracks.intent.intent import Intent, NotFollowed
-from orchestrion.tracks.request import CONTROLS, Purpose, TrackRequest, as_json
+from orchestrion.tracks.request import CONTROLS, MIN_GUIDANCE, Purpose, TrackRequest, as_json
 from orchestrion.tracks.said import said_in
 
 M = TypeVar("M")
@@ -45,22 +45,31 @@ def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
         raise InvalidRequest.of(
             "duration_s", request.composition.duration_s, f"{info.name} makes at most {info.max_duration_s:g} s"
         )
+    followed = _followed(request, info)
     for name in CONTROLS:
         given = getattr(request.composition, name)
-        if given is not None and name not in info.controls and name not in request.said:
+        if given is not None and name not in followed and name not in request.said:
             message = f"{info.name} cannot follow this; leave it out or change the model"
             raise InvalidRequest.of(name, _as_written(given), message)
 
 
 def told_intent(request: TrackRequest, info: ModelInfo) -> Intent:
     """What was understood of a request's words, with what this model does not follow of it."""
-    ignored = sorted(request.said - {*info.controls, *info.hears})
+    ignored = sorted(request.said - _followed(request, info))
     missing = [
         NotFollowed(words, "model", f"{info.name} does not follow {name}; the composer does")
         for name in ignored
         for words in said_in(request.composition.prompt).words.get(name, ())
     ]
     return replace(request.intent, not_followed=(*request.intent.not_followed, *missing))
+
+
+def _followed(request: TrackRequest, info: ModelInfo) -> frozenset[str]:
+    """The controls that this request can have of the model."""
+    followed = frozenset({*info.controls, *info.hears})
+    # What is heard of it is what guidance pushes away from, and there is none.
+    is_in_vain = "exclude" in info.hears and request.composition.guidance == MIN_GUIDANCE
+    return followed - {"exclude"} if is_in_vain else followed
 
 
 def _as_written(given: object) -> object:

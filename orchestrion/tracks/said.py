@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -87,12 +88,22 @@ def said_in(prompt: str) -> Said:
     )
 
 
+def reader_sources() -> list[Path]:
+    """The files that decide what `said_in` says: part of the revision of a model that asks it."""
+    here = Path(__file__).parent
+    names = (here / f"{name}.py" for name in ("instruments", "musical_key", "section", "vocabulary"))
+    reader = here / "intent"
+    return [Path(__file__), *names, *sorted(reader.rglob("*.py")), *sorted(reader.rglob("*.toml"))]
+
+
 def excluded_in(negative_prompt: str) -> tuple[str, ...]:
     """What a negative prompt names, so that it must not sound: "drums, no vocals" says the same of both."""
     if not negative_prompt:
         return ()
     readings = read_intent(negative_prompt).readings
-    named = {r.value for r in readings if r.field in ("exclude", "instruments", "style", "mood")}
+    kinds = ("exclude", "instruments", "style", "mood")
+    # The style nearest to an unwanted genre is not unwanted.
+    named = {r.value for r in readings if r.field in kinds and isinstance(r.value, str)}
     sung = {"vocals"} if any(r.kind == "vocals" for r in read_intent(negative_prompt).not_followed) else set()
     return tuple(sorted((named & {*EXCLUDABLE}) | sung))
 

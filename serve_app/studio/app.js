@@ -250,7 +250,7 @@ function whenSeen(act) {
 // Offers what the chosen model can do, and no purpose that its licence forbids.
 function follow() {
   const model = models.find(({ name }) => name === $("model").value);
-  for (const field of document.querySelectorAll("[data-control]")) field.hidden = !model.controls.includes(field.dataset.control);
+  for (const field of document.querySelectorAll("[data-control]")) field.hidden = ![...model.controls, ...model.hears].includes(field.dataset.control);
   $("drawing").hidden = !$("drawing").querySelector("[data-control]:not([hidden])");
   $("duration_s").max = model.max_duration_s;
   const commercial = $("purpose").querySelector("[value=commercial]");

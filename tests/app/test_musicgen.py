@@ -93,7 +93,19 @@ def test_models_say_what_they_follow(musicgen):
 
     assert [(model["name"], model["channels"]) for model in models] == [("mono", 1), ("stereo", 2)]
     assert set(models[0]["controls"]) >= {"continuation", "guidance", "temperature", "top_k", "top_p"}
+    assert {"bars", "loop"} <= set(models[0]["controls"])
+    assert {"exclude", "instruments", "metre"} <= set(models[0]["hears"])
     assert not any(model["commercial_use"] for model in models)
+
+
+def test_a_record_says_what_was_heard_of_a_prompt(musicgen):
+    wish = REQUEST | {"prompt": "rock sin batería, en bucle de un compás, 120 bpm", "exclude": ["choir"]}
+    answer = ok(musicgen.post("/v1/tracks", json={name: wish[name] for name in wish if name != "duration_s"})).json()
+
+    assert answer["record"]["prompt"] == wish["prompt"]
+    assert answer["record"]["choices"]["caption"] == "Rock music. bpm: 120.0"
+    assert answer["record"]["choices"]["negative_caption"] == "choir, drums"
+    assert (answer["record"]["loop"], answer["record"]["duration_s"]) == (True, 2.0)
 
 
 def test_models_take_turns_in_memory_and_come_back_the_same(musicgen, service):

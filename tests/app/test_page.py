@@ -30,6 +30,7 @@ FREE = {
     "commercial_use": True,
     "max_duration_s": 600,
     "controls": ["theme"],
+    "hears": [],
 }
 
 

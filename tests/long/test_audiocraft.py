@@ -133,7 +133,7 @@ def test_a_piece_that_breaks_audiocraft_is_a_failure_and_its_neighbours_are_not(
 
     monkeypatch.setattr(model._generator, "generate", break_on_sad)
 
-    bad, refused, good = generate(model, [asking("sad song"), asking(negative_prompt="drums"), asking()])
+    bad, refused, good = generate(model, [asking("sad song", mood="sad"), asking(negative_prompt="drums"), asking()])
 
     assert isinstance(bad, ModelFailed)
     assert "boom" in str(bad)
@@ -163,6 +163,18 @@ def test_continuation_begins_with_what_it_goes_on_from(model):
     assert not np.allclose(audio_of(model, asking(seed=5))[:known], first[:known], atol=1e-4)
 
 
+def test_it_hears_a_caption_and_makes_loops(model):
+    wish = asking("rock, no drums", style="rock", tempo_bpm=240.0, exclude=("drums",), duration_s=1.0, temperature=0.0)
+    told = model.perform(replace(wish, loop=True))
+    loop = np.concatenate(list(told.chunks))
+    longer = audio_of(model, replace(wish, duration_s=2.0))
+
+    assert told.choices["caption"] == "rock. bpm: 240.0"
+    assert np.allclose(loop[: round(0.75 * RATE_HZ)], longer[RATE_HZ : round(1.75 * RATE_HZ)], atol=1e-4)
+    assert np.allclose(loop[-1], longer[RATE_HZ - 1], atol=1e-3)
+    assert "exclude" not in model.info.hears
+
+
 def test_a_melody_changes_the_piece_and_the_record_says_what_it_was_heard_from(melody_model):
     performance = melody_model.perform(asking(theme=tone(440.0)))
     high = np.concatenate(list(performance.chunks))
@@ -187,8 +199,12 @@ def test_audiogen_is_run_as_audiogen(tmp_path):
     exported = torch.load(folder / "state_dict.bin")
     torch.save(exported | {"xp.cfg": exported["xp.cfg"] + "solver: audiogen\n"}, folder / "state_dict.bin")
 
+    audiogen = load(folder)
+
     # MusicGen's stride of 18 s would not fit into this window.
-    assert audio_of(load(folder), asking("rain on a roof")).shape == (RATE_HZ // 2, 1)
+    assert audio_of(audiogen, asking("rain on a roof")).shape == (RATE_HZ // 2, 1)
+    assert audiogen.perform(asking("two horns, no birds")).choices["caption"] == "two horns, no birds"
+    assert audiogen.info.hears == ()
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Ours:
     """Our engine on the same checkpoint."""
 
     def __init__(self, folder: Path, precision: str = "fp32", threads: int = 1) -> None:
-        settings = ModelSettings(precision=precision, device="cpu", slots=1, threads=threads)
+        settings = ModelSettings(precision=precision, device="cpu", slots=1, threads=threads, raw_prompts=True)
         self.model = MusicGen.load("ours", str(folder), settings, SystemClock())
 
     def codes(self, case: Case) -> np.ndarray:

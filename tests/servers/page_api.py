@@ -28,6 +28,7 @@ MODEL = {
     "controls": [
         name for name in CONTROLS if name not in ("continuation", "guidance", "temperature", "top_k", "top_p")
     ],
+    "hears": [],
 }
 MEDIA_TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 

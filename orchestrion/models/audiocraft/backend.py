@@ -29,11 +29,12 @@ from orchestrion.audio.uploads import folded, folds, read_audio, read_continuati
 from orchestrion.clock import SystemClock
 from orchestrion.errors import InvalidRequest, ModelFailed, OrchestrionError
 from orchestrion.models.audiocraft.imports import demucs_is_installed
-from orchestrion.models.audiocraft.loading import Checkpoint, find_checkpoint, load_generator
+from orchestrion.models.audiocraft.loading import Checkpoint, find_checkpoint, is_audiogen, load_generator
 from orchestrion.models.audiocraft.turns import Turns
 from orchestrion.models.musicgen.checkpoint.files import digest
-from orchestrion.models.musicgen.conditioning.description import description
+from orchestrion.models.musicgen.conditioning.caption import HEARD, caption, caption_revision
 from orchestrion.models.musicgen.engine.sequence import stride_of
+from orchestrion.models.musicgen.loop import Joiner, Loop
 from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
 from orchestrion.models.settings import ModelSettings
 
@@ -82,11 +83,23 @@ class AudiocraftModel:
             raise InvalidRequest.of("precision", settings.precision, f"audiocraft runs in {precision} on {device} only")
         checkpoint = find_checkpoint(source)
         logger.info("loading %s from %s", name, checkpoint.lm.parent)
-        return cls(name, load_generator(checkpoint, device), checkpoint, device)
+        generator = load_generator(checkpoint, device)
+        return cls(name, generator, checkpoint, device, raw_prompts=settings.raw_prompts)
 
-    def __init__(self, name: str, generator: Any, checkpoint: Checkpoint, device: str) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        name: str,
+        generator: Any,  # noqa: ANN401
+        checkpoint: Checkpoint,
+        device: str,
+        *,
+        raw_prompts: bool = False,
+    ) -> None:
         """Wrap a generator that `load_generator` gave."""
         self._generator = generator
+        makes_music = not is_audiogen(generator.lm.cfg)
+        # AudioGen was trained on sentences about sounds, none of which has a key or a tempo.
+        self._raw_prompts = raw_prompts or not makes_music
         self._cuda_devices = [torch.cuda.current_device()] if device == "cuda" else []
         hears_melodies = "self_wav" in generator.lm.condition_provider.conditioners
         self._choices = {} if not hears_melodies else {"melody": "stems" if demucs_is_installed() else "whole mix"}
@@ -99,13 +112,15 @@ class AudiocraftModel:
         self._pieces: deque[_Piece] = deque()
         self._info = ModelInfo(
             name=name,
-            revision=_revision(checkpoint, device, *self._choices.values()),
+            revision=_revision(checkpoint, device, caption_revision(raw=self._raw_prompts), *self._choices.values()),
             weights_licence=checkpoint.licence,
             commercial_use=checkpoint.commercial_use,
             sample_rate_hz=generator.sample_rate,
             channels=generator.audio_channels,
             max_duration_s=_MAX_DURATION_S,
-            controls=(*(["theme"] if hears_melodies else []), "continuation", *_SAMPLING),
+            controls=(*(["theme"] if hears_melodies else []), "continuation", *_SAMPLING, "bars", "loop"),
+            # Not `exclude`: audiocraft has no place for what is unwanted.
+            hears=HEARD if makes_music else (),
         )
 
     @property
@@ -131,10 +146,10 @@ class AudiocraftModel:
         Raises:
             InvalidRequest: theme, continuation, length or negative prompt are nothing that audiocraft can follow.
         """
-        text = description(conditioning)
+        text = caption(conditioning, raw=self._raw_prompts).text
         given = {name: getattr(conditioning, name) for name in _SAMPLING if getattr(conditioning, name) is not None}
         piece = _Piece(Turns(partial(self._make, conditioning, given, self._call(conditioning, text))))
-        choices = {"text": text, **self._choices, **self._defaults, **given}
+        choices = {"caption": text, **self._choices, **self._defaults, **given}
         return Performance(self._chunks(piece), choices=choices, device_s=lambda: piece.device_s)
 
     def _chunks(self, piece: _Piece) -> Iterator[Pcm]:
@@ -181,7 +196,7 @@ class AudiocraftModel:
                 for device, state in zip(self._cuda_devices, drawn_cuda, strict=True):
                     torch.cuda.set_rng_state(state, device)
 
-        generator, samples = self._generator, round(conditioning.duration_s * self._info.sample_rate_hz)
+        generator, loop = self._generator, Loop.of(conditioning, self._info.sample_rate_hz)
         sampling = {**self._defaults, **given}
         generator.set_generation_params(
             duration=self._length_s(conditioning),
@@ -190,8 +205,8 @@ class AudiocraftModel:
         )
         generator.set_custom_progress_callback(after_step)
         torch.manual_seed(conditioning.seed)
-        audio: Pcm = call()[0, :, :samples].T.float().cpu().numpy()
-        return np.ascontiguousarray(audio)
+        audio: Pcm = call()[0, :, : self._samples(conditioning)].T.float().cpu().numpy()
+        return np.ascontiguousarray(audio if loop is None else Joiner(loop).push(audio))
 
     def _call(self, conditioning: Conditioning, text: str) -> Callable[[], Tensor]:
         """The call of audiocraft's that makes the piece, [1, channels, samples]."""
@@ -226,12 +241,15 @@ class AudiocraftModel:
             )
         return torch.from_numpy(audio.T.copy())[None]
 
+    def _samples(self, conditioning: Conditioning) -> int:
+        """What is to be made: of a loop more than is given out."""
+        loop = Loop.of(conditioning, self._info.sample_rate_hz)
+        return loop.samples if loop else round(conditioning.duration_s * self._info.sample_rate_hz)
+
     def _length_s(self, conditioning: Conditioning) -> float:
         """A length of which audiocraft, which rounds down, makes no frame too few."""
         frame_rate = self._generator.frame_rate
-        frames = math.ceil(
-            round(conditioning.duration_s * self._info.sample_rate_hz) * frame_rate / self._info.sample_rate_hz
-        )
+        frames = math.ceil(self._samples(conditioning) * frame_rate / self._info.sample_rate_hz)
         length_s = frames / frame_rate
         return length_s if int(length_s * frame_rate) == frames else math.nextafter(length_s, math.inf)
 

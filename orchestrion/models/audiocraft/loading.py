@@ -107,6 +107,11 @@ def load_generator(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 
         raise refused(checkpoint.lm, f"audiocraft cannot load it ({type(error).__name__}: {error})") from error
 
 
+def is_audiogen(config: Mapping[str, Any]) -> bool:
+    """Whether a language model's configuration is of one that makes sounds and no music."""
+    return bool(config.get("solver") == "audiogen")
+
+
 def _build(audiocraft: Any, checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401
     config = _config(checkpoint.lm)
     _check_size(checkpoint.lm, config)
@@ -135,7 +140,7 @@ def _build(audiocraft: Any, checkpoint: Checkpoint, device: str) -> Any:  # noqa
         if not demucs_is_installed():
             mono = audiocraft.data.audio_utils.convert_audio
             melody._get_stemmed_wav = lambda wave, rate_hz: mono(wave, rate_hz, melody.sample_rate, 1)
-    family = audiocraft.models.AudioGen if config.get("solver") == "audiogen" else audiocraft.models.MusicGen
+    family = audiocraft.models.AudioGen if is_audiogen(config) else audiocraft.models.MusicGen
     window_s = float(config.dataset.segment_duration)
     # Its constructor refuses windows that are shorter than the default of a setting, which can be set only later.
     generator = family(folder, _load_codec(audiocraft, checkpoint, device), lm, max(window_s, _ACCEPTED_WINDOW_S))

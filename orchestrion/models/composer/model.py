@@ -17,7 +17,7 @@ from orchestrion.models.composer.mixer import expected_lufs, mix, warm_up
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, SOUND_FONT, NoteSynth
 from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
-from orchestrion.tracks import said
+from orchestrion.tracks.said import reader_sources
 
 MAX_DURATION_S: Final = 600.0
 #: The fields of a request, beside those that all models have, that the composer follows.
@@ -153,16 +153,10 @@ def _section_times(plan: Plan, score: Score) -> list[str]:
     ]
 
 
-def _hint_sources() -> list[Path]:
-    """What decides which hints the words of a prompt give."""
-    reader = Path(said.__file__).parent / "intent"
-    return [Path(said.__file__), *sorted(reader.rglob("*.py")), *sorted(reader.rglob("*.toml"))]
-
-
 def _revision() -> str:
     """SHA-256 over what decides the output: the composer's source, the sound font and the libraries' versions."""
     digest = hashlib.sha256()
-    for path in (*sorted(Path(__file__).parent.rglob("*.py")), *_THEME_READERS, *_hint_sources(), SOUND_FONT):
+    for path in (*sorted(Path(__file__).parent.rglob("*.py")), *_THEME_READERS, *reader_sources(), SOUND_FONT):
         digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for package in ("tinysoundfont", "numpy", "scipy", "soundfile", "soxr", "swift-f0"):

@@ -22,7 +22,7 @@ from orchestrion.clock import Clock
 from orchestrion.errors import InvalidRequest, ModelFailed
 from orchestrion.models.musicgen.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from orchestrion.models.musicgen.codec.codec import Codec
-from orchestrion.models.musicgen.conditioning.description import description
+from orchestrion.models.musicgen.conditioning.caption import HEARD, Caption, caption, caption_revision
 from orchestrion.models.musicgen.conditioning.melody import Melody, melody_prefix, read_theme
 from orchestrion.models.musicgen.conditioning.text import TextEncoder, project
 from orchestrion.models.musicgen.decoder.cpu import plan
@@ -38,6 +38,7 @@ from orchestrion.models.musicgen.engine.scheduler import slots_that_fit
 from orchestrion.models.musicgen.engine.sequence import Sequence as CodeSequence
 from orchestrion.models.musicgen.engine.sequence import Window, plan_windows, stride_of
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
+from orchestrion.models.musicgen.loop import JoinedChunks, Loop
 from orchestrion.models.musicgen.weights import LmWeights, Projection
 from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
 from orchestrion.tracks.request import MAX_DURATION_S
@@ -57,7 +58,9 @@ DEFAULT_TOP_P: Final = 0.0
 #: By how much each further window of a long piece moves on, as in the reference; the rest is kept as context.
 STRIDE_S: Final = 18.0
 #: What every checkpoint follows.
-_CONTROLS: Final = ("continuation", "guidance", "temperature", "top_k", "top_p")
+_CONTROLS: Final = ("continuation", "guidance", "temperature", "top_k", "top_p", "bars", "loop")
+#: What every checkpoint is told in words.
+_HEARS: Final = ("exclude", *HEARD)
 #: The first chunk: short enough to come at once, long enough to be worth a packet.
 FIRST_CHUNK_S: Final = 0.2
 #: A piece that is so far ahead of its listener rests.
@@ -94,8 +97,10 @@ class Opening:
     #: Codes that the piece begins with: [codebooks, frames], no frames without a continuation.
     prompt: Ints
     windows: tuple[Window, ...]
-    #: What is heard in words, and its projected states and those of the negative prompt; None: nothing is said.
-    text: str
+    #: How its end is joined to its beginning.
+    loop: Loop | None
+    #: What is heard in words, and the projected states of both; None: nothing is said.
+    caption: Caption
     said: Floats | None
     null_said: Floats | None
     melody: Melody | None
@@ -117,9 +122,11 @@ class MusicGen:
         codec_streams: int,
         chunk_s: float,
         clock: Clock,
+        raw_prompts: bool = False,
     ) -> None:
         """A model from its loaded parts; `load` makes them. `codec_streams` are the codec's slots."""
         self._info = info
+        self._raw_prompts = raw_prompts
         self._geometry = geometry
         self._codec_geometry = codec_geometry
         self._conditioner = conditioner
@@ -173,7 +180,11 @@ class MusicGen:
         info = model_info(name, checkpoint, settings)
         logger.info("%s is ready: %s on %s, %d slots", name, place.precision, place.device, slots)
         return cls(
-            info, lm, codec, conditioner, decoder, audio, codec_streams=streams, chunk_s=settings.chunk_s, clock=clock
+            *(info, lm, codec, conditioner, decoder, audio),
+            codec_streams=streams,
+            chunk_s=settings.chunk_s,
+            clock=clock,
+            raw_prompts=settings.raw_prompts,
         )
 
     @property
@@ -207,14 +218,16 @@ class MusicGen:
             raise InvalidRequest.of(
                 "duration_s", conditioning.duration_s, f"make it at most {self._info.max_duration_s:g} s"
             )
-        frames = self._codec_geometry.frames_in(conditioning.duration_s)
+        loop = Loop.of(conditioning, self._info.sample_rate_hz)
+        samples = loop.samples if loop else self._samples(conditioning)
+        frames = self._codec_geometry.frames_in(samples / self._info.sample_rate_hz)
         prompt = self._prompt(conditioning, frames)
         windows = self._windows(frames, prompt.shape[1])
-        text = description(conditioning)
+        told = caption(conditioning, raw=self._raw_prompts)
         guidance = _or(conditioning.guidance, DEFAULT_GUIDANCE)
-        said = self._said(text, "prompt")
-        # Without guidance there is no null stream that could hear it.
-        null_said = None if guidance == 1.0 else self._said(conditioning.negative_prompt, "negative_prompt")
+        if guidance == 1.0:  # There is no null stream that could hear it.
+            told = replace(told, negative="")
+        said, null_said = self._said(told.text, "prompt"), self._said(told.negative, "negative_prompt")
         melody = self._melody(conditioning, goes_on=len(windows) > 1)
         if melody is not None and windows:
             melody.chroma(self._start_s(windows[0]))
@@ -224,7 +237,8 @@ class MusicGen:
             frames=frames,
             prompt=prompt,
             windows=windows,
-            text=text,
+            loop=loop,
+            caption=told,
             said=said,
             null_said=null_said,
             melody=melody,
@@ -257,7 +271,7 @@ class MusicGen:
         piece = Piece(
             sequence=sequence,
             condition=self._conditions(opening),
-            samples=round(conditioning.duration_s * self._info.sample_rate_hz),
+            samples=opening.loop.samples if opening.loop else self._samples(conditioning),
             seed=conditioning.seed,
             temperature=_or(conditioning.temperature, DEFAULT_TEMPERATURE),
             top_k=_or(conditioning.top_k, DEFAULT_TOP_K),
@@ -266,26 +280,32 @@ class MusicGen:
         )
         self._engine.submit(piece)
         choices: dict[str, str | float] = {
-            "text": opening.text,
+            "caption": opening.caption.text,
             "guidance": opening.guidance,
             "temperature": piece.temperature,
             "top_k": piece.top_k,
             "top_p": piece.top_p,
             "windows": len(opening.windows),
         }
+        if opening.caption.negative:
+            choices["negative_caption"] = opening.caption.negative
 
         def checkpoint() -> bytes | None:
             codes = sequence.settled
             return checkpoint_of(codes, opening.mark) if codes.shape[1] > prompt.shape[1] else None
 
+        chunks = _Chunks(self._engine, piece, self._home)
         return Performance(
-            _Chunks(self._engine, piece, self._home),
+            JoinedChunks(chunks, opening.loop) if opening.loop else chunks,
             choices=choices,
             device_s=lambda: piece.device_s,
             checkpoint=checkpoint,
             work=lambda: self._engine.work_for(piece),
             is_ready=lambda: piece.is_ready,
         )
+
+    def _samples(self, conditioning: Conditioning) -> int:
+        return round(conditioning.duration_s * self._info.sample_rate_hz)
 
     def _prompt(self, conditioning: Conditioning, frames: int) -> Ints:
         """Codes that the piece begins with: [codebooks, frames], no frames without a continuation."""
@@ -350,7 +370,7 @@ class MusicGen:
         length = self._conditioner.text.length(text)
         if length > MAX_TEXT_TOKENS:
             raise InvalidRequest.of(
-                field, text, f"is {length} tokens long; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
+                field, text, f"comes to a caption of {length} tokens; {self._info.name} hears at most {MAX_TEXT_TOKENS}"
             )
         states = self._conditioner.text.encode(text)
         return None if states is None else project(states, self._conditioner.text_projection)
@@ -365,13 +385,19 @@ def model_info(name: str, checkpoint: Checkpoint, settings: ModelSettings) -> Mo
     place = _Place.of(settings)
     return ModelInfo(
         name=name,
-        revision=f"{checkpoint.revision}+{place.precision}+{torch.device(place.device).type}",
+        revision="+".join(
+            [
+                *(checkpoint.revision, str(place.precision), torch.device(place.device).type),
+                caption_revision(raw=settings.raw_prompts),
+            ]
+        ),
         weights_licence=checkpoint.licence,
         commercial_use=checkpoint.commercial_use,
         sample_rate_hz=checkpoint.codec.sample_rate_hz,
         channels=checkpoint.codec.channels,
         max_duration_s=MAX_DURATION_S,
         controls=(*(("theme",) if checkpoint.lm.chroma_bins else ()), *_CONTROLS),
+        hears=_HEARS,
         shares_steps=True,
     )
 

@@ -14,6 +14,7 @@ from orchestrion.accounting.cost import Node
 from orchestrion.audio.encode import decode
 from orchestrion.errors import InvalidRequest, NotFound, RightsRefused, StoreUnavailable, VerificationFailed
 from orchestrion.rendering.renderer import Renderer
+from orchestrion.rendering.suitability import told_intent
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import PrometheusRecorder
 from orchestrion.tracks.outcome import Failure, Track
@@ -279,6 +280,26 @@ def test_a_field_that_the_model_cannot_follow_is_refused_before_work(renderer):
 
     assert (refused.code, refused.stage) == ("invalid-request", "request")
     assert isinstance(allowed, Track)
+
+
+def test_what_a_model_hears_in_words_is_a_field_of_it_and_is_not_said_to_be_missed(renderer):
+    tone = ToneModel()
+    tone.info = replace(tone.info, hears=("exclude", "metre"))
+    renderer.models = {"tone": tone}
+    wish = request(prompt="slow, in 3/4, without drums, crescendo", exclude=["bass"])
+    unguided = request(prompt="slow, in 3/4, without drums", guidance=1)
+
+    track = renderer.render(wish)
+
+    def missed(asked):
+        return [(each.words.text, each.why) for each in told_intent(asked, tone.info).not_followed]
+
+    assert isinstance(track, Track)
+    assert missed(wish) == [("crescendo", "tone does not follow dynamics; the composer does")]
+    # What is heard of an exclusion is what guidance pushes away from.
+    assert missed(unguided) == [("without drums", "tone does not follow exclude; the composer does")]
+    with pytest.raises(InvalidRequest, match="exclude: tone cannot follow this"):
+        renderer.open(request(exclude=["bass"], guidance=1))
 
 
 def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):

@@ -71,10 +71,11 @@ def test_chunks_join_to_exactly_the_length_and_to_what_a_batch_gives(model):
 
 
 def test_what_was_heard_and_how_it_was_drawn_is_told(model):
-    performance = model.perform(replace(WISH, tempo_bpm=120.0, guidance=4.0, temperature=0.5))
+    wish = replace(WISH, style="rock", mood="happy", tempo_bpm=120.0)
+    performance = model.perform(replace(wish, guidance=4.0, temperature=0.5))
 
     assert performance.choices == {
-        "text": "happy rock song, 120 bpm",
+        "caption": "happy rock song. bpm: 120.0",
         "guidance": 4.0,
         "temperature": 0.5,
         "top_k": 250,
@@ -82,6 +83,66 @@ def test_what_was_heard_and_how_it_was_drawn_is_told(model):
         "windows": 1,
     }
     performance.chunks.close()
+    assert model.active == 0
+
+
+def test_what_must_not_sound_is_heard_by_guidance_alone(model):
+    wish = replace(WISH, exclude=("drums",))
+    pieces = generate(model, [wish, replace(WISH, negative_prompt="drums"), replace(wish, guidance=1.0), WISH])
+    unguided = generate(model, [replace(WISH, guidance=1.0)])[0]
+
+    assert [piece.choices.get("negative_caption") for piece in pieces] == ["drums", "drums", None, None]
+    assert np.array_equal(pieces[0].audio, pieces[1].audio)
+    assert not np.array_equal(pieces[0].audio, pieces[3].audio)
+    assert np.array_equal(pieces[2].audio, unguided.audio)
+
+
+def test_a_raw_prompt_is_another_model(folder, model):
+    settings = replace(SETTINGS, raw_prompts=True)
+    raw = MusicGen.load("raw", str(folder), settings, SystemClock())
+    wish = replace(WISH, prompt="rock without drums, 140 bpm", style="rock", exclude=("drums",), tempo_bpm=140.0)
+    theirs, ours = generate(raw, [wish])[0], generate(model, [wish])[0]
+    raw.close()
+
+    assert theirs.choices["caption"] == "rock without drums, 140 bpm"
+    assert "negative_caption" not in theirs.choices
+    assert (ours.choices["caption"], ours.choices["negative_caption"]) == ("rock. bpm: 140.0", "drums")
+    assert not np.array_equal(theirs.audio, ours.audio)
+    assert raw.info.revision != model.info.revision
+
+
+def test_a_loop_goes_on_at_its_end_as_it_began(model):
+    """The end fades into what the model made before the beginning: the loop is found in the longer piece."""
+    wish = replace(WISH, duration_s=2.0, loop=True, temperature=0.0)
+    performance = model.perform(wish)
+    chunks = list(performance.chunks)
+    loop = np.concatenate(chunks)
+    longer = generate(model, [replace(wish, loop=None, duration_s=3.0)])[0].audio
+
+    lead, fade = 32_000, 16_000
+    assert loop.shape == (64_000, 1)
+    assert np.array_equal(loop[:-fade], longer[lead:-fade])
+    assert np.allclose(loop[-1], longer[lead - 1], atol=1e-3)
+    assert not np.allclose(loop[-1], longer[-1], atol=1e-2)
+
+
+def test_a_loop_that_goes_on_from_a_checkpoint_is_the_same(model):
+    wish = replace(WISH, duration_s=2.5, loop=True)
+    performance = model.perform(wish)
+    whole = [next(performance.chunks) for _ in range(3)]
+    checkpoint = performance.checkpoint()
+    whole += performance.chunks
+
+    again = model.perform(wish, resume=checkpoint)
+
+    assert checkpoint is not None
+    assert np.array_equal(np.concatenate(list(again.chunks)), np.concatenate(whole))
+
+
+def test_a_loop_given_up_holds_nothing(model):
+    performance = model.perform(replace(WISH, duration_s=2.0, loop=True))
+    performance.chunks.close()
+
     assert model.active == 0
 
 
@@ -206,14 +267,14 @@ def test_what_this_machine_cannot_do_is_said_when_the_model_is_loaded(folder, se
         MusicGen.load("tiny", str(folder), settings, SystemClock())
 
 
-def test_precision_and_device_are_part_of_the_revision_and_slots_are_not(folder):
+def test_precision_device_and_captions_are_part_of_the_revision_and_slots_are_not(folder):
     checkpoint = open_checkpoint(str(folder))
+    same, others = {"slots": 9, "threads": 2}, ({"precision": "fp32"}, {"raw_prompts": True})
     revisions = {
-        model_info("tiny", checkpoint, settings).revision
-        for settings in (SETTINGS, replace(SETTINGS, precision="fp32"), replace(SETTINGS, slots=9, threads=2))
+        model_info("tiny", checkpoint, replace(SETTINGS, **changed)).revision for changed in ({}, same, *others)
     }
 
-    assert len(revisions) == 2
+    assert len(revisions) == 3
     assert all(checkpoint.revision in revision for revision in revisions)
 
 
