@@ -55,7 +55,7 @@ def render(folder: str, takes: str, clip_s: str, *styles: str) -> None:
     import soxr
 
     from orchestrion.audio.mastering import FinishSpec, finish
-    from orchestrion.models.composer import Composer
+    from orchestrion.models.composer.model import Composer
     from orchestrion.models.protocol import Conditioning
     from orchestrion.tracks.spec import TrackSpec
 

@@ -58,7 +58,7 @@ class Said:
 @lru_cache(maxsize=256)  # A request is resolved more than once, and a catalog often asks for many takes of one prompt.
 def said_in(prompt: str) -> Said:
     """What a prompt of any length says; never fails, and judges no figure: "900 bpm" is 900."""
-    intent = read_intent(prompt)
+    intent = _consistent(read_intent(prompt))
     kinds = _Kinds(intent)
     found: dict[str, Any] = {}
     words: dict[str, tuple[Words, ...]] = {}
@@ -76,10 +76,15 @@ def said_in(prompt: str) -> Said:
     if kinds.style is not None:
         note("style", kinds.style, *kinds.of_style)
     _players(intent, note)
-    missing = [reading for reading in intent.readings if reading.field == "exclude" and reading.value in EXCLUDABLE]
+    missing = [(reading, name) for reading in intent.of("exclude") for name in _unwanted(reading.value, kinds.style)]
     if missing:
-        note("exclude", tuple(sorted({reading.value for reading in missing})[:MAX_NAMES]), *missing)
+        names, readings = {name for _, name in missing}, dict.fromkeys(reading for reading, _ in missing)
+        note("exclude", tuple(sorted(names)[:MAX_NAMES]), *readings)
     mode = next((m for name in ("key", "exclude") for r in intent.of(name) if (m := _mode(name, r.value))), None)
+    key = found.get("key")
+    for reading in intent.of("exclude") if key is not None else ():
+        if reading.value in _OTHER_MODE and (reading.value == "minor") == key.is_minor:
+            kinds.not_followed.append(NotFollowed(reading.words, "field", f"the key is kept to, here {key}"))
     return Said(
         intent=replace(intent, not_followed=(*intent.not_followed, *kinds.not_followed)),
         fields=MappingProxyType(found),
@@ -94,6 +99,18 @@ def reader_sources() -> list[Path]:
     names = (here / f"{name}.py" for name in ("instruments", "musical_key", "section", "vocabulary"))
     reader = here / "intent"
     return [Path(__file__), *names, *sorted(reader.rglob("*.py")), *sorted(reader.rglob("*.toml"))]
+
+
+def _consistent(intent: Intent) -> Intent:
+    """Without instruments that the same words exclude: "drumless" has drums in it."""
+    unwanted = [(reading.value, reading.words) for reading in intent.of("exclude")]
+    kept = tuple(
+        reading
+        for reading in intent.readings
+        if reading.field != "instruments"
+        or not any(reading.value == name and _overlap(reading.words, words) for name, words in unwanted)
+    )
+    return replace(intent, readings=kept)
 
 
 def excluded_in(negative_prompt: str) -> tuple[str, ...]:
@@ -117,6 +134,15 @@ def _mode(field: str, value: str) -> str | None:
     if field == "key":
         return value if value in SCALE_STEPS else None
     return _OTHER_MODE.get(value)
+
+
+def _unwanted(name: str, style: str | None) -> tuple[str, ...]:
+    """What a model can leave out where a text says that it does not want `name`: of a genre, the nearest style."""
+    if name in EXCLUDABLE:
+        return (name,)
+    # Nobody sings or raps here anyway; a genre is not a reason to leave out the style that is asked for.
+    nearest = "hip-hop" if name == "rap" else genres()[name].nearest[0] if name in genres() else style
+    return () if nearest is None or nearest == style else (nearest,)
 
 
 def _sections(values: Iterable[Mapping[str, Any]]) -> tuple[Section, ...]:
@@ -153,7 +179,11 @@ def _players(intent: Intent, note: Callable[..., None]) -> None:
     ensemble = intent.first("ensemble")
     if ensemble is not None:
         note("ensemble", ensemble.value["kind"], ensemble)
-    readings = intent.of("instruments")
+    # "Drumless" has the drums in it that it does not want.
+    unwanted = [(reading.value, reading.words) for reading in intent.of("exclude")]
+    readings = [
+        r for r in intent.of("instruments") if not any(r.value == n and _overlap(r.words, w) for n, w in unwanted)
+    ]
     front = ensemble.value["instruments"] if ensemble is not None else []
     names = [name for name in dict.fromkeys([*front, *(r.value for r in readings)]) if name in INSTRUMENTS]
     if names:
@@ -165,12 +195,17 @@ class _Kinds:
 
     def __init__(self, intent: Intent) -> None:
         readings = intent.of("style")
+        # "Not funk but punk": a style that is not wanted is one only if there is no other.
+        unwanted = {reading.value for reading in intent.of("exclude")}
+        wanted = [reading for reading in readings if _style_of(reading) not in unwanted] or readings
+        avoided = dict.fromkeys(reading.words for reading in readings if reading not in wanted)
+        self.not_followed = [NotFollowed(words, "style", "other words say that it is not wanted") for words in avoided]
+        readings = wanted
         # The dub of dub techno is no style beside it.
         whole = [r for r in readings if not any(_is_inside(r.words, other.words) for other in readings)]
         best = min(whole, key=lambda reading: (-reading.sure, reading.words.start), default=None)
         self.style: str | None = None
         self.of_style: tuple[Reading, ...] = ()
-        self.not_followed: list[NotFollowed] = []
         self.hints = Hints()
         if best is not None:
             self.of_style = tuple(r for r in readings if _overlap(r.words, best.words))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
 #: The beats of a pattern that each beat of a bar plays; several bars alternate.
@@ -86,12 +87,13 @@ def fitted_times(start: float, length: float, pattern_beats: int, metre: Metre) 
     beat = int(start + 1e-6)
     grown = length * max(1.0, metre.beats / pattern_beats) if length >= _SUSTAINED_BEATS else length
     for bar, order in enumerate(metre.order(pattern_beats)):
+        times = [target + metre.in_beat(start - beat) for target, source in enumerate(order) if source == beat]
+        times = [at for at in times if at < metre.beats - 1e-6]
         if start < order[0] < start + length - 0.3:
             placed.append((bar, 0.0, start + length - order[0]))
-        for target, source in enumerate(order):
-            at = target + metre.in_beat(start - beat)
-            if source == beat and at < metre.beats - 1e-6:
-                placed.append((bar, at, grown))
+        # What is struck twice in a bar sounds until it is struck again.
+        gaps = [after - at for at, after in pairwise([*times, math.inf])]
+        placed += [(bar, at, min(grown, gap)) for at, gap in zip(times, gaps, strict=True)]
     return placed
 
 

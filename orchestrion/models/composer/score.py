@@ -198,8 +198,16 @@ def _part_track(score: Score, part: Part, channel: int) -> mido.MidiTrack:
         (0, 0, mido.MetaMessage("track_name", name=f"{part.role}: {part.instrument.name}")),
         (0, 0, mido.Message("program_change", channel=channel, program=part.instrument.midi_program)),
     ]
-    for note in part.notes:
+    following: dict[int, int] = {}
+    for note in reversed(part.notes):
         on, off = _ticks(score, note.start), _ticks(score, note.start + note.length)
+        # The end of a note that is struck again while it sounds would end the new one, for a channel has it once.
+        again = following.get(note.pitch)
+        if again is not None:
+            off = min(off, again)
+        if on == again:
+            continue
+        following[note.pitch] = on
         events.append((on, 2, _message("note_on", channel, note.pitch, note.velocity)))
         events.append((max(off, on + 1), 1, _message("note_off", channel, note.pitch, 64)))
     return _track(score, events)

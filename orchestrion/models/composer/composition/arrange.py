@@ -268,6 +268,11 @@ def _final_chord(plan: Plan, voice: Voice) -> list[Note]:
     key = plan.final_key
     final = tonic_chord(key)
     voicing = lead_voices([final], 60 + round(3 * plan.valence))[0]
+    roles = {each.role for each in plan.band.voices}
+    if "bass" not in roles:
+        # Nobody is below: the chord itself stands on its root, as an end does.
+        root = min(pitch for pitch in voicing if pitch % 12 == key.tonic)
+        voicing = tuple(sorted(pitch + 12 if pitch < root else pitch for pitch in voicing))
     seconds_left = plan.duration_s - plan.tempo.seconds(plan.end_beat)
     end_bpm = plan.asked.tempo_end_bpm or plan.tempo_bpm
     length = max(0.25, (seconds_left - min(0.5, 0.3 * seconds_left)) * end_bpm / 60)
@@ -280,7 +285,7 @@ def _final_chord(plan: Plan, voice: Voice) -> list[Note]:
             centre = _lead_centre(voice.program, plan)
             pitches = (centre + (key.tonic - centre + 6) % 12 - 6,)
         case "counter":
-            pitches = (voicing[1] + 12 * voice.octave,)
+            pitches = (voicing[1 if roles - {"lead", "counter"} else 0] + 12 * voice.octave,)
         case _ if voice.pattern in ("inner", "low inner"):
             pitches = (voicing[1 if voice.pattern == "inner" else 0] + 12 * voice.octave,)
         case _ if voice.pattern in ("power", "power-hold", "chug"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrion.models.composer import Composer
+from orchestrion.models.composer.model import Composer
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from orchestrion.models.composer import Composer
 from orchestrion.models.composer.mixer import mix
-from orchestrion.models.composer.model import CONTROLS
+from orchestrion.models.composer.model import CONTROLS, Composer
 from orchestrion.models.composer.score import Note, Score
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, NoteSynth
 from orchestrion.models.protocol import Conditioning

@@ -18,6 +18,7 @@ from orchestrion.models.composer.sound import electronic
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ
 from orchestrion.models.protocol import Conditioning
 from orchestrion.tracks.musical_key import Key
+from orchestrion.tracks.said import said_in
 from orchestrion.tracks.vocabulary import STYLES
 
 SEEDS = (0, 1, 2)
@@ -81,7 +82,7 @@ def test_every_style_has_a_recipe_and_no_recipe_is_without_a_style() -> None:
      ("ambient drone", "ambient"), ("military march", "march"), ("sitar and tabla, a morning raga", "raga")],
 )  # fmt: skip
 def test_words_that_meant_another_style_mean_their_own(prompt: str, style: str) -> None:
-    assert read_prompt(prompt).style == style
+    assert said_in(prompt).fields["style"] == style
 
 
 @pytest.mark.parametrize("seed", SEEDS)
