@@ -197,7 +197,7 @@ class _Kinds:
         readings = intent.of("style")
         # "Not funk but punk": a style that is not wanted is one only if there is no other.
         unwanted = {reading.value for reading in intent.of("exclude")}
-        wanted = [reading for reading in readings if _style_of(reading) not in unwanted] or readings
+        wanted = [reading for reading in readings if _style_of(reading.value) not in unwanted] or readings
         avoided = dict.fromkeys(reading.words for reading in readings if reading not in wanted)
         self.not_followed = [NotFollowed(words, "style", "other words say that it is not wanted") for words in avoided]
         readings = wanted
