@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.tracks.instruments import check_players
-from orchestrion.tracks.intent.intent import Intent, NotFollowed
-from orchestrion.tracks.lengths import Asked, length_and_tempo
+from orchestrion.tracks.intent.intent import Intent, NotFollowed, Value
+from orchestrion.tracks.lengths import TOLERANCE_S, Asked, length_and_tempo
 from orchestrion.tracks.request import (
     COMPOSITION_FIELDS,
     CONTROLS,
@@ -45,6 +45,8 @@ from orchestrion.tracks.said import excluded_in, said_in
 
 #: What makes the end of a track another than its beginning.
 _SEAMS: Final = ("fade_in_s", "fade_out_s", "tempo_end_bpm", "key_end")
+#: How far a tempo in words may be from the field's without saying something else.
+_TEMPO_OF_A_WORD: Final = 0.25
 #: What a figure that only words ask for may be; tempo and length beyond theirs are refused, as there is no music then.
 _RANGES: Final = {
     "tempo_end_bpm": (MIN_TEMPO_BPM, MAX_TEMPO_BPM),
@@ -84,6 +86,7 @@ class _Resolution:
         self._settle_unwanted()
         self._settle(_check_players, "ensemble", "instruments", "exclude")
         self._settle(_check_seams, *(("loop", *_SEAMS) if self._has_seam else (*_SEAMS, "loop")))
+        self._let_seconds_win_over_bars()
         self._settle(self._lengths, "sections", "bars", "loop")
         duration_s, tempo_bpm = self._lengths(self._values)
         for name, value, low, high in (
@@ -131,7 +134,11 @@ class _Resolution:
     def _let_fields_win(self) -> None:
         for name in [name for name in self._words if name in self._given and name != "exclude"]:
             given = self._given[name]
-            if given == self._words[name] or _is_part(self._words[name], given):
+            if (
+                given == self._words[name]
+                or _is_part(self._words[name], given)
+                or _is_near(name, self._words[name], given)
+            ):
                 del self._words[name]
             else:
                 self._give_way(name, f"the field {name} says {_in_words(given)}")
@@ -181,6 +188,20 @@ class _Resolution:
             else:
                 return
 
+    def _let_seconds_win_over_bars(self) -> None:
+        """Of two lengths that words give, the one in seconds holds: "a twelve bar blues, 6 seconds" names a form."""
+        bars, said_s = self._words.get("bars"), self._words.get("duration_s")
+        if bars is None or said_s is None or "sections" in self._values:
+            return
+        try:
+            duration_s, _ = self._lengths(self._values)
+        except InvalidRequest:
+            return
+        if not math.isclose(duration_s, said_s, abs_tol=TOLERANCE_S):
+            self._give_way(
+                "bars", f"{bars} bars would last {duration_s:.6g} s, and the length asked for is {said_s:g} s"
+            )
+
     def _lengths(self, values: Mapping[str, Any]) -> tuple[float, float | None]:
         given = self._given
         return length_and_tempo(
@@ -209,6 +230,11 @@ class _Resolution:
 def _is_part(said: object, given: object) -> bool:
     """Whether a list of the words is part of the field's."""
     return isinstance(said, tuple) and isinstance(given, tuple) and set(said) <= set(given)
+
+
+def _is_near(name: str, said: Value, given: Value) -> bool:
+    """Whether a tempo is one that a word may mean: "slow" is 60 as well as 70."""
+    return name == "tempo_bpm" and math.isclose(said, given, rel_tol=_TEMPO_OF_A_WORD)
 
 
 def _in_words(given: object) -> str:

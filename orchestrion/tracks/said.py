@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS
 from orchestrion.tracks.intent.genres import genres, uses
-from orchestrion.tracks.intent.intent import Intent, NotFollowed, Reading, Words
+from orchestrion.tracks.intent.intent import Intent, NotFollowed, Reading, Value, Words
 from orchestrion.tracks.intent.reader import read_intent
 from orchestrion.tracks.musical_key import SCALE_STEPS, Key
 from orchestrion.tracks.request import MAX_NAMES, AudioFormat
@@ -164,10 +164,12 @@ class _Kinds:
         if best is not None:
             self.of_style = tuple(r for r in readings if _overlap(r.words, best.words))
             named = next((r.value["genre"] for r in self.of_style if not isinstance(r.value, str)), None)
-            self.style = best.value if isinstance(best.value, str) else best.value["nearest"][0]
+            self.style = _style_of(best.value)
             if named is not None:
                 self._of_genre(named, self.style, best)
-            others = dict.fromkeys(r.words for r in readings if r not in self.of_style)
+            others = dict.fromkeys(
+                r.words for r in readings if r not in self.of_style and self.style != _style_of(r.value)
+            )
             why = f"one style is played at a time, here {self.style}; ask for a track of each"
             self.not_followed += [NotFollowed(words, "style", why) for words in others]
         for_what = next((uses()[r.value] for r in intent.of("use") if r.value in uses()), None)
@@ -196,6 +198,12 @@ class _Kinds:
             with_own = f", with the {' and '.join(has)} of {name}" if has else ""
             why = f"there is no style {name}; played as {style}, the nearest{with_own}"
             self.not_followed.append(NotFollowed(reading.words, "style", why))
+
+
+def _style_of(value: Value) -> str:
+    """The style that a reading of a style or of a genre comes to."""
+    style: str = value if isinstance(value, str) else value["nearest"][0]
+    return style
 
 
 def _is_inside(one: Words, other: Words) -> bool:

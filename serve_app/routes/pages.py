@@ -20,6 +20,9 @@ PAGE_FILES: Final = {
     "drawing.js": "text/javascript; charset=utf-8",
     "playing.js": "text/javascript; charset=utf-8",
     "history.js": "text/javascript; charset=utf-8",
+    "problems.js": "text/javascript; charset=utf-8",
+    "fields.js": "text/javascript; charset=utf-8",
+    "intent.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
 }
 

@@ -3,8 +3,11 @@
 // refused, whatever is on the stage stays and plays on.
 
 import { Spectrogram, Waveform } from "./drawing.js";
+import { allGiven, given, isFollowed } from "./fields.js";
 import { forget, forgetAll, LIMIT, remember, remembered } from "./history.js";
+import { putLines, readNow, unfollowed } from "./intent.js";
 import { Player, Track } from "./playing.js";
+import { checked, markFields, Refused, unmark } from "./problems.js";
 
 const $ = (id) => document.getElementById(id);
 const PRESETS = [
@@ -16,7 +19,11 @@ const PRESETS = [
   ["Open road", "hopeful folk in G major, 30 seconds"],
 ];
 const TONICS = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"];
-const MODES = ["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"];
+const MODES = ["major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian", "harmonic minor", "melodic minor", "blues", "pentatonic"];
+const MORE = [
+  "instruments", "exclude", "ensemble", "metre", "sections", "bars", "loop", "tempo_end_bpm", "key_end", "energy", "dynamics",
+  "channels", "sample_rate_hz", "loudness_lufs", "fade_in_s", "fade_out_s",
+];
 const UPLOADS = ["theme", "continuation"];
 const MAX_UPLOAD_BYTES = 20 * 1024 * 1024; // The server refuses more; what is said here saves the way there.
 
@@ -29,28 +36,17 @@ let asked = null; // AbortController of the request that has no sound yet
 let coming = null; // AbortController of the track on the stage, until it is whole and its record is shown
 let outcome = "idle"; // how the last request ended
 
-class Refused extends Error {
-  constructor(problem, retryAfter) { super(problem.detail || problem.title || "the request was refused"); this.problem = problem; this.retryAfter = retryAfter; }
-}
-
-async function checked(response) {
-  if (response.ok) return response;
-  const problem = await response.json().catch(() => ({ title: `The server answered ${response.status}`, detail: "it gave no reason" }));
-  throw new Refused(problem, response.headers.get("Retry-After"));
-}
-
 // What the form says of a field; nothing for one that the chosen model does not follow.
 function said(id) {
   const field = $(id);
-  if (field.closest("[data-control]")?.hidden) return "";
+  if (!isFollowed(field)) return "";
   return field.type === "file" ? field.files[0] : field.value;
 }
 
 async function request(signal) {
-  const body = { prompt: said("prompt"), seed: Number(said("seed") || 0), format: said("format"), purpose: said("purpose") };
-  for (const name of ["style", "mood", "model"]) if (said(name)) body[name] = said(name);
-  for (const name of ["tempo_bpm", "duration_s", "guidance", "temperature", "top_k", "top_p"]) if (said(name)) body[name] = Number(said(name));
-  if (said("tonic")) body.key = `${said("tonic")} ${said("mode")}`;
+  const body = { prompt: said("prompt"), ...allGiven(), seed: Number(said("seed") || 0), purpose: said("purpose") };
+  if (said("model")) body.model = said("model");
+  for (const name of ["guidance", "temperature", "top_k", "top_p"]) if (said(name)) body[name] = Number(said(name));
   for (const name of UPLOADS) if (said(name)) body[name] = await upload(name, said(name), signal);
   return body;
 }
@@ -265,6 +261,14 @@ function follow() {
   $("purpose-help").textContent = model.commercial_use
     ? ""
     : `The weights of ${model.name} are under ${model.weights_licence}: what they make is not for commercial use.`;
+  countMore();
+  readNow();
+}
+
+// What is set where a closed part of the form hides it.
+function countMore() {
+  const count = MORE.filter((name) => given(name) !== undefined).length;
+  put("more-set", count ? `${count} set` : "");
 }
 
 /* ---------------------------------------------------------------- showing */
@@ -281,7 +285,7 @@ function figure(id, value, unit) {
 
 // What is known of the track on the stage; `totalMs` is null for one that was in the store.
 function show(summary, firstSoundMs, totalMs) {
-  const { record, links } = summary;
+  const { record, links, intent } = summary;
   figure("f-first", String(Math.round(firstSoundMs)), "ms");
   figure("f-cost", money(record.cost_usd), "USD");
   figure("f-loudness", level(record.measured_loudness_lufs), "LUFS");
@@ -327,35 +331,22 @@ function show(summary, firstSoundMs, totalMs) {
     link.textContent = text;
     return link;
   }));
+  const missing = intent ? unfollowed(intent) : []; // Not noted of the tracks of earlier releases.
+  putLines($("unfollowed"), missing);
+  $("not-followed").hidden = !missing.length;
   $("record").hidden = false;
   announce($("progress").textContent);
 }
 
 function clearProblems() {
   $("notice").hidden = true;
-  for (const error of document.querySelectorAll(".error")) error.textContent = "";
-  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+  for (const place of document.querySelectorAll(".error")) unmark(place);
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-
 function showProblem(error) {
-  const lines = [], marked = [];
-  for (const { field, message } of error.problem?.problems ?? []) {
-    const place = $(`${field}-error`);
-    if (!place) { lines.push(sentence(`${field}: ${message}`)); continue; }
-    place.textContent = sentence(message);
-    const input = $(field === "key" ? "tonic" : field);
-    input.setAttribute("aria-invalid", "true");
-    marked.push(input.labels[0].firstChild.textContent.trim());
-  }
-  if (marked.length) lines.unshift(sentence(`Please look at: ${marked.join(", ")}`));
-  if (error instanceof Refused) {
-    const { title, problems } = error.problem;
-    if (!problems?.length) lines.push(sentence(`${title ?? "Refused"}: ${error.message}`));
-    if (error.retryAfter) lines.push(`Try again in ${error.retryAfter} s.`);
-  } else if (error instanceof TypeError) lines.push("The connection broke off before the track was whole. Is the server still there?");
-  else lines.push(error.message);
+  const { lines } = markFields(error);
+  if (error instanceof TypeError) lines.push("The connection broke off before the track was whole. Is the server still there?");
+  else if (!(error instanceof Refused)) lines.push(error.message);
   $("notice").textContent = lines.join(" ");
   $("notice").hidden = false;
   $("notice").scrollIntoView({ block: "nearest" });
@@ -458,6 +449,7 @@ function options(select, values) {
 
 function seekTo(seconds) { if (player.track) { player.seek(seconds); refresh(); } }
 
+$("form").addEventListener("input", countMore);
 $("form").addEventListener("submit", (event) => { event.preventDefault(); make(); });
 $("stop").addEventListener("click", stop);
 $("dice").addEventListener("click", () => { $("seed").value = Math.floor(Math.random() * 1e6); make(); });
@@ -485,7 +477,7 @@ for (const [name, prompt] of PRESETS) {
   button.type = "button";
   button.textContent = name;
   button.title = prompt;
-  button.addEventListener("click", () => { $("prompt").value = prompt; announce(`Filled in: ${prompt}`); });
+  button.addEventListener("click", () => { $("prompt").value = prompt; announce(`Filled in: ${prompt}`); readNow(); });
   $("presets").append(button);
 }
 for (const name of UPLOADS) {
@@ -508,8 +500,8 @@ $("purpose").addEventListener("change", () => { purposeMoved = false; });
 let resized = 0;
 window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAnew, 150); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAnew);
-options($("tonic"), TONICS);
-options($("mode"), MODES);
+for (const name of ["tonic", "tonic_end"]) options($(name), TONICS);
+for (const name of ["mode", "mode_end"]) options($(name), MODES);
 showHistory();
 fetch("v1/styles").then(checked).then((r) => r.json()).then(({ styles, moods }) => {
   options($("style"), styles);

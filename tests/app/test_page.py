@@ -138,3 +138,46 @@ def test_a_mistake_is_explained_at_its_field(browser, service):
 
     assert "300" in browser.find_element(By.ID, "tempo_bpm-error").text
     assert browser.find_element(By.ID, "tempo_bpm").get_attribute("aria-invalid") == "true"
+
+
+def chip(browser, start):
+    """The chip of what was understood whose text starts like this, or None."""
+    script = "return [...document.querySelectorAll('.chip')].find((each) => each.textContent.startsWith(arguments[0]))"
+    return browser.execute_script(script, start)
+
+
+def test_what_is_understood_while_one_types_becomes_a_field_of_the_track(browser, service, client):
+    browser.get(service.url)
+    box = browser.find_element(By.ID, "prompt")
+    box.clear()
+    box.send_keys("langsamer Walzer ohne Schlagzeug, 3 Sekunden, im 11/8-Takt")
+    WebDriverWait(browser, 20).until(lambda _: chip(browser, "without drums"))
+
+    for start in ("without drums", "tempo 70 bpm", "length 3 s"):
+        chip(browser, start).click()
+
+    assert browser.find_element(By.ID, "tempo_bpm").get_attribute("value") == "70"
+    browser.find_element(By.ID, "make").click()
+    body = browser.find_element(By.TAG_NAME, "body")
+    WebDriverWait(browser, 60).until(lambda _: body.get_attribute("data-state") in ("done", "error"))
+    assert body.get_attribute("data-state") == "done", browser.find_element(By.ID, "notice").text
+    [link] = browser.find_elements(By.CSS_SELECTOR, "#links a[href$='/audio']")
+    record = client.get(link.get_attribute("href").removesuffix("/audio")).json()["record"]
+    assert (record["exclude"], record["tempo_bpm"], record["duration_s"]) == (["drums"], 70, 3)
+    assert "no model plays in 11/8" in browser.find_element(By.ID, "unfollowed").text
+    # Of the network are refusals that are meant.
+    log = browser.get_log("browser")
+    assert [entry for entry in log if entry["level"] == "SEVERE" and entry["source"] != "network"] == []
+
+
+def test_what_only_another_model_follows_is_said_while_one_types(browser, service):
+    browser.get(f"{service.musicgen_url}/")
+    WebDriverWait(browser, 20).until(
+        lambda _: browser.find_element(By.ID, "purpose").get_attribute("value") == "research"
+    )
+    box = browser.find_element(By.ID, "prompt")
+    box.clear()
+    box.send_keys("calm piano, a crescendo in 7/8")
+    WebDriverWait(browser, 20).until(lambda _: "does not follow metre" in browser.find_element(By.ID, "intent").text)
+
+    assert chip(browser, "metre 7/8").tag_name == "span"

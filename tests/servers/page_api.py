@@ -4,13 +4,18 @@ import io
 import json
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 
 import numpy as np
 import soundfile
 
+from orchestrion.errors import InvalidRequest
+from orchestrion.tracks.intent.reader import read_intent
+from orchestrion.tracks.request import CONTROLS
+from orchestrion.tracks.spec import TrackSpec
+from orchestrion.tracks.vocabulary import MOODS, STYLES
 from serve_app.middleware import SECURITY_HEADERS
 
 RATE_HZ = 8000
@@ -20,7 +25,9 @@ MODEL = {
     "weights_licence": "MIT",
     "commercial_use": True,
     "max_duration_s": 600,
-    "controls": ["theme"],
+    "controls": [
+        name for name in CONTROLS if name not in ("continuation", "guidance", "temperature", "top_k", "top_p")
+    ],
 }
 MEDIA_TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
@@ -50,8 +57,12 @@ class PageApi:
     def reset(self) -> None:
         self.accept.set()
         self.go_on.set()
-        #: (path, headers, body) of every POST.
+        #: (path, headers, body) of every POST but those that only ask what words mean.
         self.asked = []
+        #: Bodies of those.
+        self.read = []
+        #: Prompt → what has to be set before it is answered what it means.
+        self.slow = {}
         self.gets = []
         #: Path → what the next request for it is refused with.
         self.refusals = {}
@@ -61,6 +72,8 @@ class PageApi:
         #: Samples more (or fewer) than the duration promises.
         self.samples_more = 0
         self.tracks = {}
+        #: What the model follows.
+        self.controls = MODEL["controls"]
 
     def refuse(self, path: str, *refusal, **fields) -> None:
         self.refusals[path] = Refusal(*refusal, **fields)
@@ -105,6 +118,7 @@ class PageApi:
         return {
             "id": track_id,
             "links": {name: f"{address}/{name}" for name in ("audio", "midi", "provenance")},
+            "intent": read_intent(prompt).values(),
             "record": record,
         }
 
@@ -130,9 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.refused(path):
             return
         if path == "/v1/models":
-            self.answer_json({"models": [MODEL]})
+            self.answer_json({"models": [MODEL | {"controls": self.api.controls}]})
         elif path == "/v1/styles":
-            self.answer_json({"styles": ["waltz", "techno"], "moods": ["calm", "sad"]})
+            self.answer_json({"styles": [*STYLES], "moods": [*MOODS]})
         elif path.endswith("/audio"):
             sink = io.BytesIO()
             soundfile.write(sink, self.api.tracks[path.split("/")[3]][2], RATE_HZ, format="WAV")
@@ -143,6 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path = self.path.split("?")[0]
+        if path == "/v1/intent":
+            self.answer_intent(json.loads(body))
+            return
         self.api.asked.append((path, dict(self.headers), body))
         if self.refused(path):
             return
@@ -152,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.api.accept.wait(timeout=30):
             return
         spec = json.loads(body)
-        track_id = self.api.new_track(spec["prompt"], spec["format"])
+        track_id = self.api.new_track(spec["prompt"], spec.get("format", "wav"))
         self.send_response(200)
         headers = SECURITY_HEADERS | {
             "X-Track-Id": track_id,
@@ -179,6 +196,26 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
         self.wfile.write(b"0\r\n\r\n")
+
+    def answer_intent(self, asked: dict) -> None:
+        """What the service answers."""
+        self.api.read.append(asked)
+        if asked["prompt"] in self.api.slow:
+            self.api.slow[asked["prompt"]].wait(timeout=30)
+        if self.refused("/v1/intent"):
+            return
+        try:
+            request = TrackSpec.from_json(asked).resolve()
+        except InvalidRequest as error:
+            problems = [asdict(problem) for problem in error.problems]
+            self.api.refuse("/v1/intent", 422, "The request cannot be used", str(error), problems)
+            self.refused("/v1/intent")
+            return
+        values = request.composition.values() | request.delivery.values()
+        try:
+            self.answer_json(request.intent.values() | {"request": values})
+        except OSError:  # The page has asked something else since.
+            self.close_connection = True
 
     def refused(self, path: str) -> bool:
         refusal = self.api.refusals.pop(path, None)

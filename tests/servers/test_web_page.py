@@ -8,113 +8,14 @@ from importlib.resources import files
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from serve_app.uploads.uploads import MAX_UPLOAD_BYTES
-from tests.browser import chromium
-from tests.servers.page_api import page_api
 
-#: Kept from the page's first script on: how often it asked for a frame, and its audio contexts.
-WATCH = """
-window.frames_asked = 0;
-const request = window.requestAnimationFrame;
-window.requestAnimationFrame = (...rest) => { window.frames_asked++; return request.apply(window, rest); };
-window.contexts = [];
-window.AudioContext = class extends window.AudioContext {
-  constructor(...rest) { super(...rest); contexts.push(this); }
-};
-"""
 ANNOUNCEMENTS = """
 window.announced = [];
 new MutationObserver(() => announced.push(document.getElementById("announced").textContent))
   .observe(document.getElementById("announced"), { childList: true, characterData: true, subtree: true });
 """
-
-
-class Page:
-    """What a person sees and does."""
-
-    def __init__(self, browser, api):
-        self.browser, self.api = browser, api
-
-    def open(self):
-        self.browser.get(self.api.url)
-        self.until(lambda: "composer" in self.text("models"))
-
-    def until(self, condition):
-        return WebDriverWait(self.browser, 20, poll_frequency=0.05).until(lambda _: condition())
-
-    def find(self, name):
-        return self.browser.find_element(By.ID, name)
-
-    def text(self, name):
-        return self.find(name).text
-
-    def js(self, script, *arguments):
-        return self.browser.execute_script(script, *arguments)
-
-    @property
-    def state(self):
-        return self.js("return document.body.dataset.state")
-
-    @property
-    def playing(self):
-        return self.js("return document.body.hasAttribute('data-playing')")
-
-    @property
-    def focused(self):
-        return self.js("return document.activeElement.id")
-
-    @property
-    def second(self):
-        minutes, seconds = self.text("position").split(":")
-        return 60 * int(minutes) + int(seconds)
-
-    def write(self, prompt):
-        self.js("document.getElementById('prompt').value = arguments[0]", prompt)
-
-    def play(self, prompt, state="done"):
-        self.write(prompt)
-        self.find("make").click()
-        self.until(lambda: self.state == state)
-
-    def earlier(self):
-        return [entry.text for entry in self.browser.find_elements(By.CSS_SELECTOR, "#earlier-list button")]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
-        calm = [{"name": "prefers-reduced-motion", "value": "reduce"}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": calm})
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def running_api():
-    with page_api() as api:
-        yield api
-
-
-@pytest.fixture
-def api(running_api):
-    running_api.reset()
-    yield running_api
-    running_api.go_on.set()
-
-
-@pytest.fixture
-def page(browser, api):
-    page = Page(browser, api)
-    browser.get(f"{api.url}page/icon.svg")
-    page.js("localStorage.clear()")
-    browser.get_log("browser")
-    page.open()
-    yield page
-    # Severe entries but those of the network are scripts that broke and what the content security policy refused.
-    log = browser.get_log("browser")
-    assert [entry for entry in log if entry["level"] == "SEVERE" and entry["source"] != "network"] == []
 
 
 def test_a_refused_request_takes_nothing_from_the_track_that_plays(page, api):
@@ -341,7 +242,12 @@ def test_each_turn_is_announced_once(page, api):
     assert announced[:2] == ["Asked; waiting for the first sound.", "Playing while the rest is made."]
     assert len(announced) == 3 and announced[2].startswith("Made, checked and stored in")
     live = page.browser.find_elements(By.CSS_SELECTOR, "[aria-live], [role=status], [role=alert], [role=log]")
-    assert [region.get_attribute("id") for region in live] == ["purpose-help", "announced", "notice"]
+    assert [region.get_attribute("id") for region in live] == [
+        "intent-summary",
+        "purpose-help",
+        "announced",
+        "notice",
+    ]
 
 
 def test_a_theme_is_refused_in_words_and_can_be_removed(page, api, tmp_path):

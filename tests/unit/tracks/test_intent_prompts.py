@@ -1,4 +1,4 @@
-"""The prompts of benchmarks/intent_prompts, the held-out ones too, have the form that their README says."""
+"""The three sets of prompts of benchmarks/intent_prompts have the form that their README says."""
 
 import json
 import re
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.intent import SETS, Score, over_all, prompts_of, score, shown
+from orchestrion.tracks.intent.intent import Intent
 from orchestrion.tracks.musical_key import TONIC_NAMES
 from orchestrion.tracks.request import SAMPLE_RATES_HZ, AudioFormat
 from orchestrion.tracks.strict_json import parse_json_object
@@ -31,6 +33,7 @@ def read_prompts(folder):
 
 
 PROMPTS = read_prompts(FOLDER)
+SECOND = read_prompts(FOLDER / "second")
 HELD_OUT = read_prompts(FOLDER / "held_out")
 
 _KEY = re.compile(rf"(?:(?:{'|'.join(map(re.escape, TONIC_NAMES))}) )?(?:{'|'.join(VOCABULARY['modes'])})")
@@ -116,7 +119,7 @@ def language(request):
     return request.param
 
 
-@pytest.fixture(params=[PROMPTS, HELD_OUT], ids=["tuned-on", "held-out"])
+@pytest.fixture(params=[PROMPTS, SECOND, HELD_OUT], ids=["tuned", "second", "held-out"])
 def prompts(request, language):
     return request.param[language]
 
@@ -140,10 +143,11 @@ def test_fifty_prompts_of_which_half_are_nasty(language):
     assert sum(prompt["nasty"] for prompt in prompts) >= 25
 
 
-def test_twenty_held_out_prompts_of_which_half_are_nasty(language):
-    prompts = HELD_OUT[language]
+@pytest.mark.parametrize("chosen, letter", [(SECOND, "h"), (HELD_OUT, "k")], ids=["second", "held-out"])
+def test_twenty_prompts_of_which_half_are_nasty(chosen, letter, language):
+    prompts = chosen[language]
 
-    assert [prompt["id"] for prompt in prompts] == [f"{language}-h{number:02}" for number in range(1, 21)]
+    assert [prompt["id"] for prompt in prompts] == [f"{language}-{letter}{number:02}" for number in range(1, 21)]
     assert sum(prompt["nasty"] for prompt in prompts) == 10
 
 
@@ -155,8 +159,9 @@ def test_each_language_asks_for_everything_that_can_be_asked_for(language):
     assert any(prompt["not_asked"] for prompt in prompts)
 
 
-def test_the_held_out_prompts_together_ask_for_everything_too():
-    prompts = [prompt for prompts in HELD_OUT.values() for prompt in prompts]
+@pytest.mark.parametrize("chosen", [SECOND, HELD_OUT], ids=["second", "held-out"])
+def test_the_smaller_sets_ask_for_everything_over_all_languages(chosen):
+    prompts = [prompt for prompts in chosen.values() for prompt in prompts]
 
     assert {entry["field"] for prompt in prompts for entry in prompt["asked"]} == {*FIELDS}
     assert {entry["kind"] for prompt in prompts for entry in prompt["unfollowable"]} == {*VOCABULARY["unfollowable"]}
@@ -165,7 +170,7 @@ def test_the_held_out_prompts_together_ask_for_everything_too():
 def test_no_prompt_stands_twice():
     texts = Counter(
         " ".join(unicodedata.normalize("NFKC", prompt["prompt"]).casefold().split())
-        for prompts in (*PROMPTS.values(), *HELD_OUT.values())
+        for prompts in (*PROMPTS.values(), *SECOND.values(), *HELD_OUT.values())
         for prompt in prompts
     )
 
@@ -209,3 +214,20 @@ def test_expectations_do_not_contradict_one_another(prompts):
         assert [field for field, count in fields.items() if count > 1] == [], prompt["id"]
         assert len(asked) == len(prompt["asked"]), prompt["id"]
         assert asked & not_asked == set(), prompt["id"]
+
+
+def unread(_):
+    return Intent(readings=(), not_followed=(), conflicts=(), not_understood=(), languages=())
+
+
+def test_what_is_shown_has_nothing_of_the_held_out_prompts():
+    scores = {name: {"de": score(prompts_of("de", folder), unread)} for name, folder in SETS.items()}
+
+    assert [len(scores[name]["de"].misses) > 20 for name in SETS] == [True, True, True]
+    assert {line.split(" ")[0] for line in shown(scores, "de")} == {p["id"] for p in (*PROMPTS["de"], *SECOND["de"])}
+
+
+def test_the_figure_over_all_languages_counts_each_thing_asked_once():
+    scores = [Score(asked=10, right=9, said=1), Score(asked=30, right=15, said=9)]
+
+    assert over_all(scores) == {"asked": 40, "right_percent": 60.0, "missed_and_not_said_percent": 15.0}

@@ -84,6 +84,7 @@ RECORD = TrackRecord(
     commercial_use=True,
     recipe_version="1",
     code_version="0.1.0",
+    intent='{"readings":[],"languages":["en"]}',
     choices={"style": "ambient", "form": "A A B A"},
     node_id="vm-1",
     node_type="local-cpu",
@@ -121,7 +122,7 @@ NEW_IN_VERSION_2 = {"continuation", "guidance", "temperature", "top_k", "top_p"}
 NEW_IN_VERSION_4 = {"piece_id", "caller_salt", "caller_sha256", "piece_reused", "attestations"}
 NEW_IN_VERSION_5 = {
     *("exclude", "instruments", "ensemble", "metre", "sections", "bars", "loop"),
-    *("tempo_end_bpm", "key_end", "energy", "dynamics", "channels"),
+    *("tempo_end_bpm", "key_end", "energy", "dynamics", "channels", "intent"),
 }
 NEW_SINCE_VERSION_1 = {*NEW_IN_VERSION_2, "version", *NEW_IN_VERSION_4, *NEW_IN_VERSION_5}
 BARE = replace(

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from orchestrion.tracks.prompt import read_prompt
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from orchestrion.models.composer.composition import drums
@@ -17,7 +18,6 @@ from orchestrion.models.composer.sound import electronic
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ
 from orchestrion.models.protocol import Conditioning
 from orchestrion.tracks.musical_key import Key
-from orchestrion.tracks.prompt import read_prompt
 from orchestrion.tracks.vocabulary import STYLES
 
 SEEDS = (0, 1, 2)
