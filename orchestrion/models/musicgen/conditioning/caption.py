@@ -93,7 +93,7 @@ def caption_revision(*, raw: bool) -> str:
 def _own_words(conditioning: Conditioning, said: Said) -> str:
     """The prompt without what is not heard, and without the small words that are left over then."""
     text = conditioning.prompt
-    spans = _merged(words for words in _not_to_be_said(conditioning, said))
+    spans = _merged(_not_to_be_said(conditioning, said))
     kept: list[str] = []
     at = 0
     for start, end in [*spans, (len(text), len(text))]:
