@@ -61,7 +61,12 @@ def told_intent(request: TrackRequest, info: ModelInfo) -> Intent:
         for name in ignored
         for words in said_in(request.composition.prompt).words.get(name, ())
     ]
-    return replace(request.intent, not_followed=(*request.intent.not_followed, *missing))
+    told = request.intent.not_followed
+    if info.hears:
+        # It is told a genre's own name, and plays no style in its place.
+        named = said_in(request.composition.prompt).words.get("style", ())
+        told = tuple(one for one in told if one.kind != "style" or one.words not in named)
+    return replace(request.intent, not_followed=(*told, *missing))
 
 
 def _followed(request: TrackRequest, info: ModelInfo) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """A request to a MusicGen from its words to its record: what was asked, what was heard, what was not followed."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.model import MusicGen
 from orchestrion.models.settings import ModelSettings
 from orchestrion.rendering.renderer import Renderer
+from orchestrion.rendering.suitability import told_intent
 from orchestrion.storage.track_store import TrackStore
 from orchestrion.telemetry.metrics import Uncounted
 from orchestrion.tracks.outcome import Track
@@ -74,3 +76,13 @@ def test_a_record_has_the_prompt_and_what_was_heard_of_it(renderer):
 def test_what_it_cannot_even_hear_is_refused(renderer, field, value):
     with pytest.raises(InvalidRequest, match=f"{field}: tiny cannot follow this"):
         renderer.open(request(prompt="dark techno", **{field: value}))
+
+
+def test_a_genre_is_not_said_to_be_played_as_its_nearest_style_where_its_name_is_heard(renderer):
+    wish, info = request(prompt="a sea shanty, 3/4"), renderer.models["tiny"].info
+    two = request(prompt="a sea shanty, disco")
+
+    assert told_intent(wish, info).not_followed == ()
+    assert told_intent(wish, replace(info, hears=())).not_followed[0].why.startswith("there is no style sea shanty")
+    # Of two styles one is missed by any model.
+    assert [one.words.text for one in told_intent(two, info).not_followed] == ["sea shanty"]

@@ -93,7 +93,7 @@ def caption_revision(*, raw: bool) -> str:
 def _own_words(conditioning: Conditioning, said: Said) -> str:
     """The prompt without what is not heard, and without the small words that are left over then."""
     text = conditioning.prompt
-    spans = _merged(words for words in _not_to_be_said(conditioning, said))
+    spans = _merged(_not_to_be_said(conditioning, said))
     kept: list[str] = []
     at = 0
     for start, end in [*spans, (len(text), len(text))]:
@@ -104,7 +104,7 @@ def _own_words(conditioning: Conditioning, said: Said) -> str:
             part = _without(part, _WORD_BEFORE, _LEFT_BEFORE)
         kept.append(part)
         at = end
-    return _tidy(" ".join(kept))
+    return _tidy(" ".join(kept), small=_LEFT_BEFORE | _LEFT_BEHIND if spans else frozenset())
 
 
 def _not_to_be_said(conditioning: Conditioning, said: Said) -> Iterator[Words]:
@@ -151,13 +151,13 @@ def _without(part: str, word: re.Pattern[str], small: frozenset[str]) -> str:
     return part
 
 
-def _tidy(text: str) -> str:
-    """One space between words, one comma or full stop between clauses that have words."""
+def _tidy(text: str, small: frozenset[str]) -> str:
+    """One space between words, one comma or full stop between clauses that have words other than `small` ones."""
     parts: list[str] = []
     at = 0
     for stop in [*_STOPS.finditer(text), None]:
         clause = " ".join(text[at : stop.start() if stop else len(text)].split())
-        if any(character.isalnum() for character in clause):
+        if any(word not in small for word in re.findall(r"\w+", clause.lower())):
             parts.append(clause)
             sign = stop[0].strip() if stop else ""
             parts.append(". " if sign[:1] in {".", "!", "?"} or "\n" in (stop[0] if stop else "") else ", ")

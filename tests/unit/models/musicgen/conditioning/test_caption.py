@@ -40,6 +40,8 @@ def test_what_words_ask_for_stands_behind_them_as_in_training(prompt, text):
         ("make me a 15 second loopable techno beat in stereo please", "techno beat"),
         ("ambient guitar, 25 seconds long. Airy.", "ambient guitar, Airy. instrument: guitar"),
         ("2 minutes of jazz", "jazz"),
+        ("5/4 jazz, piano trio, ca. 160 bpm", "5/4 jazz, piano trio. instrument"),
+        ("key: D minor. or no wait, Eb major. cinematic pads", "cinematic pads. instrument"),
         ("30 sec intro, then a 40 second outro – indie rock", "indie rock"),
         ("jazz in the style of Miles Davis with lyrics about rain, brushes", "jazz"),
     ],
