@@ -281,6 +281,17 @@ def test_a_field_that_the_model_cannot_follow_is_refused_before_work(renderer):
     assert isinstance(allowed, Track)
 
 
+def test_sections_and_names_that_words_ask_for_stand_in_the_record_and_in_the_stored_one(renderer):
+    asked = request("intro 2 seconds, then verse 3 seconds, with flute and harp, no drums", duration_s=5)
+
+    track = renderer.render(asked)
+
+    stored = SignedRecord.from_bytes(renderer.store.record(track.track_id, 1)).record
+    assert [(each.name, each.duration_s) for each in track.record.sections] == [("intro", 2.0), ("verse", 3.0)]
+    assert (track.record.exclude, track.record.instruments) == (("drums",), ("flute", "harp"))
+    assert stored == track.record
+
+
 def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
     heard = []
 

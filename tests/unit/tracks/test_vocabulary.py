@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 
-from orchestrion.tracks.vocabulary import canonical_name
-from orchestrion.tracks.vocabulary import MOODS, STYLES
+from orchestrion.tracks.vocabulary import MOODS, STYLES, canonical_name
 
 MOOD_WORDS = {name: mood.words for name, mood in MOODS.items()}
 
