@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from orchestrion.accounting.cost import Node, cost_usd
 from orchestrion.audio.mastering import RECIPE_VERSION
