@@ -333,8 +333,8 @@ SOUND_CHECKS: Final[dict[str, Check]] = {
 
 
 def asks_length(intent: Mapping[str, Any]) -> bool:
-    """Whether an intent says anything of how long the piece is."""
-    return not {"duration_s", "bars", "sections"}.isdisjoint(one["field"] for one in intent["readings"])
+    """Whether an intent says anything of how long the piece is; a loop has whole bars at its tempo."""
+    return not {"duration_s", "bars", "sections", "loop"}.isdisjoint(one["field"] for one in intent["readings"])
 
 
 def body_of(number: int, prompt: Mapping[str, Any], intent: Mapping[str, Any]) -> dict[str, Any]:

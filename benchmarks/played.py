@@ -31,8 +31,11 @@ _HOME: Final = 0.15
 _LOW_DRUMS: Final = frozenset({35, 36, 41, 43, 45, 47, 64, 66})
 #: A note belongs to a beat that it begins this near to: swing, strums and human timing.
 _NEAR_QUARTERS: Final = 0.12
-#: How much more alike music may be to itself after another time than after a bar: 5/4 has threes and twos in it.
-_LESS_ALIKE: Final = 0.3
+#: How much more alike music may be to itself after another time than after a bar, as 5/4 has threes and twos in it; and
+#: where the other's bar lines have so many times the weight.
+_MUCH_ALIKE: Final = 0.3
+_ALIKE: Final = 0.05
+_STRESSED: Final = 1.15
 #: Metre → quarters of a bar.
 BAR_QUARTERS: Final = {"2/4": 2.0, "3/4": 3.0, "4/4": 4.0, "5/4": 5.0, "6/8": 3.0, "7/8": 3.5, "12/8": 6.0}
 _COMPOUND: Final = frozenset({"6/8", "12/8"})
@@ -203,8 +206,12 @@ def _plays(track: Track, names: Collection[str]) -> bool:
 def ensemble_faults(played: Played, kind: str, names: Sequence[str]) -> list[str]:
     """What is wrong with who plays, in an ensemble of a kind and with these instruments."""
     faults = []
-    if kind in _SIZES and len(played.tracks) != _SIZES[kind]:
-        faults.append(f"{len(played.tracks)} players")
+    # One track may have the keys of several who are named: a surdo and a triangle.
+    drummers = [name for name in names if any(_plays(track, (name,)) for track in played.tracks if track.is_drums)]
+    players = sum(not track.is_drums for track in played.tracks)
+    players += max(sum(track.is_drums for track in played.tracks), len(drummers))
+    if kind in _SIZES and players != _SIZES[kind]:
+        faults.append(f"{players} players")
     if kind == "a cappella":
         faults += [track.name for track in played.tracks if track.is_drums or track.program not in _VOICES]
     if kind == "only" and names:
@@ -308,14 +315,15 @@ def metre_faults(played: Played, metre: str) -> list[str]:
     bar, until = BAR_QUARTERS[metre], played.last_start - _NEAR_QUARTERS
     if until < 3 * bar:
         return []
-    faults = []
-    rows = _rows(played, until)
-    own = repetition(rows, bar)
-    others = [other for other in set(BAR_QUARTERS.values()) if other % bar and bar % other]
-    best = max(others, key=lambda other: repetition(rows, other))
-    if own < repetition(rows, best) - _LESS_ALIKE:
-        faults.append(f"repeats by {best:g} quarters ({repetition(rows, best):.2f}) rather than by {bar:g} ({own:.2f})")
-    contrast = bar_contrast(played, metre)
+    rows, faults = _rows(played, until), []
+    own, contrast = repetition(rows, bar), bar_contrast(played, metre)
+    for other, length in BAR_QUARTERS.items():
+        if length % bar == 0 or bar % length == 0:
+            continue
+        more = repetition(rows, length) - own
+        is_stressed = other[-1] == metre[-1] and more > _ALIKE and bar_contrast(played, other) > _STRESSED * contrast
+        if more > _MUCH_ALIKE or is_stressed:
+            faults.append(f"repeats by bars of {other} rather ({own + more:.2f}, own {own:.2f})")
     if contrast < 1.0:
         faults.append(f"bar lines have {contrast:.2f} of the weight of other beats")
     return faults

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from orchestrion.accounting.cost import Node, cost_usd
 from orchestrion.audio.mastering import RECIPE_VERSION
@@ -14,6 +15,9 @@ from orchestrion.rendering.pipeline import Work
 from orchestrion.rendering.suitability import told_intent
 from orchestrion.tracks.record import SCHEMA_VERSION, TrackRecord, caller_sha256, utc_timestamp
 from orchestrion.version import __version__
+
+#: Fields of a composition that a record holds as they are, not as JSON has them.
+_LISTS: Final = ("exclude", "instruments", "sections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ def record_of(work: Work, device_seconds: float, place: Place) -> TrackRecord:
         version=1,
         piece_id=work.piece_id,
         created_at=utc_timestamp(work.watch.clock.now()),
-        **request.values(),
+        **request.values() | {name: getattr(request.composition, name) for name in _LISTS},
         caller_salt=salt,
         caller_sha256=caller_sha256(request.requester, request.purpose.value, salt),
         prompt_sha256=hashlib.sha256(request.composition.prompt.encode()).hexdigest(),

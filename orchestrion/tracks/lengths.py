@@ -24,6 +24,8 @@ from orchestrion.tracks.vocabulary import METRES, STYLE_METRES
 
 #: For bars whose length nothing says.
 DEFAULT_TEMPO_BPM: Final = 120.0
+#: Loops have bars in fours, where they have as many.
+_LOOP_BARS: Final = 4
 _DEFAULT_METRE: Final = "4/4"
 #: Lengths that differ by no more are the same: what is rendered is exact to that, too.
 TOLERANCE_S: Final = 0.01
@@ -86,6 +88,11 @@ def length_and_tempo(asked: Asked) -> tuple[float, float | None]:
         if tempo_bpm is None and any(section.bars is not None for section in asked.sections):
             tempo_bpm = DEFAULT_TEMPO_BPM
         duration_s = _of_sections(asked, asked.sections, tempo_bpm, asked.duration_s)
+    elif asked.loop and tempo_bpm is not None and asked.duration_s is None and asked.said_duration_s is None:
+        # Whole bars at the tempo that is asked for, in fours where there are so many, as near to the usual length.
+        bar_s = asked.seconds(1, tempo_bpm)
+        unit = _LOOP_BARS if _LOOP_BARS * bar_s <= DEFAULT_DURATION_S else 1
+        duration_s = max(1, round(DEFAULT_DURATION_S / bar_s / unit)) * unit * bar_s
     else:
         return _first(asked.duration_s, asked.said_duration_s, DEFAULT_DURATION_S), tempo_bpm
     if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:

@@ -302,6 +302,17 @@ def test_what_a_model_hears_in_words_is_a_field_of_it_and_is_not_said_to_be_miss
         renderer.open(request(exclude=["bass"], guidance=1))
 
 
+def test_sections_and_names_that_words_ask_for_stand_in_the_record_and_in_the_stored_one(renderer):
+    asked = request("intro 2 seconds, then verse 3 seconds, with flute and harp, no drums", duration_s=5)
+
+    track = renderer.render(asked)
+
+    stored = SignedRecord.from_bytes(renderer.store.record(track.track_id, 1)).record
+    assert [(each.name, each.duration_s) for each in track.record.sections] == [("intro", 2.0), ("verse", 3.0)]
+    assert (track.record.exclude, track.record.instruments) == (("drums",), ("flute", "harp"))
+    assert stored == track.record
+
+
 def test_a_model_is_given_the_uploads_and_the_record_names_them(renderer):
     heard = []
 

@@ -54,6 +54,11 @@ INTRO, VERSE = {"name": "intro"}, {"name": "verse"}
         ({"prompt": "for 2 seconds", "bars": 80}, 160, 120),
         ({"prompt": "for 20 seconds", "bars": 8, "tempo_bpm": 120}, 16, 120),
         ({"prompt": "for 20 seconds", "sections": [INTRO | {"duration_s": 8}]}, 8, None),
+        # A loop at a tempo has whole bars, in fours where there are so many.
+        ({"loop": True, "tempo_bpm": 170}, 16 * 20 * 60 / 170 / 4, 170),
+        ({"loop": True, "tempo_bpm": 170, "duration_s": 12}, 12, 170),
+        ({"prompt": "170 bpm, a loop"}, 16 * 20 * 60 / 170 / 4, 170),
+        ({"loop": True, "tempo_bpm": 30, "metre": "5/4"}, 30, 30),
         # Sections.
         ({"sections": [INTRO | {"duration_s": 8}, VERSE | {"duration_s": 16}]}, 24, None),
         ({"sections": [INTRO | {"bars": 4}, VERSE | {"bars": 8}], "tempo_bpm": 90}, 32, 90),

@@ -117,6 +117,41 @@ def test_style(prompt, style):
     assert read(prompt, "style") == style
 
 
+def test_a_style_that_is_not_wanted_gives_way_to_another_and_that_is_told():
+    said = said_in("펑크(funk) 말고 펑크(punk)")
+
+    assert (said.fields["style"], said.fields["exclude"]) == ("rock", ("funk",))
+    assert any(one.words.text == "펑크" and "not wanted" in one.why for one in said.intent.not_followed)
+
+
+def test_a_word_that_excludes_an_instrument_does_not_ask_for_it():
+    said = said_in("schlagzeugloser Hip-Hop-Beat")
+
+    assert said.fields["exclude"] == ("drums",)
+    assert "instruments" not in said.fields
+    assert said.intent.of("instruments") == []
+
+
+@pytest.mark.parametrize(
+    "prompt, excluded",
+    [
+        ("какая-нибудь музыка, только не евродиско", ("disco",)), ("диско, только не евродиско", None),
+        ("something without rap", ("hip-hop",)),
+    ],
+)  # fmt: skip
+def test_of_a_genre_that_is_not_wanted_the_nearest_style_is_excluded(prompt, excluded):
+    assert read(prompt, "exclude") == excluded
+
+
+def test_a_key_is_stronger_than_the_mode_of_one_that_is_not_wanted():
+    said = said_in("h-moll, nie b-moll. Skrzypce solo")
+
+    assert str(said.fields["key"]) == "B minor"
+    assert [one.why for one in said.intent.not_followed if one.words.text == "nie b-moll"] == [
+        "the key is kept to, here B minor"
+    ]
+
+
 @pytest.mark.parametrize(
     "prompt, mood",
     [

@@ -377,7 +377,9 @@ def _chord_notes(hit: _Hit, bar: Bar, chord_index: int, octave: int) -> list[Not
             pitches = tuple(pitch for pitch in voicing if pitch % 12 != chord.root)
         case "drone" | "sa" | "pa" | "high":
             low_tonic = 45 + (bar.tonic - 45) % 12
-            steps = {"drone": (0, 7), "sa": (0,), "pa": (7,), "high": (12,)}[hit.tones]
+            # A scale without a pure fifth is played over its fourth, as tanpuras are tuned for such ragas.
+            pa = 7 if (bar.tonic + 7) % 12 in bar.scale else 5
+            steps = {"drone": (0, pa), "sa": (0,), "pa": (pa,), "high": (12,)}[hit.tones]
             pitches = tuple(low_tonic + step for step in steps)
         case digits:
             pitches = tuple(_extended(voicing, int(digit)) for digit in digits)

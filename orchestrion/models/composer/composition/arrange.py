@@ -292,8 +292,8 @@ def _final_chord(plan: Plan, voice: Voice) -> list[Note]:
             root = 40 + (key.tonic - 40) % 12
             pitches = (root, root + 7, root + 12)
         case _ if voice.pattern in _DRONES:
-            root = 45 + (plan.key.tonic - 45) % 12
-            pitches = (root, root + 7)
+            root = 45 + (key.tonic - 45) % 12
+            pitches = (root, root + (7 if 7 in key.steps else 5))
         case _:
             pitches = tuple(pitch + 12 * voice.octave for pitch in voicing)
     spread = 0.06 if plan.recipe.slows_at_end else 0.02

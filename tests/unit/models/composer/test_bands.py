@@ -171,7 +171,8 @@ EXCLUSIONS: dict[str, object] = {
     "strings": STRINGS, "brass": BRASS, "winds": WINDS, "guitar": GUITARS, "synthesizer": SYNTHESIZERS,
     "piano": {0, 1, 2, 3}, "saxophone": set(range(64, 68)), "choir": {52, 53, 54}, "vocals": {52, 53, 54, 85, 91},
     "organ": set(range(16, 21)), "violin": {40}, "accordion": {21}, "electric guitar": {26, 27, 28, 29, 30, 31},
-    "bass": BASSES, "flute": {73}, "harp": {46}, "synth pad": set(range(88, 96)), "orchestra": STRINGS | BRASS,
+    "bass": BASSES, "flute": {73}, "harp": {46},
+    "synth pad": set(range(88, 96)), "orchestra": (STRINGS | BRASS) - {50, 51, 62, 63},
 }  # fmt: skip
 
 
@@ -182,7 +183,9 @@ def test_an_excluded_instrument_or_family_has_no_note_in_any_style(name: str) ->
         assert EXCLUSIONS[name].isdisjoint(programs(score)), style
         assert len(score.parts) >= 2, style
         if name == "synthesizer":
-            assert all(part.instrument.bank >= 0 for part in score.parts), style
+            made = {part.instrument.name for part in score.parts if part.instrument.bank < 0}
+            # Neither is one, though no sample is played.
+            assert made <= {"Tanpura", "Tuned Cowbell"}, style
 
 
 @pytest.mark.parametrize("name", ["drums", "percussion"])

@@ -15,7 +15,7 @@ from tests.composing import score_of
 PROMPTS = (
     "upbeat rock with no drums and no bass, 128 bpm, E minor, 20 seconds",
     "solo cello, slow, in D minor",
-    "string quartet in G major, 90 bpm, three four time",
+    "string quartet in G major, 90 bpm, in 3/4",
     "only piano and double bass, 3/4, 132 bpm",
     "jazz trio in 5/4 at 150 bpm",
     "a loop of 8 bars of techno at 128 bpm in A minor, seamless",
@@ -27,11 +27,11 @@ PROMPTS = (
     "バイオリンとチェロの二重奏、ニ短調、ドラムなし",
     "прогрессивный рок в размере 7/8, без вокала, 140 уд/мин",
     "samba sem pandeiro e sem cavaquinho, 100 bpm",
-    "folk in 6/8, 60 bpm, no violin, start in D major and end in E major",
+    "folk in 6/8, 60 bpm, no violin, modulating from D major to E major, 40 seconds",
 )
 #: What the prompts above must be read to say at least; else nothing would be judged.
 FIELDS = {
-    "exclude": 8, "instruments": 8, "ensemble": 5, "metre": 6, "tempo_bpm": 9, "key": 8, "style": 9, "bars": 1,
+    "exclude": 8, "instruments": 8, "ensemble": 5, "metre": 5, "tempo_bpm": 9, "key": 8, "style": 9, "bars": 1,
     "loop": 1, "sections": 1, "tempo_end_bpm": 1, "key_end": 1, "dynamics": 1,
 }  # fmt: skip
 
