@@ -90,6 +90,8 @@ def _clock(passage: Passage, at: int) -> Amount | None:
     tokens = passage.tokens[at : at + 4]
     if len(tokens) < 3 or tokens[1].text != ":" or tokens[1].apart or tokens[2].apart:
         return None
+    if at and passage.tokens[at - 1].text == ":" and not tokens[0].apart:
+        return None
     minutes, seconds = tokens[0].text, tokens[2].text
     if not (minutes.isdecimal() and seconds.isdecimal() and len(minutes) <= 2 and len(seconds) == 2 and seconds < "60"):
         return None
@@ -264,8 +266,11 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
     token = passage.tokens[at]
     if token.text in _ONE_LETTER and unit.length == 1 and (token.apart or not number.figures):
         return number
-    if token.text == "s" and _is_decade(passage, number):
+    if token.text == "s" and unit.length == 1 and (not token.apart and _is_decade(passage, number)):
         return number
+    behind = passage.tokens[unit.after] if unit.after < len(passage.tokens) else None
+    if token.text == "s" and behind is not None and behind.form is Form.NUMBER and not behind.apart:
+        return number  # "4s3" is a name.
     if unit.name in _SECONDS:
         scale = _SECONDS[unit.name]
         more = passage.starting(unit.after, "fraction", *_MORE)

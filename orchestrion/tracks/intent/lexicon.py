@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, TypeAlias
 
-from orchestrion.tracks.intent.genres import genres
+from orchestrion.tracks.intent.genres import genres, uses
 from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
 
 #: By ISO 639-1: those that have a file.
@@ -150,9 +150,16 @@ def english() -> Lexicon:
     own = read_language("en")
     traps = tomllib.loads(_read("traps_en.toml"))["traps"]
     own["nothing"] = own["nothing"] | traps
+    own["use"] = {name: [*own["use"].get(name, ()), *use.names] for name, use in uses().items()}
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": own})
+    common: Mapping[str, Mapping[str, Sequence[str]]] = {
+        "genre": surely,
+        "maybe_genre": perhaps,
+        "instrument": instruments(),
+        "artist": artists(),
+    }
+    return Lexicon({"": common, "en": own})
 
 
 @lru_cache(maxsize=8)
@@ -175,6 +182,12 @@ def instruments() -> Mapping[str, Sequence[str]]:
         name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
         for name, table in tomllib.loads(_read("instruments.toml")).items()
     }
+
+
+@lru_cache(maxsize=1)
+def artists() -> Mapping[str, Sequence[str]]:
+    """Of each style the artists whose music is nearest to it."""
+    return tomllib.loads(_read("artists.toml"))
 
 
 def _text_of(language: str) -> str:

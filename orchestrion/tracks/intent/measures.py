@@ -214,12 +214,17 @@ class Measures:
         # So many beats are beats a minute: 72拍.
         beats = [each for each in self._left("beat") if _BARE_TEMPO[0] <= each.middle <= _BARE_TEMPO[1]]
         told += [_Tempo(each, each.span, 0.85) for each in beats if known.isdisjoint(range(*each.span))]
-        told = sorted(told or self._bare(), key=lambda one: one.span)
+        told = self._last_said(sorted(told or self._bare(), key=lambda one: one.span))
+        multiple = self._multiple(told)
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
         ]
         changes = changes or self._from_and_until()
-        if changes:
+        if multiple is not None:
+            match, end_bpm = multiple
+            self._findings.read("tempo_end_bpm", _number(end_bpm), _span(match))
+            self._findings.used.update(at for change in changes for at in range(*_span(change)))
+        elif changes:
             told = self._changing(told, changes[0])
         elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
             self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
@@ -235,6 +240,27 @@ class Measures:
             for reading in self._findings.readings
         )
         self._in_words(is_told)
+
+    def _last_said(self, told: list[_Tempo]) -> list[_Tempo]:
+        """Without what a correction takes back: "104 bpm, no, 112"."""
+        corrections = self._passage.of("change", "correction")
+        for number, one in enumerate(told[1:], 1):
+            if any(told[0].span[1] <= match.first and match.after <= one.span[0] for match in corrections):
+                self._findings.used.update(at for wrong in told[:number] for at in range(*wrong.span))
+                return told[number:]
+        later = self._behind_correction(told[0].span[1]) if len(told) == 1 else None
+        if later is not None and _BARE_TEMPO[0] <= later.middle <= _BARE_TEMPO[1]:
+            return [_Tempo(later, (told[0].span[0], later.after), 0.9)]
+        return told
+
+    def _multiple(self, told: list[_Tempo]) -> tuple[Match, float] | None:
+        """Where a tempo ends that is told by how much faster or slower it gets: "speeding up to double that"."""
+        if len(told) != 1:
+            return None
+        for match in self._passage.of("change", "double", "half"):
+            if match.first >= told[0].span[1] and self._findings.is_free(_span(match)):
+                return match, told[0].amount.middle * (2.0 if match.name == "double" else 0.5)
+        return None
 
     def _begins_before(self, end: _Tempo) -> _Tempo | None:
         """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
@@ -270,7 +296,8 @@ class Measures:
                 continue
             if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
-            if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
+            framed = each.low < each.high and self._passage.starting(each.first, "amount", "between") is not None
+            if (at is not None or framed or self._stands_alone(each.first - 1, each.first)) and (
                 self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
                 or self._passage.starting(each.after, "list") is not None
@@ -313,9 +340,11 @@ class Measures:
         ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
             two.after, "change", "until"
         )
-        if begins is None or ends is None or min(begins.length, ends.length) < _SHORTEST_CHANGE:
+        if ends is None or ends.length < _SHORTEST_CHANGE:
             return []
-        return [ends]
+        # "90 bpm climbing to 120" needs no word where it begins.
+        is_begun = begins.length >= _SHORTEST_CHANGE if begins is not None else "bpm" in (one.unit, two.unit)
+        return [ends] if is_begun else []
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""
@@ -393,7 +422,7 @@ class Measures:
         return (very.first if very is not None else word.first, word.after)
 
     def _duration(self) -> None:
-        lengths = [each for each in self._left("second") if each.middle >= 1]
+        lengths = [each for each in self._left("second") if each.middle >= 1 or not each.middle]
         for number, each in enumerate(lengths[1:], 1):
             if any(lengths[0].after <= m.first < each.first for m in self._passage.of("change", "correction")):
                 # "Ten minutes, no, six": the last word is the one that counts.
@@ -413,13 +442,20 @@ class Measures:
 
     def _corrected(self, length: Amount) -> Amount | None:
         """The number right behind a correction, in the same unit: "three minutes, no, four"."""
+        later = self._behind_correction(length.after)
+        if later is None:
+            return None
+        unit_s = 60.0 if length.low % 60 == 0 else 1.0
+        return replace(later, low=later.low * unit_s, high=later.high * unit_s, unit="second")
+
+    def _behind_correction(self, after: int) -> Amount | None:
+        """A number without a unit right behind a correction of what stands before a token."""
         for each in self._left(None):
             correction = self._passage.ending(
-                self._passage.skips(each.first - 1, -1, signs=",-") + 1, "change", "correction"
+                self._passage.skips(each.first - 1, -1, signs=",-.:") + 1, "change", "correction"
             )
-            if correction is not None and length.after <= correction.first:
-                unit_s = 60.0 if length.low % 60 == 0 else 1.0
-                return replace(each, low=each.low * unit_s, high=each.high * unit_s, unit="second")
+            if correction is not None and after <= correction.first:
+                return each
         return None
 
 

@@ -38,6 +38,7 @@ _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
+_NONE: Final[list[Match]] = []
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
@@ -67,17 +68,26 @@ class Passage:
         found = self._by_section.get(section, [])
         return [match for match in found if match.name in names] if names else found
 
+    def beginning(self, at: int, section: str, *names: str) -> list[Match]:
+        """All phrases of a section that begin at a token."""
+        found = self._beginning.get((section, at), _NONE)
+        return [match for match in found if match.name in names] if names and found else found
+
     def starting(self, at: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that begins at a token."""
-        found = self._beginning.get((section, at), ())
-        wanted = [match for match in found if not names or match.name in names]
-        return max(wanted, key=lambda match: match.after) if wanted else None
+        longest: Match | None = None
+        for match in self._beginning.get((section, at), _NONE):
+            if (longest is None or match.after > longest.after) and (not names or match.name in names):
+                longest = match
+        return longest
 
     def ending(self, after: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that ends before a token."""
-        found = self._ending.get((section, after), ())
-        wanted = [match for match in found if not names or match.name in names]
-        return min(wanted, key=lambda match: match.first) if wanted else None
+        longest: Match | None = None
+        for match in self._ending.get((section, after), _NONE):
+            if (longest is None or match.first < longest.first) and (not names or match.name in names):
+                longest = match
+        return longest
 
     def words(self, first: int, after: int) -> Words:
         """The words of some tokens."""
@@ -151,7 +161,7 @@ class Passage:
                 return True
             if match.language not in rank:
                 # The common name of a genre or an instrument, where the language has none of its own.
-                return (match.first, match.after) not in (best if match.section == "instrument" else kinds)
+                return (match.first, match.after) not in (best if match.section in ("instrument", "artist") else kinds)
             number = rank[match.language]
             if number and match.section == "nothing" and match.language != "en":
                 return False
