@@ -196,7 +196,12 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
     is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
-    if link is not None and passage.is_end_of_clause(after) and is_note:
+    # "B flat" alone between commas.
+    if after - first > 1 and passage.is_end_of_clause(first - 1) and passage.is_end_of_clause(after):
+        return _Found(tonic, "major", (first, after), 0.6)
+    # "From C to D".
+    goes_on = passage.ending(first, "change", "from") is not None and passage.starting(after, "change", "until")
+    if link is not None and (passage.is_end_of_clause(after) or (goes_on and capital)) and is_note:
         return _Found(tonic, "major", (link.first, after), 0.6)
     return None
 

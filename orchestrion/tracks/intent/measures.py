@@ -53,14 +53,16 @@ class Measures:
     def __init__(self, findings: Findings, amounts: list[Amount], negations: Negations) -> None:
         self._findings = findings
         self._passage = findings.passage
-        within = {
-            at
-            for section in _WITH_FIGURES
-            for match in self._passage.of(section)
-            if match.length > 1
-            for at in range(match.first, match.after)
-        }
-        self._amounts = [each for each in amounts if each.unit is not None or each.first not in within]
+        phrases = [m for section in _WITH_FIGURES for m in self._passage.of(section) if m.length > 1]
+        within = {at for match in phrases for at in range(match.first, match.after)}
+        # "Twelve-bar blues" is a form, and no length.
+        forms = [each for each in amounts if any(m.first <= each.first and each.after <= m.after for m in phrases)]
+        self._amounts = [
+            each
+            for each in amounts
+            if (each.unit is not None or each.first not in within) and (each.unit != "bar" or each not in forms)
+        ]
+        self._findings.used.update(at for each in forms if each.unit == "bar" for at in range(*each.span))
         self._negations = negations
 
     def read(self) -> None:
@@ -216,6 +218,9 @@ class Measures:
         told += [_Tempo(each, each.span, 0.85) for each in beats if known.isdisjoint(range(*each.span))]
         told = self._last_said(sorted(told or self._bare(), key=lambda one: one.span))
         multiple = self._multiple(told)
+        if not told and multiple is None and (begin := self._begin_of_multiple()) is not None:
+            told = [begin]
+            multiple = self._multiple(told)
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
         ]
@@ -249,6 +254,7 @@ class Measures:
                 self._findings.used.update(at for wrong in told[:number] for at in range(*wrong.span))
                 return told[number:]
         later = self._behind_correction(told[0].span[1]) if len(told) == 1 else None
+        later = later or (self._behind_a_no(told[0].span[1]) if len(told) == 1 else None)
         if later is not None and _BARE_TEMPO[0] <= later.middle <= _BARE_TEMPO[1]:
             return [_Tempo(later, (told[0].span[0], later.after), 0.9)]
         return told
@@ -261,6 +267,13 @@ class Measures:
             if match.first >= told[0].span[1] and self._findings.is_free(_span(match)):
                 return match, told[0].amount.middle * (2.0 if match.name == "double" else 0.5)
         return None
+
+    def _begin_of_multiple(self) -> _Tempo | None:
+        """A figure that only "twice that" behind it makes a tempo: "start around 60 and creep up to twice that"."""
+        low, high = _BARE_TEMPO
+        behind = [match.first for match in self._passage.of("change", "double", "half")]
+        bare = [each for each in self._left(None) if each.figures and low <= each.middle <= high]
+        return next((_Tempo(each, each.span, 0.7) for each in bare if any(each.after <= at for at in behind)), None)
 
     def _begins_before(self, end: _Tempo) -> _Tempo | None:
         """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
@@ -292,11 +305,17 @@ class Measures:
         low, high = _BARE_TEMPO
         for each in self._left(None):
             at = self._passage.ending(each.first, "tempo", "at")
-            if not (each.figures or at is not None) or not low <= each.middle <= high:
+            if not low <= each.middle <= high:
+                continue
+            # A number in words is one if it is all that its clause says: "сто сорок".
+            is_whole = self._stands_alone(each.first - 1, each.first) and self._passage.is_end_of_clause(each.after)
+            if not (each.figures or at is not None or each.low < each.high or (is_whole and each.low >= low)):
                 continue
             if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
             framed = each.low < each.high and self._passage.starting(each.first, "amount", "between") is not None
+            # "Psytrance 145".
+            framed = framed or any(self._passage.ending(each.first, kind) is not None for kind in ("style", "genre"))
             if (at is not None or framed or self._stands_alone(each.first - 1, each.first)) and (
                 self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
@@ -353,7 +372,7 @@ class Measures:
         bare = [
             _Tempo(each, each.span, 0.7)
             for each in self._left(None)
-            if each.figures and low / 2 <= each.middle <= high * 1.25 and each.span not in known
+            if (each.figures or each.low >= low) and low / 2 <= each.middle <= high * 1.25 and each.span not in known
         ]
         every = sorted([*told, *bare], key=lambda one: one.span)
         self._findings.used.update(range(change.first, change.after))
@@ -447,6 +466,15 @@ class Measures:
             return None
         unit_s = 60.0 if length.low % 60 == 0 else 1.0
         return replace(later, low=later.low * unit_s, high=later.high * unit_s, unit="second")
+
+    def _behind_a_no(self, after: int) -> Amount | None:
+        """The number behind a "no" and a comma: "96 bpm … no, 88"."""
+        for each in self._left(None):
+            at = self._passage.skips(each.first - 1, -1, signs=",-") + 1
+            no = self._passage.ending(at, "negation", "before")
+            if at < each.first and no is not None and after <= no.first and self._passage.is_end_of_clause(each.after):
+                return each
+        return None
 
     def _behind_correction(self, after: int) -> Amount | None:
         """A number without a unit right behind a correction of what stands before a token."""

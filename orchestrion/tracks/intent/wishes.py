@@ -74,7 +74,9 @@ class Wishes:
                 if who:
                     self._ensemble(self._alone(match, who), who, (match.first, span[1]))
             elif match.name == "after":
-                who, span = self._players(match.first - 1, -1, several=True)
+                # "Harp and flute, nothing else": one comma may stand before it.
+                signs = "," if match.length > 1 else ""
+                who, span = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several=True)
                 if who:
                     self._ensemble(self._alone(match, who), who, (span[0], match.after))
             elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
