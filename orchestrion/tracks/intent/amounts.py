@@ -13,6 +13,10 @@ from orchestrion.tracks.intent.text import FRACTIONS, Form
 _MOST: Final = 1e15
 _SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 _MORE: Final = {"half_more": 0.5, "quarter_more": 0.25}
+#: What a number in words may begin with.
+_BEGINNINGS: Final = (("number", ()), ("unit", ()), ("amount", ("one",)), ("fraction", ("one_and_a_half",)))
+#: What two bare numbers may be, so that they are a range of tempos.
+_TEMPOS: Final = (40.0, 240.0)
 _RANGE_SIGNS: Final = frozenset("-~")
 #: "About 90" is 81 to 99; "at least" is up to half as much again.
 ABOUT: Final = 0.1
@@ -76,7 +80,11 @@ def amounts(passage: Passage) -> list[Amount]:
 def _numbers(passage: Passage) -> Iterator[Amount]:
     """Numbers without what they count."""
     tokens, at = passage.tokens, 0
+    beginnings = {match.first for section, names in _BEGINNINGS for match in passage.of(section, *names)}
     while at < len(tokens):
+        if at not in beginnings and tokens[at].form is not Form.NUMBER and tokens[at].text not in FRACTIONS:
+            at += 1
+            continue
         number = _clock(passage, at) or _marked(passage, at) or _figure(passage, at) or _in_words(passage, at)
         if number is None:
             at += 1
@@ -89,6 +97,8 @@ def _clock(passage: Passage, at: int) -> Amount | None:
     """A length as "1:30"; "10:30 pm" and "16:9" are none."""
     tokens = passage.tokens[at : at + 4]
     if len(tokens) < 3 or tokens[1].text != ":" or tokens[1].apart or tokens[2].apart:
+        return None
+    if at and passage.tokens[at - 1].text == ":" and not tokens[0].apart:
         return None
     minutes, seconds = tokens[0].text, tokens[2].text
     if not (minutes.isdecimal() and seconds.isdecimal() and len(minutes) <= 2 and len(seconds) == 2 and seconds < "60"):
@@ -206,7 +216,7 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
     if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
         two = _with_unit(passage, numbers[at + 1])
         unit = two.unit or one.unit
-        is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two)
+        is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two) or _is_clause(passage, one, two)
         if one.unit in (None, two.unit) and is_range:
             low, high = one.low, two.high
             if one.unit is None and two.unit == "second":
@@ -228,6 +238,13 @@ def _is_framed(passage: Passage, one: Amount, two: Amount) -> bool:
         or passage.starting(two.after, "amount", "between") is not None
         or (filler is not None and passage.starting(filler.after, "amount", "between") is not None)
     )
+
+
+def _is_clause(passage: Passage, one: Amount, two: Amount) -> bool:
+    """Whether two bare numbers that can be tempos are all of a clause: "seventy to eighty"."""
+    low, high = _TEMPOS
+    is_whole = passage.is_end_of_clause(one.first - 1) and passage.is_end_of_clause(two.after)
+    return is_whole and low <= one.low < two.high <= high
 
 
 def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:
@@ -264,8 +281,14 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
     token = passage.tokens[at]
     if token.text in _ONE_LETTER and unit.length == 1 and (token.apart or not number.figures):
         return number
-    if token.text == "s" and _is_decade(passage, number):
+    is_letter = len(token.text) == 1 and token.form is Form.WORD and not token.text.isascii()
+    if is_letter and token.apart and not passage.is_end_of_clause(unit.after):
+        return number  # Russian "с" is "with" as well.
+    if token.text == "s" and unit.length == 1 and (not token.apart and _is_decade(passage, number)):
         return number
+    behind = passage.tokens[unit.after] if unit.after < len(passage.tokens) else None
+    if token.text == "s" and behind is not None and behind.form is Form.NUMBER and not behind.apart:
+        return number  # "4s3" is a name.
     if unit.name in _SECONDS:
         scale = _SECONDS[unit.name]
         more = passage.starting(unit.after, "fraction", *_MORE)
@@ -341,6 +364,10 @@ def _bounded(found: list[Amount]) -> list[Amount]:
     return ranges
 
 
+def _is_of_a_fade(passage: Passage, at: int) -> bool:
+    return passage.ending(at, "fade") is not None
+
+
 def _qualified(passage: Passage, amount: Amount) -> Amount:
     """With "about", "at least" and "at most"."""
     if amount.low != amount.high:
@@ -352,6 +379,8 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
         ("about", 1 - ABOUT, 1 + ABOUT),
     ):
         ahead = passage.ending(before, "amount", name)
+        if ahead is not None and _is_of_a_fade(passage, ahead.first):
+            continue  # "Fade in over four seconds" takes four.
         if ahead is not None and not any(
             other.first < ahead.first
             for bound in ("at_most", "at_least")

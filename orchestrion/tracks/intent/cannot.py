@@ -57,9 +57,19 @@ class Cannot:
             self._findings.refuse("other", _WHY["nothing"], (0, len(self._passage.tokens)))
 
     def _artists(self) -> None:
+        passage = self._passage
+        for name in passage.of("artist"):
+            first, after = _span(name)
+            while (before := passage.ending(first, "cannot", "artist_before")) or (
+                first < name.first and (before := passage.ending(first, "filler"))
+            ):
+                first = before.first
+            behind = passage.starting(passage.skips(after, signs="-"), "cannot", "artist_after")
+            if self._findings.is_free(_span(name)):
+                self._findings.refuse("artist", _WHY["artist"], (first, behind.after if behind else after))
         for match in self._passage.of("cannot", "artist_before"):
             end = self._name_after(match.after)
-            if end > match.after:
+            if end > match.after and self._findings.is_free((match.first, end)):
                 self._findings.refuse("artist", _WHY["artist"], (match.first, end))
         for match in self._passage.of("cannot", "artist_after"):
             begin = self._name_before(match.first)
@@ -141,6 +151,8 @@ class Cannot:
 
     def _is_asked(self, match: Match) -> bool:
         """Whether it is wanted: what is excluded is not there anyway."""
+        if self._negations.negates(match):
+            return False
         same = [m for m in self._passage.of("instrument") if m.first < match.after and match.first < m.after]
         return not any(self._negations.negates(m) for m in same) and not self._excluded(match)
 

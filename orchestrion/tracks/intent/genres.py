@@ -34,6 +34,8 @@ class Genre:
 class Use:
     """What suits a use."""
 
+    #: English words for it beside its own name and those of the language's file.
+    names: tuple[str, ...]
     #: The likeliest first, as the moods.
     styles: tuple[str, ...]
     moods: tuple[str, ...]
@@ -65,7 +67,13 @@ def genres() -> Mapping[str, Genre]:
 def uses() -> Mapping[str, Use]:
     """All uses by their English nouns."""
     return {
-        name: Use(tuple(table.get("styles", ())), tuple(table.get("mood", ())), _range(table), table.get("energy"))
+        name: Use(
+            tuple(table.get("names", ())),
+            tuple(table.get("styles", ())),
+            tuple(table.get("mood", ())),
+            _range(table),
+            table.get("energy"),
+        )
         for name, table in _tables("uses.toml").items()
     }
 

@@ -16,11 +16,17 @@ MODES: Final = (
     "major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian", "harmonic minor", "melodic minor",
     "blues", "pentatonic",
 )  # fmt: skip
-#: "Am", "F#m", "B♭m" as musicians write them; a capital letter.
-_SHORT: Final = re.compile(r"(?<![\w#♯♭'])(?P<tonic>[A-H])(?P<sign>[#♯b♭])?m(?![\w'’&])")
+#: "Am", "F#m", "B♭m", "Dmin", "Cmaj" as musicians write them, with a capital letter; "who I Am" and "5 Cm" are no keys.
+_SHORT: Final = re.compile(
+    r"(?<![\w#♯♭'])(?<!\bI )(?<!\d )(?P<tonic>[A-H])(?P<sign>[#♯b♭])?(?P<mode>m|min|maj)(?![\w'’&])(?! I\b)"
+)
+#: Of a key that is said to be unwanted.
+_WHY_NOT: Final = "a key cannot be left out; name the one that it shall be in"
 _LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 #: Small words that look like tonics and are no last word of a clause: "en la, con bandurria" and "in es" are keys.
 _NO_END: Final = frozenset({"la", "re", "mi", "as", "es", "des", "c", "d"})
+#: Letters that are no word before a mode: "a b minor mood".
+_NO_ARTICLES: Final = frozenset("bcd")
 #: Articles and other small words that look like tonics.
 _SMALL: Final = frozenset({"a", "e", "la", "si", "do", "re", "mi", "sol", "b", "as", "es", "des", "is", "c", "d"})
 
@@ -39,7 +45,11 @@ class _Found:
 
 def read_keys(findings: Findings) -> None:
     """The key, where it changes to, and two that do not go together."""
-    found = _keys(findings)
+    every = _keys(findings)
+    found = [key for key in every if not _is_unwanted(findings.passage, key)]
+    for key in every:
+        if key not in found:
+            findings.refuse("other", _WHY_NOT, key.span)
     if not found:
         return
     passage, one = findings.passage, found[0]
@@ -63,6 +73,17 @@ def read_keys(findings: Findings) -> None:
         findings.used.update(range(*two.span))
 
 
+def _is_unwanted(passage: Passage, key: _Found) -> bool:
+    """Whether a "no" stands right before a key: "not in C major but D minor"; of a mode alone `Negations` tells."""
+    at = key.span[0]
+    if key.tonic is None or passage.ending(at, "change", "correction") is not None:
+        return False
+    while (link := passage.ending(at, "key", "in", "word") or passage.ending(at, "filler")) is not None:
+        at = link.first
+    no = passage.ending(at, "negation", "before")
+    return no is not None and passage.ending(at, "change", "correction") is None
+
+
 def _keys(findings: Findings) -> list[_Found]:
     passage = findings.passage
     found: dict[int, _Found] = {}
@@ -78,7 +99,7 @@ def _keys(findings: Findings) -> list[_Found]:
         if span is not None and not any(_overlap(span, key.span) for key in found.values()):
             sign = {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(match["sign"] or "", 0)
             tonic = (_LETTERS.get(match["tonic"].lower(), 11) + sign) % 12
-            found[span[0]] = _Found(tonic, "minor", span, 0.85)
+            found[span[0]] = _Found(tonic, "major" if match["mode"] == "maj" else "minor", span, 0.85)
     keys = sorted(found.values(), key=lambda key: key.span)
     apart: list[_Found] = []
     for key in keys:
@@ -137,8 +158,13 @@ def _with_mode(passage: Passage, first: int, after: int, tonic: int) -> _Found |
             name, end = f"{kind.name} minor", kind.after
         elif ahead is not None and name == "minor":
             name, first = f"{ahead.name} minor", ahead.first
-    if _is_small(passage, first, after) and not (_introduced(passage, first) or passage.is_end_of_clause(end)):
-        return None
+    if _is_small(passage, first, after):
+        letter = passage.tokens[first].text
+        if letter == "a" and passage.starting(passage.skips(end, signs="-"), "key", "word") is not None:
+            return None  # "In a minor key" names no note.
+        is_sure = letter in _NO_ARTICLES or _introduced(passage, first) or passage.is_end_of_clause(end)
+        if not is_sure:
+            return None
     return _Found(tonic, name, (first, end), 0.95)
 
 
@@ -170,7 +196,12 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
     is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
-    if link is not None and passage.is_end_of_clause(after) and is_note:
+    # "B flat" alone between commas.
+    if after - first > 1 and passage.is_end_of_clause(first - 1) and passage.is_end_of_clause(after):
+        return _Found(tonic, "major", (first, after), 0.6)
+    # "From C to D".
+    goes_on = passage.ending(first, "change", "from") is not None and passage.starting(after, "change", "until")
+    if link is not None and (passage.is_end_of_clause(after) or (goes_on and capital)) and is_note:
         return _Found(tonic, "major", (link.first, after), 0.6)
     return None
 

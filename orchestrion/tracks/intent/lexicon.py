@@ -7,13 +7,12 @@ A file has the same sections and names as every other; what stands behind a name
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from orchestrion.tracks.intent.genres import genres
+from orchestrion.tracks.intent.genres import genres, uses
 from orchestrion.tracks.intent.text import Form, Text, Token, is_hangul, phrase_tokens
 
 #: By ISO 639-1: those that have a file.
@@ -24,6 +23,11 @@ LANGUAGES: Final = tuple(
         if file.name.endswith(".toml")
     )
 )
+#: The sections of what can be wanted, in whose words a wrong letter is overlooked.
+CONTENT: Final = (
+    "style", "genre", "mood", "use", "instrument", "excluded", "dynamics", "energy", "tempo", "change", "fade", "form",
+    "ensemble", "only", "unit", "key", "section",
+)  # fmt: skip
 #: Signs that may stand inside a phrase without being part of it: "hip-hop", "drum 'n' bass".
 _INSIDE: Final = frozenset("-'(")
 #: Section, name and language.
@@ -33,8 +37,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 _LEAST_KNOWN: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A phrase of the vocabulary in a text."""
 
     section: str
@@ -150,9 +153,25 @@ def english() -> Lexicon:
     own = read_language("en")
     traps = tomllib.loads(_read("traps_en.toml"))["traps"]
     own["nothing"] = own["nothing"] | traps
+    own["use"] = {name: [*own["use"].get(name, ()), *use.names] for name, use in uses().items()}
     surely = {name: [each for each in genre.names if each not in genre.in_context] for name, genre in genres().items()}
     perhaps = {name: genre.in_context for name, genre in genres().items()}
-    return Lexicon({"": {"genre": surely, "maybe_genre": perhaps, "instrument": instruments()}, "en": own})
+    common: Mapping[str, Mapping[str, Sequence[str]]] = {
+        "genre": surely,
+        "maybe_genre": perhaps,
+        "instrument": instruments(),
+        "artist": artists(),
+    }
+    return Lexicon({"": common, "en": own})
+
+
+def phrases_of(language: str) -> Iterator[str]:
+    """What a language's file calls what can be wanted; of English also the common names of genres and instruments."""
+    sections = [read_language(language)[section].values() for section in CONTENT]
+    yield from (phrase for entries in sections for phrases in entries for phrase in phrases)
+    if language == "en":
+        yield from (name for genre in genres().values() for name in genre.names)
+        yield from (name for names in instruments().values() for name in names)
 
 
 @lru_cache(maxsize=8)
@@ -175,6 +194,12 @@ def instruments() -> Mapping[str, Sequence[str]]:
         name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
         for name, table in tomllib.loads(_read("instruments.toml")).items()
     }
+
+
+@lru_cache(maxsize=1)
+def artists() -> Mapping[str, Sequence[str]]:
+    """Of each style the artists whose music is nearest to it."""
+    return tomllib.loads(_read("artists.toml"))
 
 
 def _text_of(language: str) -> str:

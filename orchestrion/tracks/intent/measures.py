@@ -53,14 +53,16 @@ class Measures:
     def __init__(self, findings: Findings, amounts: list[Amount], negations: Negations) -> None:
         self._findings = findings
         self._passage = findings.passage
-        within = {
-            at
-            for section in _WITH_FIGURES
-            for match in self._passage.of(section)
-            if match.length > 1
-            for at in range(match.first, match.after)
-        }
-        self._amounts = [each for each in amounts if each.unit is not None or each.first not in within]
+        phrases = [m for section in _WITH_FIGURES for m in self._passage.of(section) if m.length > 1]
+        within = {at for match in phrases for at in range(match.first, match.after)}
+        # "Twelve-bar blues" is a form, and no length.
+        forms = [each for each in amounts if any(m.first <= each.first and each.after <= m.after for m in phrases)]
+        self._amounts = [
+            each
+            for each in amounts
+            if (each.unit is not None or each.first not in within) and (each.unit != "bar" or each not in forms)
+        ]
+        self._findings.used.update(at for each in forms if each.unit == "bar" for at in range(*each.span))
         self._negations = negations
 
     def read(self) -> None:
@@ -214,12 +216,20 @@ class Measures:
         # So many beats are beats a minute: 72拍.
         beats = [each for each in self._left("beat") if _BARE_TEMPO[0] <= each.middle <= _BARE_TEMPO[1]]
         told += [_Tempo(each, each.span, 0.85) for each in beats if known.isdisjoint(range(*each.span))]
-        told = sorted(told or self._bare(), key=lambda one: one.span)
+        told = self._last_said(sorted(told or self._bare(), key=lambda one: one.span))
+        multiple = self._multiple(told)
+        if not told and multiple is None and (begin := self._begin_of_multiple()) is not None:
+            told = [begin]
+            multiple = self._multiple(told)
         changes = [
             match for match in self._passage.of("change", "faster", "slower") if self._findings.is_free(_span(match))
         ]
         changes = changes or self._from_and_until()
-        if changes:
+        if multiple is not None:
+            match, end_bpm = multiple
+            self._findings.read("tempo_end_bpm", _number(end_bpm), _span(match))
+            self._findings.used.update(at for change in changes for at in range(*_span(change)))
+        elif changes:
             told = self._changing(told, changes[0])
         elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
             self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
@@ -235,6 +245,35 @@ class Measures:
             for reading in self._findings.readings
         )
         self._in_words(is_told)
+
+    def _last_said(self, told: list[_Tempo]) -> list[_Tempo]:
+        """Without what a correction takes back: "104 bpm, no, 112"."""
+        corrections = self._passage.of("change", "correction")
+        for number, one in enumerate(told[1:], 1):
+            if any(told[0].span[1] <= match.first and match.after <= one.span[0] for match in corrections):
+                self._findings.used.update(at for wrong in told[:number] for at in range(*wrong.span))
+                return told[number:]
+        later = self._behind_correction(told[0].span[1]) if len(told) == 1 else None
+        later = later or (self._behind_a_no(told[0].span[1]) if len(told) == 1 else None)
+        if later is not None and _BARE_TEMPO[0] <= later.middle <= _BARE_TEMPO[1]:
+            return [_Tempo(later, (told[0].span[0], later.after), 0.9)]
+        return told
+
+    def _multiple(self, told: list[_Tempo]) -> tuple[Match, float] | None:
+        """Where a tempo ends that is told by how much faster or slower it gets: "speeding up to double that"."""
+        if len(told) != 1:
+            return None
+        for match in self._passage.of("change", "double", "half"):
+            if match.first >= told[0].span[1] and self._findings.is_free(_span(match)):
+                return match, told[0].amount.middle * (2.0 if match.name == "double" else 0.5)
+        return None
+
+    def _begin_of_multiple(self) -> _Tempo | None:
+        """A figure that only "twice that" behind it makes a tempo: "start around 60 and creep up to twice that"."""
+        low, high = _BARE_TEMPO
+        behind = [match.first for match in self._passage.of("change", "double", "half")]
+        bare = [each for each in self._left(None) if each.figures and low <= each.middle <= high]
+        return next((_Tempo(each, each.span, 0.7) for each in bare if any(each.after <= at for at in behind)), None)
 
     def _begins_before(self, end: _Tempo) -> _Tempo | None:
         """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
@@ -266,11 +305,18 @@ class Measures:
         low, high = _BARE_TEMPO
         for each in self._left(None):
             at = self._passage.ending(each.first, "tempo", "at")
-            if not (each.figures or at is not None) or not low <= each.middle <= high:
+            if not low <= each.middle <= high:
+                continue
+            # A number in words is one if it is all that its clause says: "сто сорок".
+            is_whole = self._stands_alone(each.first - 1, each.first) and self._passage.is_end_of_clause(each.after)
+            if not (each.figures or at is not None or each.low < each.high or (is_whole and each.low >= low)):
                 continue
             if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
-            if (at is not None or self._stands_alone(each.first - 1, each.first)) and (
+            framed = each.low < each.high and self._passage.starting(each.first, "amount", "between") is not None
+            # "Psytrance 145".
+            framed = framed or any(self._passage.ending(each.first, kind) is not None for kind in ("style", "genre"))
+            if (at is not None or framed or self._stands_alone(each.first - 1, each.first)) and (
                 self._stands_alone(each.after, each.after)
                 or self._passage.starting(each.after, "negation", "end") is not None
                 or self._passage.starting(each.after, "list") is not None
@@ -313,9 +359,11 @@ class Measures:
         ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
             two.after, "change", "until"
         )
-        if begins is None or ends is None or min(begins.length, ends.length) < _SHORTEST_CHANGE:
+        if ends is None or ends.length < _SHORTEST_CHANGE:
             return []
-        return [ends]
+        # "90 bpm climbing to 120" needs no word where it begins.
+        is_begun = begins.length >= _SHORTEST_CHANGE if begins is not None else "bpm" in (one.unit, two.unit)
+        return [ends] if is_begun else []
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""
@@ -324,7 +372,7 @@ class Measures:
         bare = [
             _Tempo(each, each.span, 0.7)
             for each in self._left(None)
-            if each.figures and low / 2 <= each.middle <= high * 1.25 and each.span not in known
+            if (each.figures or each.low >= low) and low / 2 <= each.middle <= high * 1.25 and each.span not in known
         ]
         every = sorted([*told, *bare], key=lambda one: one.span)
         self._findings.used.update(range(change.first, change.after))
@@ -393,7 +441,7 @@ class Measures:
         return (very.first if very is not None else word.first, word.after)
 
     def _duration(self) -> None:
-        lengths = [each for each in self._left("second") if each.middle >= 1]
+        lengths = [each for each in self._left("second") if each.middle >= 1 or not each.middle]
         for number, each in enumerate(lengths[1:], 1):
             if any(lengths[0].after <= m.first < each.first for m in self._passage.of("change", "correction")):
                 # "Ten minutes, no, six": the last word is the one that counts.
@@ -413,13 +461,29 @@ class Measures:
 
     def _corrected(self, length: Amount) -> Amount | None:
         """The number right behind a correction, in the same unit: "three minutes, no, four"."""
+        later = self._behind_correction(length.after)
+        if later is None:
+            return None
+        unit_s = 60.0 if length.low % 60 == 0 else 1.0
+        return replace(later, low=later.low * unit_s, high=later.high * unit_s, unit="second")
+
+    def _behind_a_no(self, after: int) -> Amount | None:
+        """The number behind a "no" and a comma: "96 bpm … no, 88"."""
+        for each in self._left(None):
+            at = self._passage.skips(each.first - 1, -1, signs=",-") + 1
+            no = self._passage.ending(at, "negation", "before")
+            if at < each.first and no is not None and after <= no.first and self._passage.is_end_of_clause(each.after):
+                return each
+        return None
+
+    def _behind_correction(self, after: int) -> Amount | None:
+        """A number without a unit right behind a correction of what stands before a token."""
         for each in self._left(None):
             correction = self._passage.ending(
-                self._passage.skips(each.first - 1, -1, signs=",-") + 1, "change", "correction"
+                self._passage.skips(each.first - 1, -1, signs=",-.:") + 1, "change", "correction"
             )
-            if correction is not None and length.after <= correction.first:
-                unit_s = 60.0 if length.low % 60 == 0 else 1.0
-                return replace(each, low=each.low * unit_s, high=each.high * unit_s, unit="second")
+            if correction is not None and after <= correction.first:
+                return each
         return None
 
 

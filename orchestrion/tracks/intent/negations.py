@@ -35,7 +35,11 @@ _UNKNOWN_CHARACTERS: Final = 4
 #: Sections whose things are of one sort.
 _KINDS: Final = {
     "style": "genre", "tempo": "mood", "dynamics": "mood", "energy": "mood", "ensemble": "instrument",
+    "cannot": "instrument",
 }  # fmt: skip
+#: Of what cannot be had, that which can be unwanted: "no growling" excludes vocals.
+_SUNG: Final = ("voice", "lyrics")
+_VOCALS: Final = "vocals"
 #: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
 _LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
 
@@ -49,6 +53,7 @@ class Negations:
         self._by: dict[Match, Match] = {}
         things = [match for section in (*EXCLUDABLE, *_TURNED) for match in passage.of(section)]
         things += [match for match in passage.of("key", *_MODES) if self._is_without_tonic(match)]
+        things += passage.of("cannot", *_SUNG)
         # Words that only introduce a figure are no things.
         things = [match for match in things if match.name not in ("at", "word")]
         self._things = sorted(things, key=lambda match: (match.first, -match.after))
@@ -59,8 +64,49 @@ class Negations:
                 self._forward(no)
         forward = {(no.first, no.after) for no in self._by.values()}
         for no in passage.of("negation", "after"):
-            if (no.first, no.after) not in forward and passage.starting(no.after, "negation") is None:
+            if (no.first, no.after) not in forward and not self._goes_on(no):
                 self._backward(no, no.first - 1)
+        for end in passage.of("negation", "out"):
+            self._around(end)
+
+    def _goes_on(self, no: Match) -> bool:
+        """Whether a "no" belongs to what stands behind it: "double kick, no holding back"."""
+        passage, at = self._passage, no.after
+        if at < len(passage.tokens) and (end := passage.starting(at, "negation")) is not None:
+            return end.name != "end"
+        stands_before = any(other.after == no.after for other in passage.beginning(no.first, "negation", "before"))
+        if not stands_before or at >= len(passage.tokens) or passage.tokens[at].form is not Form.WORD:
+            return False
+        return passage.starting(at, "filler") is None and passage.starting(at, "list") is None
+
+    def _around(self, end: Match) -> None:
+        """A "no" in two halves: "leave the drums and the bass out"."""
+        begins = [begin for begin in self._passage.of("negation", "leave") if begin.after <= end.first]
+        begins = [begin for begin in begins if begin.language == end.language and self._is_clause(begin, end)]
+        if not begins:
+            return
+        begin = begins[-1]
+        things = [
+            thing
+            for thing in self._things
+            if begin.after <= thing.first and thing.after <= end.first and thing.section in (*EXCLUDABLE, "cannot")
+        ]
+        if things and self._is_bridged(things[-1].after, end.first, 0):
+            whole = Match("negation", "leave", begin.language, begin.first, end.after)
+            if self._is_bridged(begin.after, things[0].first, _UNKNOWN):
+                for thing in things:
+                    self._by.setdefault(thing, whole)
+
+    def _is_clause(self, begin: Match, end: Match) -> bool:
+        return not any(token.text in STOPS for token in self._passage.tokens[begin.after : end.first])
+
+    def _is_bridged(self, at: int, to: int, unknown: int) -> bool:
+        """Whether little that nobody knows stands from one token to another."""
+        while at < to:
+            filler = self._filler(at, 1)
+            unknown -= filler is None
+            at = filler if filler is not None else at + 1
+        return unknown >= 0
 
     def _is_without_tonic(self, mode: Match) -> bool:
         """Whether a mode stands alone: in "a minor key" the a is no tonic."""
@@ -84,9 +130,18 @@ class Negations:
                 findings.read("exclude", match.name, self.whole(match))
                 # What stands between them may say something else.
                 findings.used = used
+            elif match.section == "cannot" and not self._is_told(match):
+                findings.read("exclude", _VOCALS, self.whole(match))
         for match in self._passage.of("excluded"):
             if match not in self._by:
                 findings.read("exclude", match.name, (match.first, match.after))
+
+    def _is_told(self, sung: Match) -> bool:
+        """Whether the same words name an instrument that is unwanted."""
+        return any(
+            other.section == "instrument" and other.first < sung.after and sung.first < other.after
+            for other in self._by
+        )
 
     def _forward(self, no: Match) -> None:
         if no.name == "except" and self._is_only(no):
@@ -109,12 +164,16 @@ class Negations:
     def _backward(self, no: Match, at: int) -> None:
         reached: list[tuple[list[Match], str]] = []
         is_first = True
+        # "Guitar, drums, bass: all out": whatever joins them.
+        everything = self._passage.ending(self._passage.skips(at, -1) + 1, "negation", "all")
+        if everything is not None:
+            at = everything.first - 1
         while True:
-            gap = self._gap(no, at, -1, is_first)
+            gap = self._gap(no, at, -1, is_first, everything is not None)
             if gap is None:
                 break
             thing, crossed = gap
-            reached.append((thing, crossed))
+            reached.append((thing, "link" if everything is not None else crossed))
             at, is_first = min(m.first for m in thing) - 1, False
         # What stands before a comma before it is another thing: "koto and flute, drums: none".
         self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
@@ -128,14 +187,16 @@ class Negations:
                 for thing in things:
                     self._by.setdefault(thing, no)
 
-    def _gap(self, no: Match, at: int, step: int, is_first: bool) -> tuple[list[Match], str] | None:
+    def _gap(
+        self, no: Match, at: int, step: int, is_first: bool, everything: bool = False
+    ) -> tuple[list[Match], str] | None:
         """The next thing in a list, and whether "and" or a comma stands before it."""
         passage, unknown, joint = self._passage, 0, "none"
         while 0 <= at < len(passage.tokens):
             things = [m for m in self._things if (m.first if step > 0 else m.after - 1) == at]
             if things:
                 longest = max(things, key=lambda m: m.length)
-                if not is_first and joint == "none":
+                if not is_first and joint == "none" and not everything:
                     return None
                 if step < 0 and longest.section == "only":
                     # "Nothing but the piano is used": the "no" is the one of "nothing but".
@@ -152,7 +213,11 @@ class Negations:
             link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
             if token.text in COMMAS or link is not None:
                 # Behind its thing a "no" may stand after a comma, but reaches no clause before its own.
-                if is_first and (step > 0 or unknown or (link is not None and token.form is Form.WORD)):
+                if (
+                    is_first
+                    and not everything
+                    and (step > 0 or unknown or (link is not None and token.form is Form.WORD))
+                ):
                     return None
                 # "No drums, bass or whatever, piano": the list is over.
                 if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):

@@ -9,6 +9,7 @@ from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
 from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, english, lexicon, small_words
+from orchestrion.tracks.intent.spelling import spelling
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -23,6 +24,8 @@ _LEAST_SMALL_WORDS: Final = 2
 #: What a word of a language that the prompt is not in may still mean.
 _BORROWED: Final = frozenset({"style", "genre", "maybe_genre", "mood", "use", "instrument", "ensemble", "format"})
 _LEAST_BORROWED: Final = 5
+#: Of a word that may be spelt wrong.
+_LEAST_MISSPELT: Final = 5
 #: What a longer phrase does not hide: a "wedding march" is for a wedding, a "C blues shuffle" in C blues.
 _BESIDE: Final = {
     "use": frozenset({"style", "genre"}),
@@ -38,6 +41,7 @@ _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
+_NONE: Final[list[Match]] = []
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
@@ -51,8 +55,11 @@ class Passage:
 
     def __init__(self, prompt: str) -> None:
         self.text = Text(prompt)
-        self.tokens = self.text.tokens
         self.languages, found = _languages(self.text)
+        if misspelt := _misspelt(self.text, self.languages, found):
+            self.text.spelt(misspelt)
+            self.languages, found = _languages(self.text)
+        self.tokens = self.text.tokens
         self.matches = self._that_count(found)
         self._by_section: dict[str, list[Match]] = defaultdict(list)
         self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
@@ -64,20 +71,29 @@ class Passage:
 
     def of(self, section: str, *names: str) -> list[Match]:
         """The phrases of a section, or of some of its names, in order."""
-        found = self._by_section.get(section, [])
-        return [match for match in found if match.name in names] if names else found
+        found = self._by_section.get(section, _NONE)
+        return [match for match in found if match.name in names] if names and found else found
+
+    def beginning(self, at: int, section: str, *names: str) -> list[Match]:
+        """All phrases of a section that begin at a token."""
+        found = self._beginning.get((section, at), _NONE)
+        return [match for match in found if match.name in names] if names and found else found
 
     def starting(self, at: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that begins at a token."""
-        found = self._beginning.get((section, at), ())
-        wanted = [match for match in found if not names or match.name in names]
-        return max(wanted, key=lambda match: match.after) if wanted else None
+        longest: Match | None = None
+        for match in self._beginning.get((section, at), _NONE):
+            if (longest is None or match.after > longest.after) and (not names or match.name in names):
+                longest = match
+        return longest
 
     def ending(self, after: int, section: str, *names: str) -> Match | None:
         """The longest phrase of a section that ends before a token."""
-        found = self._ending.get((section, after), ())
-        wanted = [match for match in found if not names or match.name in names]
-        return min(wanted, key=lambda match: match.first) if wanted else None
+        longest: Match | None = None
+        for match in self._ending.get((section, after), _NONE):
+            if (longest is None or match.first < longest.first) and (not names or match.name in names):
+                longest = match
+        return longest
 
     def words(self, first: int, after: int) -> Words:
         """The words of some tokens."""
@@ -115,7 +131,9 @@ class Passage:
         # The names of genres belong to no language.
         active = {*self.languages, ""}
         own = _longest(self._in_the_likeliest([match for match in found if match.language in active]))
-        taken = {at for match in own if match.section not in _GRAMMAR for at in range(match.first, match.after)}
+        # "Night" is a small word in English, and a club in Italian.
+        likeliest = [m for m in own if m.section not in _GRAMMAR or (m.section, m.language) == ("function", "en")]
+        taken = {at for match in likeliest for at in range(match.first, match.after)}
         borrowed = [
             match
             for match in found
@@ -151,7 +169,7 @@ class Passage:
                 return True
             if match.language not in rank:
                 # The common name of a genre or an instrument, where the language has none of its own.
-                return (match.first, match.after) not in (best if match.section == "instrument" else kinds)
+                return (match.first, match.after) not in (best if match.section in ("instrument", "artist") else kinds)
             number = rank[match.language]
             if number and match.section == "nothing" and match.language != "en":
                 return False
@@ -212,6 +230,22 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
     return _likeliest(text, possible, found), found
 
 
+def _misspelt(text: Text, languages: tuple[str, ...], found: Iterable[Match]) -> dict[int, str]:
+    """Which words are spelt wrong by a letter, and what is meant; names have capitals and stay."""
+    known = {at for match in found if match.language in (*languages, "") for at in range(match.first, match.after)}
+    meant: dict[int, str] = {}
+    for at, token in enumerate(text.tokens):
+        if at in known or token.form is not Form.WORD or len(token.text) < _LEAST_MISSPELT:
+            continue
+        begins = at == 0 or text.tokens[at - 1].text in STOPS
+        if text.original[token.start].isupper() and not begins and languages[0] != "de":
+            continue
+        each = next((word for language in languages if (word := spelling(language).meant(token.text))), None)
+        if each is not None:
+            meant[at] = each
+    return meant
+
+
 def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
     scores = dict.fromkeys(possible, 0.0)
     seen: set[tuple[str, int, str]] = set()
@@ -251,6 +285,8 @@ def _scripts(text: Text) -> frozenset[str]:
 
 
 def _script(letter: str) -> str:
+    if letter < "\u0400":
+        return "latin"
     if letter in "々〆":
         return "han"
     return next((name for name, (first, last) in _SCRIPTS.items() if first <= letter <= last), "latin")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestrion.tracks.intent.han import SIMPLIFIED
 from orchestrion.tracks.intent.intent import Words
@@ -40,8 +40,11 @@ class Form(Enum):
     SYMBOL = "symbol"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+#: By the group of `_TOKEN`, which always has one.
+_FORMS: Final[dict[str | None, Form]] = {form.value: form for form in Form}
+
+
+class Token(NamedTuple):
     """A word, a character of a script without spaces, a number in figures, or a sign."""
 
     text: str
@@ -63,12 +66,18 @@ class Text:
         self.tokens = tuple(
             Token(
                 match[0],
-                Form(match.lastgroup),
+                _FORMS[match.lastgroup],
                 places[match.start()],
                 places[match.end() - 1] + 1,
                 match.start() == 0 or folded[match.start() - 1].isspace(),
             )
             for match in _TOKEN.finditer(folded)
+        )
+
+    def spelt(self, words: Mapping[int, str]) -> None:
+        """Read some tokens as other words: those that are meant."""
+        self.tokens = tuple(
+            token._replace(text=words[at]) if at in words else token for at, token in enumerate(self.tokens)
         )
 
     def words(self, first: int, after: int) -> Words:

@@ -16,6 +16,8 @@ _SUNG: Final = ("vocals", "rap", "melody")
 _REACH: Final = 3
 #: A genre that is no further from a style than that is played as it.
 _NEARLY: Final = 0.3
+#: How sure a style is that only the name of an artist says.
+_LIKE_AN_ARTIST: Final = 0.4
 #: Beside which a word that is also an everyday one is the name of a genre.
 _ABOUT_MUSIC: Final = ("style", "genre", "instrument", "mood", "tempo", "metre", "ensemble", "only")
 
@@ -72,7 +74,9 @@ class Wishes:
                 if who:
                     self._ensemble(self._alone(match, who), who, (match.first, span[1]))
             elif match.name == "after":
-                who, span = self._players(match.first - 1, -1, several=True)
+                # "Harp and flute, nothing else": one comma may stand before it.
+                signs = "," if match.length > 1 else ""
+                who, span = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several=True)
                 if who:
                     self._ensemble(self._alone(match, who), who, (span[0], match.after))
             elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
@@ -157,6 +161,10 @@ class Wishes:
                 self._findings.read("style", value, _span(match), 0.9 - genre.distance / 2)
             if genre.distance <= _NEARLY and _span(match) not in read:
                 self._findings.read("style", genre.nearest[0], _span(match), 0.85 - genre.distance / 2)
+        if not styles and not found:
+            # Who is not imitated still says what the music is like.
+            for match in self._passage.of("artist")[:1]:
+                self._findings.read("style", match.name, _span(match), _LIKE_AN_ARTIST)
 
     def _genres(self) -> list[tuple[Match, Genre]]:
         """The genres that are named; of names that everyday words have, those beside other words about music."""

@@ -1,0 +1,114 @@
+"""English as people write it: families of phrases, each in words that no list of prompts has."""
+
+import pytest
+
+from orchestrion.tracks.intent.reader import read_intent
+from orchestrion.tracks.intent.spelling import Spelling
+
+
+def values(prompt, field):
+    return [reading.value for reading in read_intent(prompt).readings if reading.field == field]
+
+
+@pytest.mark.parametrize(
+    "prompt, unwanted",
+    [
+        ("leave the cymbals out of it, mellow vibraphone", {"cymbals"}),
+        ("keep the guitars away please, just harpsichord and oboe", {"guitar"}),
+        ("take drums, bass and piano out", {"drums", "bass", "piano"}),
+        ("horns are off the table, upbeat ska-punk", {"brass"}),
+        ("we can do without bass and drums here; string pads", {"bass", "drums"}),
+        ("percussion-free lullaby for twins", {"percussion"}),
+        ("steer clear of anything gloomy", {"sad"}),
+        ("no strings or anything soppy", {"strings", "romantic"}),
+        ("please skip the sax, anything but smooth jazz", {"saxophone", "jazz"}),
+        ("everything you'd hear in a saloon save for the banjo", {"banjo"}),
+        ("neither drums nor bass nor pads, solo kora", {"drums", "bass", "synth pad"}),
+        ("a Celtic air, but drums must go", {"drums"}),
+        ("guitar, drums, bass: all banned", {"guitar", "drums", "bass"}),
+        ("give me a choir, but nobody singing words", {"vocals"}),
+        ("no growled vocals, just riffs", {"vocals"}),
+        ("bassless drumless ambient", {"bass", "drums"}),
+        # What says no and excludes nothing.
+        ("don't forget the tambourine", set()),
+        ("no shortage of brass", set()),
+        ("can't do without a fiddle", set()),
+        ("double kick, no holding back", set()),
+        ("keep the piano out front", set()),
+        ("walking bass, ride cymbal, muted piano", set()),
+    ],
+)
+def test_every_way_to_say_no(prompt, unwanted):
+    assert set(values(prompt, "exclude")) == unwanted
+
+
+@pytest.mark.parametrize(
+    "prompt, begins, ends",
+    [
+        ("soft house, somewhere from 72 up to 80", [76], []),
+        ("seventy to eighty, jazz", [75], []),
+        ("Psytrance 145, relentless", [145], []),
+        ("make that 96 bpm... no, 88", [88], []),
+        ("tempo 72. Sorry, 74", [74], []),
+        ("quarter note = 66, speeding up to double that", [66], [132]),
+        ("start around 60 and creep up to twice that by the end", [60], [120]),
+        ("70 bpm climbing to 140", [70], [140]),
+        ("120 bpm, half that by the end", [120], [60]),
+        ("climbing to the summit", [], []),
+        ("twelve bar blues in E", [], []),
+    ],
+)
+def test_tempos_and_how_they_change(prompt, begins, ends):
+    assert (values(prompt, "tempo_bpm"), values(prompt, "tempo_end_bpm")) == (begins, ends)
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("an upright-piano rag, B flat, snappy", "key", "Bb major"),
+        ("modulating up from C to D, gospel", "key_end", "D major"),
+        ("cozy farming sim on a spring day", "use", "game"),
+        ("true crime show cold open", "use", "intro"),
+        ("warm-up for a rowing club", "use", "workout"),
+        ("whodunnit, sneaky", "mood", "playful"),
+        ("from pp to ff over three minutes", "dynamics", "crescendo"),
+        ("gradually louder", "dynamics", "crescendo"),
+        ("trails off", "dynamics", "diminuendo"),
+        ("all guns blazing", "energy", "high"),
+        ("pared back, with room to breathe", "energy", "low"),
+        ("ends on a fade of 2 secs", "fade_out_s", 2),
+        ("fade in over 4 seconds", "fade_in_s", 4),
+        ("four to the floor", "metre", "4/4"),
+    ],
+)
+def test_words_of_the_same_families(prompt, field, expected):
+    assert expected in values(prompt, field)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "the soul of Detroit, a walking tour", "trance-like staring contest", "metal detecting on the beach",
+        "book club meeting", "the rock garden of Chandigarh",
+    ],
+)  # fmt: skip
+def test_what_only_sounds_like_a_style(prompt):
+    assert values(prompt, "style") == []
+
+
+@pytest.mark.parametrize(
+    "word, meant",
+    [
+        ("intsrumental", "instrumental"), ("ukelele", "ukulele"), ("glokenspiel", "glockenspiel"),
+        ("accoustic", "acoustic"), ("guittar", "guitar"), ("guitar", None), ("guit", None), ("table", None),
+    ],
+)  # fmt: skip
+def test_one_wrong_letter_is_overlooked(word, meant):
+    spelling = Spelling(["instrumental", "ukulele", "glockenspiel", "acoustic", "guitar", "tabla"])
+
+    assert spelling.meant(word) == meant
+
+
+def test_a_word_that_could_be_two_is_left_alone():
+    assert Spelling(["mandolines", "mandolins"]).meant("mandolnes") == "mandolines"
+    assert Spelling(["violinist", "violanist"]).meant("violnist") is None
