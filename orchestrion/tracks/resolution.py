@@ -239,6 +239,8 @@ def _is_near(name: str, said: Value, given: Value) -> bool:
 
 def _in_words(given: object) -> str:
     value = as_json(given)
+    if isinstance(value, float):
+        return f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -161,7 +161,7 @@ def test_a_field_that_is_set_is_said_to_win(page):
     page.find("exclude").send_keys("vocals")
 
     page.until(lambda: asked_for(page).get("exclude") == ["vocals"] and unfollowed(page))
-    assert unfollowed(page) == ["“slow”: the field tempo_bpm says 100.0"]
+    assert unfollowed(page) == ["“slow”: the field tempo_bpm says 100"]
     page.until(lambda: not any("tempo" in each for each in chips(page)))
     # What must not sound is added to what the field has.
     chip(page, "without drums").click()

@@ -1,7 +1,8 @@
 """Jobs that were begun by an earlier release: their shards have the names, the rows and the order that they had there.
 
-The hashes below are of the release before rows were planned in parts. A job whose shards had other names would render
-everything again. Shards of rows that can only fail were named otherwise there; their rows are the same.
+The hashes below are of the release in which words of prompts became fields. A job whose shards had other names would
+render everything again. What is read of words grows from release to release, and with it what is rendered: prompts here
+say nothing beyond a tempo and a length.
 """
 
 import csv
@@ -17,8 +18,8 @@ from batch_jobs.planning.job import catalog_into
 from batch_jobs.planning.plan import Plan
 
 PROMPTS = (
-    "calm piano", "lofi beats, 80 bpm", "no jazz, slow rock in D minor 20 seconds", "epic trailer 1:30", "r&b, not pop",
-    "80s synthwave", "", "funk 2 minutes", "café “noir” 🎵 lounge", "x" * 2001, "sad drone 15 minutes", "waltz 3/4",
+    "take one", "take two, 80 bpm", "take three, 20 seconds", "take four, 90 seconds", "take five", "take “six” é 🎵", "",
+    "take seven, 120 seconds", "take eight", "x" * 2001, "take nine, 900 seconds", "take ten",
 )  # fmt: skip
 #: What else rows may say, each at its own interval of rows: so nearly every pair of them meets.
 ALSO = (
@@ -47,7 +48,7 @@ def catalogs(tmp_path):
     (tmp_path / "themes").mkdir()
     (tmp_path / "themes" / "a.mid").write_bytes(b"MThd")
     lines = [json.dumps(each) for each in rows[:1500]]
-    lines[700:700] = ["{broken", "", '{"prompt": "calm piano", "row_id": "r1"}']
+    lines[700:700] = ["{broken", "", '{"prompt": "take one", "row_id": "r1"}']
     (tmp_path / "songs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     names = sorted({name for each in rows for name in each})
     with (tmp_path / "songs.csv").open("w", encoding="utf-8", newline="") as file:
