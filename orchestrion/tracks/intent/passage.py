@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, english, lexicon, small_words
-from orchestrion.tracks.intent.spelling import spelling
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, english, lexicon, small_words, spelling
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.

@@ -288,7 +288,7 @@ def test_ids_stay_the_same_from_release_to_release():
                 model="other/model", format="mp3", fade_out_s=2,
             )
         )
-        == "trk_agdrgqlhatc2ob4gkczk3lceayswrddu"
+        == "trk_x3i7rymxup3m2islg6qyzcjilvlaoy7i"
     )  # fmt: skip
 
 

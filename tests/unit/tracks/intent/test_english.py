@@ -2,8 +2,8 @@
 
 import pytest
 
+from orchestrion.tracks.intent.lexicon import Spelling
 from orchestrion.tracks.intent.reader import read_intent
-from orchestrion.tracks.intent.spelling import Spelling
 
 
 def values(prompt, field):
