@@ -43,6 +43,8 @@ def test_each_has_the_entries_of_every_other(language):
         extra = own[section].keys() - english[section].keys() if section != "number" else set()
         # English names of instruments are common to all.
         extra -= instruments().keys() if section == "instrument" else set()
+        # Where compounds are words: "gitaarloos", "beckenfrei".
+        extra -= {*own["instrument"]} if section == "excluded" else set()
         assert (sorted(english[section].keys() - own[section].keys()), sorted(extra)) == ([], []), section
 
 
