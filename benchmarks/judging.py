@@ -44,6 +44,8 @@ from orchestrion.tracks.vocabulary import MOODS, PARTS, STYLES, VOCALS
 
 #: Of a prompt that asks for no length, no bars and no sections.
 LENGTH_S: Final = 12.0
+#: Fields that say something of it.
+_LENGTHS: Final = frozenset({"duration_s", "bars", "sections", "loop", "fade_in_s", "fade_out_s"})
 #: Kinds of `not_followed` that say of a reading that it is not played.
 _TOLD: Final = frozenset({"field", "range", "model", "metre", "instrument", "vocals", "other"})
 _CONTAINERS: Final = {"wav": "WAV", "flac": "FLAC", "mp3": "MP3", "ogg": "OGG", "opus": "OGG"}
@@ -333,8 +335,8 @@ SOUND_CHECKS: Final[dict[str, Check]] = {
 
 
 def asks_length(intent: Mapping[str, Any]) -> bool:
-    """Whether an intent says anything of how long the piece is; a loop has whole bars at its tempo."""
-    return not {"duration_s", "bars", "sections", "loop"}.isdisjoint(one["field"] for one in intent["readings"])
+    """Whether an intent says anything of how long the piece is: a loop has whole bars, and fades need their time."""
+    return not _LENGTHS.isdisjoint(one["field"] for one in intent["readings"])
 
 
 def body_of(number: int, prompt: Mapping[str, Any], intent: Mapping[str, Any]) -> dict[str, Any]:
