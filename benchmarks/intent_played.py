@@ -44,10 +44,12 @@ from orchestrion.models.composer.model import Composer
 from orchestrion.trust.signing import Signer
 from serve_app.config import read_config
 
+#: Fields whose share is one: few prompts change their key.
+_TOGETHER: Final = {"key_end": "key"}
 #: What a share must be at least, of what is asked and not told as not followed.
 THRESHOLDS: Final = {
     "exclude": 1.0, "metre": 1.0, "ensemble": 1.0, "instruments": 1.0, "duration_s": 1.0, "tempo_bpm": 0.95,
-    "tempo_in_sound": 0.95, "tempo_end_bpm": 0.95, "key": 0.92, "key_end": 0.92, "bars": 1.0, "sections": 1.0,
+    "tempo_in_sound": 0.95, "tempo_end_bpm": 0.95, "key": 0.92, "bars": 1.0, "sections": 1.0,
     "loop": 1.0, "style": 1.0, "channels": 1.0, "format": 1.0, "sample_rate_hz": 1.0, "fade_in_s": 1.0,
     "fade_out_s": 1.0, "loudness_lufs": 0.95, "dynamics": 1.0, "energy": 1.0, "mood": 1.0,
 }  # fmt: skip
@@ -89,7 +91,9 @@ def shares(findings: Sequence[tuple[str, Finding]]) -> dict[str, dict[str, objec
     """Of each field: how often it is asked, how often it is played, how often not and told."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for _, found in findings:
-        counts[found.field]["told" if found.told else "wrong" if found.faults else "right"] += 1
+        counts[_TOGETHER.get(found.field, found.field)][
+            "told" if found.told else "wrong" if found.faults else "right"
+        ] += 1
     table: dict[str, dict[str, object]] = {}
     for field, of_field in sorted(counts.items()):
         measured = of_field["right"] + of_field["wrong"]

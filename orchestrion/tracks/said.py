@@ -82,8 +82,8 @@ def said_in(prompt: str) -> Said:
         note("exclude", tuple(sorted(names)[:MAX_NAMES]), *readings)
     mode = next((m for name in ("key", "exclude") for r in intent.of(name) if (m := _mode(name, r.value))), None)
     key = found.get("key")
-    for reading in intent.of("exclude") if key is not None else ():
-        if reading.value in _OTHER_MODE and (reading.value == "minor") == key.is_minor:
+    for reading in intent.of("exclude"):
+        if isinstance(key, Key) and reading.value in _OTHER_MODE and (reading.value == "minor") == key.is_minor:
             kinds.not_followed.append(NotFollowed(reading.words, "field", f"the key is kept to, here {key}"))
     return Said(
         intent=replace(intent, not_followed=(*intent.not_followed, *kinds.not_followed)),
