@@ -261,8 +261,8 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
     active = [language for language, score in scores.items() if score >= max(0.75 * best, 0.5)]
     # What has no words of content, as 嬰ヘ長調, is told by its script.
     active = active or [language for language in scores if language in _OWN_SCRIPT]
-    # Han without kana is likelier Chinese.
-    active.sort(key=lambda language: (-scores[language], language != "zh"))
+    # Han without kana is Chinese, though many of its words are Japanese as well.
+    active.sort(key=lambda language: (language != "zh", -scores[language]))
     return (*active, *(() if "en" in active else ("en",)))
 
 
