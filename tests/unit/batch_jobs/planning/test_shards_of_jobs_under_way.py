@@ -18,8 +18,8 @@ from batch_jobs.planning.job import catalog_into
 from batch_jobs.planning.plan import Plan
 
 PROMPTS = (
-    "take one", "take two, 80 bpm", "take three, 20 seconds", "take four, 90 seconds", "take five", "take “six” é 🎵", "",
-    "take seven, 120 seconds", "take eight", "x" * 2001, "take nine, 900 seconds", "take ten",
+    "take one", "take two, 80 bpm", "take three, 20 seconds", "take four, 90 seconds", "take five",
+    "take “six” é 🎵", "", "take seven, 120 seconds", "take eight", "x" * 2001, "take nine, 900 seconds", "take ten",
 )  # fmt: skip
 #: What else rows may say, each at its own interval of rows: so nearly every pair of them meets.
 ALSO = (

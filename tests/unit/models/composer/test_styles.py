@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from orchestrion.tracks.prompt import read_prompt
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from orchestrion.models.composer.composition import drums
