@@ -211,9 +211,11 @@ def test_audiogen_is_run_as_audiogen(tmp_path):
     "sampling", [{"temperature": 0.0}, {"top_k": 1}, {"guidance": 1.0}, {"top_p": 0.3}], ids=lambda given: str(given)
 )
 def test_what_a_request_says_of_drawing_is_followed_and_ends_with_it(model, sampling):
-    plain = audio_of(model, asking())
+    # Guidance is towards what is said.
+    said = {"style": "rock", "mood": "happy"}
+    plain = audio_of(model, asking(**said))
 
-    drawn = [audio_of(model, asking(seed=seed, **sampling)) for seed in (3, 4)]
+    drawn = [audio_of(model, asking(seed=seed, **said, **sampling)) for seed in (3, 4)]
 
     greedy = "temperature" in sampling or "top_k" in sampling
     assert np.array_equal(*drawn) == greedy

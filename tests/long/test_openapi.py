@@ -33,6 +33,7 @@ OPERATIONS = [
     ("POST", "/v1/tracks"),
     ("POST", "/v1/tracks/stream"),
     ("POST", "/v1/themes"),
+    ("POST", "/v1/intent"),
 ]
 
 

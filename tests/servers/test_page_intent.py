@@ -69,6 +69,7 @@ def test_a_prompt_is_told_in_words_while_it_is_written_and_one_press_makes_a_fie
                 "tempo 70 bpm, from “Langsames”",
                 "key B minor, from “h-Moll”",
                 "length 90 s, from “1½ Minuten”",
+                "with piano, from “Klavierstück”",
                 "without drums, from “ohne Schlagzeug”",
             ]
         )
@@ -76,7 +77,7 @@ def test_a_prompt_is_told_in_words_while_it_is_written_and_one_press_makes_a_fie
     refused, unknown = unfollowed(page)
     assert refused.startswith("“11/8-Takt”: no model plays in 11/8; use one of 2/4, 3/4")
     assert unknown == "not understood: “Blurghfax”"
-    assert page.text("intent-summary") == "6 understood. Not followed: “11/8-Takt”. Not understood: “Blurghfax”."
+    assert page.text("intent-summary") == "7 understood. Not followed: “11/8-Takt”. Not understood: “Blurghfax”."
     assert api.asked == []
 
     chip(page, "tempo").send_keys(Keys.SPACE)
@@ -294,7 +295,7 @@ def test_nothing_jumps_while_somebody_types(page, width, scheme, tmp_path_factor
         type_prompt(page, "calm piano")
         page.until(lambda: "mood calm, from “calm”" in chips(page))
         before = page.js(place)
-        for prompt, told in ((EVERYTHING, "19 understood."), (GERMAN, "6 understood. Not followed")):
+        for prompt, told in ((EVERYTHING, "19 understood."), (GERMAN, "7 understood. Not followed")):
             type_prompt(page, prompt)
             page.until(lambda told=told: page.text("intent-summary").startswith(told))
             assert page.js(place) == before
