@@ -220,7 +220,7 @@ def test_what_a_request_says_of_drawing_is_followed_and_ends_with_it(model, samp
     greedy = "temperature" in sampling or "top_k" in sampling
     assert np.array_equal(*drawn) == greedy
     assert not np.array_equal(drawn[0], plain)
-    assert np.array_equal(audio_of(model, asking()), plain)
+    assert np.array_equal(audio_of(model, asking(**said)), plain)
 
 
 # --- What it refuses --------------------------------------------------------------------------------------------------
