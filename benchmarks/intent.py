@@ -1,7 +1,9 @@
 """How much of what prompts in twelve languages ask for is understood, and of what is not, how much is said.
 
 The prompts and what they ask for are data beside this (`intent_prompts`), in three sets: the reader is tuned on two of
-them and only measured on the third.
+them and only measured on the third. The baseline is the reader of the release before, in the same run: it read style,
+mood, tempo, key and length of English. It named no words, so each of its readings counts as one of the whole prompt,
+and how long it took stands beside it.
 
     python -m benchmarks.intent [--show de] [--out FILE]
 """
@@ -11,6 +13,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +23,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
 
+from benchmarks.before_after import worktree
 from benchmarks.document import machine_now, publish
 from orchestrion.tracks.intent.intent import Intent, Reading, Value, Words
 from orchestrion.tracks.intent.reader import read_intent
@@ -30,6 +35,22 @@ SETS: Final = {"tuned": FOLDER, "second": FOLDER / "second", "held_out": FOLDER 
 SHOWN: Final = ("tuned", "second")
 LANGUAGES: Final = ("en", "es", "pt", "fr", "de", "it", "nl", "pl", "ru", "ja", "ko", "zh")
 TOLERANCE: Final = 1e-6
+#: The last revision whose prompts were read by patterns.
+BASELINE: Final = "6a545cb"
+#: Run there: prompts on standard input; what was read of each, and milliseconds, on standard output.
+_READ_BEFORE: Final = """
+import json, sys, time
+from dataclasses import asdict
+from orchestrion.tracks.prompt import read_prompt
+read = read_prompt.__wrapped__
+found, took_ms = [], []
+for prompt in json.load(sys.stdin):
+    begin = time.perf_counter()
+    reading = read(prompt)
+    took_ms.append(1000.0 * (time.perf_counter() - begin))
+    found.append(asdict(reading) | {"key": reading.key and str(reading.key)})
+json.dump({"found": found, "took_ms": took_ms}, sys.stdout)
+"""
 #: Fields whose readings are taken together: all that is asked must be among them.
 _SEVERAL: Final = ("instruments", "exclude")
 _VOCABULARY: Final = json.loads((FOLDER / "vocabulary.json").read_text("utf-8"))
@@ -185,6 +206,27 @@ def figures(found: Score) -> dict[str, Any]:
     }
 
 
+def read_before(prompts: Sequence[str], revision: str) -> tuple[dict[str, Intent], dict[str, float]]:
+    """What the reader of an earlier revision says of prompts, and how long it took."""
+    with worktree(revision) as code:
+        done = subprocess.run(
+            [sys.executable, "-c", _READ_BEFORE],
+            input=json.dumps(prompts),
+            cwd=code,
+            env=os.environ | {"PYTHONPATH": str(code)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    answer = json.loads(done.stdout)
+    intents = {}
+    for prompt, found in zip(prompts, answer["found"], strict=True):
+        everywhere = Words(prompt, 0, len(prompt))
+        readings = [Reading(name, value, everywhere, 1.0) for name, value in found.items() if value is not None]
+        intents[prompt] = Intent(tuple(readings), (), (), (), ())
+    return intents, spread(answer["took_ms"])
+
+
 def timed(prompts: Sequence[str], read: Callable[[str], object], rounds: int = 3) -> dict[str, float]:
     """Milliseconds a prompt, each read for the first time in its round."""
     gc.collect()
@@ -194,6 +236,11 @@ def timed(prompts: Sequence[str], read: Callable[[str], object], rounds: int = 3
             begin = time.perf_counter()
             read(prompt)
             took_ms.append(1000.0 * (time.perf_counter() - begin))
+    return spread(took_ms)
+
+
+def spread(took_ms: Sequence[float]) -> dict[str, float]:
+    """How long prompts took."""
     return {
         "median_ms": round(median(took_ms), 3),
         "p95_ms": round(quantiles(took_ms, n=20)[18], 3),
@@ -243,6 +290,17 @@ def main() -> int:
     if arguments.show:
         print("\n".join(shown(scores, arguments.show)), file=sys.stderr)
     texts = [prompt["prompt"] for language in LANGUAGES for prompt in prompts_of(language, SETS["tuned"])]
+    everything = [
+        prompt["prompt"]
+        for folder in SETS.values()
+        for language in LANGUAGES
+        for prompt in prompts_of(language, folder)
+    ]
+    before, before_ms = read_before(everything, BASELINE)
+    scores_before = {
+        name: [score(prompts_of(language, folder), before.__getitem__) for language in LANGUAGES]
+        for name, folder in SETS.items()
+    }
     document = {
         "benchmark": "intent",
         "question": "how much of what prompts ask for is understood, and how much of the rest is said?",
@@ -255,6 +313,14 @@ def main() -> int:
             for name, found in scores.items()
         },
         "time": timed(texts, uncached),
+        "baseline": {
+            "revision": BASELINE,
+            "sets": {
+                name: {"over_all": over_all(found), "english": over_all(found[:1])}
+                for name, found in scores_before.items()
+            },
+            "time": before_ms,
+        },
     }
     publish(document, arguments.out)
     return 0
