@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -225,7 +225,7 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
         # One word is not enough: "solo cello" is English, though "solo" is Spanish for "only".
         if max(of_others.values(), default=0) < _LEAST_SMALL_WORDS:
             return ("en",), found
-    found += lexicon(others).matches(text)
+    found += [match for group in _groups(others) for match in lexicon(group).matches(text)]
     return _likeliest(text, possible, found), found
 
 
@@ -243,6 +243,13 @@ def _misspelt(text: Text, languages: tuple[str, ...], found: Iterable[Match]) ->
         if each is not None:
             meant[at] = each
     return meant
+
+
+def _groups(languages: Sequence[str]) -> list[tuple[str, ...]]:
+    """Languages that are looked for together: those in Latin letters, and each other one by itself."""
+    latin = tuple(language for language in languages if language not in _OWN_SCRIPT)
+    own = [(language,) for language in languages if language in _OWN_SCRIPT]
+    return [latin, *own] if latin else [*own]
 
 
 def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
