@@ -40,6 +40,7 @@ from orchestrion.telemetry.metrics import (
 )
 from orchestrion.tracks.identity import is_track_id, piece_id, track_id
 from orchestrion.tracks.intent.intent import Intent
+from orchestrion.tracks.intent.passage import read_vocabulary
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.record import TrackRecord
 from orchestrion.tracks.request import TrackRequest
@@ -73,6 +74,8 @@ class Ingress:
     def __init__(
         self, config: ServeConfig, low_latency: PoolHandle, batch: PoolHandle, recorder: Recorder | None = None
     ) -> None:
+        # Seconds, in which nobody else would be answered if the first prompt of a language took them.
+        read_vocabulary()
         self.config = config
         self.pools = {Pool.LOW_LATENCY: low_latency, Pool.BATCH: batch}
         profiles = {Pool.LOW_LATENCY: config.low_latency, Pool.BATCH: config.batch}

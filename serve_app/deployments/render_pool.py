@@ -39,6 +39,7 @@ from orchestrion.telemetry.metrics import (
     RayRecorder,
     model_label,
 )
+from orchestrion.tracks.intent.passage import read_vocabulary
 from orchestrion.tracks.outcome import Failure, Track
 from orchestrion.tracks.request import AudioFormat, Purpose, TrackRequest
 from orchestrion.tracks.spec import TrackSpec
@@ -70,6 +71,8 @@ class RenderPool:
     """One replica of a pool."""
 
     def __init__(self, pool: Pool, config: ServeConfig, profile: PoolProfile) -> None:
+        # The composer takes hints from words: no listener waits for the first prompt of a language to be read.
+        read_vocabulary()
         self._pool = pool
         self._config = config
         self._max_queue_s = profile.max_queue_s

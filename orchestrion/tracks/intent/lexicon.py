@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -112,6 +112,9 @@ class Lexicon:
 
     def __init__(self, languages: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]) -> None:
         self._root = _Node()
+        #: Of each language the words that say something of music.
+        self._words: dict[str, set[str]] = {}
+        self._spellings: dict[str, Spelling] = {}
         for language, sections in languages.items():
             for section, names in sections.items():
                 for name, phrases in names.items():
@@ -121,9 +124,19 @@ class Lexicon:
 
     def _add(self, phrase: str, meaning: Meaning) -> None:
         node = self._root
-        for token in phrase_tokens(phrase):
+        tokens = phrase_tokens(phrase)
+        for token in tokens:
             node = node.child(token)
         node.meanings += (meaning,)
+        section, _, language = meaning
+        if section in CONTENT:
+            self._words.setdefault(language or "en", set()).update(tokens)
+
+    def spelling(self, language: str) -> Spelling:
+        """How the words of a language that say something of music are spelt."""
+        if language not in self._spellings:
+            self._spellings[language] = Spelling(self._words.get(language, ()))
+        return self._spellings[language]
 
     def matches(self, text: Text) -> list[Match]:
         """Every phrase that stands in the text, in the order of their beginnings."""
@@ -212,21 +225,6 @@ def english() -> Lexicon:
         "artist": artists(),
     }
     return Lexicon({"": common, "en": own})
-
-
-def phrases_of(language: str) -> Iterator[str]:
-    """What a language's file calls what can be wanted; of English also the common names of genres and instruments."""
-    sections = [read_language(language)[section].values() for section in CONTENT]
-    yield from (phrase for entries in sections for phrases in entries for phrase in phrases)
-    if language == "en":
-        yield from (name for genre in genres().values() for name in genre.names)
-        yield from (name for names in instruments().values() for name in names)
-
-
-@lru_cache(maxsize=16)
-def spelling(language: str) -> Spelling:
-    """The words of a language that say something of music."""
-    return Spelling(token for phrase in phrases_of(language) for token in phrase_tokens(phrase))
 
 
 @lru_cache(maxsize=8)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
-from orchestrion.tracks.intent.lexicon import LANGUAGES, Match, english, lexicon, small_words, spelling
+from orchestrion.tracks.intent.lexicon import LANGUAGES, Lexicon, Match, english, lexicon, small_words
 from orchestrion.tracks.intent.text import Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
@@ -36,6 +36,11 @@ _BESIDE: Final = {
 }
 #: Languages that are told by their script.
 _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
+#: Languages that are looked for together: those in Latin letters, whose words are in one tree, and each other one.
+_GROUPS: Final = (
+    tuple(language for language in LANGUAGES if language not in _OWN_SCRIPT and language != "en"),
+    *((language,) for language in LANGUAGES if language in _OWN_SCRIPT),
+)
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
@@ -225,7 +230,7 @@ def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
         # One word is not enough: "solo cello" is English, though "solo" is Spanish for "only".
         if max(of_others.values(), default=0) < _LEAST_SMALL_WORDS:
             return ("en",), found
-    found += [match for group in _groups(others) for match in lexicon(group).matches(text)]
+    found += [match for group in _GROUPS if not scripts.isdisjoint(group) for match in lexicon(group).matches(text)]
     return _likeliest(text, possible, found), found
 
 
@@ -239,17 +244,22 @@ def _misspelt(text: Text, languages: tuple[str, ...], found: Iterable[Match]) ->
         begins = at == 0 or text.tokens[at - 1].text in STOPS
         if text.original[token.start].isupper() and not begins and languages[0] != "de":
             continue
-        each = next((word for language in languages if (word := spelling(language).meant(token.text))), None)
+        meanings = (_lexicon_of(language).spelling(language).meant(token.text) for language in languages)
+        each = next((word for word in meanings if word), None)
         if each is not None:
             meant[at] = each
     return meant
 
 
-def _groups(languages: Sequence[str]) -> list[tuple[str, ...]]:
-    """Languages that are looked for together: those in Latin letters, and each other one by itself."""
-    latin = tuple(language for language in languages if language not in _OWN_SCRIPT)
-    own = [(language,) for language in languages if language in _OWN_SCRIPT]
-    return [latin, *own] if latin else [*own]
+def _lexicon_of(language: str) -> Lexicon:
+    return english() if language == "en" else lexicon(next(group for group in _GROUPS if language in group))
+
+
+def read_vocabulary() -> None:
+    """Read the words of all languages: seconds, which else the first prompt of each takes."""
+    small_words(_GROUPS[0])
+    for language in LANGUAGES:
+        _lexicon_of(language).spelling(language)
 
 
 def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
