@@ -9,7 +9,7 @@ from typing import TypeVar
 from orchestrion.errors import InvalidRequest, RightsRefused
 from orchestrion.models.protocol import ModelInfo
 from orchestrion.tracks.intent.intent import Intent, NotFollowed
-from orchestrion.tracks.request import CONTROLS, MIN_GUIDANCE, Purpose, TrackRequest, as_json
+from orchestrion.tracks.request import CONTROLS, MIN_GUIDANCE, Purpose, TrackRequest, as_written
 from orchestrion.tracks.said import said_in
 
 M = TypeVar("M")
@@ -50,7 +50,7 @@ def refuse_unsuitable(request: TrackRequest, info: ModelInfo) -> None:
         given = getattr(request.composition, name)
         if given is not None and name not in followed and name not in request.said:
             message = f"{info.name} cannot follow this; leave it out or change the model"
-            raise InvalidRequest.of(name, _as_written(given), message)
+            raise InvalidRequest.of(name, as_written(given), message)
 
 
 def told_intent(request: TrackRequest, info: ModelInfo) -> Intent:
@@ -75,8 +75,3 @@ def _followed(request: TrackRequest, info: ModelInfo) -> frozenset[str]:
     # What is heard of it is what guidance pushes away from, and there is none.
     is_in_vain = "exclude" in info.hears and request.composition.guidance == MIN_GUIDANCE
     return followed - {"exclude"} if is_in_vain else followed
-
-
-def _as_written(given: object) -> object:
-    """A field's value as its sender would write it."""
-    return ", ".join(map(str, given)) if isinstance(given, tuple) else as_json(given)

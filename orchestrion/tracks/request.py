@@ -192,5 +192,10 @@ def as_json(value: object) -> Value:
     return value
 
 
+def as_written(given: object) -> object:
+    """A field's value as its sender would write it: a list is text with commas."""
+    return ", ".join(map(str, given)) if isinstance(given, tuple) else as_json(given)
+
+
 COMPOSITION_FIELDS: Final = tuple(field.name for field in fields(Composition))
 DELIVERY_FIELDS: Final = tuple(field.name for field in fields(Delivery))

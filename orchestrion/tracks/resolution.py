@@ -39,7 +39,7 @@ from orchestrion.tracks.request import (
     Delivery,
     Purpose,
     TrackRequest,
-    as_json,
+    as_written,
 )
 from orchestrion.tracks.said import excluded_in, said_in
 
@@ -238,10 +238,7 @@ def _is_near(name: str, said: Value, given: Value) -> bool:
 
 
 def _in_words(given: object) -> str:
-    value = as_json(given)
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{given:g}" if isinstance(given, float) else str(as_written(given))
 
 
 def _may_miss(name: str, values: Mapping[str, Any]) -> bool:

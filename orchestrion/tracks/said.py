@@ -20,7 +20,7 @@ from orchestrion.tracks.intent.reader import read_intent
 from orchestrion.tracks.musical_key import SCALE_STEPS, Key
 from orchestrion.tracks.request import MAX_NAMES, AudioFormat
 from orchestrion.tracks.section import Section
-from orchestrion.tracks.vocabulary import SECTION_NAMES
+from orchestrion.tracks.vocabulary import SECTION_NAMES, VOCALS
 
 #: What "no minor" leaves, and the other way round.
 _OTHER_MODE: Final = {"minor": "major", "major": "minor"}
@@ -72,7 +72,7 @@ def said_in(prompt: str) -> Said:
             note(field, value, reading)
             others = dict.fromkeys(r.words for r in intent.of(field) if r.value != reading.value)
             why = f"one {field} is kept to, here {reading.value}"
-            kinds.not_followed += [NotFollowed(words, "field", why) for words in others]
+            kinds.not_followed += [NotFollowed(other, "field", why) for other in others]
     if kinds.style is not None:
         note("style", kinds.style, *kinds.of_style)
     _players(intent, note)
@@ -117,11 +117,11 @@ def excluded_in(negative_prompt: str) -> tuple[str, ...]:
     """What a negative prompt names, so that it must not sound: "drums, no vocals" says the same of both."""
     if not negative_prompt:
         return ()
-    readings = read_intent(negative_prompt).readings
+    intent = read_intent(negative_prompt)
     kinds = ("exclude", "instruments", "style", "mood")
     # The style nearest to an unwanted genre is not unwanted.
-    named = {r.value for r in readings if r.field in kinds and isinstance(r.value, str)}
-    sung = {"vocals"} if any(r.kind == "vocals" for r in read_intent(negative_prompt).not_followed) else set()
+    named = {r.value for r in intent.readings if r.field in kinds and isinstance(r.value, str)}
+    sung = {VOCALS} if any(one.kind == "vocals" for one in intent.not_followed) else set()
     return tuple(sorted((named & {*EXCLUDABLE}) | sung))
 
 
@@ -141,7 +141,7 @@ def _unwanted(name: str, style: str | None) -> tuple[str, ...]:
     if name in EXCLUDABLE:
         return (name,)
     # Nobody sings or raps here anyway; a genre is not a reason to leave out the style that is asked for.
-    nearest = "hip-hop" if name == "rap" else genres()[name].nearest[0] if name in genres() else style
+    nearest = "hip-hop" if name == "rap" else genres()[name].nearest[0] if name in genres() else None
     return () if nearest is None or nearest == style else (nearest,)
 
 
@@ -179,11 +179,7 @@ def _players(intent: Intent, note: Callable[..., None]) -> None:
     ensemble = intent.first("ensemble")
     if ensemble is not None:
         note("ensemble", ensemble.value["kind"], ensemble)
-    # "Drumless" has the drums in it that it does not want.
-    unwanted = [(reading.value, reading.words) for reading in intent.of("exclude")]
-    readings = [
-        r for r in intent.of("instruments") if not any(r.value == n and _overlap(r.words, w) for n, w in unwanted)
-    ]
+    readings = intent.of("instruments")
     front = ensemble.value["instruments"] if ensemble is not None else []
     names = [name for name in dict.fromkeys([*front, *(r.value for r in readings)]) if name in INSTRUMENTS]
     if names:
