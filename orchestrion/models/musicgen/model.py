@@ -19,7 +19,7 @@ import torch
 from orchestrion.audio.pcm import Pcm
 from orchestrion.audio.uploads import read_continuation
 from orchestrion.clock import Clock
-from orchestrion.errors import InvalidRequest, ModelFailed
+from orchestrion.errors import InvalidRequest
 from orchestrion.models.musicgen.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from orchestrion.models.musicgen.codec.codec import Codec
 from orchestrion.models.musicgen.conditioning.caption import HEARD, Caption, caption, caption_revision
@@ -40,7 +40,7 @@ from orchestrion.models.musicgen.engine.sequence import Window, plan_windows, st
 from orchestrion.models.musicgen.geometry import CodecGeometry, LmGeometry
 from orchestrion.models.musicgen.loop import JoinedChunks, Loop
 from orchestrion.models.musicgen.weights import LmWeights, Projection
-from orchestrion.models.protocol import Conditioning, Generation, ModelInfo, Performance, Prepared
+from orchestrion.models.protocol import Conditioning, ModelInfo, Performance, Prepared
 from orchestrion.tracks.request import MAX_DURATION_S
 
 if TYPE_CHECKING:
@@ -522,18 +522,6 @@ def _positions(lm: LmGeometry, codec: CodecGeometry) -> int:
 def _copied(projection: Projection) -> Projection:
     """Out of the checkpoint's mapped file, so that the rest of it can be let go."""
     return replace(projection, weight=projection.weight.clone(), bias=projection.bias.clone())
-
-
-def _made(performance: Performance) -> Generation | ModelFailed | InvalidRequest:
-    try:
-        return Generation.of(performance, list(performance.chunks))
-    except (ModelFailed, InvalidRequest) as failure:
-        return failure
-
-
-def _close(performance: Performance) -> None:
-    if isinstance(performance.chunks, _Chunks):
-        performance.chunks.close()
 
 
 def _or(given: _Number | None, default: _Number) -> _Number:
