@@ -120,6 +120,8 @@ class _Resolution:
     @property
     def _intent(self) -> Intent:
         intent = self._said.intent
+        if not self._not_followed:
+            return intent
         return replace(intent, not_followed=(*intent.not_followed, *self._not_followed))
 
     # Words give way

@@ -67,8 +67,10 @@ def said_in(prompt: str) -> Said:
         found[field] = value
         words[field] = words.get(field, ()) + tuple(reading.words for reading in readings)
 
-    for field, value_of in _VALUES.items():
-        if (reading := intent.first(field)) is not None and (value := value_of(reading.value)) is not None:
+    asked = {reading.field for reading in intent.readings}
+    for field in [field for field in _VALUES if field in asked]:
+        reading = intent.first(field)
+        if reading is not None and (value := _VALUES[field](reading.value)) is not None:
             note(field, value, reading)
             others = dict.fromkeys(r.words for r in intent.of(field) if r.value != reading.value)
             why = f"one {field} is kept to, here {reading.value}"
@@ -85,12 +87,10 @@ def said_in(prompt: str) -> Said:
     for reading in intent.of("exclude"):
         if isinstance(key, Key) and reading.value in _OTHER_MODE and (reading.value == "minor") == key.is_minor:
             kinds.not_followed.append(NotFollowed(reading.words, "field", f"the key is kept to, here {key}"))
-    return Said(
-        intent=replace(intent, not_followed=(*intent.not_followed, *kinds.not_followed)),
-        fields=MappingProxyType(found),
-        words=MappingProxyType(words),
-        hints=replace(kinds.hints, mode=mode or kinds.hints.mode),
-    )
+    if kinds.not_followed:
+        intent = replace(intent, not_followed=(*intent.not_followed, *kinds.not_followed))
+    hints = replace(kinds.hints, mode=mode) if mode is not None else kinds.hints
+    return Said(intent=intent, fields=MappingProxyType(found), words=MappingProxyType(words), hints=hints)
 
 
 def reader_sources() -> list[Path]:
@@ -104,6 +104,8 @@ def reader_sources() -> list[Path]:
 def _consistent(intent: Intent) -> Intent:
     """Without instruments that the same words exclude: "drumless" has drums in it."""
     unwanted = [(reading.value, reading.words) for reading in intent.of("exclude")]
+    if not unwanted:
+        return intent
     kept = tuple(
         reading
         for reading in intent.readings

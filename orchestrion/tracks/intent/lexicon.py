@@ -6,9 +6,11 @@ A file has the same sections and names as every other; what stands behind a name
 
 from __future__ import annotations
 
+import gc
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -39,6 +41,8 @@ _LEAST_KNOWN: Final = 3
 #: Of a word that may be spelt wrong, in letters; of one with a letter missing, too many or wrong.
 _LEAST_SPELT: Final = 5
 _LONG: Final = 7
+#: Words of texts of which is kept in mind what they mean; words are people's, and any number of them.
+_MOST_WORDS: Final = 16_384
 _VOWEL: Final = re.compile("[aeiouyаеиоуыэюя]")
 
 
@@ -71,6 +75,11 @@ class _Node:
         self.beginnings: Mapping[str, _Node] = _NOTHING
         self.endings: Mapping[str, _Node] = _NOTHING
         self.meanings: tuple[Meaning, ...] = ()
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no phrase goes on."""
+        return not (self.words or self.apart or self.beginnings or self.endings)
 
     def child(self, token: str) -> _Node:
         """The node after a token, made where there is none."""
@@ -112,6 +121,7 @@ class Lexicon:
 
     def __init__(self, languages: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]) -> None:
         self._root = _Node()
+        self._begun: dict[str, tuple[_Node, ...]] = {}
         #: Of each language the words that say something of music.
         self._words: dict[str, set[str]] = {}
         self._spellings: dict[str, Spelling] = {}
@@ -142,19 +152,27 @@ class Lexicon:
         """Every phrase that stands in the text, in the order of their beginnings."""
         tokens = text.tokens
         found: dict[Match, None] = {}
-        for first in range(len(tokens)):
-            reached = [(self._root, first)]
+        for first, token in enumerate(tokens):
+            reached = [(node, first + 1) for node in self._begun_by(token)]
             while reached:
                 node, at = reached.pop()
-                for meaning in node.meanings:
-                    found[Match(*meaning, first, at)] = None
-                if at == len(tokens):
+                for section, name, language in node.meanings:
+                    found[Match(section, name, language, first, at)] = None
+                if node.is_leaf or at == len(tokens):
                     continue
-                begun = at > first
-                reached += [(following, at + 1) for following in node.after(tokens[at], begun)]
-                if begun and tokens[at].text in _INSIDE and at + 1 < len(tokens) and (node.words or node.beginnings):
+                reached += [(following, at + 1) for following in node.after(tokens[at], True)]
+                if tokens[at].text in _INSIDE and at + 1 < len(tokens) and (node.words or node.beginnings):
                     reached += [(following, at + 2) for following in node.after(tokens[at + 1], False)]
         return list(found)
+
+    def _begun_by(self, token: Token) -> Sequence[_Node]:
+        """The nodes after a first token, which are looked for once a word: most words begin nothing."""
+        begun = self._begun.get(token.text)
+        if begun is None:
+            if len(self._begun) == _MOST_WORDS:
+                self._begun = {}
+            begun = self._begun[token.text] = tuple(self._root.after(token, False))
+        return begun
 
 
 class Spelling:
@@ -166,6 +184,8 @@ class Spelling:
 
     def __init__(self, words: Iterable[str]) -> None:
         self._words = frozenset(word for word in words if len(word) >= _LEAST_SPELT and word.isalpha())
+        #: Asked for before: each text has the same few words that no vocabulary has.
+        self._known: dict[str, str | None] = {}
         # Two words that become the same are told by nothing: neither is meant.
         self._shortened: dict[str, str | None] = {}
         self._without_vowels: dict[str, str | None] = {}
@@ -180,6 +200,14 @@ class Spelling:
         """The word of the vocabulary that one that is not in it stands for."""
         if len(word) < _LEAST_SPELT or word in self._words:
             return None
+        if word in (known := self._known):
+            return known[word]
+        if len(known) == _MOST_WORDS:
+            self._known = known = {}
+        known[word] = meant = self._nearest(word)
+        return meant
+
+    def _nearest(self, word: str) -> str | None:
         places = range(1, len(word))
         swapped = {word[: at - 1] + word[at] + word[at - 1] + word[at + 1 :] for at in places[1:]}
         doubled = {word[:at] + word[at - 1] + word[at:] for at in range(1, len(word) + 1)}
@@ -206,7 +234,20 @@ def read_language(language: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(_text_of(language))
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """While a tree grows, half of the time would go into looking through it for garbage, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 @lru_cache(maxsize=1)
+@_no_collections()
 def english() -> Lexicon:
     """The phrases of English, the language of the trade, and what all languages have in common.
 
@@ -228,6 +269,7 @@ def english() -> Lexicon:
 
 
 @lru_cache(maxsize=8)
+@_no_collections()
 def lexicon(languages: tuple[str, ...]) -> Lexicon:
     """The phrases of some languages, in one tree; read when a prompt may be in them."""
     return Lexicon({language: read_language(language) for language in languages})

@@ -34,11 +34,13 @@ _BESIDE: Final = {
     "style": frozenset({"genre"}),
     "instrument": frozenset({"genre"}),
 }
+_NOWHERE: Final[frozenset[str]] = frozenset()
 #: Languages that are told by their script.
 _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
+_IN_LATIN: Final = frozenset(LANGUAGES) - _OWN_SCRIPT
 #: Languages that are looked for together: those in Latin letters, whose words are in one tree, and each other one.
 _GROUPS: Final = (
-    tuple(language for language in LANGUAGES if language not in _OWN_SCRIPT and language != "en"),
+    tuple(language for language in LANGUAGES if language in _IN_LATIN and language != "en"),
     *((language,) for language in LANGUAGES if language in _OWN_SCRIPT),
 )
 #: Ends of clauses, which no "no" and no list crosses.
@@ -190,26 +192,30 @@ class Passage:
 def _longest(found: Iterable[Match]) -> list[Match]:
     """Without those that stand inside a longer one: "bass" in "bass fishing"."""
     matches = list(found)
-    hiding: dict[int, list[Match]] = defaultdict(list)
-    longest = 0
-    for match in matches:
-        if match.section not in _GRAMMAR or match.section == "amount":
-            hiding[match.first].append(match)
-            longest = max(longest, match.length)
+    # A phrase of one token hides nothing.
+    hiding = [m for m in matches if m.after - m.first > 1 and (m.section not in _GRAMMAR or m.section == "amount")]
+    if not hiding:
+        return matches
 
     def is_hidden(match: Match) -> bool:
-        beside = _BESIDE.get(match.section, frozenset())
+        section, _, _, first, after = match
+        beside = _BESIDE.get(section, _NOWHERE)
         return any(
-            match.after <= other.after
-            and other.length > match.length
+            other.first <= first
+            and after <= other.after
+            and other.after - other.first > after - first
             and other.section not in beside
             # "No more than" has no "no"; of all else an amount hides nothing.
-            and (other.section != "amount" or match.section == "negation")
-            for first in range(max(0, match.after - longest), match.first + 1)
-            for other in hiding.get(first, ())
+            and (other.section != "amount" or section == "negation")
+            for other in near.get(first, ())
         )
 
-    return [match for match in matches if not is_hidden(match)]
+    # By the tokens that they cover.
+    near: dict[int, list[Match]] = defaultdict(list)
+    for match in hiding:
+        for at in range(match.first, match.after):
+            near[at].append(match)
+    return [match for match in matches if match.first not in near or not is_hidden(match)]
 
 
 def _languages(text: Text) -> tuple[tuple[str, ...], list[Match]]:
@@ -266,13 +272,16 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
     scores = dict.fromkeys(possible, 0.0)
     seen: set[tuple[str, int, str]] = set()
     for match in found:
-        weight = 1.0 if match.section == "function" else 0.0 if match.section in _GRAMMAR else 0.5
-        if match.section in _TELLING and match.name != "in" and len(text.tokens[match.first].text) >= _LEAST_TELLING:
+        section, name, language, first, after = match
+        if language not in scores:
+            continue
+        weight = 1.0 if section == "function" else 0.0 if section in _GRAMMAR else 0.5
+        if section in _TELLING and name != "in" and len(text.tokens[first].text) >= _LEAST_TELLING:
             weight = 1.0
-        key = (match.language, match.first, match.section)
-        if weight and match.language in scores and key not in seen:
+        key = (language, first, section)
+        if weight and key not in seen:
             seen.add(key)
-            scores[match.language] += weight * match.length
+            scores[language] += weight * (after - first)
     best = max(scores.values(), default=0.0)
     # Nearly as many words of another tongue are a mixture; of sister tongues they are the same words.
     active = [language for language, score in scores.items() if score >= max(0.75 * best, 0.5)]
@@ -286,6 +295,8 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
 def _scripts(text: Text) -> frozenset[str]:
     """The languages that are written in these letters."""
     letters = {_script(token.text[0]) for token in text.tokens if token.form in (Form.WORD, Form.CHARACTER)}
+    if letters == {"latin"}:
+        return _IN_LATIN
     found: set[str] = set()
     if "kana" in letters:
         found.add("ja")
@@ -296,7 +307,7 @@ def _scripts(text: Text) -> frozenset[str]:
     if "cyrillic" in letters:
         found.add("ru")
     if "latin" in letters:
-        found |= {"en"} if found else {*LANGUAGES} - {"ja", "ko", "zh", "ru"}
+        found.add("en")
     return frozenset(found or {"en"}) & {*LANGUAGES}
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from orchestrion.tracks.intent.han import SIMPLIFIED
@@ -25,10 +24,14 @@ _CHARACTERS: Final = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900
 _TOKEN: Final = re.compile(
     rf"(?P<character>[{_CHARACTERS}])|(?P<word>[^\W\d_{_CHARACTERS}\u0300-\u036f]+)|(?P<number>\d+(?:[.,]\d+)*)|(?P<symbol>\S)"
 )
-
-
 #: The same of a phrase of the vocabulary.
 _PHRASE: Final = re.compile(rf"[{_CHARACTERS}]|\*?[^\W\d_{_CHARACTERS}]+\*?|\d+(?:[.,]\d+)*|[^\s'*-]")
+
+
+#: Stands for a mark that belongs to the letter before it; of no meaning in Unicode.
+_MARK: Final = "\ue000"
+#: Characters whose folding is kept in mind: there are a million.
+_MOST_FOLDED: Final = 8192
 
 
 class Form(Enum):
@@ -86,25 +89,27 @@ class Text:
         return Words(self.original[start:end], start, end)
 
 
-def _folded(text: str) -> tuple[str, list[int]]:
+def _folded(text: str) -> tuple[str, Sequence[int]]:
     """The text folded, and for each character of that its place in the text."""
     if text.isascii():
-        return text.casefold(), list(range(len(text)))
+        return text.casefold(), range(len(text))
+    folded = text.translate(_FOLDING)
+    if len(folded) == len(text) and _MARK not in folded:
+        return folded, range(len(text))
     letters: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):
-        if unicodedata.combining(character) and letters:
+        if letters and unicodedata.combining(character):
             # A mark of its own: part of the letter before it (и + ̆ is й), or a stress that no dictionary writes.
             whole = unicodedata.normalize("NFC", letters[-1][-1:] + character)
             letters[-1] = letters[-1][:-1] + _plain(whole) if len(whole) == 1 else letters[-1]
             continue
-        plain = _plain(character)
+        plain = _FOLDING[ord(character)] if letters else _plain(character)
         letters.append(plain)
         places.extend([place] * len(plain))
     return "".join(letters), places
 
 
-@lru_cache(maxsize=8192)
 def _plain(character: str) -> str:
     if "\uac00" <= character <= "\ud7a3" or "\u3040" <= character <= "\u30ff" or character in FRACTIONS:
         return character.translate(_PLAIN)
@@ -119,12 +124,29 @@ def _without_accent(letter: str) -> str:
     return base if base.isascii() else letter
 
 
+class _Folding(dict[int, str]):
+    """What `str.translate` makes of each character, worked out when it first comes."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        folded = _MARK if unicodedata.combining(character) else _plain(character)
+        if len(self) < _MOST_FOLDED:
+            self[code] = folded
+        return folded
+
+
+_FOLDING: Final = _Folding()
+
+
 def phrase_tokens(phrase: str) -> tuple[str, ...]:
     """The tokens of a phrase of the vocabulary; "*" at an end of a word stands for any letters.
 
     A syllable of Hangul behind a space has a space before it: people leave spaces out, but put none into a word.
     """
-    folded, _ = _folded(phrase)
+    folded = phrase.casefold() if phrase.isascii() else _folded(phrase)[0]
+    tokens: list[str] = _PHRASE.findall(folded)
+    if not any(map(is_hangul, tokens)):
+        return tuple(tokens)
     return tuple(
         f" {match[0]}" if is_hangul(match[0]) and folded[: match.start()].endswith(" ") else match[0]
         for match in _PHRASE.finditer(folded)

@@ -51,7 +51,7 @@ class Wishes:
     def _wanted(self, *sections: str) -> list[Match]:
         found = [match for section in sections for match in self._passage.of(section)]
         wanted = [match for match in found if not self._negations.negates(match)]
-        return sorted(wanted, key=lambda match: (match.first, -match.after))
+        return sorted(wanted, key=lambda match: (match.first, -match.after)) if len(wanted) > 1 else wanted
 
     def _wanted_and_unwanted(self) -> None:
         """With drums and without drums."""

@@ -1,11 +1,12 @@
 """The files of all languages: the same entries in each, phrases that can be found, and none that says two things."""
 
+import gc
 from collections import Counter
 
 import pytest
 
 from orchestrion.tracks.intent.genres import genres
-from orchestrion.tracks.intent.lexicon import LANGUAGES, instruments, read_language
+from orchestrion.tracks.intent.lexicon import LANGUAGES, english, instruments, read_language
 from orchestrion.tracks.intent.text import phrase_tokens
 
 #: A language has names of its own for some genres; the rest go by their international ones.
@@ -77,3 +78,14 @@ def test_stars_stand_at_an_end_of_a_word_of_which_three_letters_are_known(langua
                 token for phrase in phrases for token in phrase_tokens(phrase) if "*" in token and token != "*"
             ):
                 assert token.count("*") == 1 and len(token) >= 4, (section, name, token)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_reading_a_vocabulary_leaves_garbage_to_whoever_collected_it_before(collects):
+    (gc.enable if collects else gc.disable)()
+    try:
+        english.__wrapped__()
+
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()

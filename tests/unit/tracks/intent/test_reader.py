@@ -202,3 +202,18 @@ def test_any_text_is_read_and_its_words_are_where_it_says(prompt):
     ]:
         assert 0 <= words.start < words.end <= len(prompt) and prompt[words.start : words.end] == words.text
     assert intent == read_intent(prompt)
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\ue000", "\u0301\u0301"])
+def test_marks_without_a_letter_change_no_place(mark):
+    prompt = f"{mark}piano{mark} at 90 bpm, é"
+
+    readings = {reading.field: reading.words for reading in read_intent(prompt).readings}
+
+    assert prompt[readings["tempo_bpm"].start : readings["tempo_bpm"].end].endswith("90 bpm")
+
+
+def test_a_word_spelt_wrong_is_understood_however_often_it_comes():
+    twice = [values("sad pianno", "instruments") for _ in range(2)]
+
+    assert twice == [["piano"], ["piano"]]
