@@ -31,6 +31,7 @@ from batch_jobs.export.selection import selected_rows
 from batch_jobs.in_order import AHEAD
 from batch_jobs.ledger.manifests import read_snapshot
 from batch_jobs.ledger.stores import stores_of, verifying_keys
+from batch_jobs.options import at_least_one
 from orchestrion.cli.arguments import add_storage_options
 from orchestrion.clock import Clock, SystemClock
 from orchestrion.errors import InvalidRequest, NotFound, StoreUnavailable, VerificationFailed
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument("--job", metavar="ID", help="only the tracks of this job (default: every job in the ledger)")
-    parser.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N rows")
+    parser.add_argument("--limit", type=at_least_one, metavar="N", help="only the first N rows")
     parser.add_argument("--midi", action="store_true", help="also write scores, of tracks that have one")
     parser.add_argument(
         "--sidecars", choices=("none", "json"), default="json", help="each track's signed record (default: %(default)s)"
@@ -247,12 +248,6 @@ def _template(text: str) -> Template:
         return Template.parse(text)
     except InvalidRequest as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _at_least_one(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -214,7 +214,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME[,NAME]",
         help=f"columns of the catalog's own to carry into the ledger, or {KEEP_ALL} (default: they are refused)",
     )
-    what.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N rows")
+    what.add_argument("--limit", type=at_least_one, metavar="N", help="only the first N rows")
     what.add_argument(
         "--sample", type=_share, default=1.0, metavar="SHARE", help="only this share of the rows, e.g. 0.01 or 1%%"
     )
@@ -241,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--workers", type=_workers, default=(1, None), metavar="N|MIN:MAX", help="render processes")
     how.add_argument(
-        "--batch-size", type=_at_least_one, default=4, help="tracks that a process makes at once (default: %(default)s)"
+        "--batch-size", type=at_least_one, default=4, help="tracks that a process makes at once (default: %(default)s)"
     )
     how.add_argument("--cpus-per-worker", type=float, default=1.0)
     how.add_argument("--gpus-per-worker", type=float, default=0.0)
@@ -331,7 +331,13 @@ def _workers(text: str) -> tuple[int, int]:
     return workers
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """A count from a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is less than 1.
+        ValueError: it is no integer.
+    """
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
     return int(text)

@@ -74,7 +74,7 @@ def headline(report: CostReport) -> Headline:
     totals = report.totals
     if not totals["machines"]:
         return Headline(
-            bill=_not_settled("bill"),
+            bill=_not_settled("total bill"),
             carried=_not_settled("carried"),
             unallocated=_not_settled("unallocated"),
             per_audio_minute=_not_settled("per audio minute"),
@@ -86,7 +86,7 @@ def headline(report: CostReport) -> Headline:
     if totals["withdrawn_tracks"]:
         kept += f" that stand; {totals['withdrawn_tracks']:,} withdrawn"
     return Headline(
-        bill=Figure("bill", bill, f"{counted(totals['machines'], 'machine')} for {hours(totals['node_hours'])}"),
+        bill=Figure("total bill", bill, f"{counted(totals['machines'], 'machine')} for {hours(totals['node_hours'])}"),
         carried=Figure("carried", carried, f"by {counted(totals['billed_tracks'], 'rendered track')}"),
         unallocated=Figure("unallocated", unallocated, "carried by no track"),
         per_audio_minute=Figure(
@@ -133,7 +133,7 @@ def _not_settled(word: str) -> Figure:
 def _dearest_style(report: CostReport) -> Figure:
     style = dearest_style(report)
     if style is None:
-        return Figure("dearest style", "–", "no track of a known style was rendered")
+        return Figure("dearest style in total", "–", "no track of a known style was rendered")
     of_all = style["carried_usd"] / report.totals["carried_usd"]
     note = (
         f"carried {usd(style['carried_usd'])}, {of_all:.0%} of all; "
@@ -144,4 +144,4 @@ def _dearest_style(report: CostReport) -> Figure:
     if by_minute is not style:
         dearest_minute = usd(by_minute["carried_per_audio_minute_usd"])
         note += f" (dearest minute: {printable(by_minute['value'], 40)}, {dearest_minute})"
-    return Figure("dearest style", printable(style["value"], 40), note)
+    return Figure("dearest style in total", printable(style["value"], 40), note)
