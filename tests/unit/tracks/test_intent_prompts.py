@@ -1,4 +1,4 @@
-"""The three sets of prompts of benchmarks/intent_prompts have the form that their README says."""
+"""The four sets of prompts of benchmarks/intent_prompts have the form that their README says."""
 
 import json
 import re
@@ -34,6 +34,7 @@ def read_prompts(folder):
 
 PROMPTS = read_prompts(FOLDER)
 SECOND = read_prompts(FOLDER / "second")
+THIRD = read_prompts(FOLDER / "third")
 HELD_OUT = read_prompts(FOLDER / "held_out")
 
 _KEY = re.compile(rf"(?:(?:{'|'.join(map(re.escape, TONIC_NAMES))}) )?(?:{'|'.join(VOCABULARY['modes'])})")
@@ -119,7 +120,7 @@ def language(request):
     return request.param
 
 
-@pytest.fixture(params=[PROMPTS, SECOND, HELD_OUT], ids=["tuned", "second", "held-out"])
+@pytest.fixture(params=[PROMPTS, SECOND, THIRD, HELD_OUT], ids=["tuned", "second", "third", "held-out"])
 def prompts(request, language):
     return request.param[language]
 
@@ -143,7 +144,9 @@ def test_fifty_prompts_of_which_half_are_nasty(language):
     assert sum(prompt["nasty"] for prompt in prompts) >= 25
 
 
-@pytest.mark.parametrize("chosen, letter", [(SECOND, "h"), (HELD_OUT, "k")], ids=["second", "held-out"])
+@pytest.mark.parametrize(
+    "chosen, letter", [(SECOND, "h"), (THIRD, "k"), (HELD_OUT, "m")], ids=["second", "third", "held-out"]
+)
 def test_twenty_prompts_of_which_half_are_nasty(chosen, letter, language):
     prompts = chosen[language]
 
@@ -159,7 +162,7 @@ def test_each_language_asks_for_everything_that_can_be_asked_for(language):
     assert any(prompt["not_asked"] for prompt in prompts)
 
 
-@pytest.mark.parametrize("chosen", [SECOND, HELD_OUT], ids=["second", "held-out"])
+@pytest.mark.parametrize("chosen", [SECOND, THIRD, HELD_OUT], ids=["second", "third", "held-out"])
 def test_the_smaller_sets_ask_for_everything_over_all_languages(chosen):
     prompts = [prompt for prompts in chosen.values() for prompt in prompts]
 
@@ -170,7 +173,7 @@ def test_the_smaller_sets_ask_for_everything_over_all_languages(chosen):
 def test_no_prompt_stands_twice():
     texts = Counter(
         " ".join(unicodedata.normalize("NFKC", prompt["prompt"]).casefold().split())
-        for prompts in (*PROMPTS.values(), *SECOND.values(), *HELD_OUT.values())
+        for prompts in (*PROMPTS.values(), *SECOND.values(), *THIRD.values(), *HELD_OUT.values())
         for prompt in prompts
     )
 
@@ -223,8 +226,10 @@ def unread(_):
 def test_what_is_shown_has_nothing_of_the_held_out_prompts():
     scores = {name: {"de": score(prompts_of("de", folder), unread)} for name, folder in SETS.items()}
 
-    assert [len(scores[name]["de"].misses) > 20 for name in SETS] == [True, True, True]
-    assert {line.split(" ")[0] for line in shown(scores, "de")} == {p["id"] for p in (*PROMPTS["de"], *SECOND["de"])}
+    assert [len(scores[name]["de"].misses) > 20 for name in SETS] == [True, True, True, True]
+    assert {line.split(" ")[0] for line in shown(scores, "de")} == {
+        p["id"] for p in (*PROMPTS["de"], *SECOND["de"], *THIRD["de"])
+    }
 
 
 def test_the_figure_over_all_languages_counts_each_thing_asked_once():
