@@ -27,7 +27,7 @@ import httpx
 import soundfile
 
 from benchmarks.document import about, publish
-from benchmarks.intent import LANGUAGES, prompts_of
+from benchmarks.intent import LANGUAGES, SETS, prompts_of
 from benchmarks.judging import (
     LENGTH_S,
     Answer,
@@ -57,7 +57,7 @@ THRESHOLDS: Final = {
 
 def chosen_prompts(*, quick: bool) -> list[Mapping[str, Any]]:
     """Every second prompt of each language; quick: every thirteenth of those."""
-    everything = [prompt for language in LANGUAGES for prompt in prompts_of(language)[::2]]
+    everything = [prompt for language in LANGUAGES for prompt in prompts_of(language, SETS["tuned"])[::2]]
     return everything[::13] if quick else everything
 
 
