@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -16,7 +15,8 @@ from typing import Any, Final
 from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS
 from orchestrion.tracks.intent.genres import genres, uses
 from orchestrion.tracks.intent.intent import Intent, NotFollowed, Reading, Value, Words
-from orchestrion.tracks.intent.reader import read_intent
+from orchestrion.tracks.intent.numbered import OncePerNumber
+from orchestrion.tracks.intent.reader import read, read_intent
 from orchestrion.tracks.musical_key import SCALE_STEPS, Key
 from orchestrion.tracks.request import MAX_NAMES, AudioFormat
 from orchestrion.tracks.section import Section
@@ -55,10 +55,18 @@ class Said:
     hints: Hints
 
 
-@lru_cache(maxsize=256)  # A request is resolved more than once, and a catalog often asks for many takes of one prompt.
 def said_in(prompt: str) -> Said:
     """What a prompt of any length says; never fails, and judges no figure: "900 bpm" is 900."""
-    intent = _consistent(read_intent(prompt))
+    return _ONCE(prompt)
+
+
+def _said(prompt: str) -> tuple[Said, bool]:
+    """What it says, and whether its figures have nothing to do with that."""
+    read_as, is_of_any_number = read(prompt)
+    return _said_by(_consistent(read_as)), is_of_any_number
+
+
+def _said_by(intent: Intent) -> Said:
     kinds = _Kinds(intent)
     found: dict[str, Any] = {}
     words: dict[str, tuple[Words, ...]] = {}
@@ -91,6 +99,10 @@ def said_in(prompt: str) -> Said:
         intent = replace(intent, not_followed=(*intent.not_followed, *kinds.not_followed))
     hints = replace(kinds.hints, mode=mode) if mode is not None else kinds.hints
     return Said(intent=intent, fields=MappingProxyType(found), words=MappingProxyType(words), hints=hints)
+
+
+#: A request is resolved more than once, and a catalog asks for many takes of one prompt.
+_ONCE: Final = OncePerNumber(_said, most_characters=131_072)
 
 
 def reader_sources() -> list[Path]:

@@ -30,12 +30,40 @@ _LEAST_UNIT: Final = 5
 _ONE_LETTER: Final = frozenset("mhk")
 
 
-@dataclass(frozen=True, slots=True)
+class Range:
+    """A number, or a range of numbers; of figures that are not looked at, it is not known which."""
+
+    __slots__ = ("_high", "_low", "_passage")
+
+    def __init__(self, low: float, high: float, passage: Passage | None = None) -> None:
+        """`passage`: whose figures these are, which is told when somebody looks at them."""
+        self._low, self._high, self._passage = low, high, passage
+
+    @property
+    def low(self) -> float:
+        """The number, or the beginning of the range."""
+        if self._passage is not None:
+            self._passage.looks_at_figures = True
+        return self._low
+
+    @property
+    def high(self) -> float:
+        """The number, or the end of the range."""
+        if self._passage is not None:
+            self._passage.looks_at_figures = True
+        return self._high
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a single number, as all figures are."""
+        return self._low == self._high
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Amount:
     """A number or a range, what it counts, and the tokens that say so."""
 
-    low: float
-    high: float
+    value: Range
     #: `second`, `bar`, `beat`, `bpm`, `hertz`, `lufs`; None: nothing is said.
     unit: str | None
     first: int
@@ -45,6 +73,16 @@ class Amount:
     #: The number itself, where "about", "at least" or "at most" makes a range of it, and which of them.
     exact: float | None = None
     bound: str | None = None
+
+    @property
+    def low(self) -> float:
+        """The number, or the beginning of the range."""
+        return self.value.low
+
+    @property
+    def high(self) -> float:
+        """The number, or the end of the range."""
+        return self.value.high
 
     @property
     def middle(self) -> float:
@@ -100,13 +138,13 @@ def _clock(passage: Passage, at: int) -> Amount | None:
         return None
     if at and passage.tokens[at - 1].text == ":" and not tokens[0].apart:
         return None
-    minutes, seconds = tokens[0].text, tokens[2].text
+    minutes, seconds = passage.figures(at), passage.figures(at + 2)
     if not (minutes.isdecimal() and seconds.isdecimal() and len(minutes) <= 2 and len(seconds) == 2 and seconds < "60"):
         return None
     if len(tokens) > 3 and (tokens[3].text in ("am", "pm", "uhr") or (tokens[3].text == ":" and not tokens[3].apart)):
         return None
     length_s = 60.0 * int(minutes) + int(seconds)
-    return Amount(length_s, length_s, "second", at, at + 3)
+    return Amount(_number(length_s), "second", at, at + 3)
 
 
 def _marked(passage: Passage, at: int) -> Amount | None:
@@ -114,33 +152,38 @@ def _marked(passage: Passage, at: int) -> Amount | None:
     length_s, end = 0.0, at
     for mark, scale in (("'", 60.0), ('"', 1.0)):
         number, sign = passage.tokens[end : end + 2] if end + 2 <= len(passage.tokens) else (None, None)
-        if number is None or sign is None or not number.text.isdecimal() or sign.apart or sign.text != mark:
+        if number is None or sign is None or sign.apart or sign.text != mark:
+            continue
+        figures = passage.figures(end)
+        if not figures.isdecimal():
             continue
         if mark == '"' and sum(token.text == mark for token in passage.tokens[:at]) % 2:
             continue  # The end of a quotation.
-        if len(number.text) > 3 or (number.apart and end > at):
+        if len(figures) > 3 or (number.apart and end > at):
             continue
-        length_s, end = length_s + scale * int(number.text), end + 2
+        length_s, end = length_s + scale * int(figures), end + 2
     follows = end < len(passage.tokens) and not passage.tokens[end].apart and passage.tokens[end].form is Form.WORD
-    return None if end == at or follows else Amount(length_s, length_s, "second", at, end)
+    return None if end == at or follows else Amount(_number(length_s), "second", at, end)
 
 
 def _figure(passage: Passage, at: int) -> Amount | None:
     token = passage.tokens[at]
     following = passage.tokens[at + 1] if at + 1 < len(passage.tokens) else None
     if token.text in FRACTIONS:
-        return Amount(FRACTIONS[token.text], FRACTIONS[token.text], None, at, at + 1)
+        return Amount(_number(FRACTIONS[token.text]), None, at, at + 1)
     if token.form is not Form.NUMBER:
         return None
-    value = _value(token.text)
+    value = _value(passage.text.exact[at].text)
     if value is None:
         return None
     if following is not None and following.text in FRACTIONS and not following.apart:
-        return Amount(value + FRACTIONS[following.text], value + FRACTIONS[following.text], None, at, at + 2)
+        return Amount(Range(mixed := value + FRACTIONS[following.text], mixed, passage), None, at, at + 2)
     if following is not None and following.text == "/" and at + 2 < len(passage.tokens):
         below = passage.tokens[at + 2]
-        if below.text in ("2", "3", "4") and token.text == "1" and passage.starting(at + 3, "unit") is not None:
-            return Amount(1 / int(below.text), 1 / int(below.text), None, at, at + 3)
+        if passage.starting(at + 3, "unit") is not None:
+            part = passage.figures(at + 2)
+            if passage.figures(at) == "1" and part in ("2", "3", "4"):
+                return Amount(_number(1 / int(part)), None, at, at + 3)
         if below.form is Form.NUMBER:
             return None
     if at and passage.tokens[at - 1].text == "/" and at > 1 and passage.tokens[at - 2].form is Form.NUMBER:
@@ -148,8 +191,12 @@ def _figure(passage: Passage, at: int) -> Amount | None:
     more = passage.starting(at + 1, "fraction", "half_more", "quarter_more")
     if more is not None:
         value += _MORE[more.name]
-        return Amount(value, value, None, at, more.after)
-    return Amount(value, value, None, at, at + 1)
+        return Amount(Range(value, value, passage), None, at, more.after)
+    return Amount(Range(value, value, passage), None, at, at + 1)
+
+
+def _number(value: float) -> Range:
+    return Range(value, value)
 
 
 def _value(figures: str) -> float | None:
@@ -168,14 +215,14 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     more = passage.starting(unit.after, "fraction", "half_more", "quarter_more") if unit is not None else None
     if unit is not None and more is not None:
         length_s = _SECONDS[unit.name] * (1 + _MORE[more.name])
-        return Amount(length_s, length_s, "second", at, more.after, figures=False)
+        return Amount(_number(length_s), "second", at, more.after, figures=False)
     article = passage.starting(at, "amount", "one")
     if article is not None and passage.starting(at, "number") is None:
         is_unit = passage.starting(passage.skips(article.after, signs="-"), "unit", "second", "minute", "hour", "bar")
-        return Amount(1.0, 1.0, None, at, article.after, figures=False) if is_unit is not None else None
+        return Amount(_number(1.0), None, at, article.after, figures=False) if is_unit is not None else None
     whole = passage.starting(at, "fraction", "one_and_a_half")
     if whole is not None:
-        return Amount(1.5, 1.5, None, at, whole.after, figures=False)
+        return Amount(_number(1.5), None, at, whole.after, figures=False)
     total, end, last = 0.0, at, 0.0
     here = at
     while (match := passage.starting(here, "number")) is not None:
@@ -193,7 +240,7 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     half = passage.starting(end, "fraction", "half_more", "quarter_more")
     if half is not None:
         total, end = total + _MORE[half.name], half.after
-    return Amount(total, total, None, at, end, figures=False)
+    return Amount(_number(total), None, at, end, figures=False)
 
 
 def _join(total: float, last: float, value: float, is_character: bool) -> float | None:
@@ -223,9 +270,10 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
                 low = one.low * two.high / numbers[at + 1].high if numbers[at + 1].high else one.low
             if 0 < low < high and joint != "or":
                 before = passage.ending(one.first, "amount", "between")
-                return Amount(low, high, unit, before.first if before else one.first, two.after, one.figures), 2
+                first = before.first if before else one.first
+                return Amount(Range(low, high), unit, first, two.after, one.figures), 2
             if joint == "or":
-                return Amount(low, low, unit, one.first, two.after, one.figures), 2
+                return Amount(_number(low), unit, one.first, two.after, one.figures), 2
     return one, 1
 
 
@@ -269,7 +317,7 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
     if within is not None and within.after == number.after:
         # One word: "полминуты", "zweiminütig".
         low = number.low * _SECONDS[within.name]
-        return replace(number, low=low, high=low, unit="second")
+        return replace(number, value=_number(low), unit="second")
     at = passage.skips(number.after, signs="-" if number.figures else "-'")
     unit = passage.starting(at, "unit")
     if unit is None:
@@ -295,9 +343,9 @@ def _with_unit(passage: Passage, number: Amount) -> Amount:
         sign = passage.tokens[unit.after].text if unit.after < len(passage.tokens) else ""
         after = more.after if more else unit.after + (sign in FRACTIONS)
         low = scale * (number.low + (_MORE[more.name] if more else FRACTIONS.get(sign, 0.0)))
-        return replace(number, low=low, high=low, unit="second", after=after)
+        return replace(number, value=_number(low), unit="second", after=after)
     if unit.name == "kilohertz":
-        return replace(number, low=number.low * 1000, high=number.high * 1000, unit="hertz", after=unit.after)
+        return replace(number, value=Range(number.low * 1000, number.high * 1000), unit="hertz", after=unit.after)
     return replace(number, unit=unit.name, after=unit.after)
 
 
@@ -313,7 +361,7 @@ def _behind_its_unit(passage: Passage, number: Amount) -> Amount:
         return number
     value = number.low * _SECONDS[unit.name]
     low, high = value * (1 - ABOUT), value * (1 + ABOUT)
-    return replace(number, low=low, high=high, unit="second", first=unit.first, exact=value)
+    return replace(number, value=Range(low, high), unit="second", first=unit.first, exact=value)
 
 
 def _is_decade(passage: Passage, number: Amount) -> bool:
@@ -342,8 +390,9 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
             # "Une minute trente de reggae", "un minuto e trenta".
             ends = not gap or passage.is_end_of_clause(each.after)
             worded = each.unit is None and not each.figures and each.low >= 10 and ends
-            if near and (each.unit == "second" or bare or worded) and last.low == last.high:
-                sums[-1] = replace(last, low=last.low + each.low, high=last.high + each.high, after=each.after)
+            if near and (each.unit == "second" or bare or worded) and last.value.is_number:
+                both = Range(last.low + each.low, last.high + each.high)
+                sums[-1] = replace(last, value=both, after=each.after)
                 continue
         sums.append(each)
     return sums
@@ -357,8 +406,8 @@ def _bounded(found: list[Amount]) -> list[Amount]:
         if last is not None and each.unit == last.unit and {each.bound, last.bound} == {"at_least", "at_most"}:
             least, most = (each, last) if each.bound == "at_least" else (last, each)
             if least.said < most.said and each.first - last.after <= _BOUNDS_APART:
-                low, high = least.said, most.said
-                ranges[-1] = replace(last, low=low, high=high, after=each.after, exact=None, bound=None)
+                both = Range(least.said, most.said)
+                ranges[-1] = replace(last, value=both, after=each.after, exact=None, bound=None)
                 continue
         ranges.append(each)
     return ranges
@@ -370,7 +419,7 @@ def _is_of_a_fade(passage: Passage, at: int) -> bool:
 
 def _qualified(passage: Passage, amount: Amount) -> Amount:
     """With "about", "at least" and "at most"."""
-    if amount.low != amount.high:
+    if not amount.value.is_number:
         return amount
     before = passage.skips(amount.first - 1, -1, signs="-") + 1
     for name, low, high in (
@@ -386,12 +435,10 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
             for bound in ("at_most", "at_least")
             if (other := passage.ending(before, "amount", bound)) is not None
         ):
-            return replace(
-                amount, low=amount.low * low, high=amount.high * high, first=ahead.first, exact=amount.low, bound=name
-            )
+            around = Range(amount.low * low, amount.high * high)
+            return replace(amount, value=around, first=ahead.first, exact=amount.low, bound=name)
         behind = passage.starting(passage.skips(amount.after, signs="-"), "amount", f"{name}_after")
         if behind is not None:
-            return replace(
-                amount, low=amount.low * low, high=amount.high * high, after=behind.after, exact=amount.low, bound=name
-            )
+            around = Range(amount.low * low, amount.high * high)
+            return replace(amount, value=around, after=behind.after, exact=amount.low, bound=name)
     return amount

@@ -41,6 +41,8 @@ _LEAST_KNOWN: Final = 3
 #: Of a word that may be spelt wrong, in letters; of one with a letter missing, too many or wrong.
 _LEAST_SPELT: Final = 5
 _LONG: Final = 7
+#: Figures that phrases have, of all languages that were read: 808, 8 (of 8-bit).
+_FIGURES: Final[set[str]] = set()
 #: Words of texts of which is kept in mind what they mean; words are people's, and any number of them.
 _MOST_WORDS: Final = 16_384
 _VOWEL: Final = re.compile("[aeiouyаеиоуыэюя]")
@@ -138,6 +140,7 @@ class Lexicon:
         for token in tokens:
             node = node.child(token)
         node.meanings += (meaning,)
+        _FIGURES.update(token for token in tokens if token[0].isdecimal())
         section, _, language = meaning
         if section in CONTENT:
             self._words.setdefault(language or "en", set()).update(tokens)
@@ -150,7 +153,7 @@ class Lexicon:
 
     def matches(self, text: Text) -> list[Match]:
         """Every phrase that stands in the text, in the order of their beginnings."""
-        tokens = text.tokens
+        tokens = text.exact
         found: dict[Match, None] = {}
         for first, token in enumerate(tokens):
             reached = [(node, first + 1) for node in self._begun_by(token)]
@@ -167,6 +170,9 @@ class Lexicon:
 
     def _begun_by(self, token: Token) -> Sequence[_Node]:
         """The nodes after a first token, which are looked for once a word: most words begin nothing."""
+        if token.form is Form.NUMBER:
+            # Each another one, and hardly any has a phrase.
+            return self._root.after(token, False)
         begun = self._begun.get(token.text)
         if begun is None:
             if len(self._begun) == _MOST_WORDS:
@@ -227,6 +233,11 @@ class Spelling:
 
 def _differ(one: str, other: str) -> int:
     return sum(a != b for a, b in zip(one, other, strict=True))
+
+
+def is_in_a_phrase(figures: str) -> bool:
+    """Whether figures are part of some phrase of the languages that were read so far."""
+    return figures in _FIGURES
 
 
 def read_language(language: str) -> dict[str, dict[str, Any]]:

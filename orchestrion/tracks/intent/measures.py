@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from orchestrion.tracks.intent.amounts import Amount
+from orchestrion.tracks.intent.amounts import Amount, Range
 from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.negations import Negations
@@ -86,19 +86,15 @@ class Measures:
         ]
         tokens = self._passage.tokens
         for at in range(len(tokens) - 2):
-            above, line, below = tokens[at : at + 3]
-            if line.text != "/" or not (above.text.isdecimal() and below.text in ("2", "4", "8", "16")):
+            line, below = tokens[at + 1 : at + 3]
+            if line.text != "/" or self._passage.starting(at, "nothing") is not None:
                 continue
-            if self._passage.starting(at, "nothing") is not None:
+            beats, unit = self._passage.figures(at), self._passage.figures(at + 2)
+            if not beats.isdecimal() or unit not in ("2", "4", "8", "16"):
                 continue
-            if (
-                line.apart
-                or below.apart
-                or int(above.text) > 21
-                or self._passage.starting(at + 3, "unit", "minute", "hour")
-            ):
+            if line.apart or below.apart or int(beats) > 21 or self._passage.starting(at + 3, "unit", "minute", "hour"):
                 continue
-            metre = f"{above.text}/{below.text}"
+            metre = f"{beats}/{unit}"
             word = self._passage.starting(self._passage.skips(at + 3), "metre", "word")
             span = (at, word.after if word else at + 3)
             if metre in METRES:
@@ -272,8 +268,8 @@ class Measures:
         """A figure that only "twice that" behind it makes a tempo: "start around 60 and creep up to twice that"."""
         low, high = _BARE_TEMPO
         behind = [match.first for match in self._passage.of("change", "double", "half")]
-        bare = [each for each in self._left(None) if each.figures and low <= each.middle <= high]
-        return next((_Tempo(each, each.span, 0.7) for each in bare if any(each.after <= at for at in behind)), None)
+        bare = [each for each in self._left(None) if each.figures and any(each.after <= at for at in behind)]
+        return next((_Tempo(each, each.span, 0.7) for each in bare if low <= each.middle <= high), None)
 
     def _begins_before(self, end: _Tempo) -> _Tempo | None:
         """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
@@ -305,22 +301,25 @@ class Measures:
         low, high = _BARE_TEMPO
         for each in self._left(None):
             at = self._passage.ending(each.first, "tempo", "at")
-            if not low <= each.middle <= high:
-                continue
             # A number in words is one if it is all that its clause says: "сто сорок".
             is_whole = self._stands_alone(each.first - 1, each.first) and self._passage.is_end_of_clause(each.after)
-            if not (each.figures or at is not None or each.low < each.high or (is_whole and each.low >= low)):
+            is_range = not each.value.is_number
+            if not (each.figures or at is not None or is_range or (is_whole and each.low >= low)):
                 continue
             if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
-            framed = each.low < each.high and self._passage.starting(each.first, "amount", "between") is not None
+            framed = is_range and self._passage.starting(each.first, "amount", "between") is not None
             # "Psytrance 145".
             framed = framed or any(self._passage.ending(each.first, kind) is not None for kind in ("style", "genre"))
-            if (at is not None or framed or self._stands_alone(each.first - 1, each.first)) and (
-                self._stands_alone(each.after, each.after)
-                or self._passage.starting(each.after, "negation", "end") is not None
-                or self._passage.starting(each.after, "list") is not None
-                or self._passage.starting(each.after, "tempo") is not None
+            if (
+                (at is not None or framed or self._stands_alone(each.first - 1, each.first))
+                and (
+                    self._stands_alone(each.after, each.after)
+                    or self._passage.starting(each.after, "negation", "end") is not None
+                    or self._passage.starting(each.after, "list") is not None
+                    or self._passage.starting(each.after, "tempo") is not None
+                )
+                and low <= each.middle <= high
             ):
                 return [_Tempo(each, each.span, 0.6)]
         return []
@@ -349,7 +348,8 @@ class Measures:
     def _from_and_until(self) -> list[Match]:
         """Where it ends, if no word says how: "starts at 120 and ends at 140"."""
         low, high = _BARE_TEMPO
-        of_tempo = [each for each in self._left("bpm", None) if each.figures and low <= each.middle <= high]
+        figures = [each for each in self._left("bpm", None) if each.figures]
+        of_tempo = [each for each in figures if low <= each.middle <= high] if len(figures) > 1 else []
         if len(of_tempo) != 2:
             return []
         one, two = of_tempo
@@ -465,7 +465,7 @@ class Measures:
         if later is None:
             return None
         unit_s = 60.0 if length.low % 60 == 0 else 1.0
-        return replace(later, low=later.low * unit_s, high=later.high * unit_s, unit="second")
+        return replace(later, value=Range(later.low * unit_s, later.high * unit_s), unit="second")
 
     def _behind_a_no(self, after: int) -> Amount | None:
         """The number behind a "no" and a comma: "96 bpm … no, 88"."""

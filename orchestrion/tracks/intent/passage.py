@@ -66,6 +66,8 @@ class Passage:
             self.text.spelt(misspelt)
             self.languages, found = _languages(self.text)
         self.tokens = self.text.tokens
+        #: Whether a rule has looked at what figures say, beyond that they are some.
+        self.looks_at_figures = False
         self.matches = self._that_count(found)
         self._by_section: dict[str, list[Match]] = defaultdict(list)
         self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
@@ -74,6 +76,14 @@ class Passage:
             self._by_section[match.section].append(match)
             self._beginning[match.section, match.first].append(match)
             self._ending[match.section, match.after].append(match)
+
+    def figures(self, at: int) -> str:
+        """The figures of a token, "" if it has none, for a rule that decides by them."""
+        token = self.text.exact[at]
+        if token.form is not Form.NUMBER:
+            return ""
+        self.looks_at_figures = True
+        return token.text
 
     def of(self, section: str, *names: str) -> list[Match]:
         """The phrases of a section, or of some of its names, in order."""

@@ -58,15 +58,23 @@ class Token(NamedTuple):
     apart: bool
 
 
-class Text:
-    """A prompt and its tokens."""
+#: What rules see of figures.
+_FIGURES: Final = "#"
 
-    __slots__ = ("original", "tokens")
+
+class Text:
+    """A prompt and its tokens.
+
+    Rules work on `tokens`, in which all figures are the same, and ask for those that they look at: so it is known where
+    a reading has nothing of them. Phrases of the vocabulary are found in `exact`.
+    """
+
+    __slots__ = ("exact", "original", "tokens")
 
     def __init__(self, original: str) -> None:
         self.original = original
         folded, places = _folded(original)
-        self.tokens = tuple(
+        self.exact = tuple(
             Token(
                 match[0],
                 _FORMS[match.lastgroup],
@@ -76,12 +84,19 @@ class Text:
             )
             for match in _TOKEN.finditer(folded)
         )
+        self.tokens = self._without_figures()
+
+    def _without_figures(self) -> tuple[Token, ...]:
+        if all(token.form is not Form.NUMBER for token in self.exact):
+            return self.exact
+        return tuple(t._replace(text=_FIGURES) if t.form is Form.NUMBER else t for t in self.exact)
 
     def spelt(self, words: Mapping[int, str]) -> None:
         """Read some tokens as other words: those that are meant."""
-        self.tokens = tuple(
-            token._replace(text=words[at]) if at in words else token for at, token in enumerate(self.tokens)
+        self.exact = tuple(
+            token._replace(text=words[at]) if at in words else token for at, token in enumerate(self.exact)
         )
+        self.tokens = self._without_figures()
 
     def words(self, first: int, after: int) -> Words:
         """The words from one token up to another, which is not part of them."""
