@@ -7,6 +7,9 @@ their names. The baseline is the release before plans were kept, in a worktree, 
 (default: all); seconds are given for a million rows of either. Shards must have the same names on both sides, or the
 program fails. The driver's peak memory is its own; that of its largest planning process stands beside it.
 
+The catalog's prompts are numbered takes of some hundred, as a library orders them. "worded" is planned for the first
+time with prompts of which each has other words, so that nothing that was read of one helps with the next.
+
 The ceilings: reading and hashing the bytes alone, and parsing each line as JSON and doing nothing with it.
 
     .venv/bin/python -m benchmarks.catalog_plan [--quick] [--out benchmarks/results/catalog_plan.json]
@@ -32,6 +35,8 @@ from typing import Any, Final
 BASELINE: Final = "e3d1ff0"
 ROWS: Final = 1_000_000
 QUICK_ROWS: Final = 20_000
+#: Each with other words: no more are needed for a figure by the row, and there are not many more.
+WORDED_ROWS: Final = 60_000
 #: Of ten shards, as a run leaves them that was stopped near its end.
 COMMITTED: Final = 9
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -39,18 +44,36 @@ MIB: Final = 2**20
 STYLES: Final = ("lofi", "piano", "house", "jazz", "folk", "synthwave", "celtic", "reggae", "ambient", "funk")
 MOODS: Final = ("calm", "sad", "happy", "dark", "dreamy", "epic")
 PLACES: Final = ("rainy nights", "a long drive", "the morning", "an empty hall", "late trains", "the sea")
+PLAYERS: Final = ("flute", "cello", "violin", "organ", "harp", "banjo", "trumpet", "marimba", "oboe", "accordion")
+ENDS: Final = ("slow", "fast", "quiet", "loud", "no drums", "no bass", "short", "warm", "a little odd", "for children")
 
 
-def write_catalog(path: Path, rows: int) -> None:
+def numbered_take(number: int) -> str:
+    """One of a million takes of 360 prompts."""
+    style, mood = STYLES[number % len(STYLES)], MOODS[number // 7 % len(MOODS)]
+    return f"{mood} {style} for {PLACES[number // 3 % len(PLACES)]}, take {number // 100}"
+
+
+def worded(number: int) -> str:
+    """One of 60,000 prompts that differ in their words; neighbours differ in most of them."""
+    number = number * 7919 % WORDED_ROWS
+    chosen = []
+    for words in (STYLES, MOODS, PLACES, PLAYERS, ENDS, ("", "please")):
+        number, at = divmod(number, len(words))
+        chosen.append(words[at])
+    style, mood, place, player, end, please = chosen
+    return f"{mood} {style} with {player} for {place}, {end} {please}".strip()
+
+
+def write_catalog(path: Path, rows: int, prompt: Callable[[int], str] = numbered_take) -> None:
     """Rows as a library of music orders them: each another prompt, of three lengths; one of a hundred is wrong."""
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
-            style, mood = STYLES[number % len(STYLES)], MOODS[number // 7 % len(MOODS)]
             row = {
                 "row_id": f"song-{number:07d}",
                 "title": f"Song number {number}",
                 "requester": f"label-{number % 40}",
-                "prompt": f"{mood} {style} for {PLACES[number // 3 % len(PLACES)]}, take {number // 100}",
+                "prompt": prompt(number),
                 "seed": number,
                 "duration_s": "long" if number % 100 == 50 else (15.0, 30.0, 90.0)[number % 3],
                 "format": "flac",
@@ -166,21 +189,20 @@ def _probed(code: Path, catalog: Path, out: Path) -> dict[str, Any]:
 
 def compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Each step of both sides: seconds on the clock and of the CPU for a million rows, and how many times as fast."""
-    steps: dict[str, Any] = {}
-    for step in ("first", "resumed"):
-        sides = {"before": before[step], "after": after[step]}
-        seconds = {name: side["seconds"] / side["rows"] * 1e6 for name, side in sides.items()}
-        # On a busy machine the clock runs for others, too.
-        cpu_s = {
-            name: (side["own_cpu_s"] + side["planners_cpu_s"]) / side["rows"] * 1e6 for name, side in sides.items()
-        }
-        steps[step] = {
-            "s_per_million_rows": {name: round(value, 2) for name, value in seconds.items()},
-            "cpu_s_per_million_rows": {name: round(value, 2) for name, value in cpu_s.items()},
-            "times_as_fast": round(seconds["before"] / seconds["after"], 1),
-            "of_the_cpu": round(cpu_s["before"] / cpu_s["after"], 1),
-        }
-    return steps
+    return {step: step_of({"before": before[step], "after": after[step]}) for step in ("first", "resumed")}
+
+
+def step_of(sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """One step of both sides."""
+    seconds = {name: side["seconds"] / side["rows"] * 1e6 for name, side in sides.items()}
+    # On a busy machine the clock runs for others, too.
+    cpu_s = {name: (side["own_cpu_s"] + side["planners_cpu_s"]) / side["rows"] * 1e6 for name, side in sides.items()}
+    return {
+        "s_per_million_rows": {name: round(value, 2) for name, value in seconds.items()},
+        "cpu_s_per_million_rows": {name: round(value, 2) for name, value in cpu_s.items()},
+        "times_as_fast": round(seconds["before"] / seconds["after"], 1),
+        "of_the_cpu": round(cpu_s["before"] / cpu_s["after"], 1),
+    }
 
 
 def same_shards(before: dict[str, Any], after: dict[str, Any]) -> bool:
@@ -222,6 +244,11 @@ def main() -> int:
             after = measured(ROOT, catalog, folder / "after-all")
         ceiling_s = ceilings(str(catalog))
         size = catalog.stat().st_size
+        write_catalog(catalog, min(rows, WORDED_ROWS), worded)
+        in_words = {}
+        for name, side in (("before", code), ("after", ROOT)):
+            (folder / f"worded-{name}").mkdir()
+            in_words[name] = _probed(side, catalog, folder / f"worded-{name}" / "out")
     document = {
         "benchmark": "catalog_plan",
         "question": (__doc__ or "").splitlines()[0],
@@ -235,6 +262,7 @@ def main() -> int:
         "after": after,
         "ceiling_s": ceiling_s,
         **compared(before, after),
+        "worded": in_words | step_of(in_words),
     }
     publish(document, arguments.out)
     return 0
