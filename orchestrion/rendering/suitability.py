@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from orchestrion.errors import InvalidRequest, RightsRefused
 from orchestrion.models.protocol import ModelInfo
+from orchestrion.tracks.instruments import INSTRUMENTS
 from orchestrion.tracks.intent.intent import Intent, NotFollowed
 from orchestrion.tracks.request import CONTROLS, MIN_GUIDANCE, Purpose, TrackRequest, as_written
 from orchestrion.tracks.said import said_in
@@ -63,9 +64,10 @@ def told_intent(request: TrackRequest, info: ModelInfo) -> Intent:
     ]
     told = request.intent.not_followed
     if info.hears:
-        # It is told a genre's own name, and plays no style in its place.
-        named = said_in(request.composition.prompt).words.get("style", ())
-        told = tuple(one for one in told if one.kind != "style" or one.words not in named)
+        # It is told the own names of genres and instruments, and plays none in their place.
+        named = [("style", words) for words in said_in(request.composition.prompt).words.get("style", ())]
+        named += [("instrument", r.words) for r in request.intent.of("instruments") if r.value in INSTRUMENTS]
+        told = tuple(one for one in told if (one.kind, one.words) not in named)
     return replace(request.intent, not_followed=(*told, *missing))
 
 

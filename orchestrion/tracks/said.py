@@ -15,6 +15,7 @@ from typing import Any, Final
 from orchestrion.tracks.instruments import EXCLUDABLE, INSTRUMENTS
 from orchestrion.tracks.intent.genres import genres, uses
 from orchestrion.tracks.intent.intent import Intent, NotFollowed, Reading, Value, Words
+from orchestrion.tracks.intent.lexicon import stand_ins
 from orchestrion.tracks.intent.numbered import OncePerNumber
 from orchestrion.tracks.intent.reader import read, read_intent
 from orchestrion.tracks.musical_key import SCALE_STEPS, Key
@@ -85,7 +86,7 @@ def _said_by(intent: Intent) -> Said:
             kinds.not_followed += [NotFollowed(other, "field", why) for other in others]
     if kinds.style is not None:
         note("style", kinds.style, *kinds.of_style)
-    _players(intent, note)
+    kinds.not_followed += _players(intent, note)
     missing = [(reading, name) for reading in intent.of("exclude") for name in _unwanted(reading.value, kinds.style)]
     if missing:
         names, readings = {name for _, name in missing}, dict.fromkeys(reading for reading, _ in missing)
@@ -188,16 +189,23 @@ _VALUES: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
-def _players(intent: Intent, note: Callable[..., None]) -> None:
-    """Who plays: those of the ensemble first, as "solo cello with piano" means the cello."""
+def _players(intent: Intent, note: Callable[..., None]) -> list[NotFollowed]:
+    """Who plays, those of the ensemble first: "solo cello with piano" means the cello. Gives whom another plays for."""
     ensemble = intent.first("ensemble")
     if ensemble is not None:
         note("ensemble", ensemble.value["kind"], ensemble)
     readings = intent.of("instruments")
     front = ensemble.value["instruments"] if ensemble is not None else []
-    names = [name for name in dict.fromkeys([*front, *(r.value for r in readings)]) if name in INSTRUMENTS]
+    names = list(dict.fromkeys(_player(name) for name in [*front, *(r.value for r in readings)]))
     if names:
         note("instruments", tuple(names[:MAX_NAMES]), *readings)
+    replaced = [(reading.words, stand_ins()[reading.value]) for reading in readings if reading.value in stand_ins()]
+    return [NotFollowed(words, "instrument", other.said) for words, other in dict.fromkeys(replaced)]
+
+
+def _player(name: str) -> str:
+    """The instrument of a request that plays this one."""
+    return name if name in INSTRUMENTS else stand_ins()[name].plays_as
 
 
 class _Kinds:

@@ -298,8 +298,28 @@ def instruments() -> Mapping[str, Sequence[str]]:
     """Of each instrument the names that mean nothing else in any language."""
     return {
         name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
-        for name, table in tomllib.loads(_read("instruments.toml")).items()
+        for name, table in _instrument_tables().items()
     }
+
+
+class StandIn(NamedTuple):
+    """What plays an instrument that General MIDI has no sound for."""
+
+    plays_as: str
+    #: That, as people are told it.
+    said: str
+
+
+@lru_cache(maxsize=1)
+def stand_ins() -> Mapping[str, StandIn]:
+    """Of each instrument without a sound of its own the one that plays it."""
+    tables = _instrument_tables().items()
+    return {name: StandIn(table["plays_as"], table["said"]) for name, table in tables if "plays_as" in table}
+
+
+@lru_cache(maxsize=1)
+def _instrument_tables() -> Mapping[str, Mapping[str, Any]]:
+    return tomllib.loads(_read("instruments.toml"))
 
 
 @lru_cache(maxsize=1)

@@ -86,3 +86,15 @@ def test_a_genre_is_not_said_to_be_played_as_its_nearest_style_where_its_name_is
     assert told_intent(wish, replace(info, hears=())).not_followed[0].why.startswith("there is no style sea shanty")
     # Of two styles one is missed by any model.
     assert [one.words.text for one in told_intent(two, info).not_followed] == ["sea shanty"]
+
+
+def test_an_instrument_is_not_said_to_be_played_by_another_where_its_name_is_heard(renderer):
+    info = renderer.models["tiny"].info
+    told = [
+        [one.why for one in told_intent(request(prompt=f"waltz with {name}"), of).not_followed if one.kind != "model"]
+        for name in ("ukulele", "kazoo")
+        for of in (info, replace(info, hears=()))
+    ]
+
+    # A kazoo has no name in a request: the harmonica in its place is what a model is told, too.
+    assert told == [[], ["played by a nylon guitar"], ["played by a harmonica"], ["played by a harmonica"]]

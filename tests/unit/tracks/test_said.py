@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrion.tracks.intent import lexicon
 from orchestrion.tracks.said import said_in
 from orchestrion.tracks.vocabulary import MOODS, STYLES
 
@@ -223,3 +224,31 @@ def test_spaces_around_and_between_words_change_nothing(text):
 def test_reading_takes_time_in_proportion_to_the_length(piece):
     # A pattern that backtracks would make this run for hours: it is ten times the longest prompt allowed.
     said_in(piece * (20_000 // len(piece)))
+
+
+@pytest.mark.parametrize(
+    "prompt, players, told",
+    [
+        ("a slow song with kazoo", ("harmonica",), {"kazoo": "played by a harmonica"}),
+        ("solo didgeridoo", ("bagpipe",), {"didgeridoo": "played by a bagpipe"}),
+        ("kazoos and a harmonica", ("harmonica",), {"kazoos": "played by a harmonica"}),
+        ("ukulele waltz", ("ukulele",), {"ukulele": "played by a nylon guitar"}),
+        ("flûte et bansuri", ("flute",), {"bansuri": "played by a flute"}),
+        ("piano and cello", ("piano", "cello"), {}),
+        ("piano, no kazoo", ("piano",), {}),
+    ],
+)
+def test_what_has_no_sound_of_its_own_is_played_by_what_is_near_and_that_is_told(prompt, players, told):
+    said = said_in(prompt)
+    notes = {one.words.text: one.why for one in said.intent.not_followed if one.kind == "instrument"}
+
+    assert (said.fields.get("instruments"), notes) == (players, told)
+
+
+def test_no_instrument_that_is_read_is_lost():
+    for name in lexicon.instruments():
+        said = said_in(f"slow song with {name}")
+        if any(reading.value == name for reading in said.intent.of("instruments")):
+            assert said.fields["instruments"], name
+            is_told = any(one.kind == "instrument" for one in said.intent.not_followed)
+            assert is_told is (name in lexicon.stand_ins()), name
