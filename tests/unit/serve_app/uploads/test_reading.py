@@ -24,6 +24,28 @@ def encoded(format: AudioFormat) -> bytes:
     return encode(tune()[:, None], RATE_HZ, format)
 
 
+def written(format: str, subtype: str, rate_hz: int = 44_100) -> bytes:
+    """The tune by libsndfile: Ogg in larger pages than ours."""
+    sink = io.BytesIO()
+    soundfile.write(sink, tune(rate_hz), rate_hz, format=format, subtype=subtype)
+    return sink.getvalue()
+
+
+def variable_mp3(rate_hz: int = 44_100) -> tuple[bytes, bytes]:
+    """A frame with the tag that says how many there are, and the frames, each as long as it needs to be."""
+    sink = io.BytesIO()
+    with soundfile.SoundFile(
+        sink, "w", rate_hz, 1, "MPEG_LAYER_III", format="MP3", compression_level=0.0, bitrate_mode="VARIABLE"
+    ) as file:
+        file.write(tune(rate_hz))
+    data = sink.getvalue()
+    second = data.index(data[:2], 4)
+    return data[:second], data[second:]
+
+
+TAG, FRAMES = variable_mp3()
+ID3 = b"ID3\x03\0\0\0\0\x02\0" + bytes(256)
+#: Name → what it is said to be, and the file.
 RECORDINGS = {
     "WAV": ("WAV", wav()),
     "FLAC": ("FLAC", encoded(AudioFormat.FLAC)),
@@ -41,6 +63,14 @@ RECORDINGS = {
     "MP3 of a stream, with zeros for its tag": ("MP3", bytes(626) + encoded(AudioFormat.MP3)[626:]),
     "MP3 from the middle of a frame": ("MP3", encoded(AudioFormat.MP3)[700:]),
     "MP3 after rubbish": ("MP3", bytes(range(100, 200)) * 30 + encoded(AudioFormat.MP3)),
+    "MP3 of a variable bitrate": ("MP3", TAG + FRAMES),
+    "MP3 of a variable bitrate without its tag": ("MP3", FRAMES),
+    "MP3 of a variable bitrate with tags and no length": ("MP3", 2 * ID3 + FRAMES),
+    "MP3 of a variable bitrate from the middle of a frame": ("MP3", FRAMES[300:]),
+    "MP3 of a variable bitrate at 16 kHz without its tag": ("MP3", variable_mp3(16_000)[1]),
+    "MP3 with a hole": ("MP3", FRAMES[:8000] + bytes(100) + FRAMES[8050:]),
+    "ID3 before a WAV": ("WAV", ID3 + wav()),
+    "OGG of two in a chain": ("OGG", written("OGG", "VORBIS") * 2),
     "M4A of a phone": ("M4A", recorded("ipod", "aac")),
     "M4A without loss": ("M4A", recorded("ipod", "alac")),
     "MP4": ("MP4", recorded("mp4", "aac")),
@@ -79,6 +109,20 @@ def test_of_a_recording_that_is_cut_off_what_is_there_is_taken(format, cut):
     found = read_upload(whole[: round(len(whole) * cut)], THEME)
 
     assert 0.4 * cut * 9.6 < found.duration_s < 1.2 * cut * 9.6
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.7, 0.95])
+@pytest.mark.parametrize("codec, rate_hz", [("VORBIS", 44_100), ("OPUS", 48_000)])
+def test_of_an_ogg_file_that_breaks_off_within_a_page_what_is_whole_is_taken(codec, rate_hz, cut):
+    whole = written("OGG", codec, rate_hz)
+    # Two pages of headers come first.
+    begins = [at for at in range(len(whole)) if whole.startswith(b"OggS", at)][2]
+    sent = begins + round((len(whole) - begins) * cut)
+
+    found = read_upload(whole[:sent], THEME)
+
+    assert found.duration_s == pytest.approx(3.2 * cut, abs=0.3)
+    assert found.notes == pytest.approx(len(SCALE) * cut, abs=1)
 
 
 @pytest.mark.parametrize(
