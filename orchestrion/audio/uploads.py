@@ -186,6 +186,8 @@ def _recorded_kind(data: bytes) -> str | None:
     return next((kind for mark, kind in kinds.items() if data.startswith(mark)), None)
 
 
+#: How base64 of MIDI, RIFF, ID3, FLAC and Ogg begins, and a data URL.
+_IN_BASE64: Final = (b"TVRoZ", b"UklGR", b"SUQz", b"ZkxhQ", b"T2dnU", b"data:")
 #: How files begin that are sent by mistake, and what is to be done instead.
 _MISTAKES: Final = (
     (b"--", "this is a form, not a file; send the file itself as the body (curl: --data-binary @file)"),
@@ -194,6 +196,7 @@ _MISTAKES: Final = (
     (b"0&\xb2u", "this file is a WMA"),
     (b"%PDF", "this file is a PDF: a score cannot be read; export it as MIDI"),
     (b"{", "this is JSON; send the file itself as the body"),
+    *((mark, "this is base64; send the bytes themselves as the body") for mark in _IN_BASE64),
     (b"<", "this is a page or XML; export the music as MIDI"),
 )
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from orchestrion.audio.encode import encode
+from orchestrion.audio.uploads import read_continuation
 from orchestrion.errors import InvalidRequest
 from orchestrion.tracks.request import AudioFormat
 from serve_app.uploads.found import UploadReading, UploadUse
@@ -91,6 +92,25 @@ def test_what_people_record_is_taken(kind, data):
     assert read_upload(data, CONTINUATION) == UploadReading(kind, found.duration_s)
 
 
+@pytest.mark.parametrize("kind, data", [RECORDINGS[name] for name in ("M4A of a phone", "WebM of a browser", "AAC")])
+def test_without_what_reads_phones_formats_they_are_refused_by_name(monkeypatch, kind, data):
+    monkeypatch.setattr("orchestrion.audio.ffmpeg.decoding.can_decode", lambda: False)
+
+    with pytest.raises(InvalidRequest, match=rf"this file is an? {kind} file; give MIDI, WAV, FLAC, MP3 or OGG \("):
+        read_upload(data, THEME)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 100, 1000, 4000, 11_025, 44_056, 384_000])
+def test_a_recording_at_any_rate_can_be_gone_on_from(rate_hz):
+    data = wav(tune(rate_hz) if rate_hz >= 1000 else np.sin(np.arange(4 * rate_hz)).astype(np.float32), rate_hz)
+
+    found = read_upload(data, CONTINUATION)
+    audio = read_continuation(data, 32_000, 1)
+
+    assert found.duration_s == pytest.approx(3.2 if rate_hz >= 1000 else 4.0, abs=0.01)
+    assert len(audio) == pytest.approx(found.duration_s * 32_000, abs=32) and np.isfinite(audio).all()
+
+
 @pytest.mark.parametrize("rate_hz", [1, 1000])
 def test_rates_that_nobody_records_are_read_or_refused_in_words(rate_hz):
     data = wav(tune(1000)[: 30 * min(rate_hz, 100)], rate_hz)
@@ -163,7 +183,10 @@ NO_THEMES = {
         "neither MIDI nor a sound file that can be read; give MIDI, WAV, FLAC, MP3, OGG, M4A or WebM",
     ),
     "a form": (MULTIPART, "this is a form, not a file; send the file itself as the body"),
-    "base64": (base64.b64encode(wav()), "neither MIDI nor a sound file"),
+    "base64 of a WAV": (base64.b64encode(wav()), "this is base64; send the bytes themselves"),
+    "base64 of MIDI": (base64.b64encode(midi()), "this is base64; send the bytes themselves"),
+    "base64 of a FLAC": (base64.b64encode(encoded(AudioFormat.FLAC)), "this is base64; send the bytes themselves"),
+    "a data URL": (b"data:audio/wav;base64," + base64.b64encode(wav()), "this is base64; send the bytes themselves"),
     "JSON": (b'{"theme": "a.mid"}', "this is JSON; send the file itself"),
     "gzip": (gzip.compress(wav()), "this file is packed with gzip; send it unpacked"),
     "ZIP": (b"PK\x03\x04" + bytes(40), "this file is a ZIP; send the recording that is in it"),
@@ -172,6 +195,12 @@ NO_THEMES = {
     "WMA": (b"0&\xb2u\x8e\x66\xcf\x11" + bytes(100), "this file is a WMA; give MIDI, WAV"),
     "M4A cut off": (b"\0\0\0\x1cftypM4A \0\0\0\0M4A mp42isom", "this file is an M4A file, but it is damaged"),
     "half an M4A": (recorded("ipod", "aac")[:9000], "this file is an M4A file, but it is damaged"),
+    "AMR of nothing": (b"#!AMR\n", "this file is an AMR file, but there is no sound in it"),
+    "OGG cut in its head": (written("OGG", "OPUS", 48_000)[:400], "this file is an OGG file, but it is damaged"),
+    "AC-3 in Matroska": (
+        recorded("matroska", "ac3"),
+        "this file is a WebM file, but there is no sound in it of a kind that is read here",
+    ),
     "WebM of nothing": (b"\x1aE\xdf\xa3" + bytes(200), "this file is a WebM file, but it is damaged"),
     "RIFF of nothing": (b"RIFF but not really", "the file is damaged: its beginning makes no sense"),
     "FLAC cut in its head": (encoded(AudioFormat.FLAC)[:40], "the file is damaged"),
