@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import struct
 import tracemalloc
 
 import numpy as np
@@ -25,10 +26,10 @@ def encoded(format: AudioFormat) -> bytes:
     return encode(tune()[:, None], RATE_HZ, format)
 
 
-def written(format: str, subtype: str, rate_hz: int = 44_100) -> bytes:
-    """The tune by libsndfile: Ogg in larger pages than ours."""
+def written(format: str, subtype: str, rate_hz: int = RATE_HZ, *, level: float = 1.0, endian: str = "FILE") -> bytes:
+    """The tune by libsndfile as it is: also what we do not write, and Ogg in larger pages than ours."""
     sink = io.BytesIO()
-    soundfile.write(sink, tune(rate_hz), rate_hz, format=format, subtype=subtype)
+    soundfile.write(sink, level * tune(rate_hz), rate_hz, format=format, subtype=subtype, endian=endian)
     return sink.getvalue()
 
 
@@ -71,7 +72,7 @@ RECORDINGS = {
     "MP3 of a variable bitrate at 16 kHz without its tag": ("MP3", variable_mp3(16_000)[1]),
     "MP3 with a hole": ("MP3", FRAMES[:8000] + bytes(100) + FRAMES[8050:]),
     "ID3 before a WAV": ("WAV", ID3 + wav()),
-    "OGG of two in a chain": ("OGG", written("OGG", "VORBIS") * 2),
+    "OGG of two in a chain": ("OGG", written("OGG", "VORBIS", 44_100) * 2),
     "M4A of a phone": ("M4A", recorded("ipod", "aac")),
     "M4A without loss": ("M4A", recorded("ipod", "alac")),
     "MP4": ("MP4", recorded("mp4", "aac")),
@@ -90,6 +91,57 @@ def test_what_people_record_is_taken(kind, data):
     # Cut into a frame, its first note may be another.
     assert found.notes == pytest.approx(len(SCALE), abs=1)
     assert read_upload(data, CONTINUATION) == UploadReading(kind, found.duration_s)
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+
+
+def riff(*chunks: bytes) -> bytes:
+    body = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+FORM, DATA = wav()[12:36], wav()[36:]
+MP3_FORM = struct.pack("<HHIIHHHHIHHH", 0x55, 1, RATE_HZ, 8000, 1, 0, 12, 1, 2, 288, 1, 1393)
+
+EDITED = {
+    "WAV of 8 bits": ("WAV", written("WAV", "PCM_U8")),
+    "WAV of 24 bits": ("WAV", written("WAV", "PCM_24")),
+    "WAV of 24 bits, extensible": ("WAV", written("WAVEX", "PCM_24")),
+    "WAV of floats": ("WAV", written("WAV", "FLOAT")),
+    "WAV of doubles": ("WAV", written("WAV", "DOUBLE")),
+    "WAV of floats over full scale": ("WAV", written("WAV", "FLOAT", level=8.0)),
+    "WAV of μ-law": ("WAV", written("WAV", "ULAW", 8000)),
+    "WAV of A-law": ("WAV", written("WAV", "ALAW", 8000)),
+    "WAV of IMA ADPCM": ("WAV", written("WAV", "IMA_ADPCM")),
+    "WAV of Microsoft ADPCM": ("WAV", written("WAV", "MS_ADPCM")),
+    "WAV of GSM 6.10": ("WAV", written("WAV", "GSM610", 8000)),
+    "WAV of MP3": ("WAV", riff(chunk(b"fmt ", MP3_FORM), chunk(b"data", encoded(AudioFormat.MP3)))),
+    "WAV with broadcast fields first": ("WAV", riff(chunk(b"bext", bytes(602)), chunk(b"JUNK", bytes(28)), FORM, DATA)),
+    "WAV with cues after it": ("WAV", riff(FORM, DATA, chunk(b"cue ", struct.pack("<I", 1) + bytes(24)))),
+    "WAV with ID3 in it": ("WAV", riff(FORM, chunk(b"id3 ", ID3), DATA)),
+    "RF64": ("WAV", written("RF64", "PCM_16")),
+    "W64": ("WAV", written("W64", "PCM_16")),
+    "AIFF": ("AIFF", written("AIFF", "PCM_16")),
+    "AIFF-C of a Mac": ("AIFF", written("AIFF", "PCM_16", endian="LITTLE")),
+    "CAF": ("CAF", written("CAF", "PCM_16")),
+    "AU": ("AU", written("AU", "PCM_16")),
+    "VOC": ("VOC", written("VOC", "PCM_16", 8000)),
+    "FLAC of 24 bits at 96 kHz": ("FLAC", written("FLAC", "PCM_24", 96_000)),
+    "ID3 before a FLAC": ("FLAC", ID3 + encoded(AudioFormat.FLAC)),
+    "MP3 with a picture of 2 MB": ("MP3", b"ID3\x03\0\0\x01\0\0\0" + bytes(1 << 21) + encoded(AudioFormat.MP3)),
+    "MP3 with ID3v1 at its end": ("MP3", encoded(AudioFormat.MP3) + b"TAG" + bytes(125)),
+    "MP3 at 8 kHz": ("MP3", written("MP3", "MPEG_LAYER_III", 8000)),
+}
+
+
+@pytest.mark.parametrize("kind, data", EDITED.values(), ids=EDITED.keys())
+def test_what_editors_and_converters_write_is_taken(kind, data):
+    found = read_upload(data, THEME)
+
+    assert (found.kind, found.notes) == (kind, len(SCALE))
+    assert found.duration_s == pytest.approx(3.2, abs=0.1)
 
 
 @pytest.mark.parametrize("kind, data", [RECORDINGS[name] for name in ("M4A of a phone", "WebM of a browser", "AAC")])
