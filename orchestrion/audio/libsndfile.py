@@ -108,7 +108,7 @@ def with_constant_serial(data: bytes) -> tuple[bytes, bytes]:
         page = bytearray(data[start:end])
         page[14:18] = struct.pack("<I", _OGG_SERIAL)
         page[22:26] = bytes(4)
-        page[22:26] = struct.pack("<I", _ogg_crc(bytes(page)))
+        page[22:26] = struct.pack("<I", ogg_crc(bytes(page)))
         pages.append(bytes(page))
         start = end
     return b"".join(pages), data[start:]
@@ -117,7 +117,7 @@ def with_constant_serial(data: bytes) -> tuple[bytes, bytes]:
 _REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def _ogg_crc(page: bytes) -> int:
+def ogg_crc(page: bytes) -> int:
     """CRC-32 with polynomial 0x04c11db7, not reflected, from 0: zlib's, with the bits of each byte turned round."""
     reflected = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED_BITS), "big")

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 
 from orchestrion.audio.ffmpeg import decoding as ffmpeg
-from orchestrion.audio.mending import mended_wav, mp3_from_its_first_frame
+from orchestrion.audio.mending import mended, mp3_from_its_first_frame
 from orchestrion.audio.midi import is_midi
 from orchestrion.audio.pcm import Pcm
 from orchestrion.errors import InvalidRequest
@@ -136,8 +136,9 @@ def _energy(audio: Pcm) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def _read(data: bytes, field: str) -> Recording:
+    whole = mended(data)
     try:
-        return _by_libsndfile(mended_wav(data), field)
+        return _by_libsndfile(whole, field)
     except _UNREADABLE:
         if (mp3 := mp3_from_its_first_frame(data)) is not None:
             return _by_libsndfile(mp3, field)
@@ -145,7 +146,7 @@ def _read(data: bytes, field: str) -> Recording:
         if kind is None or not ffmpeg.can_decode():
             raise
         try:
-            audio, rate_hz = ffmpeg.decode(data, max_s=MAX_UPLOAD_S, max_values_per_s=MAX_VALUES_PER_S)
+            audio, rate_hz = ffmpeg.decode(whole, max_s=MAX_UPLOAD_S, max_values_per_s=MAX_VALUES_PER_S)
         except ffmpeg.UndecodedError as error:
             raise _refused(field, data, f"this file is {_a(kind)}, but {error}; give another") from error
         return Recording(audio, rate_hz, kind)
@@ -185,6 +186,8 @@ def _recorded_kind(data: bytes) -> str | None:
     return next((kind for mark, kind in kinds.items() if data.startswith(mark)), None)
 
 
+#: How base64 of MIDI, RIFF, ID3, FLAC and Ogg begins, and a data URL.
+_IN_BASE64: Final = (b"TVRoZ", b"UklGR", b"SUQz", b"ZkxhQ", b"T2dnU", b"data:")
 #: How files begin that are sent by mistake, and what is to be done instead.
 _MISTAKES: Final = (
     (b"--", "this is a form, not a file; send the file itself as the body (curl: --data-binary @file)"),
@@ -193,6 +196,7 @@ _MISTAKES: Final = (
     (b"0&\xb2u", "this file is a WMA"),
     (b"%PDF", "this file is a PDF: a score cannot be read; export it as MIDI"),
     (b"{", "this is JSON; send the file itself as the body"),
+    *((mark, "this is base64; send the bytes themselves as the body") for mark in _IN_BASE64),
     (b"<", "this is a page or XML; export the music as MIDI"),
 )
 
@@ -214,7 +218,7 @@ def _unreadable(data: bytes, field: str) -> str:
 
 
 def _a(kind: str) -> str:
-    return f"{'an' if kind[0] in 'AM' else 'a'} {kind} file"
+    return f"{'an' if kind[0] in 'AMO' else 'a'} {kind} file"
 
 
 def _refused(field: str, data: bytes, reason: str) -> InvalidRequest:

@@ -1,4 +1,8 @@
-"""MIDI files as players read them: what is broken is mended, and what no theme can be is refused in words."""
+"""MIDI files as players read them: what is broken is mended, and what no theme can be is refused in words.
+
+The kinds: chunks of vendors, track counts, RMID, key signatures, short meta events, track lengths, empty tracks,
+running status, values above 127, endings.
+"""
 
 import struct
 import tracemalloc
@@ -21,15 +25,25 @@ def meta(kind: int, body: bytes) -> bytes:
     return b"\0\xff" + bytes([kind]) + number(len(body)) + body
 
 
+#: Kind of fault → a file with it, which players play as the scale.
 READABLE = {
     "vendor chunk between": header(1, 2) + track(TEMPO_120) + chunk(b"XFIH", b"abcd") + track(TUNE),
     "vendor chunk first": header(0, 1) + chunk(b"SEM1", b"\xff" * 9) + track(TUNE),
+    "vendor chunk last": header(1, 1) + track(TUNE) + chunk(b"XFKM", bytes(range(64))),
+    "vendor chunk of no bytes": header(1, 2) + chunk(b"SEM1", b"") + track(TUNE),
+    "vendor chunk with a track's name in it": header(0, 1) + chunk(b"XFIH", b"MTrk") + track(TUNE),
     "vendor chunk with a wrong length": header(1, 1) + chunk(b"XFIH", b"abcd", longer=5) + track(TUNE),
     "more tracks promised": header(1, 5) + track(TEMPO_120) + track(TUNE),
     "fewer tracks promised": header(1, 1) + track(TEMPO_120) + track(TUNE),
     "no tracks promised": header(1, 0) + track(TUNE),
+    "65535 tracks promised": header(1, 0xFFFF) + track(TEMPO_120) + track(TUNE),
+    "two tracks in a file of type 0": header(0, 1) + track(TEMPO_120) + track(TUNE),
     "RMID": rmid(midi()),
     "RMID with a title": rmid(midi(), b"LIST" + struct.pack("<I", 12) + b"INFOINAM\0\0\0\0"),
+    "RMID with a byte that pads it": rmid(midi()) + b"\0",
+    "RMID with sizes of 0": b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + midi(),
+    "RMID with its instruments after it": rmid(midi()) + b"RIFF" + struct.pack("<I", 12) + b"DLS " + bytes(8),
+    "RMID with its instruments first": rmid(midi(), b"DLS " + struct.pack("<I", 4000) + bytes(4000)),
     "byte order mark": b"\xef\xbb\xbf" + midi(),
     "MacBinary": bytes(128) + midi(),
     "longer header": b"MThd" + struct.pack(">IHHH", 10, 0, 1, 480) + b"\0\0\0\0" + track(TUNE),
@@ -38,12 +52,18 @@ READABLE = {
     "type 3": header(3, 1) + track(TUNE),
     "key of eight sharps": midi(meta(0x59, b"\x08\0") + TUNE),
     "key of mode 255": midi(meta(0x59, b"\0\xff") + TUNE),
+    "key of eight flats": midi(meta(0x59, b"\xf8\x01") + TUNE),
+    "key signature of none": midi(meta(0x59, b"") + TUNE),
     "key signature of one byte": midi(meta(0x59, b"\0") + TUNE),
     "time signature of two bytes": midi(meta(0x58, b"\x04\x02") + TUNE),
     "time signature of none": midi(meta(0x58, b"") + TUNE),
     "tempo of two bytes": midi(meta(0x51, b"\x07\xa1") + TUNE),
     "tempo of 0": midi(meta(0x51, b"\0\0\0") + TUNE),
     "SMPTE offset cut short": midi(meta(0x54, b"\xe1") + TUNE),
+    "SMPTE offset of no frame rate": midi(meta(0x54, b"\xe0\0\0\0\0") + TUNE),
+    "sequence number of one byte": midi(meta(0x00, b"\x01") + TUNE),
+    "channel prefix of none": midi(meta(0x20, b"") + TUNE),
+    "port of none": midi(meta(0x21, b"") + TUNE),
     "text in Shift JIS": midi(meta(0x01, "曲".encode("shift-jis")) + TUNE),
     "meta event above 127": midi(meta(0x90, b"ab") + TUNE),
     "track length too long": header() + track(TUNE, longer=4),
@@ -56,7 +76,12 @@ READABLE = {
     "events after the end": header() + track(TUNE + END + notes((80, 81))),
     "rubbish after it": midi() + bytes(range(200)),
     "empty track first": header(1, 2) + b"MTrk\0\0\0\0" + track(TUNE),
+    "empty track last": header(1, 2) + track(TUNE) + b"MTrk\0\0\0\0",
+    "empty tracks between": header(1, 4) + track(TEMPO_120) + b"MTrk\0\0\0\0" * 2 + track(TUNE),
+    "track of nothing but its end": header(1, 2) + track(b"") + track(TUNE),
     "controller of 255": midi(b"\0\xb0\x07\xff" + TUNE),
+    "programme of 255": midi(b"\0\xc0\xff" + TUNE),
+    "pressure of 255": midi(b"\0\xd0\xff\0\xa0\xff\xff" + TUNE),
     "bend of 255": midi(b"\0\xe0\xff\xff" + TUNE),
     "escape with a clock": midi(b"\0\xf7\x01\xf8" + TUNE),
     "undefined F4": midi(b"\0\xf4" + TUNE),
@@ -77,7 +102,11 @@ def test_what_players_play_is_read(data):
     assert found.duration_s == 4.0
 
 
-@pytest.mark.parametrize("between", [b"\xff\x01\x02hi", b"\xf0\x03\x7e\x7f\xf7"], ids=["text", "system exclusive"])
+@pytest.mark.parametrize(
+    "between",
+    [b"\xff\x01\x02hi", TEMPO_120[1:], b"\xf0\x03\x7e\x7f\xf7", b"\xf7\x01\xf8", b"\xfe", b"\xf2\x01\x02"],
+    ids=["text", "tempo", "system exclusive", "escape", "active sensing", "song position"],
+)
 def test_running_status_goes_on_after_what_is_no_channel_message(between):
     events = b"\0\x90\x3c\x5a\x04" + between + number(300) + b"\x3c\0" + b"\0\x40\x5a" + number(480) + b"\x40\0"
 
@@ -86,8 +115,9 @@ def test_running_status_goes_on_after_what_is_no_channel_message(between):
     assert [(note.pitch, note.start, note.end) for note in found.notes] == [(60, 0, 304), (64, 304, 784)]
 
 
-def test_a_velocity_above_127_is_the_loudest_and_a_pitch_above_it_is_no_note():
-    loud = b"\0\x90\x3c\xc8" + number(480) + b"\x80\x3c\x40"
+@pytest.mark.parametrize("velocity", [128, 200, 255])
+def test_a_velocity_above_127_is_the_loudest_and_a_pitch_above_it_is_no_note(velocity):
+    loud = b"\0\x90\x3c" + bytes([velocity]) + number(480) + b"\x80\x3c\xff"
     too_high = b"\0\x90\xc8\x40" + number(480) + b"\x80\xc8\x40"
 
     found = read_midi(midi(loud + too_high + TUNE), "theme")

@@ -1,6 +1,7 @@
 """Streams as a client hears them: their form, and what tells a broken one from a whole one."""
 
 import asyncio
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,31 @@ def test_accept_chooses_the_stream(service, accept, body, media_type):
     assert (
         service.post("/v1/tracks/stream", json=wanted, headers={"Accept": accept}).headers["content-type"] == media_type
     )
+
+
+def length_in_header(format: str, head: bytes) -> int:
+    """How many samples the beginning of a file says that it has: a WAV's size, STREAMINFO, LAME's tag."""
+    if format == "wav":
+        return struct.unpack_from("<I", head, 40)[0] // struct.unpack_from("<H", head, 32)[0]
+    if format == "flac":
+        return int.from_bytes(head[21:26], "big") & (1 << 36) - 1
+    tag = head.index(b"Info", 0, 64)
+    delay_and_padding = int.from_bytes(head[tag + 141 : tag + 144], "big")
+    samples = 1152 if head[1] & 0x18 == 0x18 else 576
+    (frames,) = struct.unpack_from(">I", head, tag + 8)
+    return frames * samples - (delay_and_padding >> 12) - (delay_and_padding & 0xFFF)
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "mp3"])
+@pytest.mark.parametrize("rate_hz, duration_s", [(44_100, 1.5), (16_000, 2.0), (48_000, 1.0)])
+def test_a_stream_says_in_its_first_bytes_how_long_it_will_be(service, format, rate_hz, duration_s):
+    body = {"prompt": "calm", "duration_s": duration_s, "sample_rate_hz": rate_hz, "seed": rate_hz}
+
+    data = service.post(f"/v1/tracks/stream?format={format}", json=body).content
+
+    assert length_in_header(format, data[:512]) == round(duration_s * rate_hz)
+    # No silence of the encoder's before or after it.
+    assert len(decode(data)[0]) == round(duration_s * rate_hz)
 
 
 @pytest.mark.parametrize("format", ["wav", "mp3"])
