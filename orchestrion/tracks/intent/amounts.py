@@ -24,6 +24,8 @@ _AT_LEAST: Final = 1.5
 _AT_MOST: Final = 0.5
 #: How far "at least" and "at most" of one range may stand apart.
 _BOUNDS_APART: Final = 4
+#: A bare number below that beside minutes counts minutes, too.
+_FEW: Final = 20
 #: Of a unit that stands before its number, the letters: no abbreviation does.
 _LEAST_UNIT: Final = 5
 #: Units of one letter stand directly behind their figure.
@@ -311,6 +313,8 @@ def _behind_its_unit(passage: Passage, number: Amount) -> Amount:
         passage.tokens[unit.first - 1].form is Form.NUMBER or passage.ending(unit.first, "number") is not None
     ):
         return number
+    if passage.starting(unit.first, "number") is not None:
+        return number  # "Минута двадцать" is one minute and twenty seconds.
     value = number.low * _SECONDS[unit.name]
     low, high = value * (1 - ABOUT), value * (1 + ABOUT)
     return replace(number, low=low, high=high, unit="second", first=unit.first, exact=value)
@@ -354,6 +358,8 @@ def _bounded(found: list[Amount]) -> list[Amount]:
     ranges: list[Amount] = []
     for each in found:
         last = ranges[-1] if ranges else None
+        if last is not None and {each.bound, last.bound} == {"at_least", "at_most"}:
+            last, each = _in_one_unit(last, each)
         if last is not None and each.unit == last.unit and {each.bound, last.bound} == {"at_least", "at_most"}:
             least, most = (each, last) if each.bound == "at_least" else (last, each)
             if least.said < most.said and each.first - last.after <= _BOUNDS_APART:
@@ -362,6 +368,18 @@ def _bounded(found: list[Amount]) -> list[Amount]:
                 continue
         ranges.append(each)
     return ranges
+
+
+def _in_one_unit(one: Amount, two: Amount) -> tuple[Amount, Amount]:
+    """Two bounds of which only one says what it counts: "at most 40 seconds and not less than 30"."""
+    if (one.unit is None) == (two.unit is None):
+        return one, two
+    told, bare = (two, one) if one.unit is None else (one, two)
+    in_minutes = told.unit == "second" and told.said % 60 == 0 and bare.said < _FEW
+    scale = 60.0 if in_minutes else 1.0
+    exact = None if bare.exact is None else bare.exact * scale
+    bare = replace(bare, low=bare.low * scale, high=bare.high * scale, exact=exact, unit=told.unit)
+    return (bare, two) if one.unit is None else (one, bare)
 
 
 def _is_of_a_fade(passage: Passage, at: int) -> bool:
