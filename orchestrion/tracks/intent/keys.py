@@ -60,12 +60,18 @@ def read_keys(findings: Findings) -> None:
     two = others[0]
     correction = [m for m in passage.of("change", "correction") if one.span[1] <= m.first < two.span[0]]
     changes = passage.of("change", "modulate")
-    until = [m for m in passage.of("change", "until") if one.span[1] <= m.first and m.after <= two.span[0]]
+    # The "to" of "from C to D" belongs to the second key.
+    until = [
+        m
+        for m in passage.of("change", "until")
+        if one.span[1] <= m.first
+        and (m.after <= two.span[0] or (m.first == two.span[0] and passage.starting(m.after, "tonic") is not None))
+    ]
     if correction and not any(one.span[1] <= match.first < two.span[0] for match in changes):
         findings.read("key", two.value, (one.span[0], two.span[1]))
     elif changes or until:
         findings.read("key", one.value, one.span)
-        begin = until[-1].first if until else two.span[0]
+        begin = min(until[-1].first, two.span[0]) if until else two.span[0]
         findings.read("key_end", two.value, (begin, two.span[1]))
     else:
         findings.read("key", one.value, one.span, 0.5)
@@ -195,7 +201,15 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
         return _Found(tonic, "major", (first, behind.after), 0.8)
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
+    if capital and not is_character and passage.of("change", "modulate"):
+        # "In C, modulation to D in the last chorus": whatever comes behind it.
+        changes = passage.ending(first, "change", "modulate", "until")
+        is_whole = passage.is_end_of_clause(first - 1) and passage.is_end_of_clause(after)
+        if changes is not None or is_whole:
+            return _Found(tonic, "major", (changes.first if changes else first, after), 0.6)
     is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
+    if capital and len(passage.tokens[first].text) == 1 and _is_all_of_its_clause(passage, first, after):
+        return _Found(tonic, "major", (first, after), 0.5)
     # "B flat" alone between commas.
     if after - first > 1 and passage.is_end_of_clause(first - 1) and passage.is_end_of_clause(after):
         return _Found(tonic, "major", (first, after), 0.6)
@@ -204,6 +218,18 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
     if link is not None and (passage.is_end_of_clause(after) or (goes_on and capital)) and is_note:
         return _Found(tonic, "major", (link.first, after), 0.6)
     return None
+
+
+def _is_all_of_its_clause(passage: Passage, first: int, after: int) -> bool:
+    """Whether a letter stands alone between commas, as no other does: "72 bpm, G"; "A, B, A" is a form."""
+    size = len(passage.tokens)
+
+    def is_alone(at: int, end: int) -> bool:
+        return (at == 0 or passage.tokens[at - 1].text in ",.;") and (end == size or passage.tokens[end].text in ",.;")
+
+    letters = [at for at, token in enumerate(passage.tokens) if len(token.text) == 1 and token.text.isalpha()]
+    others = [at for at in letters if at != first and is_alone(at, at + 1)]
+    return size > 1 and is_alone(first, after) and not others
 
 
 def _mode_alone(findings: Findings) -> list[_Found]:
