@@ -147,8 +147,13 @@ class Passage:
         for first, last in zip(quotes[::2], quotes[1::2], strict=False):
             inside = range(first + 1, last)
             words = [at for at in inside if self.tokens[at].form is Form.WORD]
-            is_name = 1 < len(words) <= _LONGEST_NAME and len(words) == len(inside)
-            if is_name and self.text.original[self.tokens[words[0]].start].isupper() and not known.issuperset(words):
+            is_name = 1 < len(words) <= _LONGEST_NAME and all(
+                at in words or self.tokens[at].text == "-" for at in inside
+            )
+            # "The shop «House Decor»", "the channel «Jazz Rock»".
+            is_told = any(match.section == "use" and match.after == first for match in found)
+            is_told = is_told or not known.issuperset(words)
+            if is_name and self.text.original[self.tokens[words[0]].start].isupper() and is_told:
                 names.update(words)
         return [match for match in found if names.isdisjoint(range(match.first, match.after))]
 
