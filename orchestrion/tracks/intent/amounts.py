@@ -217,6 +217,10 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
     one = _with_unit(passage, numbers[at])
     if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
         two = _with_unit(passage, numbers[at + 1])
+        if joint == "sign" and one.unit == "second" and one.exact is not None and two.unit is None:
+            # "Секунд 20-25": the unit stands before both.
+            scale = one.exact / numbers[at].low if numbers[at].low else 1.0
+            return Amount(one.exact, two.high * scale, "second", one.first, two.after, one.figures), 2
         unit = two.unit or one.unit
         is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two) or _is_clause(passage, one, two)
         if one.unit in (None, two.unit) and is_range:
@@ -401,7 +405,7 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
             continue  # "Fade in over four seconds" takes four.
         if ahead is not None and not any(
             other.first < ahead.first
-            for bound in ("at_most", "at_least")
+            for bound in ("at_most", "at_least", "about")
             if (other := passage.ending(before, "amount", bound)) is not None
         ):
             return replace(

@@ -442,6 +442,12 @@ class Measures:
             self._findings.read("tempo_bpm", _NEITHER, span, 0.7)
         elif wanted:
             paces = {_is_fast(word): word for word in reversed(wanted)}
+            if True in paces and False in paces and (two := self._led_to(paces[True], paces[False])) is not None:
+                # "From very slow to very fast".
+                one = paces[True] if two is paces[False] else paces[False]
+                self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(one)], self._whole(one), 0.8)
+                self._findings.read("tempo_end_bpm", TEMPO_WORDS[self._with_degree(two)], self._whole(two), 0.7)
+                return
             if True in paces and False in paces:
                 self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
             best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
@@ -452,6 +458,13 @@ class Measures:
                 self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
         elif unwanted and unwanted[0].name in _NOT:
             self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
+
+    def _led_to(self, one: Match, other: Match) -> Match | None:
+        """Of two words the later one, if a "to" or "then" stands before it."""
+        first, last = sorted((one, other), key=lambda word: word.first)
+        at = self._whole(last)[0]
+        ends = (*self._passage.of("change", "until"), *self._passage.of("section", "then"))
+        return last if any(first.after <= end.first and 0 <= at - end.after <= 1 for end in ends) else None
 
     def _with_degree(self, word: Match) -> str:
         very = self._passage.ending(word.first, "degree", "very")
