@@ -58,6 +58,11 @@ def read_keys(findings: Findings) -> None:
         findings.read("key", one.value, one.span, one.sure)
         return
     two = others[0]
+    if _leads(passage, one, "until", "modulate") and _leads(passage, two, "from") and not _leads(passage, one, "from"):
+        # "Ends in A major, begins in F sharp minor".
+        findings.read("key", two.value, two.span)
+        findings.read("key_end", one.value, one.span)
+        return
     correction = [m for m in passage.of("change", "correction") if one.span[1] <= m.first < two.span[0]]
     changes = passage.of("change", "modulate")
     # The "to" of "from C to D" belongs to the second key.
@@ -77,6 +82,11 @@ def read_keys(findings: Findings) -> None:
         findings.read("key", one.value, one.span, 0.5)
         findings.conflict("key", one.span, two.span)
         findings.used.update(range(*two.span))
+
+
+def _leads(passage: Passage, key: _Found, *names: str) -> bool:
+    """Whether one of these words of change stands right before a key."""
+    return passage.ending(key.span[0], "change", *names) is not None
 
 
 def _is_unwanted(passage: Passage, key: _Found) -> bool:
@@ -247,7 +257,8 @@ def _mode_alone(findings: Findings) -> list[_Found]:
         if word is None and passage.is_end_of_clause(mode.first - 1) and passage.is_end_of_clause(mode.after):
             word = mode  # "Sad, minor, 120".
         if word is not None:
-            return [_Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)]
+            one = _Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)
+            return [one, *_mode_at_the_end(passage, one)]
         if mode.name in (
             "dorian",
             "phrygian",
@@ -259,6 +270,15 @@ def _mode_alone(findings: Findings) -> list[_Found]:
             "pentatonic",
         ):
             return [_Found(None, mode.name, (mode.first, mode.after), 0.7)]
+    return []
+
+
+def _mode_at_the_end(passage: Passage, one: _Found) -> list[_Found]:
+    """The mode that another changes to: "in Dur, kippt am Ende nach Moll"."""
+    for mode in passage.of("key", "major", "minor"):
+        leads = passage.ending(mode.first, "change", "until", "modulate")
+        if mode.first >= one.span[1] and mode.name != one.mode and leads is not None:
+            return [_Found(None, mode.name, (mode.first, mode.after), 0.6)]
     return []
 
 
