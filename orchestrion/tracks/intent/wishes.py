@@ -14,6 +14,7 @@ from orchestrion.tracks.intent.passage import COMMAS, STOPS
 _SUNG: Final = ("vocals", "rap", "melody")
 #: How many words that nobody knows may stand between "solo" and who plays it.
 _REACH: Final = 3
+_SIZES: Final = {"duo": 2, "trio": 3, "quartet": 4}
 #: How far "then" stands from what comes then.
 _NEAR: Final = 2
 #: A genre that is no further from a style than that is played as it.
@@ -69,7 +70,7 @@ class Wishes:
             kind, _, instrument = match.name.partition(": ")
             self._ensemble(kind, [instrument] if instrument else [], _span(match))
         for match in self._wanted("only"):
-            if not self._findings.is_free(_span(match)):
+            if not self._findings.is_free(_span(match)) or self._is_about_a_part(match):
                 continue
             if match.name == "before":
                 who, span = self._players(match.after, 1, several=True)
@@ -85,6 +86,15 @@ class Wishes:
             elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
                 self._named(match)
 
+    def _is_about_a_part(self, match: Match) -> bool:
+        """Whether an "only" says in which part: "brass only in the chorus"."""
+        tokens = self._passage.tokens
+        return match.name in ("before", "after") and any(
+            0 < part.first - match.after <= _NEAR and tokens[match.after].text not in STOPS | COMMAS
+            for part in self._passage.of("section")
+            if part.name != "then"
+        )
+
     def _alone(self, match: Match, who: list[str]) -> str:
         """Whether "violoncelle seul" is a solo; "cordes et harpe seules" are only these."""
         is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
@@ -97,6 +107,12 @@ class Wishes:
         # "Choir, no instruments at all": a comma may stand before what says so.
         begins = self._passage.skips(match.first - 1, -1, "," if match.name == "a cappella" else "")
         ahead, before = self._players(begins, -1, several)
+        if not ahead and not behind and match.name in _SIZES:
+            # "A duo, guitar and bass": a comma may stand between if they are so many.
+            size, signs = _SIZES[match.name], ",-"
+            behind, after = self._players(self._passage.skips(match.after, 1, signs), 1, several)
+            ahead, before = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several)
+            behind, ahead = (behind if len(behind) == size else []), (ahead if len(ahead) == size else [])
         nearer = behind if behind and (not ahead or match.name == "solo") else ahead
         who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
         span = _span(match)
