@@ -316,3 +316,61 @@ def test_a_solo_in_a_song_is_no_solo_piece(prompt):
 )
 def test_kinds_of_music(prompt, style):
     assert style in [value["genre"] if isinstance(value, dict) else value for value in values(prompt, "style")]
+
+
+@pytest.mark.parametrize(
+    "prompt, key, end",
+    [
+        ("Ballade in Dur, kippt am Ende nach Moll", "major", "minor"),
+        ("utwór w moll, który przechodzi w dur, lutnia", "minor", "major"),
+        ("endet in D-Dur, beginnt in h-Moll, Viola", "B minor", "D major"),
+        ("заканчивается в ре мажоре, начинается в си миноре, альт", "B minor", "D major"),
+    ],
+)
+def test_how_a_key_ends(prompt, key, end):
+    assert (values(prompt, "key"), values(prompt, "key_end")) == ([key], [end])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "von sehr langsam bis sehr schnell, Zither",
+        "eerst heel langzaam, daarna heel snel, harp",
+        "od bardzo wolno do bardzo szybko, cytra",
+        "от очень медленного до очень быстрого, цитра",
+    ],
+)
+def test_from_slow_to_fast_in_words(prompt):
+    assert (values(prompt, "tempo_bpm"), values(prompt, "tempo_end_bpm"), read_intent(prompt).conflicts) == (
+        [52],
+        [172],
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    "prompt, field, value",
+    [
+        ("ein Tick schneller als 96, Salsa", "tempo_bpm", 96),
+        ("чуть больше трёх минут, арфа", "duration_s", 180),
+        ("ciut ponad trzy minuty, harfa", "duration_s", 180),
+        ("секунд 30-40, труба", "duration_s", 35),
+    ],
+)
+def test_a_little_more(prompt, field, value):
+    assert values(prompt, field) == [value]
+
+
+@pytest.mark.parametrize(
+    "prompt, ensemble",
+    [
+        ("Streicher nur im Refrain, Soul", []),
+        ("strijkers alleen in het refrein, soul", []),
+        ("smyczki tylko w refrenie, soul", []),
+        ("струнные только в припеве, соул", []),
+        ("wir sind ein Duo, Laute und Viola", [{"kind": "duo", "instruments": ["lute", "viola"]}]),
+        ("flet i obój, duet", [{"kind": "duo", "instruments": ["flute", "oboe"]}]),
+    ],
+)
+def test_who_plays_and_when(prompt, ensemble):
+    assert values(prompt, "ensemble") == ensemble
