@@ -231,14 +231,14 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
 
 
 def _is_all_of_its_clause(passage: Passage, first: int, after: int) -> bool:
-    """Whether a letter stands alone between commas, as no other does: "72 bpm, G"; "A, B, A" is a form."""
+    """Whether a letter stands alone between commas, and is the only one: "72 bpm, G"; "A, B, A" is a form."""
     size = len(passage.tokens)
 
     def is_alone(at: int, end: int) -> bool:
         return (at == 0 or passage.tokens[at - 1].text in ",.;") and (end == size or passage.tokens[end].text in ",.;")
 
     letters = [at for at, token in enumerate(passage.tokens) if len(token.text) == 1 and token.text.isalpha()]
-    others = [at for at in letters if at != first and is_alone(at, at + 1)]
+    others = [at for at in letters if at != first and passage.text.original[passage.tokens[at].start].isupper()]
     return size > 1 and is_alone(first, after) and not others
 
 

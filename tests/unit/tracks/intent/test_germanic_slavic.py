@@ -374,3 +374,15 @@ def test_a_little_more(prompt, field, value):
 )
 def test_who_plays_and_when(prompt, ensemble):
     assert values(prompt, "ensemble") == ensemble
+
+
+@pytest.mark.parametrize(
+    "prompt, field",
+    [
+        ("успели в последнюю минуту, погоня, литавры", "duration_s"),
+        ("ostatnia minuta meczu, kotły", "duration_s"),
+        ("A, B und C sind Vereine, wir brauchen neutrale Musik", "key"),
+    ],
+)
+def test_what_only_looks_like_a_figure_or_a_key(prompt, field):
+    assert values(prompt, field) == []
