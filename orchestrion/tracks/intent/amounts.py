@@ -24,6 +24,8 @@ _AT_LEAST: Final = 1.5
 _AT_MOST: Final = 0.5
 #: How far "at least" and "at most" of one range may stand apart.
 _BOUNDS_APART: Final = 4
+#: A bare number below that beside minutes counts minutes, too.
+_FEW: Final = 20
 #: Of a unit that stands before its number, the letters: no abbreviation does.
 _LEAST_UNIT: Final = 5
 #: Units of one letter stand directly behind their figure.
@@ -262,6 +264,10 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
     one = _with_unit(passage, numbers[at])
     if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
         two = _with_unit(passage, numbers[at + 1])
+        if joint == "sign" and one.unit == "second" and one.exact is not None and two.unit is None:
+            # "Секунд 20-25": the unit stands before both.
+            scale = one.exact / numbers[at].low if numbers[at].low else 1.0
+            return Amount(Range(one.exact, two.high * scale), "second", one.first, two.after, one.figures), 2
         unit = two.unit or one.unit
         is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two) or _is_clause(passage, one, two)
         if one.unit in (None, two.unit) and is_range:
@@ -359,6 +365,8 @@ def _behind_its_unit(passage: Passage, number: Amount) -> Amount:
         passage.tokens[unit.first - 1].form is Form.NUMBER or passage.ending(unit.first, "number") is not None
     ):
         return number
+    if passage.starting(unit.first, "number") is not None:
+        return number  # "Минута двадцать" is one minute and twenty seconds.
     value = number.low * _SECONDS[unit.name]
     low, high = value * (1 - ABOUT), value * (1 + ABOUT)
     return replace(number, value=Range(low, high), unit="second", first=unit.first, exact=value)
@@ -403,6 +411,8 @@ def _bounded(found: list[Amount]) -> list[Amount]:
     ranges: list[Amount] = []
     for each in found:
         last = ranges[-1] if ranges else None
+        if last is not None and {each.bound, last.bound} == {"at_least", "at_most"}:
+            last, each = _in_one_unit(last, each)
         if last is not None and each.unit == last.unit and {each.bound, last.bound} == {"at_least", "at_most"}:
             least, most = (each, last) if each.bound == "at_least" else (last, each)
             if least.said < most.said and each.first - last.after <= _BOUNDS_APART:
@@ -411,6 +421,18 @@ def _bounded(found: list[Amount]) -> list[Amount]:
                 continue
         ranges.append(each)
     return ranges
+
+
+def _in_one_unit(one: Amount, two: Amount) -> tuple[Amount, Amount]:
+    """Two bounds of which only one says what it counts: "at most 40 seconds and not less than 30"."""
+    if (one.unit is None) == (two.unit is None):
+        return one, two
+    told, bare = (two, one) if one.unit is None else (one, two)
+    in_minutes = told.unit == "second" and told.said % 60 == 0 and bare.said < _FEW
+    scale = 60.0 if in_minutes else 1.0
+    exact = None if bare.exact is None else bare.exact * scale
+    bare = replace(bare, value=Range(bare.low * scale, bare.high * scale), exact=exact, unit=told.unit)
+    return (bare, two) if one.unit is None else (one, bare)
 
 
 def _is_of_a_fade(passage: Passage, at: int) -> bool:
@@ -432,7 +454,7 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
             continue  # "Fade in over four seconds" takes four.
         if ahead is not None and not any(
             other.first < ahead.first
-            for bound in ("at_most", "at_least")
+            for bound in ("at_most", "at_least", "about")
             if (other := passage.ending(before, "amount", bound)) is not None
         ):
             around = Range(amount.low * low, amount.high * high)

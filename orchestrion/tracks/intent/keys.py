@@ -58,19 +58,35 @@ def read_keys(findings: Findings) -> None:
         findings.read("key", one.value, one.span, one.sure)
         return
     two = others[0]
+    if _leads(passage, one, "until", "modulate") and _leads(passage, two, "from") and not _leads(passage, one, "from"):
+        # "Ends in A major, begins in F sharp minor".
+        findings.read("key", two.value, two.span)
+        findings.read("key_end", one.value, one.span)
+        return
     correction = [m for m in passage.of("change", "correction") if one.span[1] <= m.first < two.span[0]]
     changes = passage.of("change", "modulate")
-    until = [m for m in passage.of("change", "until") if one.span[1] <= m.first and m.after <= two.span[0]]
+    # The "to" of "from C to D" belongs to the second key.
+    until = [
+        m
+        for m in passage.of("change", "until")
+        if one.span[1] <= m.first
+        and (m.after <= two.span[0] or (m.first == two.span[0] and passage.starting(m.after, "tonic") is not None))
+    ]
     if correction and not any(one.span[1] <= match.first < two.span[0] for match in changes):
         findings.read("key", two.value, (one.span[0], two.span[1]))
     elif changes or until:
         findings.read("key", one.value, one.span)
-        begin = until[-1].first if until else two.span[0]
+        begin = min(until[-1].first, two.span[0]) if until else two.span[0]
         findings.read("key_end", two.value, (begin, two.span[1]))
     else:
         findings.read("key", one.value, one.span, 0.5)
         findings.conflict("key", one.span, two.span)
         findings.used.update(range(*two.span))
+
+
+def _leads(passage: Passage, key: _Found, *names: str) -> bool:
+    """Whether one of these words of change stands right before a key."""
+    return passage.ending(key.span[0], "change", *names) is not None
 
 
 def _is_unwanted(passage: Passage, key: _Found) -> bool:
@@ -195,7 +211,15 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
         return _Found(tonic, "major", (first, behind.after), 0.8)
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
+    if capital and not is_character and passage.of("change", "modulate"):
+        # "In C, modulation to D in the last chorus": whatever comes behind it.
+        changes = passage.ending(first, "change", "modulate", "until")
+        is_whole = passage.is_end_of_clause(first - 1) and passage.is_end_of_clause(after)
+        if changes is not None or is_whole:
+            return _Found(tonic, "major", (changes.first if changes else first, after), 0.6)
     is_note = capital or passage.tokens[first].text in _NO_END or not _is_small(passage, first, after)
+    if capital and len(passage.tokens[first].text) == 1 and _is_all_of_its_clause(passage, first, after):
+        return _Found(tonic, "major", (first, after), 0.5)
     # "B flat" alone between commas.
     if after - first > 1 and passage.is_end_of_clause(first - 1) and passage.is_end_of_clause(after):
         return _Found(tonic, "major", (first, after), 0.6)
@@ -204,6 +228,18 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
     if link is not None and (passage.is_end_of_clause(after) or (goes_on and capital)) and is_note:
         return _Found(tonic, "major", (link.first, after), 0.6)
     return None
+
+
+def _is_all_of_its_clause(passage: Passage, first: int, after: int) -> bool:
+    """Whether a letter stands alone between commas, and is the only one: "72 bpm, G"; "A, B, A" is a form."""
+    size = len(passage.tokens)
+
+    def is_alone(at: int, end: int) -> bool:
+        return (at == 0 or passage.tokens[at - 1].text in ",.;") and (end == size or passage.tokens[end].text in ",.;")
+
+    letters = [at for at, token in enumerate(passage.tokens) if len(token.text) == 1 and token.text.isalpha()]
+    others = [at for at in letters if at != first and passage.text.original[passage.tokens[at].start].isupper()]
+    return size > 1 and is_alone(first, after) and not others
 
 
 def _mode_alone(findings: Findings) -> list[_Found]:
@@ -221,7 +257,8 @@ def _mode_alone(findings: Findings) -> list[_Found]:
         if word is None and passage.is_end_of_clause(mode.first - 1) and passage.is_end_of_clause(mode.after):
             word = mode  # "Sad, minor, 120".
         if word is not None:
-            return [_Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)]
+            one = _Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)
+            return [one, *_mode_at_the_end(passage, one)]
         if mode.name in (
             "dorian",
             "phrygian",
@@ -233,6 +270,15 @@ def _mode_alone(findings: Findings) -> list[_Found]:
             "pentatonic",
         ):
             return [_Found(None, mode.name, (mode.first, mode.after), 0.7)]
+    return []
+
+
+def _mode_at_the_end(passage: Passage, one: _Found) -> list[_Found]:
+    """The mode that another changes to: "in Dur, kippt am Ende nach Moll"."""
+    for mode in passage.of("key", "major", "minor"):
+        leads = passage.ending(mode.first, "change", "until", "modulate")
+        if mode.first >= one.span[1] and mode.name != one.mode and leads is not None:
+            return [_Found(None, mode.name, (mode.first, mode.after), 0.6)]
     return []
 
 

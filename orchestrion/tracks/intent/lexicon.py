@@ -165,6 +165,8 @@ class Lexicon:
                     continue
                 reached += [(following, at + 1) for following in node.after(tokens[at], True)]
                 if tokens[at].text in _INSIDE and at + 1 < len(tokens) and (node.words or node.beginnings):
+                    # Two of them: "drum-'n-bass".
+                    at += tokens[at + 1].text in _INSIDE and at + 2 < len(tokens)
                     reached += [(following, at + 2) for following in node.after(tokens[at + 1], False)]
         return list(found)
 

@@ -27,6 +27,9 @@ _ITALIAN: Final = ("largo", "lento", "adagio", "andante", "moderato", "allegrett
 _BARE_TEMPO: Final = (40.0, 240.0)
 #: How far a fade and its length stand apart, and a section and its.
 _FADE_REACH: Final = 5
+#: A longer time behind or before a comma is no fade's: "ten minutes, fade in".
+_LONGEST_FADE_S: Final = 60.0
+_BESIDE: Final = 2
 _SECTION_REACH: Final = 4
 _REACH: Final = 12
 #: Sections of words that stand beside a figure of its own.
@@ -144,6 +147,7 @@ class Measures:
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
             if _is_near(fade, each)
+            and (each.middle <= _LONGEST_FADE_S or self._passage.distance(_span(fade), each.span) <= _BESIDE)
             and (
                 each.unit == "second"
                 or ((each.figures or each.first == fade.after) and self._passage.distance(_span(fade), each.span) <= 2)
@@ -227,6 +231,11 @@ class Measures:
             self._findings.used.update(at for change in changes for at in range(*_span(change)))
         elif changes:
             told = self._changing(told, changes[0])
+        elif len(told) == 1 and self._is_crossed(told[0]):
+            low, high = told[0].amount.low, told[0].amount.high
+            self._findings.read("tempo_bpm", _number(low), told[0].span)
+            self._findings.read("tempo_end_bpm", _number(high), told[0].span)
+            told = []
         elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
             self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
             told = [begin]
@@ -271,6 +280,12 @@ class Measures:
         bare = [each for each in self._left(None) if each.figures and any(each.after <= at for at in behind)]
         return next((_Tempo(each, each.span, 0.7) for each in bare if low <= each.middle <= high), None)
 
+    def _is_crossed(self, tempo: _Tempo) -> bool:
+        """Whether a range is gone through in a given time: "from 70 to 140 bpm in one minute"."""
+        link = self._passage.starting(tempo.span[1], "key", "in")
+        is_range = tempo.amount.exact is None and tempo.amount.low < tempo.amount.high
+        return is_range and link is not None and any(each.first == link.after for each in self._left("second"))
+
     def _begins_before(self, end: _Tempo) -> _Tempo | None:
         """Where a tempo begins that ends in another: "von 100 auf 160 BPM", which is no range."""
         until = self._passage.ending(end.amount.first, "change", "until")
@@ -281,9 +296,11 @@ class Measures:
         return None
 
     def _beside_the_word(self) -> list[_Tempo]:
-        """Figures behind a word: "tempo 90", "bpm: 140", "♩ = 120"."""
+        """Numbers behind a word: "tempo 90", "bpm: 140", "♩ = 120", "Viertel = 68", "Tempo hundertfünf"."""
         found = []
-        words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm")]
+        tokens = self._passage.tokens
+        beats = [m for m in self._passage.of("unit", "beat") if m.after < len(tokens) and tokens[m.after].text == "="]
+        words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm"), *beats]
         spans = [_span(word) for word in words] + [
             (at, at + 1) for at, t in enumerate(self._passage.tokens) if t.text == "♩"
         ]
@@ -292,7 +309,8 @@ class Measures:
             about = self._passage.starting(at, "amount", "about")
             beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
             each = beside[0] if beside else None
-            if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
+            is_tempo = each is not None and (each.figures or each.middle >= _BARE_TEMPO[0])
+            if each is not None and is_tempo and _BARE_TEMPO[0] / 2 <= each.middle <= 400:
                 found.append(_Tempo(each, (first, each.after), 0.95))
         return found
 
@@ -301,6 +319,9 @@ class Measures:
         low, high = _BARE_TEMPO
         for each in self._left(None):
             at = self._passage.ending(each.first, "tempo", "at")
+            if each.exact is not None:
+                # "A beat at about 110": what says about also leads to it.
+                at = at or self._passage.starting(each.first, "tempo", "at")
             # A number in words is one if it is all that its clause says: "сто сорок".
             is_whole = self._stands_alone(each.first - 1, each.first) and self._passage.is_end_of_clause(each.after)
             is_range = not each.value.is_number
@@ -421,6 +442,12 @@ class Measures:
             self._findings.read("tempo_bpm", _NEITHER, span, 0.7)
         elif wanted:
             paces = {_is_fast(word): word for word in reversed(wanted)}
+            if True in paces and False in paces and (two := self._led_to(paces[True], paces[False])) is not None:
+                # "From very slow to very fast".
+                one = paces[True] if two is paces[False] else paces[False]
+                self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(one)], self._whole(one), 0.8)
+                self._findings.read("tempo_end_bpm", TEMPO_WORDS[self._with_degree(two)], self._whole(two), 0.7)
+                return
             if True in paces and False in paces:
                 self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
             best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
@@ -431,6 +458,13 @@ class Measures:
                 self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
         elif unwanted and unwanted[0].name in _NOT:
             self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
+
+    def _led_to(self, one: Match, other: Match) -> Match | None:
+        """Of two words the later one, if a "to" or "then" stands before it."""
+        first, last = sorted((one, other), key=lambda word: word.first)
+        at = self._whole(last)[0]
+        ends = (*self._passage.of("change", "until"), *self._passage.of("section", "then"))
+        return last if any(first.after <= end.first and 0 <= at - end.after <= 1 for end in ends) else None
 
     def _with_degree(self, word: Match) -> str:
         very = self._passage.ending(word.first, "degree", "very")
@@ -470,7 +504,7 @@ class Measures:
     def _behind_a_no(self, after: int) -> Amount | None:
         """The number behind a "no" and a comma: "96 bpm … no, 88"."""
         for each in self._left(None):
-            at = self._passage.skips(each.first - 1, -1, signs=",-") + 1
+            at = self._passage.skips(each.first - 1, -1, signs=",-:") + 1
             no = self._passage.ending(at, "negation", "before")
             if at < each.first and no is not None and after <= no.first and self._passage.is_end_of_clause(each.after):
                 return each

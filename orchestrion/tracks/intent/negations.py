@@ -40,6 +40,7 @@ _KINDS: Final = {
 #: Of what cannot be had, that which can be unwanted: "no growling" excludes vocals.
 _SUNG: Final = ("voice", "lyrics")
 _VOCALS: Final = "vocals"
+_SOLO: Final = ("only", "solo")
 #: Links within a list, though they are folded to commas: "、" where "，" stands between clauses, "・" everywhere.
 _LINKING: Final = {"zh": "、・", "ja": "・", "ko": "·・"}
 
@@ -65,9 +66,19 @@ class Negations:
         forward = {(no.first, no.after) for no in self._by.values()}
         for no in passage.of("negation", "after"):
             if (no.first, no.after) not in forward and not self._goes_on(no):
-                self._backward(no, no.first - 1)
+                # "Guitars? Can do without": an answer is about what was asked.
+                is_answer = (
+                    no.first > 1 and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after)
+                )
+                self._backward(no, no.first - 2 if is_answer else no.first - 1)
         for end in passage.of("negation", "out"):
             self._around(end)
+        self._undo()
+        for no in dict.fromkeys(self._by.values()):
+            if no.name in ("after", "leave"):
+                self._also(no, no.after)
+            elif (out := self._out_behind(no)) is not None:
+                self._also(no, out.after)
 
     def _goes_on(self, no: Match) -> bool:
         """Whether a "no" belongs to what stands behind it: "double kick, no holding back"."""
@@ -96,6 +107,38 @@ class Negations:
             if self._is_bridged(begin.after, things[0].first, _UNKNOWN):
                 for thing in things:
                     self._by.setdefault(thing, whole)
+
+    def _undo(self) -> None:
+        """Forget a "no" that another turns round, or that is only allowed: "without a bass won't do"."""
+        for no in dict.fromkeys(self._by.values()):
+            after = max(thing.after for thing, by in self._by.items() if by == no)
+            if no.name == "before" and self._passage.starting(after, "negation", "undone") is not None:
+                self._by = {thing: by for thing, by in self._by.items() if by != no}
+
+    def _out_behind(self, no: Match) -> Match | None:
+        """The other half of a "no" that reaches forward: "laat de drums weg"."""
+        after = max(thing.after for thing, by in self._by.items() if by == no)
+        return self._passage.starting(after, "negation", "out", "after") if no.name == "before" else None
+
+    def _also(self, no: Match, after_no: int) -> None:
+        """What the clause behind a "no" adds: "drums out, bass as well"."""
+        passage, at = self._passage, self._passage.skips(after_no, signs=",.;")
+        link = passage.starting(at, "list", "and")
+        at = link.after if link is not None else at
+        ahead = passage.starting(at, "negation", "also")
+        at = ahead.after if ahead is not None else at
+        while (filler := self._filler(at, 1) if at < len(passage.tokens) else None) is not None:
+            at = filler
+        things = [thing for thing in self._things if thing.first == at and thing.section in EXCLUDABLE]
+        if not things or at == after_no:
+            return
+        after = max(thing.after for thing in things)
+        behind = passage.starting(after, "negation", "also")
+        is_whole = passage.is_end_of_clause(behind.after if behind is not None else after)
+        if is_whole and (ahead is not None or behind is not None):
+            for thing in things:
+                if thing.after == after:
+                    self._by.setdefault(thing, Match("negation", no.name, no.language, no.first, after))
 
     def _is_clause(self, begin: Match, end: Match) -> bool:
         return not any(token.text in STOPS for token in self._passage.tokens[begin.after : end.first])
@@ -201,14 +244,16 @@ class Negations:
                 if step < 0 and longest.section == "only":
                     # "Nothing but the piano is used": the "no" is the one of "nothing but".
                     return None
-                if step > 0 and longest.section in ("dynamics", "energy"):
-                    # "No loud drums" is about drums.
+                if step > 0 and (longest.section in ("dynamics", "energy") or (longest.section, longest.name) == _SOLO):
+                    # "No loud drums" is about drums, "no solo trumpet" about trumpets.
                     played = [m for m in self._things if m.first == longest.after and m.section == "instrument"]
                     if played:
-                        return [m for m in played if m.after == max(m.after for m in played)], joint
+                        longest_played = [m for m in played if m.after == max(m.after for m in played)]
+                        return [*longest_played, *([longest] if longest.section == "only" else [])], joint
                 return [m for m in things if m.length == longest.length], joint
             token = passage.tokens[at]
-            if token.text in STOPS or token.form is Form.NUMBER:
+            if token.text in STOPS or token.form is Form.NUMBER or (token.text == ":" and unknown):
+                # "Without changes: happy" excludes nothing, "none of these: drums" does.
                 return None
             link = passage.starting(at, "list") if step > 0 else passage.ending(at + 1, "list")
             if token.text in COMMAS or link is not None:

@@ -45,6 +45,10 @@ _GROUPS: Final = (
 )
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
+#: Around names. In most languages the two are folded to one sign.
+_QUOTES: Final = frozenset('"«»')
+#: In words.
+_LONGEST_NAME: Final = 4
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
 _NONE: Final[list[Match]] = []
@@ -68,7 +72,7 @@ class Passage:
         self.tokens = self.text.tokens
         #: Whether a rule has looked at what figures say, beyond that they are some.
         self.looks_at_figures = False
-        self.matches = self._that_count(found)
+        self.matches = self._without_names(self._that_count(found))
         self._by_section: dict[str, list[Match]] = defaultdict(list)
         self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
         self._ending: dict[tuple[str, int], list[Match]] = defaultdict(list)
@@ -142,6 +146,26 @@ class Passage:
         return frozenset(
             words | {at for at, token in enumerate(self.tokens) if token.form in (Form.NUMBER, Form.SYMBOL)}
         )
+
+    def _without_names(self, found: list[Match]) -> list[Match]:
+        """Without what is a part of a name: in «Вальс цветов» and "Metalowa Dolina" one word says nothing of music."""
+        quotes = [at for at, token in enumerate(self.tokens) if token.text in _QUOTES]
+        if len(quotes) < 2:
+            return found
+        known = {at for match in found for at in range(match.first, match.after)}
+        names: set[int] = set()
+        for first, last in zip(quotes[::2], quotes[1::2], strict=False):
+            inside = range(first + 1, last)
+            words = [at for at in inside if self.tokens[at].form is Form.WORD]
+            is_name = 1 < len(words) <= _LONGEST_NAME and all(
+                at in words or self.tokens[at].text == "-" for at in inside
+            )
+            # "The shop «House Decor»", "the channel «Jazz Rock»".
+            is_told = any(match.section == "use" and match.after == first for match in found)
+            is_told = is_told or not known.issuperset(words)
+            if is_name and self.text.original[self.tokens[words[0]].start].isupper() and is_told:
+                names.update(words)
+        return [match for match in found if names.isdisjoint(range(match.first, match.after))]
 
     def _that_count(self, found: Iterable[Match]) -> list[Match]:
         # The names of genres belong to no language.

@@ -14,6 +14,9 @@ from orchestrion.tracks.intent.passage import COMMAS, STOPS
 _SUNG: Final = ("vocals", "rap", "melody")
 #: How many words that nobody knows may stand between "solo" and who plays it.
 _REACH: Final = 3
+_SIZES: Final = {"duo": 2, "trio": 3, "quartet": 4}
+#: How far "then" stands from what comes then.
+_NEAR: Final = 2
 #: A genre that is no further from a style than that is played as it.
 _NEARLY: Final = 0.3
 #: How sure a style is that only the name of an artist says.
@@ -45,7 +48,8 @@ class Wishes:
                 self._findings.read("instruments", match.name, _span(match))
         self._kinds()
         self._wanted_and_unwanted()
-        self._opposites("dynamics", ("soft", "loud"))
+        if not self._swells():
+            self._opposites("dynamics", ("soft", "loud"))
         self._opposites("energy", ("low", "high"))
 
     def _wanted(self, *sections: str) -> list[Match]:
@@ -66,7 +70,7 @@ class Wishes:
             kind, _, instrument = match.name.partition(": ")
             self._ensemble(kind, [instrument] if instrument else [], _span(match))
         for match in self._wanted("only"):
-            if not self._findings.is_free(_span(match)):
+            if not self._findings.is_free(_span(match)) or self._is_about_a_part(match):
                 continue
             if match.name == "before":
                 who, span = self._players(match.after, 1, several=True)
@@ -82,16 +86,33 @@ class Wishes:
             elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
                 self._named(match)
 
+    def _is_about_a_part(self, match: Match) -> bool:
+        """Whether an "only" says in which part: "brass only in the chorus"."""
+        tokens = self._passage.tokens
+        return match.name in ("before", "after") and any(
+            0 < part.first - match.after <= _NEAR and tokens[match.after].text not in STOPS | COMMAS
+            for part in self._passage.of("section")
+            if part.name != "then"
+        )
+
     def _alone(self, match: Match, who: list[str]) -> str:
         """Whether "violoncelle seul" is a solo; "cordes et harpe seules" are only these."""
         is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
-        return "solo" if is_solo else "only"
+        return "a cappella" if who == ["choir"] else "solo" if is_solo else "only"
 
     def _named(self, match: Match) -> None:
         """Solo, duo, trio, quartet, a cappella, with who is named beside it."""
         several = match.name != "solo"
         behind, after = self._players(match.after, 1, several)
-        ahead, before = self._players(match.first - 1, -1, several)
+        # "Choir, no instruments at all": a comma may stand before what says so.
+        begins = self._passage.skips(match.first - 1, -1, "," if match.name == "a cappella" else "")
+        ahead, before = self._players(begins, -1, several)
+        if not ahead and not behind and match.name in _SIZES:
+            # "A duo, guitar and bass": a comma may stand between if they are so many.
+            size, signs = _SIZES[match.name], ",-"
+            behind, after = self._players(self._passage.skips(match.after, 1, signs), 1, several)
+            ahead, before = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several)
+            behind, ahead = (behind if len(behind) == size else []), (ahead if len(ahead) == size else [])
         nearer = behind if behind and (not ahead or match.name == "solo") else ahead
         who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
         span = _span(match)
@@ -177,8 +198,32 @@ class Wishes:
         ]
         return [(match, genres()[match.name]) for match in [*surely, *perhaps]]
 
+    def _swells(self) -> bool:
+        """Whether it goes from soft to loud, or back: "erst leise, dann laut"; that is read here."""
+        wanted = self._wanted("dynamics")
+        if len(wanted) < 2 or {wanted[0].name, wanted[-1].name} != {"soft", "loud"}:
+            return False
+        one, two = wanted[0], wanted[-1]
+        ends = [
+            m
+            for m in (*self._passage.of("change", "until"), *self._passage.of("section", "then"))
+            if one.after <= m.first and (m.first == two.after or 0 <= two.first - m.after <= _NEAR)
+        ]
+        correction = any(one.after <= m.first < two.first for m in self._passage.of("change", "correction"))
+        if not ends or correction:
+            return False
+        self._findings.read(
+            "dynamics", "crescendo" if one.name == "soft" else "diminuendo", (one.first, two.after), 0.8
+        )
+        return True
+
     def _opposites(self, section: str, opposites: tuple[str, str]) -> None:
-        found = self._passage.of(section)
+        keys = [reading.words for reading in self._findings.readings if reading.field in ("key", "key_end")]
+        found = [
+            match
+            for match in self._passage.of(section)
+            if not any(key.start <= self._passage.tokens[match.first].start < key.end for key in keys)
+        ]
         turned = {opposites[0]: opposites[1], opposites[1]: opposites[0]}
         values: dict[str, Span] = {}
         # "Loud? No. Quiet": what is not wanted only counts where nothing says what is.
