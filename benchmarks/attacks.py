@@ -38,7 +38,7 @@ from typing import Final, TypeVar
 
 import httpx
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import ray
 import soundfile
 from ray import serve
@@ -140,8 +140,9 @@ class Bystanders:
 
     def __enter__(self) -> Bystanders:
         """Begin."""
-        targets = [partial(self._ask, path) for path in ("/healthz", self.service.read_path)]
-        self._threads = [threading.Thread(target=target) for target in (*targets, self._weigh)]
+        asking = [partial(self._ask, path) for path in ("/healthz", self.service.read_path)]
+        targets: list[Callable[[], None]] = [*asking, self._weigh]
+        self._threads = [threading.Thread(target=target) for target in targets]
         for thread in self._threads:
             thread.start()
         return self

@@ -28,11 +28,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import httpx
+
+if TYPE_CHECKING:
+    from orchestrion.models.protocol import Conditioning, MusicModel
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SIDES: Final = ("before", "after")
@@ -43,7 +47,8 @@ ENVIRONMENT: Final = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENB
 }
 READY_TIMEOUT_S: Final = 240.0
 #: Only in a checkout from before the rooms; seen from a probe's working folder. A failed import does not tell: what the
-#: old checkout lacks is found in the installed one.
+#: old checkout lacks is found in the installed one. What only the old one has
+#: is imported by name, because mypy sees this one.
 BEFORE_THE_ROOMS: Final = Path("orchestrion/request.py")
 
 
@@ -230,10 +235,10 @@ def probe_catalog(out: str) -> None:
     """Run in a side's own process: when its tracks were made, and their hashes."""
     from datetime import datetime
 
-    if BEFORE_THE_ROOMS.exists():
-        from batch_jobs.books.ledger import ledger_dataset
-    else:
+    if not BEFORE_THE_ROOMS.exists():
         from batch_jobs.ledger.dataset import ledger_dataset
+    else:
+        ledger_dataset = import_module("batch_jobs.books.ledger").ledger_dataset
 
     table = ledger_dataset(out, {}, "tracks").to_table(columns=["created_at", "audio_sha256"])
     made = sorted(
@@ -313,25 +318,29 @@ def engine(
         process.wait(timeout=60)
 
 
-def probe_engine(checkpoint: str, precision: str) -> None:
-    """Run in a side's own process."""
-    from dataclasses import replace
-
+def _model_and_wish(checkpoint: str, precision: str) -> tuple[MusicModel, Conditioning]:
+    """Of a side, in its own process."""
     from orchestrion.clock import SystemClock
     from orchestrion.models.protocol import Conditioning
 
+    model: MusicModel
     if BEFORE_THE_ROOMS.exists():
-        from orchestrion.request import TrackSpec
-
-        from orchestrion.models import ModelSettings, load_model
+        models, request = import_module("orchestrion.models"), import_module("orchestrion.request")
+        model = models.load_model(checkpoint, models.ModelSettings(precision=precision, slots=4), SystemClock())
+        asked = request.TrackSpec(prompt="slow piano", duration_s=5).resolve()
     else:
         from orchestrion.models.registry import load_model
         from orchestrion.models.settings import ModelSettings
         from orchestrion.tracks.spec import TrackSpec
 
-    model = load_model(checkpoint, ModelSettings(precision=precision, slots=4), SystemClock())
-    asked = TrackSpec(prompt="slow piano", duration_s=5).resolve()
-    base = Conditioning.of(getattr(asked, "composition", asked), None, None)
+        model = load_model(checkpoint, ModelSettings(precision=precision, slots=4), SystemClock())
+        asked = TrackSpec(prompt="slow piano", duration_s=5).resolve()
+    return model, Conditioning.of(getattr(asked, "composition", asked), None, None)
+
+
+def probe_engine(checkpoint: str, precision: str) -> None:
+    """Run in a side's own process."""
+    model, base = _model_and_wish(checkpoint, precision)
     for line in sys.stdin:
         pieces, seed, duration_s = json.loads(line)
         wanted = [replace(base, duration_s=duration_s, seed=10 * seed + number) for number in range(pieces)]

@@ -47,7 +47,7 @@ class Way:
 
 def ways() -> dict[str, Way]:
     """All that this CPU can run, by name."""
-    dots = {"one byte at a time": products.dot_plain}
+    dots: dict[str, emitter.Dot] = {"one byte at a time": products.dot_plain}
     if emitter.TARGET.is_x86:
         dots |= {name: dot for name, dot in products.X86_DOTS.items() if emitter.TARGET.has(name)}
     if emitter.TARGET.is_arm:
@@ -147,7 +147,7 @@ def main() -> None:
     document = {
         "cpu": {"name": emitter.TARGET.cpu, "machine": platform.machine()},
         "auto": fastest_precision(),
-        "kernel": next(name for name, way in (products.X86_DOTS | products.ARM_DOTS).items() if way is products.DOT)
+        "kernel": next(name for name, way in {**products.X86_DOTS, **products.ARM_DOTS}.items() if way is products.DOT)
         if products.BYTES_ARE_FAST
         else "one byte at a time",
         "products": measure(3 if options.quick else 15),

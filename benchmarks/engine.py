@@ -25,10 +25,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 # The makers of random MusicGens are part of the tests; the checkout's root is not on the path of a script.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -112,6 +112,14 @@ def operations(batch: int, context: int) -> float:
 
 
 # --- Contestants -----------------------------------------------------------------------------------------------------
+
+
+class Contestant(Protocol):
+    """What can be held between its steps."""
+
+    def stepping(self, batch: int, context: int) -> AbstractContextManager[Step]:
+        """A step of `batch` requests that have `context` columns behind them."""
+        ...
 
 
 class FixedText(nn.Module):
@@ -452,8 +460,9 @@ class Run:
         states = torch.randn(1, TEXT, SMALL.text_dim, generator=torch.Generator().manual_seed(1))
         text = nn.functional.linear(states, self._weights.text.weight, self._weights.text.bias)
         self._cross = text[0].numpy()
-        self._baselines = {
-            "audiocraft": Audiocraft(self._weights, text),
+        self._audiocraft = Audiocraft(self._weights, text)
+        self._baselines: dict[str, Contestant] = {
+            "audiocraft": self._audiocraft,
             "transformers": Transformers(self._weights, states),
         }
         self.accuracy: dict[Precision, tuple[float, float]] = {}
@@ -509,7 +518,7 @@ class Run:
 
     def _compare_codes(self, ours: Mapping[Precision, Ours]) -> None:
         note(f"  following audiocraft through {self._plan.frames} frames")
-        path = walk(self._baselines["audiocraft"], self._plan.frames)
+        path = walk(self._audiocraft, self._plan.frames)
         self.accuracy = {
             precision: follow(contestant.decoder, contestant.bind, path) for precision, contestant in ours.items()
         }

@@ -14,6 +14,7 @@ import platform
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import immich_memories_music
@@ -64,7 +65,7 @@ def speed() -> dict[str, object]:
     }
     for format in AudioFormat:
         rate_hz = 48_000 if format is AudioFormat.OPUS else RATE_HZ
-        work[f"encode_{format.value}"] = lambda format=format, rate_hz=rate_hz: encode(finished, rate_hz, format)
+        work[f"encode_{format.value}"] = partial(encode, finished, rate_hz, format)
     return {name: round(duration_s / best_s(job), 1) for name, job in work.items()}
 
 
@@ -156,7 +157,8 @@ def baseline(audio: Pcm, rate_hz: int = RATE_HZ) -> Pcm:
     """Pyloudnorm as its README shows it, and a clip so that the samples fit."""
     measured = pyloudnorm.Meter(rate_hz).integrated_loudness(audio)
     gain = 10.0 ** ((TARGET_LUFS - measured) / 20.0)
-    return np.clip(audio * np.float32(gain), -1.0, 1.0)
+    clipped: Pcm = np.clip(audio * np.float32(gain), -1.0, 1.0)
+    return clipped
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def read_files() -> None:
         begun_s = time.process_time()
         try:
             found = read_upload(Path(path).read_bytes(), UploadUse(use))
-            said = {"outcome": "read", "kind": found.kind}
+            said: dict[str, object] = {"outcome": "read", "kind": found.kind}
         except InvalidRequest as error:
             said = {"outcome": "refused", "kind": error.problems[0].message}
         except Exception:

@@ -107,7 +107,9 @@ def judge(answer: Answer) -> Iterator[Finding]:
         readings[reading["field"]].append(reading)
     for field, of_field in readings.items():
         check = SCORE_CHECKS.get(field) or (SOUND_CHECKS.get(field) if answer.audio is not None else None)
-        for reading in of_field if check is not None else ():
+        if check is None:
+            continue
+        for reading in of_field:
             faults = list(check(answer, reading["value"]))
             yield Finding(field, reading["value"], faults, bool(faults) and answer.told(reading))
     if answer.audio is not None:

@@ -358,7 +358,7 @@ def with_home(played: Played, shares: npt.NDArray[np.float64], end: float) -> np
     at = max(note.start for note in notes) if end >= played.last_start else min(note.start for note in notes)
     chord = [note.pitch for note in notes if abs(note.start - at) <= 2 * _NEAR_QUARTERS]
     shares[min(chord) % 12] += _HOME
-    return shares / shares.sum()
+    return shares / float(shares.sum())
 
 
 def likeliest_key(shares: npt.NDArray[np.float64]) -> Key:

@@ -37,6 +37,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import httpx
 import numpy as np
@@ -49,6 +50,7 @@ from benchmarks.document import about, publish
 from cluster.ray_internals import start_private_ray
 from orchestrion.audio.pcm import Pcm
 from orchestrion.clock import SystemClock
+from orchestrion.models.musicgen.loop import Chunks
 from orchestrion.models.protocol import Conditioning, MusicModel
 from orchestrion.models.registry import load_model
 from orchestrion.models.settings import ModelSettings
@@ -277,7 +279,7 @@ def service(config: ServeConfig) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=300, limits=limits) as client:
             yield client
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 
@@ -291,7 +293,7 @@ def compare(duration_s: float, rounds: int, per_round: dict[int, int]) -> dict[s
             places = {"store_url": f"{folder}/{name}", "signing_key_path": f"{folder}/key.pem"}
             return read_config({**places, "low_latency": {"slots": 16, "queue_limit": 16}}, {})
 
-        ways = {
+        ways: dict[str, Callable[[int], Stream]] = {
             "core": partial(stream_core, renderer_of(config("core")), duration_s),
             "direct": running.enter_context(direct_loop(config("direct"), duration_s)),
             "serve": partial(stream_http, running.enter_context(service(config("serve"))), duration_s),
@@ -487,7 +489,8 @@ def newcomer_s(model: MusicModel, running_s: float, number: int, *, fixed: bool)
     next(newcomer)
     waited_s = time.perf_counter() - begin_s
     for chunks in [*others, newcomer]:
-        chunks.close()
+        # `Performance` says that they can be closed, their type does not.
+        cast("Chunks", chunks).close()
     return waited_s
 
 

@@ -40,7 +40,7 @@ def make(of: Service, body: dict[str, object]) -> str:
     return f"{answer.json()['links']['audio']}"
 
 
-def fast(of: Service, address: str, _: dict[str, object]) -> dict[str, object]:
+def fast(of: Service, address: str, _body: dict[str, object]) -> dict[str, object]:
     """One client that reads as fast as it can, three times."""
     rates = []
     for _ in range(3):
@@ -50,7 +50,7 @@ def fast(of: Service, address: str, _: dict[str, object]) -> dict[str, object]:
     return {"file_mb": round(size / 1e6, 1), "mb_per_s": [round(rate, 1) for rate in rates]}
 
 
-def idle(of: Service, address: str, _: dict[str, object]) -> dict[str, object]:
+def idle(of: Service, address: str, _body: dict[str, object]) -> dict[str, object]:
     """Clients that read nothing."""
     connections = []
     for _ in range(IDLE_CLIENTS):

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 #: Every process of a guarded Ray has this in its environment, with a value of its own for each guardian.
 MARK: Final = "ORCHESTRION_GUARDED"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from orchestrion.clock import Clock
 

@@ -34,7 +34,9 @@ MONO_DELAYS = (0, 1, 2, 3)
 STEREO_DELAYS = (0, 0, 1, 1, 2, 2, 3, 3)
 
 
-def lm_geometry(dim: int, heads: int, layers: int, *, text_dim: int = 768, stereo: bool = False, melody: bool = False):
+def lm_geometry(
+    dim: int, heads: int, layers: int, *, text_dim: int = 768, stereo: bool = False, melody: bool = False
+) -> LmGeometry:
     return LmGeometry(
         dim=dim,
         heads=heads,

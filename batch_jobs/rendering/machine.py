@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 #: Linux: a random id of this boot. Containers of one machine have it in common, and the host's name apart, unless they
 #: share its network: then they are one machine for the bill, too.

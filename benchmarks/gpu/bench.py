@@ -28,6 +28,12 @@ class OutOfTimeError(Exception):
     """The section's time is over."""
 
 
+def timing_event() -> torch.cuda.Event:
+    """A moment on the card."""
+    event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    return event
+
+
 @dataclass(slots=True)
 class Bench:
     """Where and how large."""
@@ -78,7 +84,8 @@ class Bench:
         if self.dry and sys.platform == "linux":
             from tests.triton_interpreter import interpreted
 
-            return interpreted(self.precision)
+            kernels: Arithmetic = interpreted(self.precision)
+            return kernels
         return best_arithmetic(self.precision, torch.device(self.device))
 
     def weights(self, geometry: LmGeometry) -> LmWeights:
@@ -93,7 +100,8 @@ class Bench:
 
         weights = random_lm(replace(geometry, layers=1))
         (layer,) = weights.layers
-        return replace(moved(weights), layers=(moved(layer),) * geometry.layers)
+        on_device: LmWeights = moved(weights)
+        return replace(on_device, layers=(moved(layer),) * geometry.layers)
 
     def time_left(self) -> bool:
         """Whether the section may begin another part."""
@@ -115,9 +123,9 @@ class Bench:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
-        times_ms = []
+        times_ms: list[float] = []
         for _ in range(replays + 2):
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin, end = timing_event(), timing_event()
             begin.record()
             graph.replay()
             end.record()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import Bench, timing_event
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COPY_BYTES: Final = 1 << 31
@@ -78,10 +78,10 @@ def barrier_us() -> float:
     from benchmarks.gpu import probes
 
     programs = torch.cuda.get_device_properties(0).multi_processor_count
-    times_ms = []
+    times_ms: list[float] = []
     for _ in range(6):
         arrived = torch.zeros(1, dtype=torch.int32, device="cuda")
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin, end = timing_event(), timing_event()
         begin.record()
         probes.barrier_kernel[(programs,)](arrived, BARRIERS, PROGRAMS=programs, launch_cooperative_grid=True)
         end.record()

@@ -6,13 +6,15 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
 from benchmarks.gpu.bench import Bench
 from orchestrion.clock import SystemClock
 from orchestrion.models.musicgen.codec.codec import Codec
+from orchestrion.models.musicgen.loop import Chunks
+from orchestrion.models.musicgen.model import MusicGen
 from orchestrion.models.protocol import Conditioning, MusicModel, Performance
 from orchestrion.models.registry import load_model
 from orchestrion.models.settings import ModelSettings
@@ -41,6 +43,18 @@ def loaded(bench: Bench, folder: Path, *, official: bool, slots: int) -> MusicMo
     return load_model(entry, ModelSettings(device=bench.device, slots=slots, threads=4), SystemClock())
 
 
+def ours(bench: Bench, slots: int) -> MusicGen:
+    """The checkpoint in ours, which can be closed."""
+    model = loaded(bench, checkpoint(bench), official=False, slots=slots)
+    assert isinstance(model, MusicGen)
+    return model
+
+
+def give_up(performance: Performance) -> None:
+    """Stop a piece early. `Performance` says that its chunks can be closed, their type does not."""
+    cast("Chunks", performance.chunks).close()
+
+
 def checkpoint(bench: Bench) -> Path:
     """Of the small model's size, written once a run."""
     folder = bench.folder / "checkpoint"
@@ -62,7 +76,7 @@ def figures_ms(times_ms: list[float]) -> dict[str, Any]:
 def measure_first_audio(bench: Bench) -> Iterator[tuple[str, Any]]:
     """What each newcomer waits for while all other slots play: for its text to be encoded, and then for its audio."""
     streams = bench.sized(STREAMS, 2)
-    model = loaded(bench, checkpoint(bench), official=False, slots=streams)
+    model = ours(bench, slots=streams)
     length_s = bench.sized(30, 1)
     seeds = iter(range(1_000_000))
 
@@ -83,7 +97,7 @@ def measure_first_audio(bench: Bench) -> Iterator[tuple[str, Any]]:
         for n in range(bench.sized(NEWCOMERS, 2)):
             # Somebody leaves, somebody comes, so that all are at different places.
             place = n % len(others)
-            others[place].chunks.close()
+            give_up(others[place])
             others[place], encoding_ms, drawing_ms = playing(words)
             text_ms.append(encoding_ms)
             audio_ms.append(drawing_ms)
@@ -97,14 +111,14 @@ def measure_first_audio(bench: Bench) -> Iterator[tuple[str, Any]]:
     factor = audio_s / (time.perf_counter() - started_s)
     yield "all of them, with engine and codec", {"audio_s": round(audio_s, 1), "real_time_factor": round(factor, 1)}
     for other in others:
-        other.chunks.close()
+        give_up(other)
     model.close()
 
 
 def measure_long_piece_and_codec(bench: Bench) -> Iterator[tuple[str, Any]]:
     """A piece of several windows among short ones, and one call of the codec by lanes and frames."""
     streams = bench.sized(8, 2)
-    model = loaded(bench, checkpoint(bench), official=False, slots=streams)
+    model = ours(bench, slots=streams)
     length_s = bench.sized(int(LONG_PIECE_S), 1)
     others = [model.perform(piece(seed, length_s)) for seed in range(streams - 1)]
     started_s = time.perf_counter()
@@ -119,7 +133,7 @@ def measure_long_piece_and_codec(bench: Bench) -> Iterator[tuple[str, Any]]:
         {"took_s": round(took_s, 2), "longest_gap_ms": round(1e3 * longest_gap_s, 1)},
     )
     for other in others:
-        other.chunks.close()
+        give_up(other)
     model.close()
     bench.free()
     weights, lanes_of = random_codec(bench.codec), LANES[: bench.sized(len(LANES), 1)]
@@ -150,7 +164,7 @@ def piece_s(model: MusicModel, duration_s: float) -> float:
 def measure_audiocraft(bench: Bench) -> Iterator[tuple[str, Any]]:
     """A piece of ten seconds alone, ours and theirs. Last, because theirs takes longest: half a minute on an H100."""
     duration_s = bench.sized(int(PIECE_S), 1) if not bench.dry else 0.3
-    ours_s = piece_s(loaded(bench, checkpoint(bench), official=False, slots=1), duration_s)
+    ours_s = piece_s(ours(bench, slots=1), duration_s)
     yield "ours", {"piece_s": duration_s, "took_s": round(ours_s, 3)}
     bench.free()
     theirs = loaded(bench, checkpoint(bench), official=True, slots=1)

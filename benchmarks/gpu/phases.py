@@ -52,10 +52,10 @@ def measure(bench: Bench) -> Iterator[tuple[str, Any]]:
                 for one in packed:  # noqa: B023 (called before the next product)
                     work(x, one)
 
-            def turned(tile: int, x: torch.Tensor = x) -> Callable[[], None]:
+            def turned(tile: int, x: torch.Tensor = x) -> Callable[[], object]:
                 return lambda: [turned_product(x, one.weight, tile, bench.sized(128, 32)) for one in packed]  # noqa: B023
 
-            took = {"today": bench.graph_us(all_layers, copies)}
+            took: dict[str, float | str] = {"today": bench.graph_us(all_layers, copies)}
             changes = [*variants, *({"PARTS": parts} for parts in PARTS if "parts" in name and not bench.dry)]
             for change in changes:
                 with setting(**change):
