@@ -112,3 +112,21 @@ def test_one_wrong_letter_is_overlooked(word, meant):
 def test_a_word_that_could_be_two_is_left_alone():
     assert Spelling(["mandolines", "mandolins"]).meant("mandolnes") == "mandolines"
     assert Spelling(["violinist", "violanist"]).meant("violnist") is None
+
+
+@pytest.mark.parametrize(
+    "prompt, unwanted",
+    [
+        ("rockabilly, no need to add a tuba", {"tuba"}),
+        ("polka is what we're not, we play swing", {"polka"}),
+        ("We're a swing band, and polka is what we're not", {"polka"}),
+        ("tubas, flutes, and harps are banned", {"tuba", "flute", "harp"}),
+        ("nil on trombones, swing", {"trombone"}),
+        ("keep the oboes away from this, swing", {"oboe"}),
+        ("swing. Tuba? Thanks but no thanks.", {"tuba"}),
+        ("oboe is a dealbreaker, swing", {"oboe"}),
+        ("march, hold on, no, waltz", set()),
+    ],
+)
+def test_a_no_reaches_its_own_clause(prompt, unwanted):
+    assert set(values(prompt, "exclude")) == unwanted
