@@ -130,3 +130,21 @@ def test_a_word_that_could_be_two_is_left_alone():
 )
 def test_a_no_reaches_its_own_clause(prompt, unwanted):
     assert set(values(prompt, "exclude")) == unwanted
+
+
+@pytest.mark.parametrize(
+    "prompt, low, high",
+    [
+        ("swing, above 150 and below 170 bpm", 150, 170),
+        ("swing, more than 150 bpm but less than 170", 150, 170),
+        ("swing, no slower than 150, no faster than 160", 150, 160),
+        ("swing 150±6 bpm", 144, 156),
+        ("swing 150 +/- 6 bpm", 144, 156),
+        ("swing at one sixty-two", 162, 162),
+        ("swing, bpm = one-forty-four", 144, 144),
+        ("swing between one fifty and one seventy", 150, 170),
+        ("swing @ 166", 166, 166),
+    ],
+)
+def test_tempos_with_two_bounds_and_in_words(prompt, low, high):
+    assert values(prompt, "tempo_bpm") == [(low + high) / 2]
