@@ -148,3 +148,46 @@ def test_a_no_reaches_its_own_clause(prompt, unwanted):
 )
 def test_tempos_with_two_bounds_and_in_words(prompt, low, high):
     assert values(prompt, "tempo_bpm") == [(low + high) / 2]
+
+
+@pytest.mark.parametrize(
+    "prompt, begins, ends",
+    [
+        ("swing, launches at 150, lands at 110", [150], [110]),
+        ("swing 150 bpm -> 110 bpm", [150], [110]),
+        ("swing 110 bpm, then 150 bpm", [110], [150]),
+        ("swing, starting tempo 110, final tempo 150", [110], [150]),
+        ("swing, 110 to begin with, 150 to finish", [110], [150]),
+        ("swing, ramps from 110 to 150", [110], [150]),
+        ("swing from 110 to 150 bpm", [130], []),
+        ("starts slow, ends very fast, horns", [70], [172]),
+        ("slow, then speeding up to 170", [70], [170]),
+    ],
+)
+def test_where_a_tempo_begins_and_ends(prompt, begins, ends):
+    assert (values(prompt, "tempo_bpm"), values(prompt, "tempo_end_bpm")) == (begins, ends)
+
+
+@pytest.mark.parametrize(
+    "prompt, fade_in, fade_out, length",
+    [
+        ("swing, very long final fade (14 sec)", [], [14], []),
+        ("swing, fade in and out of 4 seconds", [4], [4], []),
+        ("swing, 3s in-fade, 9s out-fade", [3], [9], []),
+        ("swing (14 sec), fade out", [], [2], [14]),
+        ("swing, not five minutes: 40 seconds", [], [], [40]),
+        ("swing, 3 min and 20", [], [], [200]),
+        ("swing, 3 min and 20 horns", [], [], [180]),
+    ],
+)
+def test_fades_and_lengths(prompt, fade_in, fade_out, length):
+    fields = ("fade_in_s", "fade_out_s", "duration_s")
+    assert [values(prompt, field) for field in fields] == [fade_in, fade_out, length]
+
+
+def test_a_sample_rate_needs_no_unit_where_nothing_else_has_its_figure():
+    assert (values("swing, flac, 44.1", "sample_rate_hz"), values("swing, 44 bars", "sample_rate_hz")) == ([44100], [])
+
+
+def test_opus_is_a_format_and_no_number_of_a_work():
+    assert (values("swing, mono, opus", "format"), values("like Opus 27, swing", "format")) == (["opus"], [])
