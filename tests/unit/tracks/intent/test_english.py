@@ -191,3 +191,18 @@ def test_a_sample_rate_needs_no_unit_where_nothing_else_has_its_figure():
 
 def test_opus_is_a_format_and_no_number_of_a_work():
     assert (values("swing, mono, opus", "format"), values("like Opus 27, swing", "format")) == (["opus"], [])
+
+
+@pytest.mark.parametrize(
+    "prompt, key, end",
+    [
+        ("anthem in F, last chorus up a whole step to G", "F major", "G major"),
+        ("anthem in F, then bump it up to G", "F major", "G major"),
+        ("anthem in F then G for the outro", "F major", "G major"),
+        ("anthem, verse D minor, chorus F major", "D minor", "F major"),
+        ("anthem, first half in F, second half in G", "F major", "G major"),
+        ("anthem in Dm resolving to Bb", "D minor", "Bb major"),
+    ],
+)
+def test_where_a_key_changes_to(prompt, key, end):
+    assert (values(prompt, "key"), values(prompt, "key_end")) == ([key], [end])
