@@ -22,6 +22,8 @@ _LIKE_AN_ARTIST: Final = 0.4
 _ABOUT_MUSIC: Final = ("style", "genre", "instrument", "mood", "tempo", "metre", "ensemble", "only")
 
 
+#: How many play.
+_SIZES: Final = {"duo": 2, "trio": 3, "quartet": 4}
 #: What no model sings.
 _VOICES: Final = ("vocals", "rap")
 
@@ -93,6 +95,11 @@ class Wishes:
         behind, after = self._players(match.after, 1, several)
         ahead, before = self._players(match.first - 1, -1, several)
         nearer = behind if behind and (not ahead or match.name == "solo") else ahead
+        if not nearer and match.name in _SIZES and self._passage.skips(match.first - 1, -1, ",") < match.first - 1:
+            # "Flute and harp, duo".
+            before_comma, place = self._players(self._passage.skips(match.first - 1, -1, ","), -1, several)
+            if len(before_comma) == _SIZES[match.name]:
+                nearer, ahead, before = before_comma, before_comma, place
         who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
         span = _span(match)
         if who is behind or match.name == "a cappella":

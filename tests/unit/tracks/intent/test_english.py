@@ -206,3 +206,7 @@ def test_opus_is_a_format_and_no_number_of_a_work():
 )
 def test_where_a_key_changes_to(prompt, key, end):
     assert (values(prompt, "key"), values(prompt, "key_end")) == ([key], [end])
+
+
+def test_who_plays_may_stand_before_a_comma():
+    assert values("tuba and harp, duo", "ensemble") == [{"kind": "duo", "instruments": ["tuba", "harp"]}]
