@@ -263,6 +263,7 @@ def english() -> Lexicon:
         "genre": surely,
         "maybe_genre": perhaps,
         "instrument": instruments(),
+        "maybe_instrument": _maybe_instruments(),
         "artist": artists(),
     }
     return Lexicon({"": common, "en": own})
@@ -289,6 +290,12 @@ def instruments() -> Mapping[str, Sequence[str]]:
         name: [each for each in (name, *table.get("names", ())) if each not in table.get("in_context", ())]
         for name, table in tomllib.loads(_read("instruments.toml")).items()
     }
+
+
+def _maybe_instruments() -> Mapping[str, Sequence[str]]:
+    """Of each instrument the names that everyday words have, too."""
+    tables = tomllib.loads(_read("instruments.toml"))
+    return {name: table["in_context"] for name, table in tables.items() if "in_context" in table}
 
 
 @lru_cache(maxsize=1)

@@ -210,3 +210,32 @@ def test_where_a_key_changes_to(prompt, key, end):
 
 def test_who_plays_may_stand_before_a_comma():
     assert values("tuba and harp, duo", "ensemble") == [{"kind": "duo", "instruments": ["tuba", "harp"]}]
+
+
+@pytest.mark.parametrize(
+    "prompt, styles",
+    [
+        ("Our band Salsa Kings plays waltzes", ["waltz"]),
+        ('"Disco" is the name of the shop, it wants a waltz', ["waltz"]),
+        ("waltz for the funeral of Techno, my dog", ["waltz"]),
+        ("our band Disco & Co, waltz", ["waltz"]),
+        ("a dance called Polka", ["polka"]),
+        ("Waltz, my dog likes it", ["waltz"]),
+    ],
+)
+def test_what_is_only_a_name_is_no_style(prompt, styles):
+    found = [value["genre"] if isinstance(value, dict) else value for value in values(prompt, "style")]
+    assert [style for style in found if style in ("waltz", "polka", "disco", "salsa", "techno")] == styles
+
+
+@pytest.mark.parametrize(
+    "prompt, instruments",
+    [
+        ("oboe, vibes and tuba", ["oboe", "vibraphone", "tuba"]),
+        ("tuba, keys, drums", ["tuba", "keyboards", "drums"]),
+        ("summer vibes, oboe", ["oboe"]),
+        ("a jug of wine, oboe", ["oboe"]),
+    ],
+)
+def test_everyday_words_are_instruments_in_a_list_of_them(prompt, instruments):
+    assert values(prompt, "instruments") == instruments
