@@ -107,7 +107,9 @@ def _keys(findings: Findings) -> list[_Found]:
     found: dict[int, _Found] = {}
     for first, after, tonic in _tonics(passage):
         key = _with_mode(passage, first, after, tonic) or _mode_before(passage, first, after, tonic)
-        key = key or _without_mode(passage, first, after, tonic)
+        # The "min" of "a 3 min waltz in G" is no mode, nor is the blues of "a slow blues in G".
+        if key is None or not findings.is_free(key.span):
+            key = _without_mode(passage, first, after, tonic)
         if key is not None and findings.is_free(key.span):
             known = found.get(first)
             if known is None or key.span[1] - key.span[0] > known.span[1] - known.span[0]:

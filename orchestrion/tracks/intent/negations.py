@@ -178,8 +178,8 @@ class Negations:
             if gap is None:
                 break
             thing, crossed = gap
-            if reached and crossed == "comma" and _kind(thing) != _kind(reached[0][0]):
-                # "Not too fast, guitar and flute": a list is of one kind.
+            if reached and crossed in ("comma", "both") and _kind(thing) != _kind(reached[0][0]):
+                # "Not too fast, guitar and flute", "no piano, and keep it soft": a list is of one kind.
                 break
             reached.append((thing, crossed))
             at, is_first = max(m.after for m in thing), False

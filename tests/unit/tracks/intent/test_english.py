@@ -239,3 +239,25 @@ def test_what_is_only_a_name_is_no_style(prompt, styles):
 )
 def test_everyday_words_are_instruments_in_a_list_of_them(prompt, instruments):
     assert values(prompt, "instruments") == instruments
+
+
+@pytest.mark.parametrize(
+    "prompt, key",
+    [
+        ("a 4 min polka in F", "F major"),
+        ("a slow blues, harp, in E flat", "Eb major"),
+        ("tuba, 2 min, in D", "D major"),
+    ],
+)
+def test_a_length_is_no_mode(prompt, key):
+    assert values(prompt, "key") == [key]
+
+
+def test_a_list_of_what_is_unwanted_ends_where_another_kind_begins():
+    prompt = "no harp, and keep it soft"
+    assert (values(prompt, "exclude"), values(prompt, "dynamics")) == (["harp"], ["soft"])
+
+
+@pytest.mark.parametrize("prompt", ["bloopers reel, tuba", "our agency's sizzle reel, tuba", "instagram reel, tuba"])
+def test_a_reel_of_film_is_no_dance(prompt):
+    assert values(prompt, "style") == []

@@ -282,3 +282,21 @@ def test_where_a_key_changes_to(prompt, key, end):
 )
 def test_fades_and_lengths(prompt, field, expected):
     assert values(prompt, field) == expected
+
+
+def test_half_of_a_length_is_no_singer():
+    intent = read_intent("polka, tuba, due minuti e mezzo")
+    assert (values("polka, tuba, due minuti e mezzo", "duration_s"), intent.not_followed) == ([150], ())
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("trompeta, blues lento en la bemol", "key", ["Ab major"]),
+        ("polca, tuba y termina con fade de 4 segundos", "fade_out_s", [4]),
+        ("arpa e tuba, senza nient'altro", "ensemble", [{"kind": "only", "instruments": ["harp", "tuba"]}]),
+        ("je veux une harpe, pas de tuba, et que ce soit doux", "exclude", ["tuba"]),
+    ],
+)
+def test_what_stands_beside_other_things(prompt, field, expected):
+    assert values(prompt, field) == expected
