@@ -392,7 +392,11 @@ class Measures:
         )
         arrow = [self._passage.tokens[at].text for at in self._passage.between(one.span, two.span)]
         then = self._passage.starting(self._passage.skips(one.after), "section", "then")
-        if "bpm" in (one.unit, two.unit) and (arrow in _ARROWS or (then is not None and then.after == two.first)):
+        # "112 → 140" needs no unit.
+        is_whole = self._passage.is_end_of_clause(one.first - 1) and self._passage.is_end_of_clause(two.after)
+        if (arrow in _ARROWS and ("bpm" in (one.unit, two.unit) or is_whole)) or (
+            "bpm" in (one.unit, two.unit) and then is not None and then.after == two.first
+        ):
             return [Match("change", "until", "", one.after, two.first)]
         if ends is None or not self._is_change(ends):
             return []

@@ -261,3 +261,34 @@ def test_a_list_of_what_is_unwanted_ends_where_another_kind_begins():
 @pytest.mark.parametrize("prompt", ["bloopers reel, tuba", "our agency's sizzle reel, tuba", "instagram reel, tuba"])
 def test_a_reel_of_film_is_no_dance(prompt):
     assert values(prompt, "style") == []
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("polka, tuba, 96 → 132", "tempo_bpm", [96]),
+        ("polka, tuba, 96 → 132", "tempo_end_bpm", [132]),
+        ("polka, 40ish seconds", "duration_s", [40]),
+        ("march for the under-12s", "duration_s", []),
+        ("cancan, tuba", "style", [{"genre": "cancan", "nearest": ["classical", "march", "folk"]}]),
+    ],
+)
+def test_figures_as_people_type_them(prompt, field, expected):
+    assert values(prompt, field) == expected
+
+
+@pytest.mark.parametrize(
+    "prompt, use",
+    [
+        ("hen do, tuba", "party"),
+        ("verbena de barrio, tuba", "party"),
+        ("chá de panela, tuba", "party"),
+        ("pendaison de crémaillère, tuba", "party"),
+        ("addio al celibato, tuba", "party"),
+        ("buzón de voz, arpa", "hold music"),
+        ("segreteria telefonica, arpa", "hold music"),
+        ("fire drills, safety induction, harp", "lesson"),
+    ],
+)
+def test_everyday_occasions(prompt, use):
+    assert use in values(prompt, "use")
