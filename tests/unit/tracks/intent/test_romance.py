@@ -300,3 +300,19 @@ def test_half_of_a_length_is_no_singer():
 )
 def test_what_stands_beside_other_things(prompt, field, expected):
     assert values(prompt, field) == expected
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "no me opongo a una tuba",
+        "que no pare la tuba, polca",
+        "não abro mão da tuba, polca",
+        "je ne dis pas non à un tuba",
+        "ne lésinez pas sur le tuba, polka",
+        "non rinuncio alla tuba, polka",
+        "non dico di no a una tuba, polka",
+    ],
+)
+def test_a_no_that_means_yes_excludes_nothing(prompt):
+    assert (values(prompt, "instruments"), values(prompt, "exclude")) == (["tuba"], [])
