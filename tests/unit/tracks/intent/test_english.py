@@ -292,3 +292,20 @@ def test_figures_as_people_type_them(prompt, field, expected):
 )
 def test_everyday_occasions(prompt, use):
     assert use in values(prompt, "use")
+
+
+@pytest.mark.parametrize(
+    "prompt, kinds",
+    [
+        ("reggae with a tuba solo", []),
+        ("a slow reggae track featuring a wild tuba solo", []),
+        ("reggae, tuba solo at the end", []),
+        ("harp with a tuba solo in the middle", []),
+        ("tuba solo", ["solo"]),
+        ("a calm piece with solo tuba", ["solo"]),
+        ("solo tuba, calm", ["solo"]),
+    ],
+)
+def test_a_solo_in_what_a_band_plays_is_no_ensemble(prompt, kinds):
+    assert [value["kind"] for value in values(prompt, "ensemble")] == kinds
+    assert "tuba" in values(prompt, "instruments")

@@ -316,3 +316,17 @@ def test_what_stands_beside_other_things(prompt, field, expected):
 )
 def test_a_no_that_means_yes_excludes_nothing(prompt):
     assert (values(prompt, "instruments"), values(prompt, "exclude")) == (["tuba"], [])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "reggae con un solo de tuba",
+        "reggae com um solo de tuba",
+        "reggae avec un solo de tuba",
+        "reggae avec un solo d'hélicon et un solo d'harmonica",
+        "reggae con un assolo di tuba",
+    ],
+)
+def test_a_solo_in_what_a_band_plays_is_no_ensemble(prompt):
+    assert values(prompt, "ensemble") == []
