@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.text import FRACTIONS, Form
 
@@ -18,6 +19,8 @@ _BEGINNINGS: Final = (("number", ()), ("unit", ()), ("amount", ("one",)), ("frac
 #: What two bare numbers may be, so that they are a range of tempos.
 _TEMPOS: Final = (40.0, 240.0)
 _RANGE_SIGNS: Final = frozenset("-~")
+#: Between a figure and how far from it is right as well.
+_WITHIN: Final = frozenset({"±", "+/-", "+-"})
 #: "About 90" is 81 to 99; "at least" is up to half as much again.
 ABOUT: Final = 0.1
 _AT_LEAST: Final = 1.5
@@ -114,7 +117,7 @@ def amounts(passage: Passage) -> list[Amount]:
         while at < len(numbers) and numbers[at].first < number.after:
             # 半 of 两分半钟 is part of it.
             at += 1
-    return _bounded([_qualified(passage, each) for each in _added(passage, found)])
+    return _bounded(passage, [_qualified(passage, each) for each in _added(passage, found)])
 
 
 def _numbers(passage: Passage) -> Iterator[Amount]:
@@ -225,17 +228,20 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     whole = passage.starting(at, "fraction", "one_and_a_half")
     if whole is not None:
         return Amount(_number(1.5), None, at, whole.after, figures=False)
-    total, end, last = 0.0, at, 0.0
+    total, end, last, is_paired = 0.0, at, 0.0, False
     here = at
     while (match := passage.starting(here, "number")) is not None:
         value = float(match.name)
         joins = _join(total, last, value, passage.tokens[here].form is Form.CHARACTER) if end > at else value
+        if joins is None and end == at + 1 and _is_hundreds(passage, total, match):
+            joins, is_paired = 100 * total + value, True
         if joins is None:
             break
         total, end, last = joins, match.after, value
         here = passage.skips(end, signs="-")
         link = passage.starting(here, "list", "and")
-        if link is not None and passage.starting(link.after, "number") is not None and total >= 20:
+        # "One thirty and one forty" are two.
+        if link is not None and not is_paired and passage.starting(link.after, "number") is not None and total >= 20:
             here = link.after
     if end == at:
         return None
@@ -243,6 +249,16 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     if half is not None:
         total, end = total + _MORE[half.name], half.after
     return Amount(_number(total), None, at, end, figures=False)
+
+
+def _is_hundreds(passage: Passage, total: float, match: Match) -> bool:
+    """Whether a small number before tens counts hundreds, as tempos are told in English: "one twenty-eight"."""
+    if match.language != "en" or total not in (1, 2) or not 10 <= float(match.name) < 100:
+        return False
+    ones = passage.starting(passage.skips(match.after, signs="-"), "number")
+    after = ones.after if ones is not None and float(ones.name) < 10 else match.after
+    unit = passage.starting(passage.skips(after, signs="-"), "unit")
+    return unit.name == "bpm" if unit is not None else passage.starting(after, "instrument") is None
 
 
 def _join(total: float, last: float, value: float, is_character: bool) -> float | None:
@@ -264,6 +280,9 @@ def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, i
     one = _with_unit(passage, numbers[at])
     if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
         two = _with_unit(passage, numbers[at + 1])
+        if joint == "within":
+            around = _around(one, two)
+            return (around, 2) if around is not None else (one, 1)
         if joint == "sign" and one.unit == "second" and one.exact is not None and two.unit is None:
             # "Секунд 20-25": the unit stands before both.
             scale = one.exact / numbers[at].low if numbers[at].low else 1.0
@@ -288,6 +307,7 @@ def _is_framed(passage: Passage, one: Amount, two: Amount) -> bool:
     filler = passage.starting(two.after, "filler")
     return (
         passage.ending(one.first, "tempo", "word") is not None
+        or ((begin := passage.ending(one.first, "change", "from")) is not None and begin.length > 1)
         or passage.ending(one.first, "amount", "between") is not None
         or passage.starting(two.after, "amount", "between") is not None
         or (filler is not None and passage.starting(filler.after, "amount", "between") is not None)
@@ -301,8 +321,18 @@ def _is_clause(passage: Passage, one: Amount, two: Amount) -> bool:
     return is_whole and low <= one.low < two.high <= high
 
 
+def _around(one: Amount, two: Amount) -> Amount | None:
+    """A figure and how far from it: "130 ± 5 bpm"."""
+    if one.low <= two.low or one.unit not in (None, two.unit):
+        return None
+    low, high = one.low - two.low, one.low + two.low
+    return Amount(Range(low, high), two.unit, one.first, two.after, one.figures)
+
+
 def _range_joint(passage: Passage, one: Amount, two: Amount) -> str | None:
     gap = range(one.after, two.first)
+    if "".join(passage.tokens[at].text for at in gap) in _WITHIN:
+        return "within"
     if len(gap) == 1 and passage.tokens[gap[0]].text in _RANGE_SIGNS:
         return "sign"
     link = passage.starting(one.after, "amount", "to")
@@ -394,9 +424,12 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
             link = passage.starting(last.after, "list", "and")
             near = not gap or (link is not None and link.after == each.first)
             glued = not passage.tokens[each.first].apart
-            bare = each.unit is None and not gap and each.figures and (glued or passage.is_end_of_clause(each.after))
+            is_last = passage.is_end_of_clause(each.after)
+            # "2 min e 20": of the seconds all figures are there.
+            whole = each.low >= 10 and is_last and near
+            bare = each.unit is None and each.figures and ((not gap and (glued or is_last)) or whole)
             # "Une minute trente de reggae", "un minuto e trenta".
-            ends = not gap or passage.is_end_of_clause(each.after)
+            ends = not gap or is_last
             worded = each.unit is None and not each.figures and each.low >= 10 and ends
             if near and (each.unit == "second" or bare or worded) and last.value.is_number:
                 both = Range(last.low + each.low, last.high + each.high)
@@ -406,33 +439,37 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
     return sums
 
 
-def _bounded(found: list[Amount]) -> list[Amount]:
+def _in_one_unit(passage: Passage, one: Amount, two: Amount) -> tuple[Amount, Amount, bool]:
+    """Two bounds, one without its unit: "over 100 but under 112 bpm"; and whether they are of one thing."""
+    if one.unit == two.unit:
+        return one, two, True
+    if None not in (one.unit, two.unit):
+        return one, two, False
+    if two.unit is None and not (passage.is_end_of_clause(two.after) or passage.starting(two.after, "list")):
+        return one, two, False
+    told, bare = (two, one) if one.unit is None else (one, two)
+    # "At least one and at most two minutes", "at most 40 seconds and not less than 30".
+    in_minutes = told.unit == "second" and told.said % 60 == 0 and bare.said < _FEW
+    scale = 60.0 if in_minutes else 1.0
+    exact = None if bare.exact is None else bare.exact * scale
+    bare = replace(bare, value=Range(bare.low * scale, bare.high * scale), exact=exact, unit=told.unit)
+    return (bare, told, True) if one.unit is None else (told, bare, True)
+
+
+def _bounded(passage: Passage, found: list[Amount]) -> list[Amount]:
     """Two bounds as one range: "at least one, at most two minutes"."""
     ranges: list[Amount] = []
     for each in found:
         last = ranges[-1] if ranges else None
         if last is not None and {each.bound, last.bound} == {"at_least", "at_most"}:
-            last, each = _in_one_unit(last, each)
-        if last is not None and each.unit == last.unit and {each.bound, last.bound} == {"at_least", "at_most"}:
-            least, most = (each, last) if each.bound == "at_least" else (last, each)
-            if least.said < most.said and each.first - last.after <= _BOUNDS_APART:
+            one, two, is_one_thing = _in_one_unit(passage, last, each)
+            least, most = (two, one) if two.bound == "at_least" else (one, two)
+            if is_one_thing and least.said < most.said and two.first - one.after <= _BOUNDS_APART:
                 both = Range(least.said, most.said)
-                ranges[-1] = replace(last, value=both, after=each.after, exact=None, bound=None)
+                ranges[-1] = replace(one, value=both, after=two.after, exact=None, bound=None)
                 continue
         ranges.append(each)
     return ranges
-
-
-def _in_one_unit(one: Amount, two: Amount) -> tuple[Amount, Amount]:
-    """Two bounds of which only one says what it counts: "at most 40 seconds and not less than 30"."""
-    if (one.unit is None) == (two.unit is None):
-        return one, two
-    told, bare = (two, one) if one.unit is None else (one, two)
-    in_minutes = told.unit == "second" and told.said % 60 == 0 and bare.said < _FEW
-    scale = 60.0 if in_minutes else 1.0
-    exact = None if bare.exact is None else bare.exact * scale
-    bare = replace(bare, value=Range(bare.low * scale, bare.high * scale), exact=exact, unit=told.unit)
-    return (bare, two) if one.unit is None else (one, bare)
 
 
 def _is_of_a_fade(passage: Passage, at: int) -> bool:

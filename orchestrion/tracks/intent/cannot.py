@@ -151,10 +151,16 @@ class Cannot:
 
     def _is_asked(self, match: Match) -> bool:
         """Whether it is wanted: what is excluded is not there anyway."""
-        if self._negations.negates(match):
+        if self._negations.negates(match) or self._is_counted(match):
             return False
         same = [m for m in self._passage.of("instrument") if m.first < match.after and match.first < m.after]
         return not any(self._negations.negates(m) for m in same) and not self._excluded(match)
+
+    def _is_counted(self, match: Match) -> bool:
+        """Whether it is a part of a length: the "mezzo" of "un minuto e mezzo"."""
+        start = self._passage.tokens[match.first].start
+        lengths = [reading.words for reading in self._findings.readings if reading.field == "duration_s"]
+        return any(words.start <= start < words.end for words in lengths)
 
     def _excluded(self, match: Match) -> bool:
         start = self._passage.tokens[match.first].start

@@ -23,6 +23,11 @@ _SHORT: Final = re.compile(
 #: Of a key that is said to be unwanted.
 _WHY_NOT: Final = "a key cannot be left out; name the one that it shall be in"
 _LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+#: In letters, of what says that a key changes: "then", not "to".
+_LEAST_CHANGE: Final = 4
+_SYLLABLES: Final = {"do": 0, "re": 2, "mi": 4, "fa": 5, "sol": 7, "la": 9, "si": 11}
+#: "LAm", "SI♭m": the same in languages that sing the notes; in small letters they are words ("mim", "rem").
+_SHORT_SYLLABLES: Final = re.compile(r"(?<!\w)(?P<tonic>DO|RE|RÉ|MI|FA|SOL|LA|SI)(?P<sign>[#♯b♭])?m(?!\w)")
 #: Small words that look like tonics and are no last word of a clause: "en la, con bandurria" and "in es" are keys.
 _NO_END: Final = frozenset({"la", "re", "mi", "as", "es", "des", "c", "d"})
 #: Letters that are no word before a mode: "a b minor mood".
@@ -72,9 +77,11 @@ def read_keys(findings: Findings) -> None:
         if one.span[1] <= m.first
         and (m.after <= two.span[0] or (m.first == two.span[0] and passage.starting(m.after, "tonic") is not None))
     ]
-    if correction and not any(one.span[1] <= match.first < two.span[0] for match in changes):
+    corrected = bool(correction) or _is_taken_back(passage, one, two)
+    parts = [m for m in passage.of("section") if one.span[1] <= m.first and m.after <= two.span[0]]
+    if corrected and not any(one.span[1] <= match.first < two.span[0] for match in changes):
         findings.read("key", two.value, (one.span[0], two.span[1]))
-    elif changes or until:
+    elif changes or until or parts:
         findings.read("key", one.value, one.span)
         begin = min(until[-1].first, two.span[0]) if until else two.span[0]
         findings.read("key_end", two.value, (begin, two.span[1]))
@@ -87,6 +94,17 @@ def read_keys(findings: Findings) -> None:
 def _leads(passage: Passage, key: _Found, *names: str) -> bool:
     """Whether one of these words of change stands right before a key."""
     return passage.ending(key.span[0], "change", *names) is not None
+
+
+def _is_taken_back(passage: Passage, one: _Found, two: _Found) -> bool:
+    """Whether nothing but a "no" stands between two keys: "in D minor, no, E minor"."""
+    at = passage.skips(one.span[1], signs=",-.…")
+    no = passage.starting(at, "negation", "before")
+    if no is None or at == one.span[1]:
+        return False
+    at = passage.skips(no.after, signs=",-.…")
+    link = passage.starting(at, "key", "in")
+    return two.span[0] in (at, link.after if link is not None else at)
 
 
 def _is_unwanted(passage: Passage, key: _Found) -> bool:
@@ -105,7 +123,9 @@ def _keys(findings: Findings) -> list[_Found]:
     found: dict[int, _Found] = {}
     for first, after, tonic in _tonics(passage):
         key = _with_mode(passage, first, after, tonic) or _mode_before(passage, first, after, tonic)
-        key = key or _without_mode(passage, first, after, tonic)
+        # The "min" of "a 3 min waltz in G" is no mode, nor is the blues of "a slow blues in G".
+        if key is None or not findings.is_free(key.span):
+            key = _without_mode(passage, first, after, tonic)
         if key is not None and findings.is_free(key.span):
             known = found.get(first)
             if known is None or key.span[1] - key.span[0] > known.span[1] - known.span[0]:
@@ -116,6 +136,12 @@ def _keys(findings: Findings) -> list[_Found]:
             sign = {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(match["sign"] or "", 0)
             tonic = (_LETTERS.get(match["tonic"].lower(), 11) + sign) % 12
             found[span[0]] = _Found(tonic, "major" if match["mode"] == "maj" else "minor", span, 0.85)
+    for match in _SHORT_SYLLABLES.finditer(passage.text.original):
+        span = _tokens_of(passage, match.start(), match.end())
+        if span is not None and not any(_overlap(span, key.span) for key in found.values()):
+            sign = {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(match["sign"] or "", 0)
+            pitch = _SYLLABLES[match["tonic"].lower().replace("é", "e")]
+            found[span[0]] = _Found((pitch + sign) % 12, "minor", span, 0.85)
     keys = sorted(found.values(), key=lambda key: key.span)
     apart: list[_Found] = []
     for key in keys:
@@ -137,14 +163,25 @@ def _tonics(passage: Passage) -> list[tuple[int, int, int]]:
         if ahead is not None:
             pitch, first = pitch + (1 if ahead.name == "sharp_before" else -1), ahead.first
         sign = passage.starting(passage.skips(after, signs="-"), "key", "sharp", "flat")
-        if sign is not None and not (passage.tokens[sign.first].apart and len(passage.tokens[sign.first].text) == 1):
+        apart = sign is not None and passage.tokens[sign.first].apart and len(passage.tokens[sign.first].text) == 1
+        # "Mi b maggiore": behind a note whose name is a syllable a letter by itself is a sign.
+        if sign is not None and (not apart or (passage.tokens[first].text in _SYLLABLES and _has_mode(passage, sign))):
             pitch, after = pitch + (1 if sign.name == "sharp" else -1), sign.after
         found.append((first, after, pitch % 12))
     for at, token in enumerate(passage.tokens):
         # "Bb" is one word.
         if token.form is Form.WORD and len(token.text) == 2 and token.text[1] == "b" and token.text[0] in _LETTERS:
             found.append((at, at + 1, (_LETTERS[token.text[0]] - 1) % 12))
+        # "Sib majeur".
+        is_sung = passage.languages[0] != "en" and token.text[:-1] in _SYLLABLES
+        if token.form is Form.WORD and token.text[-1] == "b" and is_sung:
+            found.append((at, at + 1, (_SYLLABLES[token.text[:-1]] - 1) % 12))
     return found
+
+
+def _has_mode(passage: Passage, sign: Match) -> bool:
+    mode = passage.starting(passage.skips(sign.after, signs="-"), "key", *MODES)
+    return mode is not None or passage.is_end_of_clause(sign.after)
 
 
 def _strangeness(passage: Passage, note: Match) -> int:
@@ -225,8 +262,13 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
         return _Found(tonic, "major", (first, after), 0.6)
     # "From C to D".
     goes_on = passage.ending(first, "change", "from") is not None and passage.starting(after, "change", "until")
+    goes_on = goes_on or passage.starting(after, "change", "modulate", "until") or passage.starting(after, "section")
     if link is not None and (passage.is_end_of_clause(after) or (goes_on and capital)) and is_note:
         return _Found(tonic, "major", (link.first, after), 0.6)
+    if _is_changed_to(passage, first, after) and (
+        capital or (passage.is_end_of_clause(after) and (is_note or passage.tokens[first].text in _SYLLABLES))
+    ):
+        return _Found(tonic, "major", (first, after), 0.6)
     return None
 
 
@@ -240,6 +282,16 @@ def _is_all_of_its_clause(passage: Passage, first: int, after: int) -> bool:
     letters = [at for at, token in enumerate(passage.tokens) if len(token.text) == 1 and token.text.isalpha()]
     others = [at for at in letters if at != first and passage.text.original[passage.tokens[at].start].isupper()]
     return size > 1 and is_alone(first, after) and not others
+
+
+def _is_changed_to(passage: Passage, first: int, after: int) -> bool:
+    """Whether what stands before a note says that the key changes to it: "up a step to E", "then A at the end"."""
+    change = passage.ending(first, "change", "modulate", "until") or passage.ending(first, "section", "then")
+    if change is None or sum(len(token.text) for token in passage.tokens[change.first : change.after]) < _LEAST_CHANGE:
+        return False
+    return passage.is_end_of_clause(after) or any(
+        passage.starting(after, section) is not None for section in ("function", "filler", "change", "section", "list")
+    )
 
 
 def _mode_alone(findings: Findings) -> list[_Found]:

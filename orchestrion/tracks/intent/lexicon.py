@@ -276,6 +276,7 @@ def english() -> Lexicon:
         "genre": surely,
         "maybe_genre": perhaps,
         "instrument": instruments(),
+        "maybe_instrument": _maybe_instruments(),
         "artist": artists(),
     }
     return Lexicon({"": common, "en": own})
@@ -322,6 +323,12 @@ def stand_ins() -> Mapping[str, StandIn]:
 @lru_cache(maxsize=1)
 def _instrument_tables() -> Mapping[str, Mapping[str, Any]]:
     return tomllib.loads(_read("instruments.toml"))
+
+
+def _maybe_instruments() -> Mapping[str, Sequence[str]]:
+    """Of each instrument the names that everyday words have, too."""
+    tables = _instrument_tables().items()
+    return {name: table["in_context"] for name, table in tables if "in_context" in table}
 
 
 @lru_cache(maxsize=1)

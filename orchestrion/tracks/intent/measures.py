@@ -9,6 +9,7 @@ from orchestrion.tracks.intent.amounts import Amount, Range
 from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.negations import Negations
+from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.text import Form
 
 METRES: Final = ("2/4", "3/4", "4/4", "5/4", "6/8", "7/8", "12/8")
@@ -36,9 +37,15 @@ _REACH: Final = 12
 _PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
 #: "From" and "to" alone make a range; "starts at" and "ends at" are longer.
 _SHORTEST_CHANGE: Final = 2
+#: In letters, of a word that by itself says where a tempo begins or ends: "starts", not "a".
+_LEAST_UNTIL: Final = 4
 #: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
 _WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
 _RATES_HZ: Final = (8000.0, 96_000.0)
+#: Rates that need no unit, in kilohertz: no other figure of music has them.
+_BARE_RATES: Final = (11.025, 22.05, 44.1, 88.2)
+#: Between two tempos, of which the second is where it ends.
+_ARROWS: Final = (["→"], ["-", ">"], ["-", "-", ">"], ["=", ">"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +134,13 @@ class Measures:
                 self._findings.read("sample_rate_hz", round(each.middle), each.span)
             else:
                 self._findings.refuse("other", "every model is tuned to A = 440 Hz", each.span)
+        for each in self._left(None):
+            if each.figures and self._passage.has_decimals(each.first) and each.low in _BARE_RATES:
+                self._findings.read("sample_rate_hz", round(1000 * each.low), each.span, 0.8)
         for name in ("channels", "format"):
             for match in self._passage.of(name):
+                if match.name == "opus" and any(each.first == match.after for each in self._left(None)):
+                    continue  # "Opus 27".
                 if not self._negations.negates(match):
                     value = int(match.name) if name == "channels" else match.name
                     self._findings.read(name, value, _span(match))
@@ -142,28 +154,39 @@ class Measures:
 
     def _fades(self) -> None:
         fades = [match for match in self._passage.of("fade") if not self._negations.negates(match)]
+        # Of "fade in and out of 4 seconds" and "out of" the longer counts.
+        fades = [one for one in fades if not any(_overlap(one, other) and other.length > one.length for other in fades)]
         pairs = [
-            (self._passage.distance(_span(fade), each.span), each.first < fade.first, number, fade, each)
+            (self._fade_distance(fade, each), each.first < fade.first, number, fade, each)
             for number, fade in enumerate(fades)
             for each in self._left("second", None)
             if _is_near(fade, each)
             and (each.middle <= _LONGEST_FADE_S or self._passage.distance(_span(fade), each.span) <= _BESIDE)
             and (
                 each.unit == "second"
-                or ((each.figures or each.first == fade.after) and self._passage.distance(_span(fade), each.span) <= 2)
+                or ((each.figures or each.first == fade.after) and self._fade_distance(fade, each) <= 2)
             )
         ]
         given: set[int] = set()
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
             if distance > _FADE_REACH or number in given or not self._findings.is_free(each.span):
                 continue
-            given.add(number)
             span = (min(fade.first, each.first), max(fade.after, each.after))
-            self._findings.read(f"fade_{fade.name}_s", each.middle, span)
+            # "Fade in and out" is both.
+            for other, both in enumerate(fades):
+                if other == number or _span(both) == _span(fade):
+                    given.add(other)
+                    self._findings.read(f"fade_{both.name}_s", each.middle, span)
         for number, fade in enumerate(fades):
             if number not in given and self._findings.is_free(_span(fade)):
                 # Asked without a length: two seconds are heard as a fade in any piece.
                 self._findings.read(f"fade_{fade.name}_s", 2.0, _span(fade), 0.6)
+
+    def _fade_distance(self, fade: Match, each: Amount) -> int:
+        """How far a length stands from its fade; in brackets it is as near: "a long final fade (15 s)"."""
+        apart = self._passage.distance(_span(fade), each.span)
+        tokens = [self._passage.tokens[at].text for at in self._passage.between(_span(fade), each.span)]
+        return apart - 7 if tokens.count("(") == 1 and tokens[-1] == "(" else apart
 
     def _sections(self) -> None:
         parts = [match for match in self._passage.of("section") if match.name != "then"]
@@ -231,11 +254,18 @@ class Measures:
             self._findings.used.update(at for change in changes for at in range(*_span(change)))
         elif changes:
             told = self._changing(told, changes[0])
+        elif len(told) == 1 and (end := self._end_in_figures(told[0])) is not None:
+            self._findings.read("tempo_end_bpm", _number(told[0].amount.said), end)
+            told = []
         elif len(told) == 1 and self._is_crossed(told[0]):
             low, high = told[0].amount.low, told[0].amount.high
             self._findings.read("tempo_bpm", _number(low), told[0].span)
             self._findings.read("tempo_end_bpm", _number(high), told[0].span)
             told = []
+        elif len(told) == 1 and self._goes_from(told[0]):
+            low, high = told[0].amount.low, told[0].amount.high
+            self._findings.read("tempo_end_bpm", _number(high), told[0].span)
+            told = [replace(told[0], amount=replace(told[0].amount, value=Range(low, low)))]
         elif len(told) == 1 and (begin := self._begins_before(told[0])) is not None:
             self._findings.read("tempo_end_bpm", _number(told[0].amount.said), told[0].span)
             told = [begin]
@@ -245,11 +275,7 @@ class Measures:
             if one.amount.middle != told[0].amount.middle and not changes:
                 self._findings.conflict("tempo_bpm", told[0].span, one.span)
             self._findings.used.update(range(*one.span))
-        is_told = any(
-            reading.field == "tempo_bpm" or (reading.field == "tempo_end_bpm" and reading.sure > 0.5)
-            for reading in self._findings.readings
-        )
-        self._in_words(is_told)
+        self._in_words()
 
     def _last_said(self, told: list[_Tempo]) -> list[_Tempo]:
         """Without what a correction takes back: "104 bpm, no, 112"."""
@@ -309,8 +335,8 @@ class Measures:
             about = self._passage.starting(at, "amount", "about")
             beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
             each = beside[0] if beside else None
-            is_tempo = each is not None and (each.figures or each.middle >= _BARE_TEMPO[0])
-            if each is not None and is_tempo and _BARE_TEMPO[0] / 2 <= each.middle <= 400:
+            lowest = _BARE_TEMPO[0] / 2 if each is not None and each.figures else _BARE_TEMPO[0]
+            if each is not None and lowest <= each.middle <= 400:
                 found.append(_Tempo(each, (first, each.after), 0.95))
         return found
 
@@ -325,13 +351,16 @@ class Measures:
             # A number in words is one if it is all that its clause says: "сто сорок".
             is_whole = self._stands_alone(each.first - 1, each.first) and self._passage.is_end_of_clause(each.after)
             is_range = not each.value.is_number
-            if not (each.figures or at is not None or is_range or (is_whole and each.low >= low)):
+            # "Psytrance 145", "drum and bass one seventy-four".
+            is_after_kind = any(self._passage.ending(each.first, kind) is not None for kind in ("style", "genre"))
+            is_tempo = is_whole or (is_after_kind and self._passage.is_end_of_clause(each.after))
+            if not (each.figures or at is not None or is_range or (is_tempo and each.low >= low)):
                 continue
             if self._passage.ending(each.first, "key", "word") is not None or self._is_aside(each):
                 continue
             framed = is_range and self._passage.starting(each.first, "amount", "between") is not None
-            # "Psytrance 145".
-            framed = framed or any(self._passage.ending(each.first, kind) is not None for kind in ("style", "genre"))
+            framed = framed or (is_range and self._passage.ending(each.first, "change", "from") is not None)
+            framed = framed or is_after_kind
             if (
                 (at is not None or framed or self._stands_alone(each.first - 1, each.first))
                 and (
@@ -380,16 +409,28 @@ class Measures:
         ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
             two.after, "change", "until"
         )
-        if ends is None or ends.length < _SHORTEST_CHANGE:
+        arrow = [self._passage.tokens[at].text for at in self._passage.between(one.span, two.span)]
+        then = self._passage.starting(self._passage.skips(one.after), "section", "then")
+        # "112 → 140" needs no unit.
+        is_whole = self._passage.is_end_of_clause(one.first - 1) and self._passage.is_end_of_clause(two.after)
+        if (arrow in _ARROWS and ("bpm" in (one.unit, two.unit) or is_whole)) or (
+            "bpm" in (one.unit, two.unit) and then is not None and then.after == two.first
+        ):
+            return [Match("change", "until", "", one.after, two.first)]
+        if ends is None or not self._is_change(ends):
             return []
         # "90 bpm climbing to 120" needs no word where it begins.
-        is_begun = begins.length >= _SHORTEST_CHANGE if begins is not None else "bpm" in (one.unit, two.unit)
+        is_begun = self._is_change(begins) if begins is not None else "bpm" in (one.unit, two.unit)
         return [ends] if is_begun else []
+
+    def _is_change(self, match: Match) -> bool:
+        """Whether words say by themselves where a tempo begins or ends: "starts at", "finally"; no "from"."""
+        return match.length >= _SHORTEST_CHANGE or _letters(self._passage, match) > _LEAST_UNTIL
 
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""
         low, high = _BARE_TEMPO
-        known = {one.span for one in told}
+        known = {one.amount.span for one in told}
         bare = [
             _Tempo(each, each.span, 0.7)
             for each in self._left(None)
@@ -422,32 +463,57 @@ class Measures:
             self._findings.read("tempo_bpm", _number(one.amount.said), one.span)
             self._findings.read("tempo_end_bpm", _number(two.amount.said), span)
             return []
-        if len(every) == 1 and every[0].span[0] >= change.after:
+        # "Speeding up to 170": "up to" is of the figure as well.
+        if len(every) == 1 and every[0].span[1] > change.after:
             self._findings.read("tempo_end_bpm", _number(every[0].amount.said), (change.first, every[0].span[1]))
             return []
         return told
 
-    def _in_words(self, is_told: bool) -> None:
+    def _end_in_figures(self, told: _Tempo) -> Span | None:
+        """Where words say how fast it begins and ends, and a figure behind them how fast the end is."""
+        words = [m for m in self._passage.of("tempo") if m.name in TEMPO_WORDS and not self._negations.negates(m)]
+        ends = self._ends_in_words(_one_a_place(words))
+        is_behind = ends is not None and told.span[0] == self._passage.skips(ends[1].after)
+        return (ends[1].first, told.span[1]) if ends is not None and is_behind else None
+
+    def _goes_from(self, told: _Tempo) -> bool:
+        """Whether a range is where it begins and where it ends: "ramps from 80 to 150", not "from 80 to 150"."""
+        amount, passage = told.amount, self._passage
+        if amount.low == amount.high or amount.exact is not None:
+            return False
+        between = passage.starting(amount.first, "amount", "between")
+        begin = passage.ending(between.after if between is not None else amount.first, "change", "from")
+        signs = {passage.tokens[at].text for at in range(*amount.span)}
+        # "Somewhere from 72 up to 80" says no more than "from".
+        is_more = begin is not None and (between is None or begin.first < between.first)
+        return begin is not None and is_more and begin.length >= _SHORTEST_CHANGE and signs.isdisjoint("-~")
+
+    def _in_words(self) -> None:
         """Slow, allegro, not too fast."""
+        told = [reading for reading in self._findings.readings if reading.field == "tempo_bpm"]
+        ends = [r for r in self._findings.readings if r.field == "tempo_end_bpm" and r.sure > 0.5]
         words = [m for m in self._passage.of("tempo") if m.name in TEMPO_WORDS and self._findings.is_free(_span(m))]
         words = _one_a_place(words)
         wanted = [word for word in words if not self._negations.negates(word)]
         unwanted = [word for word in words if self._negations.negates(word)]
         for word in words:
             self._findings.used.update(range(word.first, word.after))
-        if is_told:
+        if ends and not told:
+            # "Slow, then racing up to 168": the words before its end say how it begins.
+            wanted = [word for word in wanted if self._passage.tokens[word.after - 1].end <= ends[0].words.start]
+            wanted = [word for word in wanted if _is_fast(word) is not None]
+            unwanted = []
+        if told or (ends and not wanted):
             return
         if len({_is_fast(word) for word in unwanted} - {None}) == 2:
             span = (self._negations.whole(unwanted[0])[0], self._negations.whole(unwanted[-1])[1])
             self._findings.read("tempo_bpm", _NEITHER, span, 0.7)
+        elif (changing := self._ends_in_words(wanted)) is not None:
+            begin, end = changing
+            self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(begin)], self._whole(begin), 0.8)
+            self._findings.read("tempo_end_bpm", TEMPO_WORDS[self._with_degree(end)], self._whole(end), 0.7)
         elif wanted:
             paces = {_is_fast(word): word for word in reversed(wanted)}
-            if True in paces and False in paces and (two := self._led_to(paces[True], paces[False])) is not None:
-                # "From very slow to very fast".
-                one = paces[True] if two is paces[False] else paces[False]
-                self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(one)], self._whole(one), 0.8)
-                self._findings.read("tempo_end_bpm", TEMPO_WORDS[self._with_degree(two)], self._whole(two), 0.7)
-                return
             if True in paces and False in paces:
                 self._findings.conflict("tempo_bpm", _span(paces[True]), _span(paces[False]))
             best = min(wanted, key=lambda word: (word.name in _ITALIAN, word.first))
@@ -459,12 +525,21 @@ class Measures:
         elif unwanted and unwanted[0].name in _NOT:
             self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
 
-    def _led_to(self, one: Match, other: Match) -> Match | None:
-        """Of two words the later one, if a "to" or "then" stands before it."""
-        first, last = sorted((one, other), key=lambda word: word.first)
-        at = self._whole(last)[0]
-        ends = (*self._passage.of("change", "until"), *self._passage.of("section", "then"))
-        return last if any(first.after <= end.first and 0 <= at - end.after <= 1 for end in ends) else None
+    def _ends_in_words(self, wanted: list[Match]) -> tuple[Match, Match] | None:
+        """A slow word and a fast one of which something says that the second comes later: "starts slow, ends fast"."""
+        passage = self._passage
+        paced = [word for word in wanted if _is_fast(word) is not None]
+        one = next(iter(paced), None)
+        two = next((word for word in paced if _is_fast(word) is not _is_fast(paced[0])), None)
+        if one is None or two is None:
+            return None
+        begin, end = self._whole(one)[0], self._whole(two)[0]
+        begins = passage.ending(begin, "change", "from") or passage.starting(one.after, "change", "from")
+        until = passage.ending(end, "change", "until") or passage.starting(two.after, "change", "until")
+        then = [m for m in passage.of("section", "then") if one.after <= m.first and m.after <= end]
+        if then or (until is not None and (begins is not None or _letters(passage, until) >= _LEAST_UNTIL)):
+            return one, two
+        return (one, two) if begins is not None and _letters(passage, begins) >= _LEAST_UNTIL else None
 
     def _with_degree(self, word: Match) -> str:
         very = self._passage.ending(word.first, "degree", "very")
@@ -476,6 +551,11 @@ class Measures:
 
     def _duration(self) -> None:
         lengths = [each for each in self._left("second") if each.middle >= 1 or not each.middle]
+        refused = [each for each in lengths if self._is_refused(each)]
+        if refused and len(refused) < len(lengths):
+            # "A quarter of an hour, no: 25 seconds".
+            self._findings.used.update(at for each in refused for at in range(*each.span))
+            lengths = [each for each in lengths if each not in refused]
         for number, each in enumerate(lengths[1:], 1):
             if any(lengths[0].after <= m.first < each.first for m in self._passage.of("change", "correction")):
                 # "Ten minutes, no, six": the last word is the one that counts.
@@ -492,6 +572,19 @@ class Measures:
             if (each.low, each.high) != (lengths[0].low, lengths[0].high):
                 self._findings.conflict("duration_s", lengths[0].span, each.span)
             self._findings.used.update(range(*each.span))
+
+    def _is_refused(self, length: Amount) -> bool:
+        """Whether a "no" stands right before a length, or right behind it at the end of its clause."""
+        passage = self._passage
+        at = length.first
+        while (filler := passage.ending(at, "filler")) is not None:
+            at = filler.first
+        # "Pas un" has the "un" of "un quart d'heure" in it.
+        before = passage.ending(at, "negation", "before") or passage.ending(length.first + 1, "negation", "before")
+        if before is not None and passage.ending(before.after, "change", "correction") is None:
+            return before.first < length.first
+        behind = passage.starting(length.after, "negation", "after")
+        return behind is not None and passage.is_end_of_clause(behind.after)
 
     def _corrected(self, length: Amount) -> Amount | None:
         """The number right behind a correction, in the same unit: "three minutes, no, four"."""
@@ -519,6 +612,14 @@ class Measures:
             if correction is not None and after <= correction.first:
                 return each
         return None
+
+
+def _overlap(one: Match, other: Match) -> bool:
+    return one.first < other.after and other.first < one.after
+
+
+def _letters(passage: Passage, match: Match) -> int:
+    return sum(len(token.text) for token in passage.tokens[match.first : match.after])
 
 
 def _span(match: Match) -> Span:

@@ -61,6 +61,8 @@ class Negations:
         for no in passage.of("negation", "before", "except"):
             if no.first and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after):
                 self._backward(no, no.first - 2)  # "Brass? No, metal."
+            elif self._is_verdict(no):
+                continue  # "Brass no: metal."
             else:
                 self._forward(no)
         forward = {(no.first, no.after) for no in self._by.values()}
@@ -85,10 +87,30 @@ class Negations:
         passage, at = self._passage, no.after
         if at < len(passage.tokens) and (end := passage.starting(at, "negation")) is not None:
             return end.name != "end"
+        if self._begins_its_clause(no):
+            return True
         stands_before = any(other.after == no.after for other in passage.beginning(no.first, "negation", "before"))
         if not stands_before or at >= len(passage.tokens) or passage.tokens[at].form is not Form.WORD:
             return False
         return passage.starting(at, "filler") is None and passage.starting(at, "list") is None
+
+    def _is_verdict(self, no: Match) -> bool:
+        """Whether a colon stands behind a "no" that stands right behind something."""
+        passage = self._passage
+        is_behind = passage.starting(no.first, "negation", "after") is not None and no.first > 0
+        colon = no.after < len(passage.tokens) and passage.tokens[no.after].text == ":"
+        return colon and is_behind and any(thing.after == no.first for thing in self._things)
+
+    def _begins_its_clause(self, no: Match) -> bool:
+        """Whether a "no" behind a comma has more behind it than small words: "jazz, no need to add a harp"."""
+        passage, at = self._passage, no.after
+        if not (no.first and passage.tokens[no.first - 1].text in COMMAS):
+            return False
+        while at < len(passage.tokens) and (filler := self._filler(at, 1)) is not None:
+            at = filler
+        if passage.is_end_of_clause(at) or passage.tokens[at].form is not Form.WORD:
+            return False
+        return passage.starting(at, "negation") is None and passage.starting(at, "list") is None
 
     def _around(self, end: Match) -> None:
         """A "no" in two halves: "leave the drums and the bass out"."""
@@ -190,14 +212,17 @@ class Negations:
         if no.name == "except" and self._is_only(no):
             return
         at, is_first = no.after, True
+        # "Exit les cuivres": where "les" is of the "no" and of its thing.
+        shared = [m.first for m in self._passage.of("instrument") if no.first < m.first < no.after < m.after]
+        at = min(shared, default=at)
         reached: list[tuple[list[Match], str]] = []
         while True:
             gap = self._gap(no, at, 1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
-            if reached and crossed == "comma" and _kind(thing) != _kind(reached[0][0]):
-                # "Not too fast, guitar and flute": a list is of one kind.
+            if reached and crossed in ("comma", "both") and _kind(thing) != _kind(reached[0][0]):
+                # "Not too fast, guitar and flute", "no piano, and keep it soft": a list is of one kind.
                 break
             reached.append((thing, crossed))
             at, is_first = max(m.after for m in thing), False
@@ -218,13 +243,16 @@ class Negations:
             thing, crossed = gap
             reached.append((thing, "link" if everything is not None else crossed))
             at, is_first = min(m.first for m in thing) - 1, False
+        if len(reached) > 1 and reached[1][1] == "both":
+            # "We play emo, and country is what we are not"; "drums, bass, and strings are out" is a list.
+            reached = [(thing, "link") for thing, _ in reached] if len(reached) > 2 else reached[:1]
         # What stands before a comma before it is another thing: "koto and flute, drums: none".
-        self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint != "link"), None)])
+        self._take(no, reached[: next((n for n, (_, joint) in enumerate(reached) if n and joint == "comma"), None)])
 
     def _take(self, no: Match, reached: list[tuple[list[Match], str]], goes_on: bool = False) -> None:
         """All of a list; of one whose parts are joined by commas alone, the first."""
         joins = [joint for _, joint in reached[1:]]
-        last_link = max((n for n, joint in enumerate(joins, 1) if joint == "link"), default=0)
+        last_link = max((n for n, joint in enumerate(joins, 1) if joint != "comma"), default=0)
         for number, (things, _) in enumerate(reached):
             if number == 0 or number <= last_link or goes_on:
                 for thing in things:
@@ -233,7 +261,7 @@ class Negations:
     def _gap(
         self, no: Match, at: int, step: int, is_first: bool, everything: bool = False
     ) -> tuple[list[Match], str] | None:
-        """The next thing in a list, and whether "and" or a comma stands before it."""
+        """The next thing in a list, and whether "and", a comma or both stand before it."""
         passage, unknown, joint = self._passage, 0, "none"
         while 0 <= at < len(passage.tokens):
             things = [m for m in self._things if (m.first if step > 0 else m.after - 1) == at]
@@ -270,7 +298,9 @@ class Negations:
                 is_link = link is not None or self._links(token)
                 if step > 0 and not is_link and self._passage.languages[0] == "zh":
                     return None
-                joint = "link" if is_link or joint == "link" else "comma"
+                # "A, and B", in whichever direction.
+                is_both = joint in ("comma", "both") if is_link else joint in ("link", "both")
+                joint = "both" if is_both else "link" if is_link else "comma"
                 at = link.after if link is not None and step > 0 else link.first - 1 if link is not None else at + step
                 continue
             # "With" ends what a "without" reaches, though it says nothing elsewhere.
@@ -285,7 +315,9 @@ class Negations:
             if passage.starting(at, "negation", "end") is not None:
                 return None
             unknown += 1
-            if unknown > self._most_unknown(no, token, step, "first" if is_first else joint):
+            # Behind a comma a "no" stands right behind its thing: "waltz in D minor, no, E minor" is a waltz.
+            is_near = is_first and (step > 0 or joint == "none")
+            if unknown > self._most_unknown(no, token, step, "first" if is_near else joint):
                 return None
             at += step
         return None
@@ -312,7 +344,7 @@ class Negations:
             # character (不, 无) belongs to what it touches.
             return 0 if step < 0 or no.length == 1 else _UNKNOWN_CHARACTERS
         # What describes a thing stands before it.
-        return _UNKNOWN_CHARACTERS if joint == ("link" if step > 0 else "none") else 0
+        return _UNKNOWN_CHARACTERS if joint in (("link", "both") if step > 0 else ("none",)) else 0
 
     def _filler(self, at: int, step: int) -> int | None:
         """Behind a word that says nothing."""

@@ -34,6 +34,11 @@ _BESIDE: Final = {
     "style": frozenset({"genre"}),
     "instrument": frozenset({"genre"}),
 }
+#: Names of instruments that everyday words have, too.
+_MAYBE: Final = "maybe_instrument"
+#: Of the name of a band or a shop, in words.
+_NAME: Final = 4
+_QUOTES: Final = frozenset("\"'«»「」『』")
 _NOWHERE: Final[frozenset[str]] = frozenset()
 #: Languages that are told by their script.
 _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
@@ -45,8 +50,8 @@ _GROUPS: Final = (
 )
 #: Ends of clauses, which no "no" and no list crosses.
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
-#: Around names. In most languages the two are folded to one sign.
-_QUOTES: Final = frozenset('"«»')
+#: Of these, the ones that are no apostrophes. In most languages the two are folded to one sign.
+_DOUBLE_QUOTES: Final = frozenset('"«»')
 #: In words.
 _LONGEST_NAME: Final = 4
 #: Between the parts of a list.
@@ -88,6 +93,11 @@ class Passage:
             return ""
         self.looks_at_figures = True
         return token.text
+
+    def has_decimals(self, at: int) -> bool:
+        """Whether a token is figures with a comma or a point, whatever they say."""
+        token = self.text.exact[at]
+        return token.form is Form.NUMBER and not token.text.isdecimal()
 
     def of(self, section: str, *names: str) -> list[Match]:
         """The phrases of a section, or of some of its names, in order."""
@@ -149,7 +159,7 @@ class Passage:
 
     def _without_names(self, found: list[Match]) -> list[Match]:
         """Without what is a part of a name: in «Вальс цветов» and "Metalowa Dolina" one word says nothing of music."""
-        quotes = [at for at, token in enumerate(self.tokens) if token.text in _QUOTES]
+        quotes = [at for at, token in enumerate(self.tokens) if token.text in _DOUBLE_QUOTES]
         if len(quotes) < 2:
             return found
         known = {at for match in found for at in range(match.first, match.after)}
@@ -170,7 +180,14 @@ class Passage:
     def _that_count(self, found: Iterable[Match]) -> list[Match]:
         # The names of genres belong to no language.
         active = {*self.languages, ""}
+        found = list(found)
+        maybe = [match for match in found if match.section == _MAYBE]
+        found = [match for match in found if match.section != _MAYBE]
+        if names := self._names([match for match in found if match.language in active]):
+            within = {at for name in names for at in range(name.first, name.after)}
+            found = [m for m in found if m.section in _GRAMMAR or within.isdisjoint(range(m.first, m.after))] + names
         own = _longest(self._in_the_likeliest([match for match in found if match.language in active]))
+        own += self._in_a_list(maybe, own) if maybe else []
         # "Night" is a small word in English, and a club in Italian.
         likeliest = [m for m in own if m.section not in _GRAMMAR or (m.section, m.language) == ("function", "en")]
         taken = {at for match in likeliest for at in range(match.first, match.after)}
@@ -188,6 +205,79 @@ class Passage:
         for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
         return list(seen.values())
+
+    def _names(self, found: Iterable[Match]) -> list[Match]:
+        """What somebody or something is called, which is no music: "our band Country Gravy"."""
+        names: list[Match] = []
+        plain = [match for match in found if match.section == "nothing"]
+        for match in plain:
+            # "A dance called Polka" names no band.
+            within = any(o.first <= match.first < match.after <= o.after and o.length > match.length for o in plain)
+            if match.name not in ("named", "named_after") or within:
+                continue
+            if match.name == "named":
+                first, after = self._name_from(match.after)
+            else:
+                after, first = self._name_from(match.first - 1, -1)
+                first, after = first + 1, after + 1
+            if first < after:
+                names.append(Match("nothing", "phrases", match.language, first, after))
+        return names
+
+    def _name_from(self, at: int, step: int = 1) -> tuple[int, int]:
+        """The quoted words, or those with capitals, from a token on in a direction."""
+        tokens, original = self.text.tokens, self.text.original
+        begin, is_quoted = at, False
+        if step < 0 and 0 <= at < len(tokens) and tokens[at].text in COMMAS:
+            # "Disco, my dog".
+            at = begin = at - 1
+            longest = 1
+        else:
+            longest = _NAME
+        if 0 <= at < len(tokens) and tokens[at].text in _QUOTES:
+            at, is_quoted, longest = at + step, True, 2 * _NAME
+            begin = at
+        while 0 <= at < len(tokens) and abs(at - begin) < longest:
+            if is_quoted and tokens[at].text in _QUOTES:
+                return begin, at
+            if not is_quoted and not (tokens[at].form is Form.WORD and original[tokens[at].start].isupper()):
+                break
+            at += step
+        # A word at the very beginning has its capital anyway.
+        is_beginning = not is_quoted and step < 0 and at < 0
+        return (begin, begin) if is_quoted or is_beginning or original.isupper() else (begin, at)
+
+    def _in_a_list(self, maybe: Iterable[Match], own: list[Match]) -> list[Match]:
+        """Of everyday words that are instruments as well those in a list of instruments: "bass, keys, drums"."""
+        begins, ends = (
+            {getattr(m, end): m.section for m in own if m.section == "instrument"} for end in ("first", "after")
+        )
+        small = ("list", "filler", "negation")
+        opens = {match.after for match in own if match.section in small}
+        lists = [match for match in own if match.section == "list"]
+        no = {match.after for match in own if (match.section, match.name) == ("negation", "before")}
+        joined: list[Match] = []
+        known = {(match.first, match.after) for match in own if match.section == "instrument"}
+        for match in sorted(maybe, key=lambda match: (match.first, -match.after)):
+            if (match.first, match.after) in known:
+                continue
+            left = {match.first} | {link.first for link in lists if link.after == match.first}
+            left |= {at - 1 for at in left if at and self.text.tokens[at - 1].text in COMMAS}
+            right = {match.after} | ({match.after + 1} if self._is_comma(match.after) else set())
+            right |= {link.after for link in lists if link.first in right}
+            stands_left = match.first in opens or self.text.tokens[match.first - 1].text in STOPS | COMMAS | {":", "-"}
+            is_end = not match.after < len(self.text.tokens) or self.text.tokens[match.after].text in STOPS | COMMAS
+            stands_right = is_end or len(right) > 1
+            is_beside = any(at in ends for at in left - {match.first}) or any(
+                at in begins for at in right - {match.after}
+            )
+            if (not match.first or stands_left) and stands_right and (is_beside or (match.first in no and is_end)):
+                joined.append(match._replace(section="instrument"))
+                begins[match.first] = ends[match.after] = "instrument"
+        return joined
+
+    def _is_comma(self, at: int) -> bool:
+        return at < len(self.text.tokens) and self.text.tokens[at].text in COMMAS
 
     def _in_the_likeliest(self, found: list[Match]) -> list[Match]:
         """Of meanings of the same words in several languages those in the likeliest; its small words mean no more."""

@@ -25,6 +25,8 @@ _LIKE_AN_ARTIST: Final = 0.4
 _ABOUT_MUSIC: Final = ("style", "genre", "instrument", "mood", "tempo", "metre", "ensemble", "only")
 
 
+#: "Guitar solo", in words; so many that nobody knows may stand before it.
+_SOLO: Final = 2
 #: What no model sings.
 _VOICES: Final = ("vocals", "rap")
 
@@ -114,13 +116,39 @@ class Wishes:
             ahead, before = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several)
             behind, ahead = (behind if len(behind) == size else []), (ahead if len(ahead) == size else [])
         nearer = behind if behind and (not ahead or match.name == "solo") else ahead
+        if not nearer and match.name in _SIZES and self._passage.skips(match.first - 1, -1, ",") < match.first - 1:
+            # "Flute and harp, duo".
+            before_comma, place = self._players(self._passage.skips(match.first - 1, -1, ","), -1, several)
+            if len(before_comma) == _SIZES[match.name]:
+                nearer, ahead, before = before_comma, before_comma, place
         who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
         span = _span(match)
         if who is behind or match.name == "a cappella":
             span = (span[0], max(span[1], after[1]) if behind else span[1])
         if who is ahead or match.name == "a cappella":
             span = (min(span[0], before[0]) if ahead else span[0], span[1])
-        self._ensemble(match.name, who, span)
+        if match.name != "solo" or not self._is_of_a_band(match, span):
+            self._ensemble(match.name, who, span)
+
+    def _is_of_a_band(self, solo: Match, span: Span) -> bool:
+        """Whether a solo is a part of what others play: "rock with a guitar solo", "jazz, drum solo at the end"."""
+        passage, (first, after) = self._passage, span
+        if after - first < _SOLO and passage.starting(after, "change", "until", "from") is None:
+            return False
+        if passage.starting(solo.after, "instrument") is not None:
+            return False  # "With solo cello".
+        if passage.starting(after, "change", "until", "from") is not None:
+            return True
+        at, unknown = first, 0
+        while at > 1 and unknown <= _SOLO:
+            if (opens := passage.ending(at, "function", "with")) is not None:
+                return opens.first > 0
+            small = passage.ending(at, "filler") or passage.ending(at, "tempo") or passage.ending(at, "mood")
+            if passage.is_end_of_clause(at - 1):
+                return False
+            unknown += small is None
+            at = small.first if small is not None else at - 1
+        return False
 
     def _ensemble(self, kind: str, who: list[str], span: Span) -> None:
         used = self._findings.used.copy()

@@ -27,6 +27,7 @@ MAY_BE_EMPTY = {
     "cannot",
     "instrument",
     "degree",
+    "function",
 }
 
 

@@ -199,3 +199,134 @@ def test_instruments_that_english_needs_no_words_for(prompt, instruments):
 
 def test_a_verb_that_takes_away_excludes_what_follows_its_article():
     assert values("tira a bateria e o baixo", "exclude") == ["drums", "bass"]
+
+
+@pytest.mark.parametrize(
+    "prompt, unwanted",
+    [
+        ("swing, no me vengas con tubas", {"tuba"}),
+        ("swing, mantén lejos las tubas", {"tuba"}),
+        ("tubas ni regaladas, swing", {"tuba"}),
+        ("swing, de tubas ni rastro", {"tuba"}),
+        ("swing, inutile d'ajouter une harpe", {"harp"}),
+        ("swing, pas question de mettre une harpe", {"harp"}),
+        ("swing, adieu les harpes", {"harp"}),
+        ("swing, gardez la harpe à l'écart", {"harp"}),
+        ("di tube neanche l'ombra, swing", {"tuba"}),
+        ("tuba? da evitare. swing", {"tuba"}),
+        ("swing, tenete lontane le arpe", {"harp"}),
+        ("sem chance de tuba, swing", {"tuba"}),
+        ("swing, a última coisa que quero é tuba", {"tuba"}),
+        ("swing, mantenha a tuba longe", {"tuba"}),
+        ("swing em ré menor, não, fá menor", set()),
+        ("swing, que no le falte la tuba", set()),
+    ],
+)
+def test_more_ways_to_say_no(prompt, unwanted):
+    assert set(values(prompt, "exclude")) == unwanted
+
+
+@pytest.mark.parametrize(
+    "prompt, begins, ends",
+    [
+        ("empieza lento y acaba rápido, tuba", [70], [144]),
+        ("commence lentement et finit à fond de train, tuba", [70], [172]),
+        ("empieza lento y acaba muy rápido, 175, tuba", [70], [175]),
+        ("inizia lento e finisce veloce, tuba", [70], [144]),
+        ("começa devagar e termina rápido, tuba", [70], [144]),
+        ("swing, abre a 100, cierra a 150", [100], [150]),
+        ("swing, 100 au début, 150 à la fin", [100], [150]),
+        ("swing, all'inizio 100 bpm, alla fine 150", [100], [150]),
+        ("swing, no início 100 bpm, no fim 150", [100], [150]),
+        ("swing, por encima de 100 pero por debajo de 120 bpm", [110], []),
+        ("swing, oltre i 100 bpm ma non più di 120", [110], []),
+        ("swing, plus de 100 bpm mais moins de 120", [110], []),
+        ("swing, acima de 100 mas abaixo de 120 bpm", [110], []),
+    ],
+)
+def test_tempos_that_change_or_have_two_bounds(prompt, begins, ends):
+    assert (values(prompt, "tempo_bpm"), values(prompt, "tempo_end_bpm")) == (begins, ends)
+
+
+@pytest.mark.parametrize(
+    "prompt, key, end",
+    [
+        ("vals en fa mayor que sube un tono a sol mayor", "F major", "G major"),
+        ("valse en fa majeur, dernier refrain un ton au-dessus en sol", "F major", "G major"),
+        ("valzer in fa, ultimo ritornello un tono sopra in sol", "F major", "G major"),
+        ("valsa, primeira metade em ré menor, segunda em fá maior", "D minor", "F major"),
+        ("valse en mib majeur", "Eb major", None),
+        ("valzer in mi b maggiore", "Eb major", None),
+        ("valzer in REm, pianoforte", "D minor", None),
+        ("valsa em ré menor, não, fá menor", "F minor", None),
+    ],
+)
+def test_where_a_key_changes_to(prompt, key, end):
+    assert (values(prompt, "key"), values(prompt, "key_end")) == ([key], [end] if end else [])
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("swing, fade finale lunghissimo (11 sec)", "fade_out_s", [11]),
+        ("swing, fundido de entrada y salida de 4 segundos", "fade_in_s", [4]),
+        ("swing, fundido de entrada y salida de 4 segundos", "fade_out_s", [4]),
+        ("swing, aparece de a poco en 5 segundos", "fade_in_s", [5]),
+        ("swing, some aos poucos nos últimos 9 segundos", "fade_out_s", [9]),
+        ("swing, 3 bonnes minutes", "duration_s", [180]),
+        ("swing, dos minutejos y ya", "duration_s", [120]),
+        ("swing, um quarto de hora não: 40 segundos", "duration_s", [40]),
+        ("swing, pas un quart d'heure : 40 secondes", "duration_s", [40]),
+        ("swing de 3 minutos e 20", "duration_s", [200]),
+    ],
+)
+def test_fades_and_lengths(prompt, field, expected):
+    assert values(prompt, field) == expected
+
+
+def test_half_of_a_length_is_no_singer():
+    intent = read_intent("polka, tuba, due minuti e mezzo")
+    assert (values("polka, tuba, due minuti e mezzo", "duration_s"), intent.not_followed) == ([150], ())
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("trompeta, blues lento en la bemol", "key", ["Ab major"]),
+        ("polca, tuba y termina con fade de 4 segundos", "fade_out_s", [4]),
+        ("arpa e tuba, senza nient'altro", "ensemble", [{"kind": "only", "instruments": ["harp", "tuba"]}]),
+        ("je veux une harpe, pas de tuba, et que ce soit doux", "exclude", ["tuba"]),
+    ],
+)
+def test_what_stands_beside_other_things(prompt, field, expected):
+    assert values(prompt, field) == expected
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "no me opongo a una tuba",
+        "que no pare la tuba, polca",
+        "não abro mão da tuba, polca",
+        "je ne dis pas non à un tuba",
+        "ne lésinez pas sur le tuba, polka",
+        "non rinuncio alla tuba, polka",
+        "non dico di no a una tuba, polka",
+    ],
+)
+def test_a_no_that_means_yes_excludes_nothing(prompt):
+    assert (values(prompt, "instruments"), values(prompt, "exclude")) == (["tuba"], [])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "reggae con un solo de tuba",
+        "reggae com um solo de tuba",
+        "reggae avec un solo de tuba",
+        "reggae avec un solo d'hélicon et un solo d'harmonica",
+        "reggae con un assolo di tuba",
+    ],
+)
+def test_a_solo_in_what_a_band_plays_is_no_ensemble(prompt):
+    assert values(prompt, "ensemble") == []
