@@ -179,6 +179,9 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     total, end, last = 0.0, at, 0.0
     here = at
     while (match := passage.starting(here, "number")) is not None:
+        behind = passage.starting(here, "amount") if end > at else None
+        if behind is not None and behind.after > match.after:
+            break  # The 사 of 사이 is no four.
         value = float(match.name)
         joins = _join(total, last, value, passage.tokens[here].form is Form.CHARACTER) if end > at else value
         if joins is None:
@@ -212,21 +215,36 @@ def _join(total: float, last: float, value: float, is_character: bool) -> float 
 
 def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, int]:
     """A number with its unit, or two as a range with theirs; and how many numbers that were."""
-    one = _with_unit(passage, numbers[at])
-    if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
-        two = _with_unit(passage, numbers[at + 1])
+    one, used = _whole(passage, numbers, at)
+    if at + used < len(numbers) and (joint := _range_joint(passage, one, numbers[at + used])):
+        two, used_by_two = _whole(passage, numbers, at + used)
         unit = two.unit or one.unit
         is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two) or _is_clause(passage, one, two)
         if one.unit in (None, two.unit) and is_range:
             low, high = one.low, two.high
             if one.unit is None and two.unit == "second":
-                low = one.low * two.high / numbers[at + 1].high if numbers[at + 1].high else one.low
+                scale = _SECONDS["minute"] if two.high > 60 else two.high / (numbers[at + used].high or two.high or 1)
+                low = one.low * scale
             if 0 < low < high and joint != "or":
                 before = passage.ending(one.first, "amount", "between")
-                return Amount(low, high, unit, before.first if before else one.first, two.after, one.figures), 2
+                first = before.first if before else one.first
+                return Amount(low, high, unit, first, two.after, one.figures), used + used_by_two
             if joint == "or":
-                return Amount(low, low, unit, one.first, two.after, one.figures), 2
-    return one, 1
+                return Amount(low, low, unit, one.first, two.after, one.figures), used + used_by_two
+    return one, used
+
+
+def _whole(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, int]:
+    """A number with its unit, minutes together with the seconds right behind them; and how many numbers that were."""
+    one, used = _with_unit(passage, numbers[at]), 1
+    while at + used < len(numbers) and numbers[at + used].first < one.after:
+        used += 1  # 半 of 两分半 is part of it.
+    is_minutes = one.unit == "second" and one.low == one.high and one.low >= 60 and one.low % 60 == 0
+    if is_minutes and at + used < len(numbers) and numbers[at + used].first == one.after:
+        two = _with_unit(passage, numbers[at + used])
+        if two.unit == "second" and two.low == two.high < 60 and numbers[at + used].low == two.low:
+            return replace(one, low=one.low + two.low, high=one.low + two.low, after=two.after), used + 1
+    return one, used
 
 
 def _is_framed(passage: Passage, one: Amount, two: Amount) -> bool:

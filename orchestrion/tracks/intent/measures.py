@@ -33,6 +33,8 @@ _REACH: Final = 12
 _PARTICLES: Final = ("function", "filler", "negation", "list", "change", "style", "genre", "mood")
 #: "From" and "to" alone make a range; "starts at" and "ends at" are longer.
 _SHORTEST_CHANGE: Final = 2
+#: What an arrow is made of.
+_ARROWS: Final = frozenset({"→", "-", "=", ">"})
 #: Sections of phrases that have figures in them, which count nothing: 80年代, 3拍子, "16 bit".
 _WITH_FIGURES: Final = ("nothing", "style", "genre", "instrument", "metre")
 _RATES_HZ: Final = (8000.0, 96_000.0)
@@ -109,6 +111,7 @@ class Measures:
             self._findings.refuse(
                 "metre", f"no model plays in that metre; use one of {', '.join(METRES)}", _span(match)
             )
+        found = self._last_metres(found)
         for metre, span in found:
             self._findings.read("metre", metre, span)
         if len({metre for metre, _ in found}) > 1:
@@ -117,6 +120,18 @@ class Measures:
         other = next((span for metre, span in found if metre not in ("3/4", "6/8")), None)
         if waltz is not None and other is not None:
             self._findings.conflict("metre", _span(waltz), other)
+
+    def _last_metres(self, found: list[tuple[str, Span]]) -> list[tuple[str, Span]]:
+        """Without those that a correction takes back: "3/4, no, 6/8"."""
+        found = sorted(found, key=lambda one: one[1])
+        for match in self._passage.of("change", "correction"):
+            behind = [one for one in found if match.after <= one[1][0]]
+            if behind and len(behind) < len(found):
+                wrong = [one for one in found if one not in behind and one[0] != behind[0][0]]
+                if wrong and self._passage.distance(wrong[-1][1], behind[0][1]) <= _REACH:
+                    self._findings.used.update(at for _, span in wrong for at in range(*span))
+                    return [one for one in found if one not in wrong]
+        return found
 
     def _sound(self) -> None:
         for each in self._left("lufs"):
@@ -153,17 +168,39 @@ class Measures:
                 or ((each.figures or each.first == fade.after) and self._passage.distance(_span(fade), each.span) <= 2)
             )
         ]
-        given: set[int] = set()
+        given: dict[int, Amount] = {}
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
             if distance > _FADE_REACH or number in given or not self._findings.is_free(each.span):
                 continue
-            given.add(number)
+            given[number] = each
             span = (min(fade.first, each.first), max(fade.after, each.after))
             self._findings.read(f"fade_{fade.name}_s", each.middle, span)
+        told = {fades[number].name for number in given}
+        free = [self._findings.is_free(_span(fade)) for fade in fades]
         for number, fade in enumerate(fades):
-            if number not in given and self._findings.is_free(_span(fade)):
+            # "Fade in and out, three seconds each": one length for both.
+            same = [each for other, each in given.items() if self._is_beside(fades[other], fade)]
+            if number in given:
+                continue
+            if fade.name in told:
+                # "It dies away (fade: seven seconds)" says it twice.
+                self._findings.used.update(range(*_span(fade)))
+            elif same:
+                span = (min(fade.first, same[0].first), max(fade.after, same[0].after))
+                self._findings.read(f"fade_{fade.name}_s", same[0].middle, span)
+            elif free[number]:
                 # Asked without a length: two seconds are heard as a fade in any piece.
                 self._findings.read(f"fade_{fade.name}_s", 2.0, _span(fade), 0.6)
+
+    def _is_beside(self, one: Match, other: Match) -> bool:
+        """Whether two phrases are the same words, or no more than "and" stands between them."""
+        at, end = sorted((_span(one), _span(other)))[0][1], max(one.first, other.first)
+        while at < end:
+            link = self._passage.starting(at, "list", "and")
+            if link is None:
+                return False
+            at = link.after
+        return True
 
     def _sections(self) -> None:
         parts = [match for match in self._passage.of("section") if match.name != "then"]
@@ -288,7 +325,8 @@ class Measures:
         """Figures behind a word: "tempo 90", "bpm: 140", "♩ = 120"."""
         found = []
         words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm")]
-        spans = [_span(word) for word in words] + [
+        # テンポ is both a word before a figure and the unit behind one.
+        spans = list(dict.fromkeys(_span(word) for word in words)) + [
             (at, at + 1) for at, t in enumerate(self._passage.tokens) if t.text == "♩"
         ]
         for first, after in spans:
@@ -296,7 +334,9 @@ class Measures:
             about = self._passage.starting(at, "amount", "about")
             beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
             each = beside[0] if beside else None
-            if each is not None and _BARE_TEMPO[0] / 2 <= each.middle <= 400 and each.figures:
+            # "Tempo one" is no tempo, 速度八十五 is.
+            least = _BARE_TEMPO[0] / 2 if each is not None and each.figures else _BARE_TEMPO[0]
+            if each is not None and least <= each.middle <= 400:
                 found.append(_Tempo(each, (first, each.after), 0.95))
         return found
 
@@ -353,6 +393,9 @@ class Measures:
         if len(of_tempo) != 2:
             return []
         one, two = of_tempo
+        gap = {self._passage.tokens[at].text for at in self._passage.between(one.span, two.span)}
+        if gap <= _ARROWS and gap & {"→", ">"}:
+            return [Match("change", "faster", "", two.first, two.after)]  # "BPM 128 → 140".
         begins = self._passage.ending(one.first, "change", "from") or self._passage.starting(
             one.after, "change", "from"
         )
@@ -368,7 +411,7 @@ class Measures:
     def _changing(self, told: list[_Tempo], change: Match) -> list[_Tempo]:
         """The tempos that are not read yet; from where to where it changes is read here."""
         low, high = _BARE_TEMPO
-        known = {one.span for one in told}
+        known = {one.amount.span for one in told}
         bare = [
             _Tempo(each, each.span, 0.7)
             for each in self._left(None)

@@ -217,3 +217,16 @@ def test_a_word_spelt_wrong_is_understood_however_often_it_comes():
     twice = [values("sad pianno", "instruments") for _ in range(2)]
 
     assert twice == [["piano"], ["piano"]]
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("techno, 120 bpm → 135 bpm", "tempo_end_bpm", [135]),
+        ("techno, 120 -> 135", "tempo_bpm", [120]),
+        ("from 1 min 30 s to 2 min", "duration_s", [105]),
+        ("fade in 3 s, fade out 5 s", "fade_out_s", [5.0]),
+    ],
+)
+def test_how_things_are_written_down(prompt, field, expected):
+    assert values(prompt, field) == expected
