@@ -33,6 +33,7 @@ _BESIDE: Final = {
     "key": frozenset({"style", "genre"}),
     "style": frozenset({"genre"}),
     "instrument": frozenset({"genre"}),
+    "filler": frozenset({"negation"}),
 }
 _NOWHERE: Final[frozenset[str]] = frozenset()
 #: Languages that are told by their script.
@@ -48,6 +49,11 @@ STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
 _NONE: Final[list[Match]] = []
+#: Quotation marks, and those in which titles stand.
+_QUOTES: Final = {'"': '"', "「": "」", "『": "』", "《": "》", "〈": "〉", "«": "»"}
+_TITLES: Final = frozenset("『《〈")
+#: Of a name in quotation marks, at most, in tokens.
+_LONGEST_NAME: Final = 16
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
@@ -153,7 +159,31 @@ class Passage:
         seen: dict[tuple[str, str, int, int], Match] = {}
         for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
-        return list(seen.values())
+        return self._without_names(list(seen.values()))
+
+    def _without_names(self, matches: list[Match]) -> list[Match]:
+        """Without what only stands in a name: a café that is called "Rock", the book 《金属学原理》."""
+        quoted = self._quoted()
+        for first, after in quoted:
+            before = any(m.after == first for m in matches if m.section == "cannot" and m.name == "named_before")
+            behind = any(m.first == after for m in matches if m.section == "cannot" and m.name == "named_after")
+            if before or behind or self.tokens[first].text in _TITLES:
+                matches = [m for m in matches if m.after <= first or after <= m.first or m.section == "artist"]
+                matches.append(Match("nothing", "phrases", self.languages[0], first, after))
+        return sorted(matches, key=lambda match: (match.first, -match.after)) if quoted else matches
+
+    def _quoted(self) -> list[tuple[int, int]]:
+        """What stands in quotation marks, with them."""
+        spans: list[tuple[int, int]] = []
+        first = -1
+        for at, token in enumerate(self.tokens):
+            if first >= 0 and token.text == _QUOTES[self.tokens[first].text]:
+                if at - first <= _LONGEST_NAME:
+                    spans.append((first, at + 1))
+                first = -1
+            elif first < 0 and token.text in _QUOTES:
+                first = at
+        return spans
 
     def _in_the_likeliest(self, found: list[Match]) -> list[Match]:
         """Of meanings of the same words in several languages those in the likeliest; its small words mean no more."""
@@ -198,7 +228,7 @@ def _longest(found: Iterable[Match]) -> list[Match]:
         return matches
 
     def is_hidden(match: Match) -> bool:
-        section, _, _, first, after = match
+        section, name, _, first, after = match
         beside = _BESIDE.get(section, _NOWHERE)
         return any(
             other.first <= first
@@ -207,6 +237,8 @@ def _longest(found: Iterable[Match]) -> list[Match]:
             and other.section not in beside
             # "No more than" has no "no"; of all else an amount hides nothing.
             and (other.section != "amount" or section == "negation")
+            # "Please no" may stand behind its thing as well as "no".
+            and not (section == other.section == "negation" and after == other.after and name == "after")
             for other in near.get(first, ())
         )
 

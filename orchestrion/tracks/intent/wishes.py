@@ -14,6 +14,8 @@ from orchestrion.tracks.intent.passage import COMMAS, STOPS
 _SUNG: Final = ("vocals", "rap", "melody")
 #: How many words that nobody knows may stand between "solo" and who plays it.
 _REACH: Final = 3
+#: How far the name of a part and a solo in it stand apart.
+_PART_REACH: Final = 7
 #: A genre that is no further from a style than that is played as it.
 _NEARLY: Final = 0.3
 #: How sure a style is that only the name of an artist says.
@@ -65,8 +67,15 @@ class Wishes:
         for match in self._wanted("ensemble"):
             kind, _, instrument = match.name.partition(": ")
             self._ensemble(kind, [instrument] if instrument else [], _span(match))
+        for match in self._passage.of("only", "others"):
+            if self._negations.negates(match):
+                # "Harp and flute, all other instruments stay at home".
+                first, after = self._negations.whole(match)
+                who, span = self._players(self._passage.skips(first - 1, -1, ","), -1, several=True)
+                if who:
+                    self._ensemble("only", who, (span[0], after))
         for match in self._wanted("only"):
-            if not self._findings.is_free(_span(match)):
+            if match.name == "others" or not self._findings.is_free(_span(match)):
                 continue
             if match.name == "before":
                 who, span = self._players(match.after, 1, several=True)
@@ -79,13 +88,22 @@ class Wishes:
                 who, span = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several=True)
                 if who:
                     self._ensemble(self._alone(match, who), who, (span[0], match.after))
-            elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
+            elif match.name != "solo" or (
+                self._passage.starting(match.first, "only", "before", "after") is None and not self._is_of_a_part(match)
+            ):
                 self._named(match)
 
     def _alone(self, match: Match, who: list[str]) -> str:
         """Whether "violoncelle seul" is a solo; "cordes et harpe seules" are only these."""
         is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
         return "solo" if is_solo else "only"
+
+    def _is_of_a_part(self, solo: Match) -> bool:
+        """Whether a solo is one part of a piece that others play: "a guitar solo in the bridge"."""
+        parts = self._passage.of("section", "intro", "verse", "chorus", "bridge", "outro")
+        between = [self._passage.between(_span(part), _span(solo)) for part in parts]
+        tokens = [[self._passage.tokens[at].text for at in gap] for gap in between if len(gap) <= _PART_REACH]
+        return any(not any(token in STOPS | COMMAS for token in gap) for gap in tokens)
 
     def _named(self, match: Match) -> None:
         """Solo, duo, trio, quartet, a cappella, with who is named beside it."""
