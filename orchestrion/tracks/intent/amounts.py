@@ -49,7 +49,7 @@ class Amount:
     @property
     def middle(self) -> float:
         """The number, or the middle of a range."""
-        return (self.low + self.high) / 2
+        return round((self.low + self.high) / 2, 6)  # About 126 is 126, and no 126.00000000000001.
 
     @property
     def said(self) -> float:

@@ -119,8 +119,9 @@ class Cannot:
         token, original = self._passage.tokens[at], self._passage.text.original
         if token.form is Form.WORD:
             known = any(
-                self._passage.starting(at, section)
+                match.first <= at < match.after
                 for section in ("style", "genre", "instrument", "mood", "use", "key")
+                for match in self._passage.of(section)
             )
             return original[token.start].isupper() and not known
         if token.form is Form.CHARACTER:

@@ -124,6 +124,11 @@ class Measures:
     def _last_metres(self, found: list[tuple[str, Span]]) -> list[tuple[str, Span]]:
         """Without those that a correction takes back: "3/4, no, 6/8"."""
         found = sorted(found, key=lambda one: one[1])
+        # Of those in figures `Negations` knows nothing: "6/8, not 3/4", 4/4 말고 7/8.
+        unwanted = [one for one in found if self._is_unwanted(one[1])]
+        if unwanted and len(unwanted) < len(found):
+            self._findings.used.update(at for _, span in unwanted for at in range(*span))
+            found = [one for one in found if one not in unwanted]
         for match in self._passage.of("change", "correction"):
             behind = [one for one in found if match.after <= one[1][0]]
             if behind and len(behind) < len(found):
@@ -132,6 +137,10 @@ class Measures:
                     self._findings.used.update(at for _, span in wrong for at in range(*span))
                     return [one for one in found if one not in wrong]
         return found
+
+    def _is_unwanted(self, span: Span) -> bool:
+        before = self._passage.ending(span[0], "negation", "before")
+        return before is not None or self._passage.starting(span[1], "negation", "after") is not None
 
     def _sound(self) -> None:
         for each in self._left("lufs"):
@@ -332,7 +341,11 @@ class Measures:
         for first, after in spans:
             at = self._passage.skips(after)
             about = self._passage.starting(at, "amount", "about")
-            beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
+            begins = [at, about.after if about else at]
+            particle = self._passage.starting(at, "function")
+            if particle is not None and self._passage.tokens[at].form is Form.CHARACTER:
+                begins.append(self._passage.skips(particle.after))  # "BPMは126".
+            beside = [each for each in self._left(None, "beat") if each.first in begins]
             each = beside[0] if beside else None
             # "Tempo one" is no tempo, 速度八十五 is.
             least = _BARE_TEMPO[0] / 2 if each is not None and each.figures else _BARE_TEMPO[0]

@@ -72,6 +72,8 @@ class Negations:
     def _goes_on(self, no: Match) -> bool:
         """Whether a "no" belongs to what stands behind it: "double kick, no holding back"."""
         passage, at = self._passage, no.after
+        if at < len(passage.tokens) and passage.tokens[at].form is Form.NUMBER and not passage.tokens[at].apart:
+            return True  # "ギター×2" are two guitars.
         if at < len(passage.tokens) and (end := passage.starting(at, "negation")) is not None:
             return end.name not in ("end", "all") and self._words(end) != self._words(no)
         stands_before = any(other.after == no.after for other in passage.beginning(no.first, "negation", "before"))

@@ -36,6 +36,8 @@ _BESIDE: Final = {
     "filler": frozenset({"negation"}),
 }
 _NOWHERE: Final[frozenset[str]] = frozenset()
+#: Where a "no" may stand, though a longer one ends there too.
+_BESIDE_A_NO: Final = frozenset({"before", "after"})
 #: Languages that are told by their script.
 _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
 _IN_LATIN: Final = frozenset(LANGUAGES) - _OWN_SCRIPT
@@ -238,7 +240,7 @@ def _longest(found: Iterable[Match]) -> list[Match]:
             # "No more than" has no "no"; of all else an amount hides nothing.
             and (other.section != "amount" or section == "negation")
             # "Please no" may stand behind its thing as well as "no".
-            and not (section == other.section == "negation" and after == other.after and name == "after")
+            and not (section == other.section == "negation" and after == other.after and name in _BESIDE_A_NO)
             for other in near.get(first, ())
         )
 

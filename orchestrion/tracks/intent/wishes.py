@@ -143,6 +143,13 @@ class Wishes:
             token = passage.tokens[at]
             if token.text in STOPS or (token.text in COMMAS and not who):
                 break
+            kinds = [passage.starting(at, k) if step > 0 else passage.ending(at + 1, k) for k in ("style", "genre")]
+            kind = max((match for match in kinds if match is not None), key=lambda match: match.length, default=None)
+            if kind is not None and not who:
+                # "A gypsy jazz duo" of those who stand before it.
+                at = kind.after if step > 0 else kind.first - 1
+                unknown += 1
+                continue
             if (
                 token.text not in COMMAS
                 and passage.starting(at, "list") is None

@@ -74,6 +74,8 @@ def test_what_is_unwanted(prompt, excluded):
         ("ト長調からイ長調に転調", "key_end", ["A major"]),
         ("8分の6拍子のケルト風", "metre", ["6/8"]),
         ("4분의 3박자 미뉴에트", "duration_s", []),
+        ("4/4 말고 7/8로, 록", "metre", ["7/8"]),
+        ("3/4拍子じゃなくて6/8で、ケルト", "metre", ["6/8"]),
         ("잔잔하게, 피아노", "mood", ["calm"]),
     ],
 )
@@ -143,6 +145,7 @@ def test_spaces_may_be_left_out_of_korean_words_but_are_not_put_into_them():
         ("口琴就让它歇着，爵士", ["harmonica"]),
         ("竖琴拜托不要，爵士", ["harp"]),
         ("唢呐千万别，二胡", ["suona"]),
+        ("不要弦乐，也别有铜管，就木管", ["strings", "brass"]),
         ("把军鼓换成拍手", ["snare drum"]),
         ("民谣、朋克一概谢绝，来点爵士", ["folk", "rock", "punk"]),
         # A "no" behind a comma is one if it is all that its clause says.
@@ -337,3 +340,20 @@ def test_a_key_that_is_not_wanted_is_not_read():
 
     assert intent.first("key") is None
     assert [one.words.text for one in intent.not_followed] == ["ハ長調"]
+
+
+@pytest.mark.parametrize(
+    "prompt, bpm", [("BPMは118くらい、ハウス", 118), ("BPM大概95，雷鬼", 95), ("속도는 72 정도, 발라드", 72)]
+)
+def test_a_tempo_behind_its_word_and_a_particle(prompt, bpm):
+    assert values(prompt, "tempo_bpm") == [bpm]
+
+
+def test_two_guitars_are_no_guitars_that_are_crossed_out():
+    assert (values("ギター×2、ドラム", "exclude"), values("ギター×、ドラム○", "exclude")) == ([], ["guitar"])
+
+
+def test_a_style_may_stand_between_those_who_play_and_how_many_they_are():
+    assert values("单簧管和吉他的吉普赛爵士二重奏", "ensemble") == [
+        {"kind": "duo", "instruments": ["clarinet", "guitar"]}
+    ]

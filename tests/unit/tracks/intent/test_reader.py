@@ -266,6 +266,8 @@ def test_what_is_only_quoted_is_one():
         ("techno, 120 bpm → 135 bpm", "tempo_end_bpm", [135]),
         ("techno, 120 -> 135", "tempo_bpm", [120]),
         ("from 1 min 30 s to 2 min", "duration_s", [105]),
+        ("about 126 bpm", "tempo_bpm", [126]),
+        ("jazz in 6/8, not 3/4", "metre", ["6/8"]),
         ("fade in 3 s, fade out 5 s", "fade_out_s", [5.0]),
         ("drums: none, bass: yes", "exclude", ["drums"]),
         ("No: drums, bass, choir. Yes: piano", "exclude", ["drums", "bass", "choir"]),
