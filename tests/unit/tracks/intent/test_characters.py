@@ -357,3 +357,18 @@ def test_a_style_may_stand_between_those_who_play_and_how_many_they_are():
     assert values("单簧管和吉他的吉普赛爵士二重奏", "ensemble") == [
         {"kind": "duo", "instruments": ["clarinet", "guitar"]}
     ]
+
+
+@pytest.mark.parametrize(
+    "prompt, instrument",
+    [
+        ("サックスがないと始まらないジャズ", "saxophone"),
+        ("ハープは外せない", "harp"),
+        ("기타는 빠질 수 없어요", "guitar"),
+        ("첼로가 빠지면 섭섭하죠", "cello"),
+        ("唢呐千万不能少", "suona"),
+        ("口琴别去掉", "harmonica"),
+    ],
+)
+def test_what_must_not_be_missing_is_asked_for(prompt, instrument):
+    assert (values(prompt, "instruments"), values(prompt, "exclude")) == ([instrument], [])
