@@ -372,3 +372,18 @@ def test_a_style_may_stand_between_those_who_play_and_how_many_they_are():
 )
 def test_what_must_not_be_missing_is_asked_for(prompt, instrument):
     assert (values(prompt, "instruments"), values(prompt, "exclude")) == ([instrument], [])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "나팔꽃 타임랩스",
+        "大号行李箱广告",
+        "长号码车牌视频",
+        "笙子さんの誕生日",
+        "アブソリュートの広告",
+        "감바스 레시피 영상",
+    ],
+)
+def test_everyday_words_are_no_instruments(prompt):
+    assert values(prompt, "instruments") == []
