@@ -92,7 +92,7 @@ class Amount:
     @property
     def middle(self) -> float:
         """The number, or the middle of a range."""
-        return (self.low + self.high) / 2
+        return round((self.low + self.high) / 2, 6)  # About 126 is 126, and no 126.00000000000001.
 
     @property
     def said(self) -> float:
@@ -231,6 +231,9 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     total, end, last, is_paired = 0.0, at, 0.0, False
     here = at
     while (match := passage.starting(here, "number")) is not None:
+        behind = passage.starting(here, "amount") if end > at else None
+        if behind is not None and behind.after > match.after:
+            break  # The 사 of 사이 is no four.
         value = float(match.name)
         joins = _join(total, last, value, passage.tokens[here].form is Form.CHARACTER) if end > at else value
         if joins is None and end == at + 1 and _is_hundreds(passage, total, match):
@@ -277,29 +280,45 @@ def _join(total: float, last: float, value: float, is_character: bool) -> float 
 
 def _joined(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, int]:
     """A number with its unit, or two as a range with theirs; and how many numbers that were."""
-    one = _with_unit(passage, numbers[at])
-    if at + 1 < len(numbers) and (joint := _range_joint(passage, one, numbers[at + 1])):
-        two = _with_unit(passage, numbers[at + 1])
+    one, used = _whole(passage, numbers, at)
+    if at + used < len(numbers) and (joint := _range_joint(passage, one, numbers[at + used])):
+        two, used_by_two = _whole(passage, numbers, at + used)
         if joint == "within":
             around = _around(one, two)
-            return (around, 2) if around is not None else (one, 1)
+            return (around, used + used_by_two) if around is not None else (one, used)
         if joint == "sign" and one.unit == "second" and one.exact is not None and two.unit is None:
             # "Секунд 20-25": the unit stands before both.
             scale = one.exact / numbers[at].low if numbers[at].low else 1.0
-            return Amount(Range(one.exact, two.high * scale), "second", one.first, two.after, one.figures), 2
+            return Amount(
+                Range(one.exact, two.high * scale), "second", one.first, two.after, one.figures
+            ), used + used_by_two
         unit = two.unit or one.unit
         is_range = joint == "sign" or unit is not None or _is_framed(passage, one, two) or _is_clause(passage, one, two)
         if one.unit in (None, two.unit) and is_range:
             low, high = one.low, two.high
             if one.unit is None and two.unit == "second":
-                low = one.low * two.high / numbers[at + 1].high if numbers[at + 1].high else one.low
+                scale = _SECONDS["minute"] if two.high > 60 else two.high / (numbers[at + used].high or two.high or 1)
+                low = one.low * scale
             if 0 < low < high and joint != "or":
                 before = passage.ending(one.first, "amount", "between")
                 first = before.first if before else one.first
-                return Amount(Range(low, high), unit, first, two.after, one.figures), 2
+                return Amount(Range(low, high), unit, first, two.after, one.figures), used + used_by_two
             if joint == "or":
-                return Amount(_number(low), unit, one.first, two.after, one.figures), 2
-    return one, 1
+                return Amount(_number(low), unit, one.first, two.after, one.figures), used + used_by_two
+    return one, used
+
+
+def _whole(passage: Passage, numbers: list[Amount], at: int) -> tuple[Amount, int]:
+    """A number with its unit, minutes together with the seconds right behind them; and how many numbers that were."""
+    one, used = _with_unit(passage, numbers[at]), 1
+    while at + used < len(numbers) and numbers[at + used].first < one.after:
+        used += 1  # 半 of 两分半 is part of it.
+    is_minutes = one.unit == "second" and one.value.is_number and one.low >= 60 and one.low % 60 == 0
+    if is_minutes and at + used < len(numbers) and numbers[at + used].first == one.after:
+        two = _with_unit(passage, numbers[at + used])
+        if two.unit == "second" and two.value.is_number and two.low < 60 and numbers[at + used].low == two.low:
+            return replace(one, value=_number(one.low + two.low), after=two.after), used + 1
+    return one, used
 
 
 def _is_framed(passage: Passage, one: Amount, two: Amount) -> bool:

@@ -26,6 +26,10 @@ _LYRICS: Final = 8
 #: Sections of which single characters are parts of names; in Korean, single syllables of these as well.
 _IN_NAMES: Final = frozenset({"number", "tonic", "unit", "fraction", "amount"})
 _IN_KOREAN_NAMES: Final = frozenset({"function", "filler", "list", "degree", "key"})
+#: "Of" in Chinese and Japanese.
+_OF: Final = frozenset("的の")
+#: Endings of Korean verbs before a noun: 걷는 느낌.
+_VERBAL: Final = frozenset("는던")
 #: Of a name in Korean, in syllables.
 _SHORTEST: Final = 2
 
@@ -92,13 +96,17 @@ class Cannot:
         longest = _NAME if not at or self._passage.tokens[at - 1].form is Form.WORD else 8
         while begin > 0 and at - begin < longest and self._is_name(begin - 1):
             begin -= 1
-        return begin
+        # 春天的溪流那样的, 嵐の前みたいな: what is something's is nobody's name.
+        is_part = begin > 0 and begin < at and self._passage.tokens[begin - 1].text in _OF
+        return at if is_part else begin
 
     def _korean_name_before(self, at: int) -> int:
         """A word of two syllables or more of which some mean nothing: 아이유. Particles are written onto words."""
         begin = at - 1
         while begin > 0 and not self._passage.tokens[begin].apart and is_hangul(self._passage.tokens[begin - 1].text):
             begin -= 1
+        if self._passage.tokens[at - 1].text in _VERBAL:
+            return at
         syllables = range(begin, at)
         means_something = any(
             match.section not in _IN_NAMES | _IN_KOREAN_NAMES and match.first < at and begin < match.after
@@ -111,8 +119,9 @@ class Cannot:
         token, original = self._passage.tokens[at], self._passage.text.original
         if token.form is Form.WORD:
             known = any(
-                self._passage.starting(at, section)
+                match.first <= at < match.after
                 for section in ("style", "genre", "instrument", "mood", "use", "key")
+                for match in self._passage.of(section)
             )
             return original[token.start].isupper() and not known
         if token.form is Form.CHARACTER:

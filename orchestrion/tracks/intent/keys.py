@@ -16,9 +16,12 @@ MODES: Final = (
     "major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian", "harmonic minor", "melodic minor",
     "blues", "pentatonic",
 )  # fmt: skip
+#: Letters and figures that make one word with a Latin letter; kana, Han and Hangul beside it do not.
+_LETTERS_BESIDE: Final = r"0-9A-Za-z_\u00c0-\u024f\u0400-\u04ff"
 #: "Am", "F#m", "B♭m", "Dmin", "Cmaj" as musicians write them, with a capital letter; "who I Am" and "5 Cm" are no keys.
 _SHORT: Final = re.compile(
-    r"(?<![\w#♯♭'])(?<!\bI )(?<!\d )(?P<tonic>[A-H])(?P<sign>[#♯b♭])?(?P<mode>m|min|maj)(?![\w'’&])(?! I\b)"
+    rf"(?<![{_LETTERS_BESIDE}#♯♭'])(?<!\bI )(?<!\d )(?P<tonic>[A-H])(?P<sign>[#♯b♭])?(?P<mode>m|min|maj)"
+    rf"(?![{_LETTERS_BESIDE}'’&])(?! I\b)"
 )
 #: Of a key that is said to be unwanted.
 _WHY_NOT: Final = "a key cannot be left out; name the one that it shall be in"
@@ -51,7 +54,7 @@ class _Found:
 def read_keys(findings: Findings) -> None:
     """The key, where it changes to, and two that do not go together."""
     every = _keys(findings)
-    found = [key for key in every if not _is_unwanted(findings.passage, key)]
+    found = [key for key in every if not _is_unwanted(findings.passage, key, len(every) == 1)]
     for key in every:
         if key not in found:
             findings.refuse("other", _WHY_NOT, key.span)
@@ -69,6 +72,8 @@ def read_keys(findings: Findings) -> None:
         findings.read("key_end", one.value, one.span)
         return
     correction = [m for m in passage.of("change", "correction") if one.span[1] <= m.first < two.span[0]]
+    # 마장조 말고 마단조: the "no" stands behind what it takes back.
+    correction += [m for m in passage.beginning(one.span[1], "negation", "after") if m.after <= two.span[0]]
     changes = passage.of("change", "modulate")
     # The "to" of "from C to D" belongs to the second key.
     until = [
@@ -79,9 +84,16 @@ def read_keys(findings: Findings) -> None:
     ]
     corrected = bool(correction) or _is_taken_back(passage, one, two)
     parts = [m for m in passage.of("section") if one.span[1] <= m.first and m.after <= two.span[0]]
+    # Korean and Japanese say behind it where it ends: 라단조로 끝나게. A particle alone says nothing.
+    behind = passage.starting(two.span[1], "change", "until")
+    # And where it begins: ハ短調から.
+    ends_there = (behind is not None and behind.length > 1) or (
+        passage.tokens[one.span[1] - 1].form is Form.CHARACTER
+        and passage.starting(one.span[1], "change", "from") is not None
+    )
     if corrected and not any(one.span[1] <= match.first < two.span[0] for match in changes):
         findings.read("key", two.value, (one.span[0], two.span[1]))
-    elif changes or until or parts:
+    elif changes or until or parts or ends_there:
         findings.read("key", one.value, one.span)
         begin = min(until[-1].first, two.span[0]) if until else two.span[0]
         findings.read("key_end", two.value, (begin, two.span[1]))
@@ -107,9 +119,14 @@ def _is_taken_back(passage: Passage, one: _Found, two: _Found) -> bool:
     return two.span[0] in (at, link.after if link is not None else at)
 
 
-def _is_unwanted(passage: Passage, key: _Found) -> bool:
-    """Whether a "no" stands right before a key: "not in C major but D minor"; of a mode alone `Negations` tells."""
+def _is_unwanted(passage: Passage, key: _Found, is_alone: bool) -> bool:
+    """Whether a "no" stands right before a key: "not in C major but D minor"; of a mode alone `Negations` tells.
+
+    Behind a key (ハ長調以外で) it takes the only one; of two, the first is corrected by it.
+    """
     at = key.span[0]
+    if is_alone and key.tonic is not None and passage.starting(key.span[1], "negation", "after") is not None:
+        return True
     if key.tonic is None or passage.ending(at, "change", "correction") is not None:
         return False
     while (link := passage.ending(at, "key", "in", "word") or passage.ending(at, "filler")) is not None:
@@ -121,10 +138,12 @@ def _is_unwanted(passage: Passage, key: _Found) -> bool:
 def _keys(findings: Findings) -> list[_Found]:
     passage = findings.passage
     found: dict[int, _Found] = {}
+    begins = {match.start() for match in _SHORT.finditer(passage.text.original)}
     for first, after, tonic in _tonics(passage):
         key = _with_mode(passage, first, after, tonic) or _mode_before(passage, first, after, tonic)
-        # The "min" of "a 3 min waltz in G" is no mode, nor is the blues of "a slow blues in G".
-        if key is None or not findings.is_free(key.span):
+        # The "min" of "a 3 min waltz in G" is no mode, nor is the blues of "a slow blues in G"; "キーはF#m" is minor.
+        is_short = key is None and passage.tokens[first].start in begins
+        if not is_short and (key is None or not findings.is_free(key.span)):
             key = _without_mode(passage, first, after, tonic)
         if key is not None and findings.is_free(key.span):
             known = found.get(first)
@@ -306,7 +325,12 @@ def _mode_alone(findings: Findings) -> list[_Found]:
         if word is None and link is not None and mode.name in ("major", "minor"):
             is_whole = passage.is_end_of_clause(mode.after) or passage.starting(mode.after, "function") is not None
             word = link if is_whole else None
-        if word is None and passage.is_end_of_clause(mode.first - 1) and passage.is_end_of_clause(mode.after):
+        particle = (
+            passage.starting(mode.after, "function") if passage.tokens[mode.first].form is Form.CHARACTER else None
+        )
+        ends = passage.is_end_of_clause(particle.after if particle is not None else mode.after)
+        begins = passage.is_end_of_clause(mode.first - 1) or passage.ending(mode.first, "negation", "end") is not None
+        if word is None and begins and ends:
             word = mode  # "Sad, minor, 120".
         if word is not None:
             one = _Found(None, mode.name, (min(mode.first, word.first), max(mode.after, word.after)), 0.7)

@@ -45,7 +45,7 @@ _RATES_HZ: Final = (8000.0, 96_000.0)
 #: Rates that need no unit, in kilohertz: no other figure of music has them.
 _BARE_RATES: Final = (11.025, 22.05, 44.1, 88.2)
 #: Between two tempos, of which the second is where it ends.
-_ARROWS: Final = (["→"], ["-", ">"], ["-", "-", ">"], ["=", ">"])
+_ARROWS: Final = frozenset({"→", "-", "=", ">"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,7 @@ class Measures:
             self._findings.refuse(
                 "metre", f"no model plays in that metre; use one of {', '.join(METRES)}", _span(match)
             )
+        found = self._last_metres(found)
         for metre, span in found:
             self._findings.read("metre", metre, span)
         if len({metre for metre, _ in found}) > 1:
@@ -123,6 +124,27 @@ class Measures:
         other = next((span for metre, span in found if metre not in ("3/4", "6/8")), None)
         if waltz is not None and other is not None:
             self._findings.conflict("metre", _span(waltz), other)
+
+    def _last_metres(self, found: list[tuple[str, Span]]) -> list[tuple[str, Span]]:
+        """Without those that a correction takes back: "3/4, no, 6/8"."""
+        found = sorted(found, key=lambda one: one[1])
+        # Of those in figures `Negations` knows nothing: "6/8, not 3/4", 4/4 말고 7/8.
+        unwanted = [one for one in found if self._is_unwanted(one[1])]
+        if unwanted and len(unwanted) < len(found):
+            self._findings.used.update(at for _, span in unwanted for at in range(*span))
+            found = [one for one in found if one not in unwanted]
+        for match in self._passage.of("change", "correction"):
+            behind = [one for one in found if match.after <= one[1][0]]
+            if behind and len(behind) < len(found):
+                wrong = [one for one in found if one not in behind and one[0] != behind[0][0]]
+                if wrong and self._passage.distance(wrong[-1][1], behind[0][1]) <= _REACH:
+                    self._findings.used.update(at for _, span in wrong for at in range(*span))
+                    return [one for one in found if one not in wrong]
+        return found
+
+    def _is_unwanted(self, span: Span) -> bool:
+        before = self._passage.ending(span[0], "negation", "before")
+        return before is not None or self._passage.starting(span[1], "negation", "after") is not None
 
     def _sound(self) -> None:
         for each in self._left("lufs"):
@@ -167,7 +189,7 @@ class Measures:
                 or ((each.figures or each.first == fade.after) and self._fade_distance(fade, each) <= 2)
             )
         ]
-        given: set[int] = set()
+        given: dict[int, Amount] = {}
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
             if distance > _FADE_REACH or number in given or not self._findings.is_free(each.span):
                 continue
@@ -175,10 +197,22 @@ class Measures:
             # "Fade in and out" is both.
             for other, both in enumerate(fades):
                 if other == number or _span(both) == _span(fade):
-                    given.add(other)
+                    given[other] = each
                     self._findings.read(f"fade_{both.name}_s", each.middle, span)
+        told = {fades[number].name for number in given}
+        free = [self._findings.is_free(_span(fade)) for fade in fades]
         for number, fade in enumerate(fades):
-            if number not in given and self._findings.is_free(_span(fade)):
+            # "Fade in and out, three seconds each": one length for both.
+            same = [each for other, each in given.items() if self._is_beside(fades[other], fade)]
+            if number in given:
+                continue
+            if fade.name in told:
+                # "It dies away (fade: seven seconds)" says it twice.
+                self._findings.used.update(range(*_span(fade)))
+            elif same:
+                span = (min(fade.first, same[0].first), max(fade.after, same[0].after))
+                self._findings.read(f"fade_{fade.name}_s", same[0].middle, span)
+            elif free[number]:
                 # Asked without a length: two seconds are heard as a fade in any piece.
                 self._findings.read(f"fade_{fade.name}_s", 2.0, _span(fade), 0.6)
 
@@ -187,6 +221,16 @@ class Measures:
         apart = self._passage.distance(_span(fade), each.span)
         tokens = [self._passage.tokens[at].text for at in self._passage.between(_span(fade), each.span)]
         return apart - 7 if tokens.count("(") == 1 and tokens[-1] == "(" else apart
+
+    def _is_beside(self, one: Match, other: Match) -> bool:
+        """Whether two phrases are the same words, or no more than "and" stands between them."""
+        at, end = sorted((_span(one), _span(other)))[0][1], max(one.first, other.first)
+        while at < end:
+            link = self._passage.starting(at, "list", "and")
+            if link is None:
+                return False
+            at = link.after
+        return True
 
     def _sections(self) -> None:
         parts = [match for match in self._passage.of("section") if match.name != "then"]
@@ -327,14 +371,20 @@ class Measures:
         tokens = self._passage.tokens
         beats = [m for m in self._passage.of("unit", "beat") if m.after < len(tokens) and tokens[m.after].text == "="]
         words = [*self._passage.of("tempo", "word"), *self._passage.of("unit", "bpm"), *beats]
-        spans = [_span(word) for word in words] + [
+        # テンポ is both a word before a figure and the unit behind one.
+        spans = list(dict.fromkeys(_span(word) for word in words)) + [
             (at, at + 1) for at, t in enumerate(self._passage.tokens) if t.text == "♩"
         ]
         for first, after in spans:
             at = self._passage.skips(after)
             about = self._passage.starting(at, "amount", "about")
-            beside = [each for each in self._left(None, "beat") if each.first in (at, about.after if about else at)]
+            begins = [at, about.after if about else at]
+            particle = self._passage.starting(at, "function")
+            if particle is not None and self._passage.tokens[at].form is Form.CHARACTER:
+                begins.append(self._passage.skips(particle.after))  # "BPMは126".
+            beside = [each for each in self._left(None, "beat") if each.first in begins]
             each = beside[0] if beside else None
+            # "Tempo one" is no tempo, 速度八十五 is.
             lowest = _BARE_TEMPO[0] / 2 if each is not None and each.figures else _BARE_TEMPO[0]
             if each is not None and lowest <= each.middle <= 400:
                 found.append(_Tempo(each, (first, each.after), 0.95))
@@ -409,13 +459,10 @@ class Measures:
         ends = self._passage.ending(two.first, "change", "until") or self._passage.starting(
             two.after, "change", "until"
         )
-        arrow = [self._passage.tokens[at].text for at in self._passage.between(one.span, two.span)]
+        gap = {self._passage.tokens[at].text for at in self._passage.between(one.span, two.span)}
         then = self._passage.starting(self._passage.skips(one.after), "section", "then")
-        # "112 → 140" needs no unit.
-        is_whole = self._passage.is_end_of_clause(one.first - 1) and self._passage.is_end_of_clause(two.after)
-        if (arrow in _ARROWS and ("bpm" in (one.unit, two.unit) or is_whole)) or (
-            "bpm" in (one.unit, two.unit) and then is not None and then.after == two.first
-        ):
+        is_then = "bpm" in (one.unit, two.unit) and then is not None and then.after == two.first
+        if (gap <= _ARROWS and gap & {"→", ">"}) or is_then:
             return [Match("change", "until", "", one.after, two.first)]
         if ends is None or not self._is_change(ends):
             return []

@@ -65,9 +65,9 @@ class Negations:
                 continue  # "Brass no: metal."
             else:
                 self._forward(no)
-        forward = {(no.first, no.after) for no in self._by.values()}
+        forward = {no.after for no in self._by.values()}
         for no in passage.of("negation", "after"):
-            if (no.first, no.after) not in forward and not self._goes_on(no):
+            if no.after not in forward and not self._goes_on(no):
                 # "Guitars? Can do without": an answer is about what was asked.
                 is_answer = (
                     no.first > 1 and passage.tokens[no.first - 1].text == "?" and passage.is_end_of_clause(no.after)
@@ -85,8 +85,10 @@ class Negations:
     def _goes_on(self, no: Match) -> bool:
         """Whether a "no" belongs to what stands behind it: "double kick, no holding back"."""
         passage, at = self._passage, no.after
+        if at < len(passage.tokens) and passage.tokens[at].form is Form.NUMBER and not passage.tokens[at].apart:
+            return True  # "ギター×2" are two guitars.
         if at < len(passage.tokens) and (end := passage.starting(at, "negation")) is not None:
-            return end.name != "end"
+            return end.name not in ("end", "all") and self._words(end) != self._words(no)
         if self._begins_its_clause(no):
             return True
         stands_before = any(other.after == no.after for other in passage.beginning(no.first, "negation", "before"))
@@ -111,6 +113,9 @@ class Negations:
         if passage.is_end_of_clause(at) or passage.tokens[at].form is not Form.WORD:
             return False
         return passage.starting(at, "negation") is None and passage.starting(at, "list") is None
+
+    def _words(self, match: Match) -> str:
+        return self._passage.words(match.first, match.after).text
 
     def _around(self, end: Match) -> None:
         """A "no" in two halves: "leave the drums and the bass out"."""
@@ -215,12 +220,17 @@ class Negations:
         # "Exit les cuivres": where "les" is of the "no" and of its thing.
         shared = [m.first for m in self._passage.of("instrument") if no.first < m.first < no.after < m.after]
         at = min(shared, default=at)
+        # "Not wanted: sax, synths, jazz" is a list, whatever joins its parts.
+        is_list = ":" in (self._text(no.after - 1), self._text(no.after))
         reached: list[tuple[list[Match], str]] = []
         while True:
             gap = self._gap(no, at, 1, is_first)
             if gap is None:
                 break
             thing, crossed = gap
+            is_excludable = all(each.section in EXCLUDABLE for each in (*thing, *(reached[0][0] if reached else ())))
+            if reached and crossed == "comma" and is_list and is_excludable:
+                crossed = "link"
             if reached and crossed in ("comma", "both") and _kind(thing) != _kind(reached[0][0]):
                 # "Not too fast, guitar and flute", "no piano, and keep it soft": a list is of one kind.
                 break
@@ -229,8 +239,13 @@ class Negations:
         # "No drums, bass or whatever": what nobody knows ends the list as well.
         self._take(no, reached, self._passage.starting(at, "list", "or") is not None)
 
+    def _text(self, at: int) -> str:
+        return self._passage.tokens[at].text if 0 <= at < len(self._passage.tokens) else ""
+
     def _backward(self, no: Match, at: int) -> None:
         reached: list[tuple[list[Match], str]] = []
+        # "Drums → none", "drums: none", "an organ? None".
+        at = self._passage.skips(at, -1, ":→=?")
         is_first = True
         # "Guitar, drums, bass: all out": whatever joins them.
         everything = self._passage.ending(self._passage.skips(at, -1) + 1, "negation", "all")
@@ -242,6 +257,8 @@ class Negations:
                 break
             thing, crossed = gap
             reached.append((thing, "link" if everything is not None else crossed))
+            if any(m.name == "others" for m in thing):
+                everything = None  # "Harp, all others out" is with a harp.
             at, is_first = min(m.first for m in thing) - 1, False
         if len(reached) > 1 and reached[1][1] == "both":
             # "We play emo, and country is what we are not"; "drums, bass, and strings are out" is a list.
@@ -269,7 +286,7 @@ class Negations:
                 longest = max(things, key=lambda m: m.length)
                 if not is_first and joint == "none" and not everything:
                     return None
-                if step < 0 and longest.section == "only":
+                if step < 0 and longest.section == "only" and longest.name != "others":
                     # "Nothing but the piano is used": the "no" is the one of "nothing but".
                     return None
                 if step > 0 and (longest.section in ("dynamics", "energy") or (longest.section, longest.name) == _SOLO):
@@ -291,6 +308,9 @@ class Negations:
                     and not everything
                     and (step > 0 or unknown or (link is not None and token.form is Form.WORD))
                 ):
+                    return None
+                # "钢琴，休息时听" is for a break; "钢琴，不要了" is a "no".
+                if is_first and token.text in COMMAS and not everything and not self._is_all(no):
                     return None
                 # "No drums, bass or whatever, piano": the list is over.
                 if not is_first and unknown and token.form is Form.SYMBOL and not self._links(token):
@@ -322,11 +342,23 @@ class Negations:
             at += step
         return None
 
+    def _is_all(self, no: Match) -> bool:
+        """Whether a "no" is all that its clause says; of scripts with spaces that is not asked."""
+        passage, at = self._passage, no.after
+        if passage.tokens[no.first].form is not Form.CHARACTER:
+            return True
+        while at < len(passage.tokens):
+            following = passage.starting(at, "filler") or passage.starting(at, "function")
+            if following is None:
+                break
+            at = following.after
+        return passage.is_end_of_clause(at) or passage.tokens[at].form is Form.SYMBOL
+
     def _is_only(self, no: Match) -> bool:
         """Whether "except" begins "except the piano nothing", and what it names is all that is wanted."""
         clause = no.after
         while not self._passage.is_end_of_clause(clause):
-            if self._passage.starting(clause, "only", "after") is not None:
+            if self._passage.starting(clause, "only", "after", "others") is not None:
                 return True
             clause += 1
         return False
@@ -351,8 +383,16 @@ class Negations:
         section = ("filler", "degree")
         for name in section:
             match = self._passage.starting(at, name) if step > 0 else self._passage.ending(at + 1, name)
+            if match is not None and step > 0:
+                return match.after
             if match is not None:
-                return match.after if step > 0 else match.first - 1
+                # 시끄러운 says nothing before drums, and is what is unwanted if nothing else is.
+                inside = [
+                    thing.after - 1
+                    for thing in self._things
+                    if match.first < thing.after <= at and thing.section != "only"
+                ]
+                return max(inside, default=match.first - 1)
         return at + step if self._passage.tokens[at].text in "-'\"" else None
 
 

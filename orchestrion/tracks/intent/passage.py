@@ -33,6 +33,7 @@ _BESIDE: Final = {
     "key": frozenset({"style", "genre"}),
     "style": frozenset({"genre"}),
     "instrument": frozenset({"genre"}),
+    "filler": frozenset({"negation"}),
 }
 #: Names of instruments that everyday words have, too.
 _MAYBE: Final = "maybe_instrument"
@@ -40,6 +41,8 @@ _MAYBE: Final = "maybe_instrument"
 _NAME: Final = 4
 _QUOTES: Final = frozenset("\"'«»「」『』")
 _NOWHERE: Final[frozenset[str]] = frozenset()
+#: Where a "no" may stand, though a longer one ends there too.
+_BESIDE_A_NO: Final = frozenset({"before", "after"})
 #: Languages that are told by their script.
 _OWN_SCRIPT: Final = frozenset({"ja", "ko", "zh", "ru"})
 _IN_LATIN: Final = frozenset(LANGUAGES) - _OWN_SCRIPT
@@ -52,11 +55,14 @@ _GROUPS: Final = (
 STOPS: Final = frozenset(".;!?()[]/|\n…→>")
 #: Of these, the ones that are no apostrophes. In most languages the two are folded to one sign.
 _DOUBLE_QUOTES: Final = frozenset('"«»')
-#: In words.
-_LONGEST_NAME: Final = 4
 #: Between the parts of a list.
 COMMAS: Final = frozenset(",")
 _NONE: Final[list[Match]] = []
+#: Quotation marks with those that close them, and those in which titles stand.
+_PAIRS: Final = {'"': '"', "「": "」", "『": "』", "《": "》", "〈": "〉", "«": "»"}
+_TITLES: Final = frozenset("『《〈")
+#: Of what stands in quotation marks, at most, in tokens.
+_LONGEST_TITLE: Final = 16
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
@@ -77,7 +83,7 @@ class Passage:
         self.tokens = self.text.tokens
         #: Whether a rule has looked at what figures say, beyond that they are some.
         self.looks_at_figures = False
-        self.matches = self._without_names(self._that_count(found))
+        self.matches = self._without_quoted_names(self._that_count(found))
         self._by_section: dict[str, list[Match]] = defaultdict(list)
         self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
         self._ending: dict[tuple[str, int], list[Match]] = defaultdict(list)
@@ -157,7 +163,7 @@ class Passage:
             words | {at for at, token in enumerate(self.tokens) if token.form in (Form.NUMBER, Form.SYMBOL)}
         )
 
-    def _without_names(self, found: list[Match]) -> list[Match]:
+    def _without_quoted_names(self, found: list[Match]) -> list[Match]:
         """Without what is a part of a name: in «Вальс цветов» and "Metalowa Dolina" one word says nothing of music."""
         quotes = [at for at, token in enumerate(self.tokens) if token.text in _DOUBLE_QUOTES]
         if len(quotes) < 2:
@@ -167,9 +173,7 @@ class Passage:
         for first, last in zip(quotes[::2], quotes[1::2], strict=False):
             inside = range(first + 1, last)
             words = [at for at in inside if self.tokens[at].form is Form.WORD]
-            is_name = 1 < len(words) <= _LONGEST_NAME and all(
-                at in words or self.tokens[at].text == "-" for at in inside
-            )
+            is_name = 1 < len(words) <= _NAME and all(at in words or self.tokens[at].text == "-" for at in inside)
             # "The shop «House Decor»", "the channel «Jazz Rock»".
             is_told = any(match.section == "use" and match.after == first for match in found)
             is_told = is_told or not known.issuperset(words)
@@ -204,7 +208,31 @@ class Passage:
         seen: dict[tuple[str, str, int, int], Match] = {}
         for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
-        return list(seen.values())
+        return self._without_titles(list(seen.values()))
+
+    def _without_titles(self, matches: list[Match]) -> list[Match]:
+        """Without what only stands in a name: a café that is called "Rock", the book 《金属学原理》."""
+        quoted = self._quoted()
+        for first, after in quoted:
+            before = any(m.after == first for m in matches if m.section == "cannot" and m.name == "named_before")
+            behind = any(m.first == after for m in matches if m.section == "cannot" and m.name == "named_after")
+            if before or behind or self.tokens[first].text in _TITLES:
+                matches = [m for m in matches if m.after <= first or after <= m.first or m.section == "artist"]
+                matches.append(Match("nothing", "phrases", self.languages[0], first, after))
+        return sorted(matches, key=lambda match: (match.first, -match.after)) if quoted else matches
+
+    def _quoted(self) -> list[tuple[int, int]]:
+        """What stands in quotation marks, with them."""
+        spans: list[tuple[int, int]] = []
+        first = -1
+        for at, token in enumerate(self.tokens):
+            if first >= 0 and token.text == _PAIRS[self.tokens[first].text]:
+                if at - first <= _LONGEST_TITLE:
+                    spans.append((first, at + 1))
+                first = -1
+            elif first < 0 and token.text in _PAIRS:
+                first = at
+        return spans
 
     def _names(self, found: Iterable[Match]) -> list[Match]:
         """What somebody or something is called, which is no music: "our band Country Gravy"."""
@@ -322,7 +350,7 @@ def _longest(found: Iterable[Match]) -> list[Match]:
         return matches
 
     def is_hidden(match: Match) -> bool:
-        section, _, _, first, after = match
+        section, name, _, first, after = match
         beside = _BESIDE.get(section, _NOWHERE)
         return any(
             other.first <= first
@@ -331,6 +359,8 @@ def _longest(found: Iterable[Match]) -> list[Match]:
             and other.section not in beside
             # "No more than" has no "no"; of all else an amount hides nothing.
             and (other.section != "amount" or section == "negation")
+            # "Please no" may stand behind its thing as well as "no".
+            and not (section == other.section == "negation" and after == other.after and name in _BESIDE_A_NO)
             for other in near.get(first, ())
         )
 

@@ -17,6 +17,8 @@ _REACH: Final = 3
 _SIZES: Final = {"duo": 2, "trio": 3, "quartet": 4}
 #: How far "then" stands from what comes then.
 _NEAR: Final = 2
+#: How far the name of a part and a solo in it stand apart.
+_PART_REACH: Final = 7
 #: A genre that is no further from a style than that is played as it.
 _NEARLY: Final = 0.3
 #: How sure a style is that only the name of an artist says.
@@ -71,8 +73,15 @@ class Wishes:
         for match in self._wanted("ensemble"):
             kind, _, instrument = match.name.partition(": ")
             self._ensemble(kind, [instrument] if instrument else [], _span(match))
+        for match in self._passage.of("only", "others"):
+            if self._negations.negates(match):
+                # "Harp and flute, all other instruments stay at home".
+                first, after = self._negations.whole(match)
+                who, span = self._players(self._passage.skips(first - 1, -1, ","), -1, several=True)
+                if who:
+                    self._ensemble("only", who, (span[0], after))
         for match in self._wanted("only"):
-            if not self._findings.is_free(_span(match)) or self._is_about_a_part(match):
+            if match.name == "others" or not self._findings.is_free(_span(match)) or self._is_about_a_part(match):
                 continue
             if match.name == "before":
                 who, span = self._players(match.after, 1, several=True)
@@ -85,7 +94,9 @@ class Wishes:
                 who, span = self._players(self._passage.skips(match.first - 1, -1, signs), -1, several=True)
                 if who:
                     self._ensemble(self._alone(match, who), who, (span[0], match.after))
-            elif match.name != "solo" or self._passage.starting(match.first, "only", "before", "after") is None:
+            elif match.name != "solo" or (
+                self._passage.starting(match.first, "only", "before", "after") is None and not self._is_of_a_part(match)
+            ):
                 self._named(match)
 
     def _is_about_a_part(self, match: Match) -> bool:
@@ -101,6 +112,13 @@ class Wishes:
         """Whether "violoncelle seul" is a solo; "cordes et harpe seules" are only these."""
         is_solo = len(who) == 1 and self._passage.starting(match.first, "only", "solo") is not None
         return "a cappella" if who == ["choir"] else "solo" if is_solo else "only"
+
+    def _is_of_a_part(self, solo: Match) -> bool:
+        """Whether a solo is one part of a piece that others play: "a guitar solo in the bridge"."""
+        parts = self._passage.of("section", "intro", "verse", "chorus", "bridge", "outro")
+        between = [self._passage.between(_span(part), _span(solo)) for part in parts]
+        tokens = [[self._passage.tokens[at].text for at in gap] for gap in between if len(gap) <= _PART_REACH]
+        return any(not any(token in STOPS | COMMAS for token in gap) for gap in tokens)
 
     def _named(self, match: Match) -> None:
         """Solo, duo, trio, quartet, a cappella, with who is named beside it."""
@@ -174,6 +192,13 @@ class Wishes:
             token = passage.tokens[at]
             if token.text in STOPS or (token.text in COMMAS and not who):
                 break
+            kinds = [passage.starting(at, k) if step > 0 else passage.ending(at + 1, k) for k in ("style", "genre")]
+            kind = max((match for match in kinds if match is not None), key=lambda match: match.length, default=None)
+            if kind is not None and not who:
+                # "A gypsy jazz duo" of those who stand before it.
+                at = kind.after if step > 0 else kind.first - 1
+                unknown += 1
+                continue
             if (
                 token.text not in COMMAS
                 and passage.starting(at, "list") is None

@@ -217,3 +217,63 @@ def test_a_word_spelt_wrong_is_understood_however_often_it_comes():
     twice = [values("sad pianno", "instruments") for _ in range(2)]
 
     assert twice == [["piano"], ["piano"]]
+
+
+@pytest.mark.parametrize(
+    "prompt, who",
+    [
+        ("harp and flute, no other instruments", ["harp", "flute"]),
+        ("harp, leave out all other instruments", ["harp"]),
+        ("oboe, sin otros instrumentos", ["oboe"]),
+        ("oboé, sem os outros instrumentos", ["oboe"]),
+        ("hautbois, tous les autres instruments dehors", ["oboe"]),
+        ("Oboe, alle anderen Instrumente weglassen", ["oboe"]),
+        ("oboe, senza gli altri strumenti", ["oboe"]),
+        ("hobo, geen andere instrumenten", ["oboe"]),
+        ("obój, bez innych instrumentów", ["oboe"]),
+        ("гобой, все остальные инструменты убрать", ["oboe"]),
+    ],
+)
+def test_without_all_others_only_those_who_are_named_play(prompt, who):
+    assert {"kind": "only", "instruments": who} in values(prompt, "ensemble")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        'a café called "Rock House", soft jazz',
+        'un café llamado "Casa Rock", jazz',
+        'um café chamado "Casa Rock", jazz',
+        'un café nommé "Le Rock", jazz',
+        'ein Café namens "Rock Eck", Jazz',
+        'un caffè chiamato "Rock", jazz',
+        'een café genaamd "Rock", jazz',
+        'kawiarnia o nazwie "Rock", jazz',
+        "кафе под названием «Рок», джаз",
+    ],
+)
+def test_what_is_in_a_name_is_no_wish(prompt):
+    assert values(prompt, "style") == ["jazz"]
+
+
+def test_what_is_only_quoted_is_one():
+    assert values('a "dark" ambient track', "mood") == ["dark"]
+
+
+@pytest.mark.parametrize(
+    "prompt, field, expected",
+    [
+        ("techno, 120 bpm → 135 bpm", "tempo_end_bpm", [135]),
+        ("techno, 120 -> 135", "tempo_bpm", [120]),
+        ("from 1 min 30 s to 2 min", "duration_s", [105]),
+        ("about 126 bpm", "tempo_bpm", [126]),
+        ("jazz in 6/8, not 3/4", "metre", ["6/8"]),
+        ("fade in 3 s, fade out 5 s", "fade_out_s", [5.0]),
+        ("drums: none, bass: yes", "exclude", ["drums"]),
+        ("No: drums, bass, choir. Yes: piano", "exclude", ["drums", "bass", "choir"]),
+        ("a guitar solo in the bridge, rock", "ensemble", []),
+        ("cello solo, an intro of 4 bars", "ensemble", [{"kind": "solo", "instruments": ["cello"]}]),
+    ],
+)
+def test_how_things_are_written_down(prompt, field, expected):
+    assert values(prompt, field) == expected
