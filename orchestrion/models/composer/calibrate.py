@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 import pyloudnorm
 
+from orchestrion.models.composer.band.players import PROGRAMS
 from orchestrion.models.composer.composition.recipes import kit, melodic
 from orchestrion.models.composer.composition.repertoire import RECIPES
 from orchestrion.models.composer.mixer import TARGET_LUFS, mix
@@ -26,7 +27,6 @@ from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.sound import electronic, levels
 from orchestrion.models.composer.sound.synth import SAMPLE_RATE_HZ, Mono, NoteSynth
 from orchestrion.models.protocol import Conditioning
-from orchestrion.tracks.instruments import INSTRUMENTS
 from orchestrion.tracks.vocabulary import STYLES
 
 _LENGTH_S: Final = 0.5
@@ -58,8 +58,7 @@ def main(passes: int, styles: Sequence[str]) -> None:
 def measure_notes(synth: NoteSynth) -> dict[str, dict[int, float]]:
     """Loudness of notes: "bank:program" → pitch → LUFS of a note of half a second at velocity 100."""
     programs = {voice.program for recipe in RECIPES.values() for voice in recipe.voices} | set(electronic.VOICES)
-    programs |= {p for recipe in RECIPES.values() for p in recipe.other_leads}
-    programs |= {instrument.programs[0] for instrument in INSTRUMENTS.values() if instrument.programs}
+    programs |= {p for recipe in RECIPES.values() for p in recipe.other_leads} | PROGRAMS
     kits = {recipe.kit for recipe in RECIPES.values()}
     tables = {}
     for instrument in [*map(melodic, sorted(programs)), *map(kit, sorted(kits))]:

@@ -38,6 +38,8 @@ _KIND_PROGRAMS: Final[dict[str, tuple[int, ...]]] = {
     "bass": (32, 33, 34, 36, 38, 39, 43, SUB_BASS, REESE_BASS, ACID_BASS, TRIANGLE),
 }
 _KIND: Final = {program: kind for kind, programs in _KIND_PROGRAMS.items() for program in programs}
+#: Every program that somebody may play.
+PROGRAMS: Final = frozenset(_KIND)
 #: Who plays one note at a time.
 _ONE_VOICE: Final = frozenset({"single", "synth lead", "bass"})
 #: The pitches that an instrument has, where the recipes could go beyond them.

@@ -131,12 +131,13 @@ def _reese_bass(frequency_hz: float, hold_s: float) -> _Samples:
 def _acid_bass(frequency_hz: float, hold_s: float) -> _Samples:
     """A saw whose resonant filter falls: harmonics weighted by how near they lie to the moving cutoff."""
     time_s = _time(hold_s + 0.1)
-    cutoff_hz = 250 + 1900 * np.exp(-time_s / 0.09)
+    # The first harmonic's place against the cutoff, squared.
+    place = (frequency_hz / (250 + 1900 * np.exp(-time_s / 0.09))) ** 2
     total = np.zeros(len(time_s))
-    for harmonic in range(1, min(40, int(9000 / frequency_hz)) + 1):
-        place = harmonic * frequency_hz / cutoff_hz
-        weight = 1 / np.sqrt((1 - place**2) ** 2 + (0.22 * place) ** 2)
-        total += np.sin(2 * np.pi * harmonic * frequency_hz * time_s) / harmonic * np.minimum(weight, 4.5)
+    for harmonic, partial in enumerate(_partials(frequency_hz, time_s, min(40, int(9000 / frequency_hz))), 1):
+        near = harmonic**2 * place
+        weight = 1 / np.sqrt((1 - near) ** 2 + 0.22**2 * near)
+        total += np.minimum(weight, 4.5) / harmonic * partial
     return 0.16 * np.tanh(0.9 * total) * _envelope(len(time_s), hold_s, 0.003, 0.1)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.models.composer.composition.repertoire import RECIPES
+from orchestrion.models.composer.mixer import part_lufs
 from orchestrion.models.composer.model import compose
 from orchestrion.models.composer.score import Score, midi_bytes
 from orchestrion.models.protocol import Conditioning
@@ -165,6 +166,12 @@ def test_every_instrument_there_is_a_name_for_can_play_alone_and_is_said(name: s
     assert played(score)
     (asked, by), *_ = plan.band.played_by
     assert asked == name and by.partition(" (")[0]
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_every_asked_instrument_has_its_place_in_the_mix_of_a_band(name: str) -> None:
+    _, score = composed("jazz", 8.0, instruments=(name,))
+    assert all(-60 < part_lufs(score, part) < 0 for part in score.parts)
 
 
 EXCLUSIONS: dict[str, object] = {
