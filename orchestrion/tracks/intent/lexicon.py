@@ -59,6 +59,11 @@ class Match(NamedTuple):
     after: int
 
     @property
+    def span(self) -> tuple[int, int]:
+        """Its tokens: the first, and the one after the last."""
+        return self.first, self.after
+
+    @property
     def length(self) -> int:
         """In tokens."""
         return self.after - self.first

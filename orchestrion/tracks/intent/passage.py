@@ -9,7 +9,8 @@ from typing import Final
 
 from orchestrion.tracks.intent.intent import Words
 from orchestrion.tracks.intent.lexicon import LANGUAGES, Lexicon, Match, english, lexicon, small_words
-from orchestrion.tracks.intent.text import Form, Text
+from orchestrion.tracks.intent.names import names_in, without_quoted, without_titles
+from orchestrion.tracks.intent.text import COMMAS, STOPS, Form, Text
 
 #: Sections whose words mean something only where others stand beside them: they neither hide others nor are counted.
 _GRAMMAR: Final = frozenset(
@@ -37,9 +38,6 @@ _BESIDE: Final = {
 }
 #: Names of instruments that everyday words have, too.
 _MAYBE: Final = "maybe_instrument"
-#: Of the name of a band or a shop, in words.
-_NAME: Final = 4
-_QUOTES: Final = frozenset("\"'«»「」『』")
 _NOWHERE: Final[frozenset[str]] = frozenset()
 #: Where a "no" may stand, though a longer one ends there too.
 _BESIDE_A_NO: Final = frozenset({"before", "after"})
@@ -51,18 +49,7 @@ _GROUPS: Final = (
     tuple(language for language in LANGUAGES if language in _IN_LATIN and language != "en"),
     *((language,) for language in LANGUAGES if language in _OWN_SCRIPT),
 )
-#: Ends of clauses, which no "no" and no list crosses.
-STOPS: Final = frozenset(".;!?()[]/|\n…→>")
-#: Of these, the ones that are no apostrophes. In most languages the two are folded to one sign.
-_DOUBLE_QUOTES: Final = frozenset('"«»')
-#: Between the parts of a list.
-COMMAS: Final = frozenset(",")
 _NONE: Final[list[Match]] = []
-#: Quotation marks with those that close them, and those in which titles stand.
-_PAIRS: Final = {'"': '"', "「": "」", "『": "』", "《": "》", "〈": "〉", "«": "»"}
-_TITLES: Final = frozenset("『《〈")
-#: Of what stands in quotation marks, at most, in tokens.
-_LONGEST_TITLE: Final = 16
 _SCRIPTS: Final = {
     "hangul": ("\uac00", "\ud7a3"),
     "kana": ("\u3040", "\u30ff"),
@@ -83,7 +70,7 @@ class Passage:
         self.tokens = self.text.tokens
         #: Whether a rule has looked at what figures say, beyond that they are some.
         self.looks_at_figures = False
-        self.matches = self._without_quoted_names(self._that_count(found))
+        self.matches = without_quoted(self.text, self._that_count(found))
         self._by_section: dict[str, list[Match]] = defaultdict(list)
         self._beginning: dict[tuple[str, int], list[Match]] = defaultdict(list)
         self._ending: dict[tuple[str, int], list[Match]] = defaultdict(list)
@@ -163,31 +150,13 @@ class Passage:
             words | {at for at, token in enumerate(self.tokens) if token.form in (Form.NUMBER, Form.SYMBOL)}
         )
 
-    def _without_quoted_names(self, found: list[Match]) -> list[Match]:
-        """Without what is a part of a name: in «Вальс цветов» and "Metalowa Dolina" one word says nothing of music."""
-        quotes = [at for at, token in enumerate(self.tokens) if token.text in _DOUBLE_QUOTES]
-        if len(quotes) < 2:
-            return found
-        known = {at for match in found for at in range(match.first, match.after)}
-        names: set[int] = set()
-        for first, last in zip(quotes[::2], quotes[1::2], strict=False):
-            inside = range(first + 1, last)
-            words = [at for at in inside if self.tokens[at].form is Form.WORD]
-            is_name = 1 < len(words) <= _NAME and all(at in words or self.tokens[at].text == "-" for at in inside)
-            # "The shop «House Decor»", "the channel «Jazz Rock»".
-            is_told = any(match.section == "use" and match.after == first for match in found)
-            is_told = is_told or not known.issuperset(words)
-            if is_name and self.text.original[self.tokens[words[0]].start].isupper() and is_told:
-                names.update(words)
-        return [match for match in found if names.isdisjoint(range(match.first, match.after))]
-
     def _that_count(self, found: Iterable[Match]) -> list[Match]:
         # The names of genres belong to no language.
         active = {*self.languages, ""}
         found = list(found)
         maybe = [match for match in found if match.section == _MAYBE]
         found = [match for match in found if match.section != _MAYBE]
-        if names := self._names([match for match in found if match.language in active]):
+        if names := names_in(self.text, [match for match in found if match.language in active]):
             within = {at for name in names for at in range(name.first, name.after)}
             found = [m for m in found if m.section in _GRAMMAR or within.isdisjoint(range(m.first, m.after))] + names
         own = _longest(self._in_the_likeliest([match for match in found if match.language in active]))
@@ -208,72 +177,7 @@ class Passage:
         seen: dict[tuple[str, str, int, int], Match] = {}
         for match in sorted(both, key=lambda match: (match.first, -match.after, rank.get(match.language, len(rank)))):
             seen.setdefault((match.section, match.name, match.first, match.after), match)
-        return self._without_titles(list(seen.values()))
-
-    def _without_titles(self, matches: list[Match]) -> list[Match]:
-        """Without what only stands in a name: a café that is called "Rock", the book 《金属学原理》."""
-        quoted = self._quoted()
-        for first, after in quoted:
-            before = any(m.after == first for m in matches if m.section == "cannot" and m.name == "named_before")
-            behind = any(m.first == after for m in matches if m.section == "cannot" and m.name == "named_after")
-            if before or behind or self.tokens[first].text in _TITLES:
-                matches = [m for m in matches if m.after <= first or after <= m.first or m.section == "artist"]
-                matches.append(Match("nothing", "phrases", self.languages[0], first, after))
-        return sorted(matches, key=lambda match: (match.first, -match.after)) if quoted else matches
-
-    def _quoted(self) -> list[tuple[int, int]]:
-        """What stands in quotation marks, with them."""
-        spans: list[tuple[int, int]] = []
-        first = -1
-        for at, token in enumerate(self.tokens):
-            if first >= 0 and token.text == _PAIRS[self.tokens[first].text]:
-                if at - first <= _LONGEST_TITLE:
-                    spans.append((first, at + 1))
-                first = -1
-            elif first < 0 and token.text in _PAIRS:
-                first = at
-        return spans
-
-    def _names(self, found: Iterable[Match]) -> list[Match]:
-        """What somebody or something is called, which is no music: "our band Country Gravy"."""
-        names: list[Match] = []
-        plain = [match for match in found if match.section == "nothing"]
-        for match in plain:
-            # "A dance called Polka" names no band.
-            within = any(o.first <= match.first < match.after <= o.after and o.length > match.length for o in plain)
-            if match.name not in ("named", "named_after") or within:
-                continue
-            if match.name == "named":
-                first, after = self._name_from(match.after)
-            else:
-                after, first = self._name_from(match.first - 1, -1)
-                first, after = first + 1, after + 1
-            if first < after:
-                names.append(Match("nothing", "phrases", match.language, first, after))
-        return names
-
-    def _name_from(self, at: int, step: int = 1) -> tuple[int, int]:
-        """The quoted words, or those with capitals, from a token on in a direction."""
-        tokens, original = self.text.tokens, self.text.original
-        begin, is_quoted = at, False
-        if step < 0 and 0 <= at < len(tokens) and tokens[at].text in COMMAS:
-            # "Disco, my dog".
-            at = begin = at - 1
-            longest = 1
-        else:
-            longest = _NAME
-        if 0 <= at < len(tokens) and tokens[at].text in _QUOTES:
-            at, is_quoted, longest = at + step, True, 2 * _NAME
-            begin = at
-        while 0 <= at < len(tokens) and abs(at - begin) < longest:
-            if is_quoted and tokens[at].text in _QUOTES:
-                return begin, at
-            if not is_quoted and not (tokens[at].form is Form.WORD and original[tokens[at].start].isupper()):
-                break
-            at += step
-        # A word at the very beginning has its capital anyway.
-        is_beginning = not is_quoted and step < 0 and at < 0
-        return (begin, begin) if is_quoted or is_beginning or original.isupper() else (begin, at)
+        return without_titles(self.text, list(seen.values()), self.languages[0])
 
     def _in_a_list(self, maybe: Iterable[Match], own: list[Match]) -> list[Match]:
         """Of everyday words that are instruments as well those in a list of instruments: "bass, keys, drums"."""

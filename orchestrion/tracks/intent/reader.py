@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from orchestrion.tracks.intent.amounts import amounts
-from orchestrion.tracks.intent.cannot import Cannot, not_understood
-from orchestrion.tracks.intent.findings import Findings
 from orchestrion.tracks.intent.intent import Intent
-from orchestrion.tracks.intent.keys import read_keys
-from orchestrion.tracks.intent.measures import Measures
-from orchestrion.tracks.intent.negations import Negations
 from orchestrion.tracks.intent.passage import Passage
+from orchestrion.tracks.intent.rules.amounts import amounts
+from orchestrion.tracks.intent.rules.cannot import Cannot, not_understood
+from orchestrion.tracks.intent.rules.findings import Findings
+from orchestrion.tracks.intent.rules.keys import read_keys
+from orchestrion.tracks.intent.rules.measures import Measures
+from orchestrion.tracks.intent.rules.negations import Negations
+from orchestrion.tracks.intent.rules.wishes import Wishes
 from orchestrion.tracks.intent.text import Form
-from orchestrion.tracks.intent.wishes import Wishes
 
 
 @lru_cache(maxsize=256)  # A request is resolved more than once.

@@ -58,6 +58,10 @@ class Token(NamedTuple):
     apart: bool
 
 
+#: Ends of clauses, which no "no" and no list crosses.
+STOPS: Final = frozenset(".;!?()[]/|\n…→>")
+#: Between the parts of a list.
+COMMAS: Final = frozenset(",")
 #: What rules see of figures.
 _FIGURES: Final = "#"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.genres import Genre, genres
 from orchestrion.tracks.intent.lexicon import Match
-from orchestrion.tracks.intent.negations import Negations
-from orchestrion.tracks.intent.passage import COMMAS, STOPS
+from orchestrion.tracks.intent.rules.findings import Findings, Span
+from orchestrion.tracks.intent.rules.negations import Negations
+from orchestrion.tracks.intent.text import COMMAS, STOPS
 
 #: Not played by an instrument of their own.
 _SUNG: Final = ("vocals", "rap", "melody")
@@ -44,12 +44,12 @@ class Wishes:
     def read(self) -> None:
         """All of it."""
         # "Twelve bar" is no bar.
-        for match in [match for match in self._wanted("mood", "use") if self._findings.is_free(_span(match))]:
-            self._findings.read(match.section, match.name, _span(match))
+        for match in [match for match in self._wanted("mood", "use") if self._findings.is_free(match.span)]:
+            self._findings.read(match.section, match.name, match.span)
         self._ensembles()
         for match in self._wanted("instrument"):
             if match.name not in _SUNG:
-                self._findings.read("instruments", match.name, _span(match))
+                self._findings.read("instruments", match.name, match.span)
         self._kinds()
         self._wanted_and_unwanted()
         if not self._swells():
@@ -67,12 +67,12 @@ class Wishes:
         for match in self._wanted("instrument"):
             if match.name in unwanted and match.name not in _SUNG:
                 other = unwanted.pop(match.name)
-                self._findings.conflict("exclude", _span(match), self._negations.whole(other))
+                self._findings.conflict("exclude", match.span, self._negations.whole(other))
 
     def _ensembles(self) -> None:
         for match in self._wanted("ensemble"):
             kind, _, instrument = match.name.partition(": ")
-            self._ensemble(kind, [instrument] if instrument else [], _span(match))
+            self._ensemble(kind, [instrument] if instrument else [], match.span)
         for match in self._passage.of("only", "others"):
             if self._negations.negates(match):
                 # "Harp and flute, all other instruments stay at home".
@@ -81,7 +81,7 @@ class Wishes:
                 if who:
                     self._ensemble("only", who, (span[0], after))
         for match in self._wanted("only"):
-            if match.name == "others" or not self._findings.is_free(_span(match)) or self._is_about_a_part(match):
+            if match.name == "others" or not self._findings.is_free(match.span) or self._is_about_a_part(match):
                 continue
             if match.name == "before":
                 who, span = self._players(match.after, 1, several=True)
@@ -116,7 +116,7 @@ class Wishes:
     def _is_of_a_part(self, solo: Match) -> bool:
         """Whether a solo is one part of a piece that others play: "a guitar solo in the bridge"."""
         parts = self._passage.of("section", "intro", "verse", "chorus", "bridge", "outro")
-        between = [self._passage.between(_span(part), _span(solo)) for part in parts]
+        between = [self._passage.between(part.span, solo.span) for part in parts]
         tokens = [[self._passage.tokens[at].text for at in gap] for gap in between if len(gap) <= _PART_REACH]
         return any(not any(token in STOPS | COMMAS for token in gap) for gap in tokens)
 
@@ -140,7 +140,7 @@ class Wishes:
             if len(before_comma) == _SIZES[match.name]:
                 nearer, ahead, before = before_comma, before_comma, place
         who = list(dict.fromkeys([*ahead, *behind])) if match.name == "a cappella" else nearer
-        span = _span(match)
+        span = match.span
         if who is behind or match.name == "a cappella":
             span = (span[0], max(span[1], after[1]) if behind else span[1])
         if who is ahead or match.name == "a cappella":
@@ -226,19 +226,19 @@ class Wishes:
         found = self._genres()
         styles = [match for match in self._wanted("style") if not _is_part_of_another(match, found)]
         for match in styles:
-            self._findings.read("style", match.name, _span(match), 0.9 if match.length > 1 else 0.85)
-        read = {_span(match) for match in styles}
+            self._findings.read("style", match.name, match.span, 0.9 if match.length > 1 else 0.85)
+        read = {match.span for match in styles}
         for match, genre in found:
             is_style = genre.distance == 0 and genre.nearest == (match.name,)
             if not is_style:
                 value: dict[str, Any] = {"genre": match.name, "nearest": list(genre.nearest)}
-                self._findings.read("style", value, _span(match), 0.9 - genre.distance / 2)
-            if genre.distance <= _NEARLY and _span(match) not in read:
-                self._findings.read("style", genre.nearest[0], _span(match), 0.85 - genre.distance / 2)
+                self._findings.read("style", value, match.span, 0.9 - genre.distance / 2)
+            if genre.distance <= _NEARLY and match.span not in read:
+                self._findings.read("style", genre.nearest[0], match.span, 0.85 - genre.distance / 2)
         if not styles and not found:
             # Who is not imitated still says what the music is like.
             for match in self._passage.of("artist")[:1]:
-                self._findings.read("style", match.name, _span(match), _LIKE_AN_ARTIST)
+                self._findings.read("style", match.name, match.span, _LIKE_AN_ARTIST)
 
     def _genres(self) -> list[tuple[Match, Genre]]:
         """The genres that are named; of names that everyday words have, those beside other words about music."""
@@ -285,7 +285,7 @@ class Wishes:
             # Neither loud nor soft.
             return
         for match in found:
-            name, span = match.name, _span(match)
+            name, span = match.name, match.span
             if self._negations.negates(match):
                 if is_told:
                     continue
@@ -295,10 +295,6 @@ class Wishes:
                 values.setdefault(name, span)
         if set(opposites) <= values.keys():
             self._findings.conflict(section, *(values[name] for name in opposites))
-
-
-def _span(match: Match) -> Span:
-    return match.first, match.after
 
 
 def _is_part_of_another(style: Match, found: list[tuple[Match, Genre]]) -> bool:

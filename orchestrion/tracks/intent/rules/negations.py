@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
-from orchestrion.tracks.intent.passage import COMMAS, STOPS, Passage
-from orchestrion.tracks.intent.text import Form, Token
+from orchestrion.tracks.intent.passage import Passage
+from orchestrion.tracks.intent.rules.findings import Findings, Span
+from orchestrion.tracks.intent.text import COMMAS, STOPS, Form, Token
 
 #: What can be unwanted.
 EXCLUDABLE: Final = ("instrument", "style", "genre", "mood")

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.passage import Passage
+from orchestrion.tracks.intent.rules.findings import Findings, Span
 from orchestrion.tracks.intent.text import Form
 from orchestrion.tracks.musical_key import TONIC_NAMES
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Final
 
-from orchestrion.tracks.intent.findings import Findings, Span
 from orchestrion.tracks.intent.lexicon import Match
-from orchestrion.tracks.intent.negations import Negations
-from orchestrion.tracks.intent.passage import COMMAS, STOPS, runs
-from orchestrion.tracks.intent.text import Form, is_hangul
+from orchestrion.tracks.intent.passage import runs
+from orchestrion.tracks.intent.rules.findings import Findings, Span
+from orchestrion.tracks.intent.rules.negations import Negations
+from orchestrion.tracks.intent.text import COMMAS, STOPS, Form, is_hangul
 
 _WHY: Final = {
     "artist": "artists are not imitated; say what the music is like",
@@ -45,7 +45,7 @@ class Cannot:
     def read_early(self) -> None:
         """What would else be taken for something that can be had: names, sounds."""
         for match in self._passage.of("cannot", "other"):
-            self._findings.refuse("other", _WHY["other"], _span(match))
+            self._findings.refuse("other", _WHY["other"], match.span)
         self._artists()
 
     def read_late(self) -> None:
@@ -63,13 +63,13 @@ class Cannot:
     def _artists(self) -> None:
         passage = self._passage
         for name in passage.of("artist"):
-            first, after = _span(name)
+            first, after = name.span
             while (before := passage.ending(first, "cannot", "artist_before")) or (
                 first < name.first and (before := passage.ending(first, "filler"))
             ):
                 first = before.first
             behind = passage.starting(passage.skips(after, signs="-"), "cannot", "artist_after")
-            if self._findings.is_free(_span(name)):
+            if self._findings.is_free(name.span):
                 self._findings.refuse("artist", _WHY["artist"], (first, behind.after if behind else after))
         for match in self._passage.of("cannot", "artist_before"):
             end = self._name_after(match.after)
@@ -146,7 +146,7 @@ class Cannot:
         for match in lyrics:
             self._findings.refuse("lyrics", _WHY["lyrics"], (match.first, self._clause_end(match.after)))
         for match in voices:
-            self._findings.refuse("vocals", _WHY["vocals"], _span(match))
+            self._findings.refuse("vocals", _WHY["vocals"], match.span)
         for match in passage.of("cannot", "language"):
             sung_in = passage.ending(match.first, "cannot", "sung_in")
             # "拉丁文" is a language wherever it stands; "Italian" is often no more than a flavour.
@@ -194,7 +194,3 @@ def not_understood(findings: Findings) -> list[Span]:
     covered = findings.passage.covered | findings.used
     loose = [at for at in range(len(findings.passage.tokens)) if at not in covered]
     return list(runs(loose))
-
-
-def _span(match: Match) -> Span:
-    return match.first, match.after

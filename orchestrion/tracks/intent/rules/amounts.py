@@ -520,3 +520,8 @@ def _qualified(passage: Passage, amount: Amount) -> Amount:
             around = Range(amount.low * low, amount.high * high)
             return replace(amount, value=around, after=behind.after, exact=amount.low, bound=name)
     return amount
+
+
+def as_said(value: float) -> float:
+    """The number, as an integer where it is one."""
+    return int(value) if value == int(value) else value
