@@ -40,10 +40,15 @@ def without_quoted(text: Text, found: list[Match]) -> list[Match]:
 
 
 def without_titles(text: Text, matches: list[Match], language: str) -> list[Match]:
-    """Without what only stands in a name: a café that is called "Rock", the book 《金属学原理》."""
+    """Without what only stands in a name or is sung: a café that is called "Rock", the book 《金属学原理》."""
     quoted = _quoted(text)
     for first, after in quoted:
-        before = any(m.after == first for m in matches if m.section == "cannot" and m.name == "named_before")
+        # Sung words are about whatever they like: lyrics: "sad goodbye, slow night".
+        before = any(
+            m.after == first or (m.after == first - 1 and text.tokens[m.after].text == ":")
+            for m in matches
+            if m.section == "cannot" and m.name in ("named_before", "lyrics")
+        )
         behind = any(m.first == after for m in matches if m.section == "cannot" and m.name == "named_after")
         if before or behind or text.tokens[first].text in _TITLES:
             matches = [m for m in matches if m.after <= first or after <= m.first or m.section == "artist"]

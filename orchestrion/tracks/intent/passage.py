@@ -334,7 +334,8 @@ def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> t
         if language not in scores:
             continue
         weight = 1.0 if section == "function" else 0.0 if section in _GRAMMAR else 0.5
-        if section in _TELLING and name != "in" and len(text.tokens[first].text) >= _LEAST_TELLING:
+        least = _LEAST_TELLING - (section == "key")  # "Dur" is no word of other languages.
+        if section in _TELLING and name != "in" and len(text.tokens[first].text) >= least:
             weight = 1.0
         key = (language, first, section)
         if weight and key not in seen:

@@ -21,8 +21,10 @@ _PLAIN: Final = str.maketrans({
 FRACTIONS: Final = {"½": 0.5, "¼": 0.25, "¾": 0.75, "⅓": 1 / 3, "⅔": 2 / 3}
 #: Scripts without spaces, or whose particles are written onto words: each character is a token. Hangul, kana, Han.
 _CHARACTERS: Final = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7a3々〆"
+#: Scripts of India and Thai, whose vowels are marks on letters and parts of words.
+_VOWEL_SIGNS: Final = "\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
 _TOKEN: Final = re.compile(
-    rf"(?P<character>[{_CHARACTERS}])|(?P<word>[^\W\d_{_CHARACTERS}\u0300-\u036f]+)|(?P<number>\d+(?:[.,]\d+)*)|(?P<symbol>\S)"
+    rf"(?P<character>[{_CHARACTERS}])|(?P<word>(?:[^\W\d_{_CHARACTERS}\u0300-\u036f]|(?!\d)[{_VOWEL_SIGNS}])+)|(?P<number>\d+(?:[.,]\d+)*)|(?P<symbol>\S)"
 )
 #: The same of a phrase of the vocabulary.
 _PHRASE: Final = re.compile(rf"[{_CHARACTERS}]|\*?[^\W\d_{_CHARACTERS}]+\*?|\d+(?:[.,]\d+)*|[^\s'*-]")

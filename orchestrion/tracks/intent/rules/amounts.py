@@ -224,6 +224,8 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     article = passage.starting(at, "amount", "one")
     if article is not None and passage.starting(at, "number") is None:
         is_unit = passage.starting(passage.skips(article.after, signs="-"), "unit", "second", "minute", "hour", "bar")
+        if at and is_unit is not None and passage.starting(is_unit.first, "key") and _is_capital(passage, at):
+            return None  # "In A min" is a key.
         return Amount(_number(1.0), None, at, article.after, figures=False) if is_unit is not None else None
     whole = passage.starting(at, "fraction", "one_and_a_half")
     if whole is not None:
@@ -252,6 +254,11 @@ def _in_words(passage: Passage, at: int) -> Amount | None:
     if half is not None:
         total, end = total + _MORE[half.name], half.after
     return Amount(_number(total), None, at, end, figures=False)
+
+
+def _is_capital(passage: Passage, at: int) -> bool:
+    token = passage.tokens[at]
+    return passage.text.original[token.start : token.end].isupper()
 
 
 def _is_hundreds(passage: Passage, total: float, match: Match) -> bool:

@@ -144,7 +144,7 @@ class Cannot:
         lyrics = [m for m in passage.of("cannot", "lyrics") if self._is_asked(m)]
         voices = [m for m in passage.of("cannot", "voice") if self._is_asked(m)]
         for match in lyrics:
-            self._findings.refuse("lyrics", _WHY["lyrics"], (match.first, self._clause_end(match.after)))
+            self._findings.refuse("lyrics", _WHY["lyrics"], (match.first, self._lyrics_end(match.after)))
         for match in voices:
             self._findings.refuse("vocals", _WHY["vocals"], match.span)
         for match in passage.of("cannot", "language"):
@@ -157,6 +157,12 @@ class Cannot:
                 self._findings.refuse(
                     "language", _WHY["language"], (sung_in.first if sung_in else match.first, match.after)
                 )
+
+    def _lyrics_end(self, at: int) -> int:
+        """Where words that are to be sung end: with their quotation marks, or with the clause."""
+        quoted = self._passage.starting(self._passage.skips(at, signs=":"), "nothing", "phrases")
+        is_quoted = quoted is not None and self._passage.tokens[quoted.first].form is Form.SYMBOL
+        return quoted.after if quoted is not None and is_quoted else self._clause_end(at)
 
     def _is_asked(self, match: Match) -> bool:
         """Whether it is wanted: what is excluded is not there anyway."""

@@ -267,6 +267,8 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
         return _Found(tonic, "major", (first, behind.after), 0.8)
     link = passage.ending(first, "key", "in")
     capital = passage.text.original[passage.tokens[first].start].isupper()
+    if capital and len(passage.tokens) == after - first == 1 and len(passage.tokens[first].text) == 2:
+        return _Found(tonic, "major", (first, after), 0.6)  # "Bb" is all that is said.
     if capital and not is_character and passage.of("change", "modulate"):
         # "In C, modulation to D in the last chorus": whatever comes behind it.
         changes = passage.ending(first, "change", "modulate", "until")

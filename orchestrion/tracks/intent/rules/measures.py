@@ -244,7 +244,11 @@ class Measures:
                 self._findings.read("bars", round(each.low if each.exact is None else each.exact), each.span)
 
     def _duration(self) -> None:
-        lengths = [each for each in self._unread.of("second") if each.middle >= 1 or not each.middle]
+        lengths = self._unread.of("second")
+        for each in lengths:
+            if 0 < each.middle < 1:
+                self._findings.refuse("range", "no track is shorter than a second", each.span)
+        lengths = [each for each in lengths if self._findings.is_free(each.span)]
         refused = [each for each in lengths if self._is_refused(each)]
         if refused and len(refused) < len(lengths):
             # "A quarter of an hour, no: 25 seconds".

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from orchestrion.tracks.intent.intent import Conflict, Reading
 from orchestrion.tracks.intent.lexicon import Match
 from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.rules.amounts import Amount, Range, as_said
@@ -21,6 +22,8 @@ TEMPO_WORDS: Final = {
 }  # fmt: skip
 _NOT: Final = {"fast": 96.0, "very fast": 110.0, "slow": 104.0, "very slow": 90.0}
 _NEITHER: Final = 104.0
+#: A figure within these limits goes with any word.
+_NEITHER_FAST_NOR_SLOW: Final = (75.0, 140.0)
 #: Fast but not too fast, slow but not too slow.
 _TEMPERED: Final = {True: 118.0, False: 80.0}
 _ITALIAN: Final = ("largo", "lento", "adagio", "andante", "moderato", "allegretto", "allegro", "vivace", "presto")
@@ -328,6 +331,8 @@ class Tempo:
             wanted = [word for word in wanted if self._passage.tokens[word.after - 1].end <= ends[0].words.start]
             wanted = [word for word in wanted if _is_fast(word) is not None]
             unwanted = []
+        if told:
+            self._tell_contrary(told[0], wanted)
         if told or (ends and not wanted):
             return
         if len({_is_fast(word) for word in unwanted} - {None}) == 2:
@@ -349,6 +354,14 @@ class Tempo:
                 self._findings.read("tempo_bpm", TEMPO_WORDS[self._with_degree(best)], self._whole(best), 0.8)
         elif unwanted and unwanted[0].name in _NOT:
             self._findings.read("tempo_bpm", _NOT[unwanted[0].name], self._negations.whole(unwanted[0]), 0.7)
+
+    def _tell_contrary(self, told: Reading, words: list[Match]) -> None:
+        """A figure holds; that a word says the contrary is told: "fast techno at 60 bpm"."""
+        low, high = _NEITHER_FAST_NOR_SLOW
+        pace = True if told.value >= high else False if told.value <= low else None
+        for word in words:
+            if pace is not None and _is_fast(word) is not None and _is_fast(word) is not pace:
+                self._findings.conflicts.append(Conflict("tempo_bpm", (told.words, self._findings.words(word.span))))
 
     def _ends_in_words(self, wanted: list[Match]) -> tuple[Match, Match] | None:
         """A slow word and a fast one of which something says that the second comes later: "starts slow, ends fast"."""

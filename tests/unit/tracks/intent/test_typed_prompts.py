@@ -4,6 +4,7 @@ import pytest
 
 from orchestrion.errors import InvalidRequest
 from orchestrion.tracks.intent.reader import read_intent
+from orchestrion.tracks.said import said_in
 from orchestrion.tracks.spec import TrackSpec
 
 
@@ -134,3 +135,41 @@ def test_what_cannot_be_had_is_said_of_its_words(prompt, words):
 def test_a_length_that_no_track_has_is_refused(prompt):
     with pytest.raises(InvalidRequest, match="duration_s: the prompt asks for"):
         TrackSpec(prompt=prompt).resolve()
+
+
+@pytest.mark.parametrize(
+    "prompt, fields, told",
+    [
+        ("techno, 128 B.P.M.", {"style": "techno", "tempo_bpm": 128.0}, []),
+        ("h-Moll", {"key": "B minor"}, []),
+        ("slow waltz, B-Dur", {"style": "waltz", "tempo_bpm": 70.0, "key": "Bb major"}, []),
+        ("Eb", {"key": "Eb major"}, []),
+        ("jazz in A min, 90 bpm", {"style": "jazz", "key": "A minor", "tempo_bpm": 90.0}, []),
+        ("a swinging big band", {"style": "jazz"}, []),
+        ("slow rock", {"style": "rock", "tempo_bpm": 70.0}, []),
+        ('lyrics: "sad goodbye, slow night"', {}, ["lyrics"]),
+        ('ballad with lyrics "happy days", piano', {"style": "pop", "instruments": ("piano",)}, ["lyrics"]),
+        ('title: "Love Story", piano', {"instruments": ("piano",)}, []),
+        ("a minor incident in a major city, sad piano", {"style": "piano", "mood": "sad"}, []),
+        ("0.5 seconds of techno", {"style": "techno"}, ["range"]),
+        ("half a second", {}, ["range"]),
+    ],
+)
+def test_what_was_misread_is_read(prompt, fields, told):
+    said = said_in(prompt)
+    read = {name: str(value) if name == "key" else value for name, value in said.fields.items()}
+
+    assert {name: read.get(name) for name in fields} == fields
+    assert set(read) <= {*fields, "mood", "instruments"}
+    assert [one.kind for one in said.intent.not_followed if one.kind != "instrument"] == told
+
+
+@pytest.mark.parametrize(
+    "prompt, is_told", [("fast techno at 60 bpm", True), ("fast techno at 150 bpm", False), ("slow ballad, 70", False)]
+)
+def test_a_word_that_contradicts_the_figure_is_told(prompt, is_told):
+    assert any(conflict.field == "tempo_bpm" for conflict in said_in(prompt).intent.conflicts) is is_told
+
+
+def test_words_of_unknown_scripts_are_whole():
+    assert [words.text for words in said_in("उदास धीमा पियानो, 60 bpm").intent.not_understood] == ["उदास धीमा पियानो"]
