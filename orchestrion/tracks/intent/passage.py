@@ -30,9 +30,10 @@ _LEAST_MISSPELT: Final = 5
 _BESIDE: Final = {
     "use": frozenset({"style", "genre"}),
     "mood": frozenset({"use", "genre", "energy", "dynamics", "tempo"}),
-    "tempo": frozenset({"style", "genre"}),
+    "tempo": frozenset({"style", "genre", "change"}),
     "key": frozenset({"style", "genre"}),
-    "style": frozenset({"genre"}),
+    "style": frozenset({"genre", "tempo"}),
+    "genre": frozenset({"tempo"}),
     "instrument": frozenset({"genre"}),
     "filler": frozenset({"negation"}),
 }

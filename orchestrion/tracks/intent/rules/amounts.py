@@ -447,6 +447,7 @@ def _added(passage: Passage, found: list[Amount]) -> list[Amount]:
         last = sums[-1] if sums else None
         if last is not None and last.unit == "second" and last.low >= 60 and last.low % 60 == 0 and each.low < 60:
             gap = [passage.tokens[at].text for at in range(last.after, each.first)]
+            gap = [] if gap == ["-"] else gap  # "A 3-minute-20-second song".
             link = passage.starting(last.after, "list", "and")
             near = not gap or (link is not None and link.after == each.first)
             glued = not passage.tokens[each.first].apart

@@ -145,15 +145,12 @@ class Measures:
         # Of "fade in and out of 4 seconds" and "out of" the longer counts.
         fades = [one for one in fades if not any(_overlap(one, other) and other.length > one.length for other in fades)]
         pairs = [
-            (self._fade_distance(fade, each), each.first < fade.first, number, fade, each)
+            (self._near(fade, each), each.first < fade.first, number, fade, each)
             for number, fade in enumerate(fades)
             for each in self._unread.of("second", None)
             if _is_near(fade, each)
             and (each.middle <= _LONGEST_FADE_S or self._passage.distance(fade.span, each.span) <= _BESIDE)
-            and (
-                each.unit == "second"
-                or ((each.figures or each.first == fade.after) and self._fade_distance(fade, each) <= 2)
-            )
+            and (each.unit == "second" or ((each.figures or each.first == fade.after) and self._near(fade, each) <= 2))
         ]
         given: dict[int, Amount] = {}
         for distance, _, number, fade, each in sorted(pairs, key=lambda pair: pair[:3]):
@@ -182,10 +179,10 @@ class Measures:
                 # Asked without a length: two seconds are heard as a fade in any piece.
                 self._findings.read(f"fade_{fade.name}_s", 2.0, fade.span, 0.6)
 
-    def _fade_distance(self, fade: Match, each: Amount) -> int:
-        """How far a length stands from its fade; in brackets it is as near: "a long final fade (15 s)"."""
-        apart = self._passage.distance(fade.span, each.span)
-        tokens = [self._passage.tokens[at].text for at in self._passage.between(fade.span, each.span)]
+    def _near(self, what: Match, each: Amount) -> int:
+        """How far a length stands from what has it; in brackets it is as near: "intro (4 bars)", "fade (15 s)"."""
+        apart = self._passage.distance(what.span, each.span)
+        tokens = [self._passage.tokens[at].text for at in self._passage.between(what.span, each.span)]
         return apart - 7 if tokens.count("(") == 1 and tokens[-1] == "(" else apart
 
     def _is_beside(self, one: Match, other: Match) -> bool:
@@ -205,7 +202,7 @@ class Measures:
         is_behind = bool(parts and amounts) and amounts[0].first > parts[0].first
         pairs = sorted(
             (
-                self._passage.distance(part.span, each.span),
+                self._near(part, each),
                 (each.first > part.first) != is_behind,
                 number,
                 each.first,

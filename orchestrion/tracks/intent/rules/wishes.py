@@ -81,6 +81,8 @@ class Wishes:
                 if who:
                     self._ensemble("only", who, (span[0], after))
         for match in self._wanted("only"):
+            if match.name == "solo" and self._is_of_what_is_unwanted(match):
+                continue
             if match.name == "others" or not self._findings.is_free(match.span) or self._is_about_a_part(match):
                 continue
             if match.name == "before":
@@ -98,6 +100,11 @@ class Wishes:
                 self._passage.starting(match.first, "only", "before", "after") is None and not self._is_of_a_part(match)
             ):
                 self._named(match)
+
+    def _is_of_what_is_unwanted(self, solo: Match) -> bool:
+        """Whether it is the solo of who must not play: "rock without the guitar solo"."""
+        before = self._passage.ending(solo.first, "instrument")
+        return before is not None and self._negations.negates(before)
 
     def _is_about_a_part(self, match: Match) -> bool:
         """Whether an "only" says in which part: "brass only in the chorus"."""

@@ -152,6 +152,11 @@ def test_a_length_that_no_track_has_is_refused(prompt):
         ('title: "Love Story", piano', {"instruments": ("piano",)}, []),
         ("a minor incident in a major city, sad piano", {"style": "piano", "mood": "sad"}, []),
         ("0.5 seconds of techno", {"style": "techno"}, ["range"]),
+        ("a 3-minute-20-second ballad", {"duration_s": 200.0, "style": "pop"}, []),
+        ("hard rock without the guitar solo", {"style": "rock", "exclude": ("guitar",)}, []),
+        ("medium swing, walking bass, 140", {"style": "jazz", "tempo_bpm": 140.0, "instruments": ("bass",)}, []),
+        ("the tempo goes from slow to fast", {"tempo_bpm": 70.0, "tempo_end_bpm": 144.0}, []),
+        ("a cappella choir, in Latin", {"ensemble": "a cappella", "instruments": ("choir",)}, ["language"]),
         ("half a second", {}, ["range"]),
     ],
 )
@@ -173,3 +178,9 @@ def test_a_word_that_contradicts_the_figure_is_told(prompt, is_told):
 
 def test_words_of_unknown_scripts_are_whole():
     assert [words.text for words in said_in("उदास धीमा पियानो, 60 bpm").intent.not_understood] == ["उदास धीमा पियानो"]
+
+
+def test_lengths_in_brackets_are_of_their_sections():
+    (sections,) = values("intro (4 bars), verse (8 bars), outro (12 s), indie rock", "sections")
+
+    assert sections == [{"name": "intro", "bars": 4}, {"name": "verse", "bars": 8}, {"name": "outro", "duration_s": 12}]
