@@ -41,6 +41,7 @@ from orchestrion.audio.mastering import FinishSpec, finish
 from orchestrion.audio.streaming import StreamFinisher
 from orchestrion.models.composer.model import Composer
 from orchestrion.models.protocol import Conditioning
+from orchestrion.tracks.intent.passage import read_vocabulary
 from orchestrion.tracks.musical_key import Key
 from orchestrion.tracks.request import TrackRequest
 from orchestrion.tracks.spec import TrackSpec
@@ -333,6 +334,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="measure only every fifth prompt")
     arguments = parser.parse_args()
     prompts = PROMPTS[:: 5 if arguments.quick else 1]
+    # As a replica begins.
+    read_vocabulary()
     composer = Composer()
     # As a replica does after loading, so that no collection of what is loaded falls into a measurement.
     gc.freeze()

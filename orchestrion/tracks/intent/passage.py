@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -321,10 +322,16 @@ def _lexicon_of(language: str) -> Lexicon:
 
 
 def read_vocabulary() -> None:
-    """Read the words of all languages: seconds, which else the first prompt of each takes."""
+    """Read the words of all languages: a second, which else the first prompt of each takes. For a server's start.
+
+    They stay for good, with all else that is there by then: the garbage collector would look through them each time it
+    looks at everything, for more than a tenth of a second in which nobody is answered.
+    """
     small_words(_GROUPS[0])
     for language in LANGUAGES:
         _lexicon_of(language).spelling(language)
+    gc.collect()
+    gc.freeze()
 
 
 def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:
