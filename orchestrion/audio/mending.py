@@ -19,6 +19,12 @@ _CHUNK_NAME: Final = re.compile(rb"[A-Za-z0-9 ]{3}[A-Za-z0-9 _]")
 #: How far into a file the first frame of an MP3 is looked for, and how many must follow each other to be believed.
 _MP3_LEAD_BYTES: Final = 64 * 1024
 _MP3_FRAMES: Final = 3
+#: Taggers that know nothing of each other write one before the other.
+_MOST_TAGS: Final = 16
+#: Places without a frame, behind which the next one is looked for: whoever fills a file with them is not followed.
+_MP3_MOST_GAPS: Final = 16
+#: The first bytes of a header of layer III.
+_MP3_HEADER: Final = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
 #: More than two minutes have at any rate.
 _MP3_MOST_FRAMES: Final = 6000
 #: Hz by the rate index of an MPEG 1 frame; MPEG 2 has half of it, MPEG 2.5 a quarter.
@@ -75,7 +81,9 @@ def mp3_from_its_first_frame(data: bytes) -> bytes | None:
 def _after_tags(data: bytes) -> int:
     """Where the ID3v2 tags and zeros at the beginning of a file end."""
     at = 0
-    while data.startswith(b"ID3", at) and len(data) >= at + 10:
+    for _ in range(_MOST_TAGS):
+        if not data.startswith(b"ID3", at) or len(data) < at + 10:
+            break
         a, b, c, d = data[at + 6 : at + 10]
         at += 10 + ((a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127)
     return len(data) - len(data[at:].lstrip(b"\0"))
@@ -91,12 +99,7 @@ def _is_mp3(data: bytes, at: int) -> bool:
 
 
 def _next_mp3_frame(data: bytes, at: int, end: int) -> int | None:
-    at = data.find(b"\xff", at, end)
-    while at >= 0:
-        if _is_mp3(data, at):
-            return at
-        at = data.find(b"\xff", at + 1, end)
-    return None
+    return next((found.start() for found in _MP3_HEADER.finditer(data, at, end) if _is_mp3(data, found.start())), None)
 
 
 def _counted_mp3(data: bytes, at: int) -> bytes:
@@ -107,13 +110,13 @@ def _counted_mp3(data: bytes, at: int) -> bytes:
     first = data[at : at + _mp3_frame_bytes(data, at)]
     if any(tag in first for tag in (b"Xing", b"Info", b"VBRI")):
         return data
-    begin, frames, shortest, longest = at, 0, len(first), len(first)
-    while frames < _MP3_MOST_FRAMES:
+    begin, frames, gaps, shortest, longest = at, 0, 0, len(first), len(first)
+    while frames < _MP3_MOST_FRAMES and gaps < _MP3_MOST_GAPS:
         if length := _mp3_frame_bytes(data, at):
             frames, at = frames + 1, at + length
             shortest, longest = min(shortest, length), max(longest, length)
-        elif (following := _next_mp3_frame(data, at + 1, len(data))) is not None:
-            at = following
+        elif (following := _next_mp3_frame(data, at + 1, at + _MP3_LEAD_BYTES)) is not None:
+            gaps, at = gaps + 1, following
         else:
             break
     # One is what pads a frame at a constant bitrate.
