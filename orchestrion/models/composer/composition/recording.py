@@ -34,7 +34,7 @@ _BIN_HZ: Final = _TRACKER_RATE_HZ / _WINDOW
 #: Notes shorter than this are slips of the tracker.
 _SHORTEST_S: Final = 0.06
 #: An attack inside a note is a new note when it has this share of the strength of the usual attack.
-_ATTACK_SHARE: Final = 0.5
+_ATTACK_SHARE: Final = 0.4
 #: What is newly there (see `_attacks`) in an attack at least. A tone that goes on has up to 0.1, the lowest and a
 #: swelling one, and a note that is sung softly again 0.5.
 _LEAST_ATTACK: Final = 0.1
