@@ -37,9 +37,9 @@ from orchestrion.models.composer.model import Composer
 from orchestrion.models.protocol import Conditioning, Performance
 from orchestrion.tracks.instruments import INSTRUMENTS
 from orchestrion.tracks.intent.genres import genres
-from orchestrion.tracks.intent.lexicon import stand_ins
 from orchestrion.tracks.musical_key import SCALE_STEPS, Key
 from orchestrion.tracks.request import TrackRequest
+from orchestrion.tracks.said import player
 from orchestrion.tracks.spec import TrackSpec
 from orchestrion.tracks.vocabulary import MOODS, PARTS, STYLES, VOCALS
 
@@ -152,18 +152,13 @@ def _exclude(answer: Answer, value: str) -> Iterator[str]:
 
 
 def _instruments(answer: Answer, value: str) -> Iterator[str]:
-    if not is_heard(answer.played, _named(value)):
+    if not is_heard(answer.played, player(value)):
         yield "has no note"
-
-
-def _named(instrument: str) -> str:
-    """What a request may name for an instrument: that which is told to play it, where it has no name there."""
-    return instrument if instrument in INSTRUMENTS else stand_ins()[instrument].plays_as
 
 
 def _ensemble(answer: Answer, value: Mapping[str, Any]) -> Iterator[str]:
     beside = [one["value"] for one in answer.intent["readings"] if one["field"] == "instruments"]
-    names = list(dict.fromkeys(map(_named, [*value["instruments"], *beside])))
+    names = list(dict.fromkeys(map(player, [*value["instruments"], *beside])))
     yield from ensemble_faults(answer.played, value["kind"], names)
 
 

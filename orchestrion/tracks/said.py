@@ -196,14 +196,14 @@ def _players(intent: Intent, note: Callable[..., None]) -> list[NotFollowed]:
         note("ensemble", ensemble.value["kind"], ensemble)
     readings = intent.of("instruments")
     front = ensemble.value["instruments"] if ensemble is not None else []
-    names = list(dict.fromkeys(_player(name) for name in [*front, *(r.value for r in readings)]))
+    names = list(dict.fromkeys(player(name) for name in [*front, *(r.value for r in readings)]))
     if names:
         note("instruments", tuple(names[:MAX_NAMES]), *readings)
     replaced = [(reading.words, stand_ins()[reading.value]) for reading in readings if reading.value in stand_ins()]
     return [NotFollowed(words, "instrument", other.said) for words, other in dict.fromkeys(replaced)]
 
 
-def _player(name: str) -> str:
+def player(name: str) -> str:
     """The instrument of a request that plays this one."""
     return name if name in INSTRUMENTS else stand_ins()[name].plays_as
 

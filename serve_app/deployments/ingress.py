@@ -7,6 +7,7 @@ long or holds the interpreter runs elsewhere: renders in the pools, checks of up
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -76,6 +77,8 @@ class Ingress:
     ) -> None:
         # Seconds, in which nobody else would be answered if the first prompt of a language took them.
         read_vocabulary()
+        # As `build_renderer` does in a pool: a collection would look through the words for a tenth of a second.
+        gc.freeze()
         self.config = config
         self.pools = {Pool.LOW_LATENCY: low_latency, Pool.BATCH: batch}
         profiles = {Pool.LOW_LATENCY: config.low_latency, Pool.BATCH: config.batch}

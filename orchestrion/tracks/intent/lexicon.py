@@ -197,8 +197,8 @@ class Spelling:
 
     def __init__(self, words: Iterable[str]) -> None:
         self._words = frozenset(word for word in words if len(word) >= _LEAST_SPELT and word.isalpha())
-        #: Asked for before: each text has the same few words that no vocabulary has.
-        self._known: dict[str, str | None] = {}
+        # Each text has the same few words that no vocabulary has.
+        self._nearest = lru_cache(maxsize=_MOST_WORDS)(self._find_nearest)
         # Two words that become the same are told by nothing: neither is meant.
         self._shortened: dict[str, str | None] = {}
         self._without_vowels: dict[str, str | None] = {}
@@ -213,14 +213,9 @@ class Spelling:
         """The word of the vocabulary that one that is not in it stands for."""
         if len(word) < _LEAST_SPELT or word in self._words:
             return None
-        if word in (known := self._known):
-            return known[word]
-        if len(known) == _MOST_WORDS:
-            self._known = known = {}
-        known[word] = meant = self._nearest(word)
-        return meant
+        return self._nearest(word)
 
-    def _nearest(self, word: str) -> str | None:
+    def _find_nearest(self, word: str) -> str | None:
         places = range(1, len(word))
         swapped = {word[: at - 1] + word[at] + word[at - 1] + word[at + 1 :] for at in places[1:]}
         doubled = {word[:at] + word[at - 1] + word[at:] for at in range(1, len(word) + 1)}

@@ -34,7 +34,7 @@ def without_quoted(text: Text, found: list[Match]) -> list[Match]:
         # "The shop «House Decor»", "the channel «Jazz Rock»".
         is_told = any(match.section == "use" and match.after == first for match in found)
         is_told = is_told or not known.issuperset(words)
-        if is_name and text.original[text.tokens[words[0]].start].isupper() and is_told:
+        if is_name and text.is_capital(words[0]) and is_told:
             names.update(words)
     return [match for match in found if names.isdisjoint(range(match.first, match.after))]
 
@@ -91,7 +91,7 @@ def names_in(text: Text, found: Iterable[Match]) -> list[Match]:
 
 def _name_from(text: Text, at: int, step: int = 1) -> tuple[int, int]:
     """The quoted words, or those with capitals, from a token on in a direction."""
-    tokens, original = text.tokens, text.original
+    tokens = text.tokens
     begin, is_quoted = at, False
     if step < 0 and 0 <= at < len(tokens) and tokens[at].text in COMMAS:
         # "Disco, my dog".
@@ -105,9 +105,9 @@ def _name_from(text: Text, at: int, step: int = 1) -> tuple[int, int]:
     while 0 <= at < len(tokens) and abs(at - begin) < longest:
         if is_quoted and tokens[at].text in _QUOTES:
             return begin, at
-        if not is_quoted and not (tokens[at].form is Form.WORD and original[tokens[at].start].isupper()):
+        if not is_quoted and not (tokens[at].form is Form.WORD and text.is_capital(at)):
             break
         at += step
     # A word at the very beginning has its capital anyway.
     is_beginning = not is_quoted and step < 0 and at < 0
-    return (begin, begin) if is_quoted or is_beginning or original.isupper() else (begin, at)
+    return (begin, begin) if is_quoted or is_beginning or text.original.isupper() else (begin, at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -124,6 +123,10 @@ class Passage:
         """The words of some tokens."""
         return self.text.words(first, after)
 
+    def letters(self, match: Match) -> int:
+        """How long a phrase is written, without its spaces."""
+        return sum(len(token.text) for token in self.tokens[match.first : match.after])
+
     def skips(self, at: int, step: int = 1, signs: str = "-'\":=~,") -> int:
         """The next token, in the direction of `step`, that is none of these signs."""
         while 0 <= at < len(self.tokens) and self.tokens[at].text in signs:
@@ -183,17 +186,15 @@ class Passage:
 
     def _in_a_list(self, maybe: Iterable[Match], own: list[Match]) -> list[Match]:
         """Of everyday words that are instruments as well those in a list of instruments: "bass, keys, drums"."""
-        begins, ends = (
-            {getattr(m, end): m.section for m in own if m.section == "instrument"} for end in ("first", "after")
-        )
+        known = {match.span for match in own if match.section == "instrument"}
+        begins, ends = {first for first, _ in known}, {after for _, after in known}
         small = ("list", "filler", "negation")
         opens = {match.after for match in own if match.section in small}
         lists = [match for match in own if match.section == "list"]
         no = {match.after for match in own if (match.section, match.name) == ("negation", "before")}
         joined: list[Match] = []
-        known = {(match.first, match.after) for match in own if match.section == "instrument"}
         for match in sorted(maybe, key=lambda match: (match.first, -match.after)):
-            if (match.first, match.after) in known:
+            if match.span in known:
                 continue
             left = {match.first} | {link.first for link in lists if link.after == match.first}
             left |= {at - 1 for at in left if at and self.text.tokens[at - 1].text in COMMAS}
@@ -207,7 +208,8 @@ class Passage:
             )
             if (not match.first or stands_left) and stands_right and (is_beside or (match.first in no and is_end)):
                 joined.append(match._replace(section="instrument"))
-                begins[match.first] = ends[match.after] = "instrument"
+                begins.add(match.first)
+                ends.add(match.after)
         return joined
 
     def _is_comma(self, at: int) -> bool:
@@ -218,12 +220,10 @@ class Passage:
         rank = {language: number for number, language in enumerate(self.languages)}
         best: dict[tuple[int, int], int] = {}
         known: set[int] = set()
-        kinds = {
-            (m.first, m.after) for m in found if m.section in ("style", "genre") and m.language == self.languages[0]
-        }
+        kinds = {m.span for m in found if m.section in ("style", "genre") and m.language == self.languages[0]}
         for match in found:
             if match.language in rank and (match.section not in _GRAMMAR or match.section == "function"):
-                span = (match.first, match.after)
+                span = match.span
                 best[span] = min(best.get(span, len(rank)), rank[match.language])
                 if not rank[match.language]:
                     known.update(range(*span))
@@ -233,7 +233,7 @@ class Passage:
                 return True
             if match.language not in rank:
                 # The common name of a genre or an instrument, where the language has none of its own.
-                return (match.first, match.after) not in (best if match.section in ("instrument", "artist") else kinds)
+                return match.span not in (best if match.section in ("instrument", "artist") else kinds)
             number = rank[match.language]
             if number and match.section == "nothing" and match.language != "en":
                 return False
@@ -308,7 +308,7 @@ def _misspelt(text: Text, languages: tuple[str, ...], found: Iterable[Match]) ->
         if at in known or token.form is not Form.WORD or len(token.text) < _LEAST_MISSPELT:
             continue
         begins = at == 0 or text.tokens[at - 1].text in STOPS
-        if text.original[token.start].isupper() and not begins and languages[0] != "de":
+        if text.is_capital(at) and not begins and languages[0] != "de":
             continue
         meanings = (_lexicon_of(language).spelling(language).meant(token.text) for language in languages)
         each = next((word for word in meanings if word), None)
@@ -322,16 +322,10 @@ def _lexicon_of(language: str) -> Lexicon:
 
 
 def read_vocabulary() -> None:
-    """Read the words of all languages: a second, which else the first prompt of each takes. For a server's start.
-
-    They stay for good, with all else that is there by then: the garbage collector would look through them each time it
-    looks at everything, for more than a tenth of a second in which nobody is answered.
-    """
+    """Read the words of all languages: a second, which else the first prompt of each takes."""
     small_words(_GROUPS[0])
     for language in LANGUAGES:
         _lexicon_of(language).spelling(language)
-    gc.collect()
-    gc.freeze()
 
 
 def _likeliest(text: Text, possible: Iterable[str], found: Iterable[Match]) -> tuple[str, ...]:

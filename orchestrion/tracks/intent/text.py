@@ -104,6 +104,10 @@ class Text:
         )
         self.tokens = self._without_figures()
 
+    def is_capital(self, at: int) -> bool:
+        """Whether a token begins with a capital."""
+        return self.original[self.tokens[at].start].isupper()
+
     def words(self, first: int, after: int) -> Words:
         """The words from one token up to another, which is not part of them."""
         start, end = self.tokens[first].start, self.tokens[after - 1].end

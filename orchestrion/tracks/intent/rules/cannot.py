@@ -157,11 +157,10 @@ class Cannot:
                 self._findings.refuse(
                     "language", _WHY["language"], (sung_in.first if sung_in else match.first, match.after)
                 )
+            if sung_in is not None:
                 # Sung "in Latin" is no Latin music.
-                words = self._findings.words(match.span)
-                same = [each for each in self._findings.readings if each.field == "style" and each.words == words]
-                if sung_in is not None:
-                    self._findings.readings[:] = [each for each in self._findings.readings if each not in same]
+                same = ("style", self._findings.words(match.span))
+                self._findings.readings = [each for each in self._findings.readings if (each.field, each.words) != same]
 
     def _lyrics_end(self, at: int) -> int:
         """Where words that are to be sung end: with their quotation marks, or with the clause."""

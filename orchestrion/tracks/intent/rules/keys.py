@@ -266,7 +266,7 @@ def _without_mode(passage: Passage, first: int, after: int, tonic: int) -> _Foun
     if behind is not None and passage.tokens[after].form is Form.CHARACTER and not is_character:
         return _Found(tonic, "major", (first, behind.after), 0.8)
     link = passage.ending(first, "key", "in")
-    capital = passage.text.original[passage.tokens[first].start].isupper()
+    capital = passage.text.is_capital(first)
     if capital and len(passage.tokens) == after - first == 1 and len(passage.tokens[first].text) == 2:
         return _Found(tonic, "major", (first, after), 0.6)  # "Bb" is all that is said.
     if capital and not is_character and passage.of("change", "modulate"):
@@ -301,14 +301,14 @@ def _is_all_of_its_clause(passage: Passage, first: int, after: int) -> bool:
         return (at == 0 or passage.tokens[at - 1].text in ",.;") and (end == size or passage.tokens[end].text in ",.;")
 
     letters = [at for at, token in enumerate(passage.tokens) if len(token.text) == 1 and token.text.isalpha()]
-    others = [at for at in letters if at != first and passage.text.original[passage.tokens[at].start].isupper()]
+    others = [at for at in letters if at != first and passage.text.is_capital(at)]
     return size > 1 and is_alone(first, after) and not others
 
 
 def _is_changed_to(passage: Passage, first: int, after: int) -> bool:
     """Whether what stands before a note says that the key changes to it: "up a step to E", "then A at the end"."""
     change = passage.ending(first, "change", "modulate", "until") or passage.ending(first, "section", "then")
-    if change is None or sum(len(token.text) for token in passage.tokens[change.first : change.after]) < _LEAST_CHANGE:
+    if change is None or passage.letters(change) < _LEAST_CHANGE:
         return False
     return passage.is_end_of_clause(after) or any(
         passage.starting(after, section) is not None for section in ("function", "filler", "change", "section", "list")
@@ -367,7 +367,7 @@ def _is_small(passage: Passage, first: int, after: int) -> bool:
         behind = passage.tokens[after : after + 2]
         if behind[0].form is Form.CHARACTER or (behind[0].text == "-" and len(behind) == 2 and not behind[1].apart):
             return False
-    return after - first == 1 and token.text in _SMALL and not passage.text.original[token.start].isupper()
+    return after - first == 1 and token.text in _SMALL and not passage.text.is_capital(first)
 
 
 def _introduced(passage: Passage, first: int) -> bool:

@@ -58,7 +58,7 @@ class Measures:
 
     def _metre(self) -> None:
         found: list[tuple[str, Span]] = [
-            (match.name, (match.first, match.after))
+            (match.name, match.span)
             for match in self._passage.of("metre")
             if match.name != "word" and not self._negations.negates(match)
         ]

@@ -204,7 +204,7 @@ class Negations:
                 findings.read("exclude", _VOCALS, self.whole(match))
         for match in self._passage.of("excluded"):
             if match not in self._by:
-                findings.read("exclude", match.name, (match.first, match.after))
+                findings.read("exclude", match.name, match.span)
 
     def _is_told(self, sung: Match) -> bool:
         """Whether the same words name an instrument that is unwanted."""

@@ -7,7 +7,6 @@ from typing import Final
 
 from orchestrion.tracks.intent.intent import Conflict, Reading
 from orchestrion.tracks.intent.lexicon import Match
-from orchestrion.tracks.intent.passage import Passage
 from orchestrion.tracks.intent.rules.amounts import Amount, Range, as_said
 from orchestrion.tracks.intent.rules.findings import Findings, Span
 from orchestrion.tracks.intent.rules.negations import Negations
@@ -253,7 +252,7 @@ class Tempo:
 
     def _is_change(self, match: Match) -> bool:
         """Whether words say by themselves where a tempo begins or ends: "starts at", "finally"; no "from"."""
-        return match.length >= _SHORTEST_CHANGE or _letters(self._passage, match) > _LEAST_UNTIL
+        return match.length >= _SHORTEST_CHANGE or self._passage.letters(match) > _LEAST_UNTIL
 
     def _changing(self, told: list[_Told], change: Match) -> list[_Told]:
         """The tempos that are not read yet; from where to where it changes is read here."""
@@ -375,9 +374,9 @@ class Tempo:
         begins = passage.ending(begin, "change", "from") or passage.starting(one.after, "change", "from")
         until = passage.ending(end, "change", "until") or passage.starting(two.after, "change", "until")
         then = [m for m in passage.of("section", "then") if one.after <= m.first and m.after <= end]
-        if then or (until is not None and (begins is not None or _letters(passage, until) >= _LEAST_UNTIL)):
+        if then or (until is not None and (begins is not None or passage.letters(until) >= _LEAST_UNTIL)):
             return one, two
-        return (one, two) if begins is not None and _letters(passage, begins) >= _LEAST_UNTIL else None
+        return (one, two) if begins is not None and passage.letters(begins) >= _LEAST_UNTIL else None
 
     def _with_degree(self, word: Match) -> str:
         very = self._passage.ending(word.first, "degree", "very")
@@ -400,7 +399,3 @@ def _one_a_place(words: list[Match]) -> list[Match]:
         if word.first not in places or places[word.first].after < word.after:
             places[word.first] = word
     return list(places.values())
-
-
-def _letters(passage: Passage, match: Match) -> int:
-    return sum(len(token.text) for token in passage.tokens[match.first : match.after])

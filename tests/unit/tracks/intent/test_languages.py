@@ -7,7 +7,6 @@ import pytest
 
 from orchestrion.tracks.intent.genres import genres
 from orchestrion.tracks.intent.lexicon import LANGUAGES, english, instruments, read_language
-from orchestrion.tracks.intent.passage import read_vocabulary
 from orchestrion.tracks.intent.text import phrase_tokens
 
 #: A language has names of its own for some genres; the rest go by their international ones.
@@ -91,12 +90,3 @@ def test_reading_a_vocabulary_leaves_garbage_to_whoever_collected_it_before(coll
         assert gc.isenabled() is collects
     finally:
         gc.enable()
-
-
-def test_a_server_does_not_look_through_its_words_for_garbage():
-    try:
-        read_vocabulary()
-
-        assert gc.get_freeze_count() > 100_000
-    finally:
-        gc.unfreeze()
